@@ -1,0 +1,58 @@
+# Zhiwang: `make demo` runs a city, `make test` tests it. Everything else that is needed is installed into .venv.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+ARGS   ?=
+ONLY   ?=
+WORKERS ?= 2
+
+.PHONY: install demo test check format lint types layers proto drift protos-generate lock bench clean
+
+install: $(STAMP)
+
+$(STAMP): requirements-dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Zhiwang needs Python 3.11 or later; say which one with: make install PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)
+
+demo: install
+	$(BIN)/zhiwang demo $(ARGS)
+
+test: install
+	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+check: format lint types layers proto drift test
+
+format: install
+	$(BIN)/ruff format --check .
+
+lint: install
+	$(BIN)/ruff check .
+
+types: install
+	$(BIN)/mypy exchange policy adapters audit certs proto/zhiwang/wire dev bench tests
+
+layers: install
+	PYTHONPATH=proto $(BIN)/lint-imports --no-cache
+
+proto: install
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code
+
+drift: install
+	$(BIN)/python dev/generate_protos.py --check
+
+protos-generate: install
+	$(BIN)/python dev/generate_protos.py
+
+lock: install
+	$(BIN)/pip-compile --quiet --upgrade --extra dev --generate-hashes --strip-extras --allow-unsafe --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host -o requirements-dev.txt pyproject.toml
+
+bench: install
+	$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY))
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

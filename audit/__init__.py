@@ -1,0 +1,1 @@
+"""The append-only log: entries, checkpoints, proofs, storage and service."""

@@ -1,0 +1,1 @@
+"""Identities and keys: authority, certificates, TLS, signing, sealing, revocation."""

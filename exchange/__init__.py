@@ -1,0 +1,1 @@
+"""The hub, and with it the client, the command line and the console."""

@@ -1,0 +1,1 @@
+"""The `zhiwang` command, one file for each noun."""

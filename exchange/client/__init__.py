@@ -1,0 +1,1 @@
+"""The agent and the SDK: seals, sends, opens, checks, keeps receipts."""

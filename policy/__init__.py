@@ -1,0 +1,1 @@
+"""What everybody decides by: the signed directory and the decisions over it."""

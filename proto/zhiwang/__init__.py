@@ -1,0 +1,1 @@
+"""Zhiwang 织网: what every process on the wire shares."""
