@@ -1,0 +1,42 @@
+"""Readings of the machine: CPU time of other processes, and what a disk's fsync costs."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system CPU seconds that a process has used, with its finished threads (proc(5), fields 14 and 15)."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICK
+
+
+@dataclass(frozen=True, slots=True)
+class CpuMeter:
+    """CPU time of named processes over a stretch of work."""
+
+    pids: dict[str, int]
+
+    def read(self) -> dict[str, float]:
+        """CPU seconds so far, by name."""
+        return {name: cpu_seconds(pid) for name, pid in self.pids.items()}
+
+
+def fsync_seconds(directory: Path, size: int, rounds: int = 50) -> float:
+    """Median seconds of appending `size` bytes to a file in `directory` and making them durable."""
+    times = []
+    with tempfile.TemporaryFile(dir=directory) as file:
+        for _ in range(rounds):
+            file.write(os.urandom(size))
+            started = time.perf_counter()
+            file.flush()
+            os.fdatasync(file.fileno())
+            times.append(time.perf_counter() - started)
+    return statistics.median(times)
