@@ -1,0 +1,209 @@
+"""The certificates of one process: read, checked, used for TLS at both ends, and reloaded without a restart.
+
+A server's TLS certificate changes at the next handshake. A client's cannot change inside a channel: listen with
+`on_change` and build a new channel (`zhiwang.wire.channel.RenewableChannel`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import structlog
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from zhiwang.wire.errors import FatalError, Reason, ZhiwangError
+
+from certs.identity import (
+    AUTH_CERTIFICATE,
+    AUTH_KEY,
+    CA_CERTIFICATE,
+    SIGNING_CERTIFICATE,
+    SIGNING_KEY,
+    Identity,
+    read_private,
+)
+from certs.signing import Signer, check_issued, load_authorities, subject_of
+
+RELOAD_SECONDS = 5.0
+"""How often the files are looked at."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """One consistent reading of the files."""
+
+    identity: Identity
+    ca_pem: bytes
+    auth_key_pem: bytes
+    auth_pem: bytes
+    signing_pem: bytes
+    signer: Signer | None
+    expires: float
+
+
+class IdentityFiles:
+    """An identity directory and a pinned root directory, as one process uses them.
+
+    Owned by the event loop's thread; only the server's certificate fetcher runs elsewhere, and takes what is cached.
+
+    Args:
+        directory: Holds `auth.key`, `auth.pem` and, unless the identity only speaks TLS, `signing.key`, `signing.pem`.
+        root_dir: Holds `ca.pem`.
+
+    Raises:
+        FatalError: CERTIFICATE_INVALID, if a file is missing, open to others, or the files do not belong together.
+    """
+
+    def __init__(self, directory: Path, root_dir: Path) -> None:
+        self.directory = directory
+        self.root_dir = root_dir
+        self._loaded = self._load()
+        self._listeners: list[Callable[[], None]] = []
+        self._servers: list[deque[grpc.ServerCertificateConfiguration]] = []
+
+    @property
+    def identity(self) -> Identity:
+        """Whom the certificates name."""
+        return self._loaded.identity
+
+    @property
+    def ca_pem(self) -> bytes:
+        """The pinned root's certificates."""
+        return self._loaded.ca_pem
+
+    @property
+    def expires(self) -> float:
+        """When the first of the certificates in use expires."""
+        return self._loaded.expires
+
+    def signer(self) -> Signer:
+        """The signer in force. Ask again for each use that may come after a reload.
+
+        Raises:
+            FatalError: CERTIFICATE_INVALID, if the directory has no signing certificate.
+        """
+        if self._loaded.signer is None:
+            raise FatalError(Reason.CERTIFICATE_INVALID, f"{self.identity.short} has no {SIGNING_CERTIFICATE}")
+        return self._loaded.signer
+
+    def channel_credentials(self) -> grpc.ChannelCredentials:
+        """For a client, with the certificate in force at this moment."""
+        loaded = self._loaded
+        return grpc.ssl_channel_credentials(loaded.ca_pem, loaded.auth_key_pem, loaded.auth_pem)
+
+    def server_credentials(self) -> grpc.ServerCredentials:
+        """For a server that demands a client certificate of this city. Reloads at the next handshake.
+
+        Raises:
+            FatalError: CERTIFICATE_INVALID, if this kind of identity does not serve.
+        """
+        if not self.identity.kind.serves:
+            raise FatalError(Reason.CERTIFICATE_INVALID, f"{self.identity.short}: this kind of identity does not serve")
+        pending: deque[grpc.ServerCertificateConfiguration] = deque(maxlen=1)
+        self._servers.append(pending)
+
+        def fetch() -> grpc.ServerCertificateConfiguration | None:
+            # Runs on a thread of gRPC at each handshake: takes what lies ready, or keeps what is in use.
+            try:
+                return pending.pop()
+            except IndexError:
+                return None
+
+        return grpc.dynamic_ssl_server_credentials(
+            self._server_configuration(), fetch, require_client_authentication=True
+        )
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after each reload that changed something."""
+        self._listeners.append(listener)
+
+    def reload(self) -> bool:
+        """Read the files again.
+
+        What does not hold together (a certificate whose key has not been written yet) changes nothing and is logged.
+
+        Returns:
+            Whether anything changed.
+        """
+        try:
+            loaded = self._load()
+        except ZhiwangError as error:
+            _log.warning("certificates not reloaded", detail=error.detail)
+            return False
+        before = self._loaded
+        if (loaded.auth_pem, loaded.signing_pem, loaded.ca_pem) == (before.auth_pem, before.signing_pem, before.ca_pem):
+            return False
+        if loaded.identity != before.identity:
+            _log.error("certificates not reloaded: they name another identity", found=loaded.identity.short)
+            return False
+        self._loaded = loaded
+        for pending in self._servers:
+            pending.append(self._server_configuration())
+        for listener in self._listeners:
+            listener()
+        _log.info("certificates reloaded", holder=loaded.identity.short, expires=loaded.expires)
+        return True
+
+    async def watch(self, interval: float = RELOAD_SECONDS) -> None:
+        """Reload whenever the files change; runs until it is cancelled."""
+        while True:
+            await asyncio.sleep(interval)
+            self.reload()
+
+    def _server_configuration(self) -> grpc.ServerCertificateConfiguration:
+        loaded = self._loaded
+        return grpc.ssl_server_certificate_configuration(
+            [(loaded.auth_key_pem, loaded.auth_pem)], root_certificates=loaded.ca_pem
+        )
+
+    def _load(self) -> _Loaded:
+        try:
+            return self._read()
+        except FileNotFoundError as error:
+            name = Path(str(error.filename)).name
+            raise FatalError(
+                Reason.CERTIFICATE_INVALID, f"{name} is missing; was the certificate issued and copied here?"
+            ) from None
+        except PermissionError as error:
+            raise FatalError(Reason.CERTIFICATE_INVALID, str(error)) from None
+        except (OSError, ValueError, TypeError) as error:
+            raise FatalError(
+                Reason.CERTIFICATE_INVALID, f"a certificate or key cannot be read: {type(error).__name__}"
+            ) from None
+
+    def _read(self) -> _Loaded:
+        ca_pem = (self.root_dir / CA_CERTIFICATE).read_bytes()
+        authorities = load_authorities(ca_pem)
+        auth_key_pem = read_private(self.directory / AUTH_KEY)
+        auth_pem = (self.directory / AUTH_CERTIFICATE).read_bytes()
+        auth = x509.load_pem_x509_certificate(auth_pem)
+        key = load_pem_private_key(auth_key_pem, None)
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != auth.public_key():
+            raise FatalError(Reason.CERTIFICATE_INVALID, f"{AUTH_CERTIFICATE} is not the certificate of {AUTH_KEY}")
+        check_issued(auth, authorities)
+        identity = subject_of(auth)
+        expires = auth.not_valid_after_utc.timestamp()
+        signing_path = self.directory / SIGNING_CERTIFICATE
+        if not signing_path.exists():
+            return _Loaded(identity, ca_pem, auth_key_pem, auth_pem, b"", None, expires)
+        signing_pem = signing_path.read_bytes()
+        signing = x509.load_pem_x509_certificate(signing_pem)
+        check_issued(signing, authorities)
+        signing_key = load_pem_private_key(read_private(self.directory / SIGNING_KEY), None)
+        if not isinstance(signing_key, Ed25519PrivateKey):
+            raise FatalError(Reason.CERTIFICATE_INVALID, f"{SIGNING_KEY} is not an Ed25519 key")
+        signer = Signer(signing_key, signing)
+        if signer.identity != identity:
+            raise FatalError(
+                Reason.CERTIFICATE_INVALID, f"{SIGNING_CERTIFICATE} names another identity than {AUTH_CERTIFICATE}"
+            )
+        return _Loaded(identity, ca_pem, auth_key_pem, auth_pem, signing_pem, signer, min(expires, signer.expires))

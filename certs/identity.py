@@ -1,0 +1,63 @@
+"""Identities and where their keys lie.
+
+The identity itself (`Identity`, `Kind`) stands in `zhiwang.wire.identity`, since the edges of the wire name their
+callers by it; this module adds the files of one holder and how a private key is written.
+
+One identity directory holds `auth.key`, `auth.pem`, `signing.key` and `signing.pem`, and `*.csr` until they are
+issued. One pinned root directory holds `ca.pem` and `root.json`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from zhiwang.wire.identity import Identity, Kind, server_name
+
+__all__ = ["Identity", "Kind", "read_private", "server_name", "write_private", "write_public"]
+
+AUTH_KEY = "auth.key"
+AUTH_CERTIFICATE = "auth.pem"
+AUTH_REQUEST = "auth.csr"
+SIGNING_KEY = "signing.key"
+SIGNING_CERTIFICATE = "signing.pem"
+SIGNING_REQUEST = "signing.csr"
+CA_CERTIFICATE = "ca.pem"
+ROOT_METADATA = "root.json"
+
+PRIVATE_MODE = 0o600
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Create a file that only its owner can read, durably; never replaces one.
+
+    Raises:
+        FileExistsError: There is such a file.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_MODE)
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(descriptor, PRIVATE_MODE)
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
+
+
+def read_private(path: Path) -> bytes:
+    """A private file's bytes.
+
+    Raises:
+        PermissionError: Others than its owner may read or change it.
+        OSError: It cannot be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if os.fstat(descriptor).st_mode & 0o077:
+            raise PermissionError(f"{path.name} can be read by others; allow its owner only: chmod 600 {path}")
+        return file.read()
+
+
+def write_public(path: Path, data: bytes) -> None:
+    """Write or replace a file so that a reader sees the old one or the whole new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(data)
+    temporary.replace(path)
