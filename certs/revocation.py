@@ -1,0 +1,78 @@
+"""The authority's list of revoked certificates (RFC 5280 section 5), as the directory carries it.
+
+Python's gRPC credentials take no such list, so its serials are looked up at each call and each frame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NoReturn, Self
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from zhiwang.wire.errors import Reason, RefusedError
+
+from certs.signing import load_authorities
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationList:
+    """A list whose signature has been verified.
+
+    Attributes:
+        serials: Of the certificates that are revoked.
+        number: Rises with each list of one authority.
+        this_update: When it was made.
+        next_update: When a newer one must have been made; the directory's own freshness is much stricter.
+    """
+
+    serials: frozenset[int]
+    number: int
+    this_update: float
+    next_update: float
+
+    @classmethod
+    def parse(cls, pem: bytes, ca_pem: bytes) -> Self:
+        """Read and verify a list.
+
+        Args:
+            pem: The list.
+            ca_pem: The pinned root: certificates of the authority.
+
+        Raises:
+            RefusedError: CERTIFICATE_INVALID, if it is not one of this authority's.
+        """
+        authorities = load_authorities(ca_pem)
+        try:
+            listed = x509.load_pem_x509_crl(pem)
+            number = listed.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+            next_update = listed.next_update_utc
+        except (ValueError, TypeError, x509.ExtensionNotFound, x509.DuplicateExtension):
+            _invalid("the revocation list cannot be read")
+        if not any(_signed(listed, authority) for authority in authorities):
+            _invalid("the revocation list is not signed by this city's authority")
+        if next_update is None:
+            _invalid("the revocation list does not say until when it is good")
+        if any(extension.critical for extension in listed.extensions):
+            _invalid("the revocation list is partial, or says something that we do not understand")
+        return cls(
+            serials=frozenset(entry.serial_number for entry in listed),
+            number=number,
+            this_update=listed.last_update_utc.timestamp(),
+            next_update=next_update.timestamp(),
+        )
+
+
+def _signed(listed: x509.CertificateRevocationList, authority: x509.Certificate) -> bool:
+    key = authority.public_key()
+    if listed.issuer != authority.subject or not isinstance(key, ec.EllipticCurvePublicKey):
+        return False
+    try:
+        return listed.is_signature_valid(key)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+
+
+def _invalid(detail: str) -> NoReturn:
+    raise RefusedError(Reason.CERTIFICATE_INVALID, detail)
