@@ -1,0 +1,117 @@
+"""The bytes of one log entry: made once, hashed and stored as they are, read back strictly.
+
+Pure functions. An entry is a serialised `zhiwang.audit.v1.Entry` in protobuf's deterministic form; nobody re-serialises
+what was appended. A reader refuses bytes that say more than the schema does, since a log is read for years by programs
+that must agree on what an entry says.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from google.protobuf.message import DecodeError
+from zhiwang.audit.v1 import audit_pb2
+
+SCHEMA_VERSION: Final = 1
+NONCE_SIZE: Final = 16
+HASH_SIZE: Final = 32
+SIGNATURE_SIZE: Final = 64
+MAX_ENTRY_SIZE: Final = 1 << 20
+"""Bytes of the largest entry that is written or read; a header is bounded far below."""
+
+Event = (
+    audit_pb2.LogOpened
+    | audit_pb2.OwnerAccess
+    | audit_pb2.HubAccess
+    | audit_pb2.Refusal
+    | audit_pb2.DirectoryChange
+    | audit_pb2.OwnerKeyPublished
+    | audit_pb2.AuditRead
+)
+"""Any message of the oneof `Entry.event`."""
+
+_NANOS: Final = 1_000_000_000
+_FIELD_OF_EVENT: Final[dict[str, str]] = {
+    field.message_type.full_name: field.name  # type: ignore[union-attr]  # every field of the oneof is a message
+    for field in audit_pb2.Entry.DESCRIPTOR.oneofs_by_name["event"].fields
+}
+
+
+class EntryError(ValueError):
+    """Bytes are not an entry of this schema."""
+
+
+def encode_entry(event: Event, *, nonce: bytes, time: float) -> bytes:
+    """The bytes to append for `event`.
+
+    Args:
+        event: What happened. It is copied.
+        nonce: 16 random bytes, so that equal events have different leaves.
+        time: Seconds since the epoch; kept to the microsecond.
+
+    Raises:
+        EntryError: The nonce has another size, or the entry would be larger than a reader takes.
+    """
+    if len(nonce) != NONCE_SIZE:
+        raise EntryError("a nonce has 16 bytes")
+    entry = audit_pb2.Entry(schema_version=SCHEMA_VERSION, nonce=nonce)
+    microseconds = int(time * 1_000_000)
+    entry.time.seconds, micros = divmod(microseconds, 1_000_000)
+    entry.time.nanos = micros * 1000
+    getattr(entry, _FIELD_OF_EVENT[event.DESCRIPTOR.full_name]).CopyFrom(event)
+    data = entry.SerializeToString(deterministic=True)
+    if len(data) > MAX_ENTRY_SIZE:
+        raise EntryError("an entry is larger than its limit")
+    return data
+
+
+def decode_entry(data: bytes) -> audit_pb2.Entry:
+    """The entry that `data` is, after every check that needs nothing else.
+
+    Raises:
+        EntryError: Not protobuf, not the deterministic form, an unknown field or event, another schema version, or a
+            field of the wrong size.
+    """
+    if len(data) > MAX_ENTRY_SIZE:
+        raise EntryError("an entry is larger than its limit")
+    entry = audit_pb2.Entry()
+    try:
+        entry.ParseFromString(data)
+    except DecodeError as error:
+        raise EntryError("not a protobuf message") from error
+    if entry.schema_version != SCHEMA_VERSION:
+        raise EntryError("unknown schema version")
+    entry.DiscardUnknownFields()
+    if entry.SerializeToString(deterministic=True) != data:
+        raise EntryError("unknown fields, or not the deterministic form")
+    if len(entry.nonce) != NONCE_SIZE:
+        raise EntryError("a nonce has 16 bytes")
+    if not entry.HasField("time") or not 0 <= entry.time.nanos < _NANOS or entry.time.seconds < 0:
+        raise EntryError("no valid time")
+    _check_event(entry)
+    return entry
+
+
+def _check_event(entry: audit_pb2.Entry) -> None:
+    kind = entry.WhichOneof("event")
+    if kind is None:
+        raise EntryError("no event")
+    if kind == "owner_access":
+        owner = entry.owner_access
+        _sizes("owner_access", HASH_SIZE, owner.sealed_hash, owner.request_root, owner.answer_root)
+        _sizes("owner_access", SIGNATURE_SIZE, owner.signature)
+    elif kind == "hub_access":
+        hub = entry.hub_access
+        _sizes("hub_access", HASH_SIZE, hub.sealed_hash, hub.request_root)
+        _sizes("hub_access", SIGNATURE_SIZE, hub.signature)
+        if hub.owner_leaf_hash:
+            _sizes("hub_access", HASH_SIZE, hub.owner_leaf_hash)
+        if hub.outcome not in audit_pb2.Outcome.values() or hub.outcome == audit_pb2.OUTCOME_UNSPECIFIED:
+            raise EntryError("hub_access has no outcome")
+    elif kind == "refusal" and entry.refusal.header_hash:
+        _sizes("refusal", HASH_SIZE, entry.refusal.header_hash)
+
+
+def _sizes(kind: str, size: int, *values: bytes) -> None:
+    if any(len(value) != size for value in values):
+        raise EntryError(f"{kind} has a field of the wrong size")

@@ -1,0 +1,138 @@
+"""The guard: the newest checkpoint on other storage, so that a log that was rolled back is noticed at the start.
+
+A guard file holds one checkpoint note. It is written by one process: several processes that share a log have a guard
+each. It is replaced atomically and durably, at most once a second, by a thread of its own, so that appending never
+waits for its disk. What is younger than the guard is caught by agents and witnesses, who remember what they saw.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import structlog
+from zhiwang.wire.errors import FatalError, Reason
+
+from audit.checkpoint import Checkpoint, CheckpointError, split_note
+
+INTERVAL: Final = 1.0
+"""Seconds between two writings."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Guard:
+    """One guard file.
+
+    Args:
+        path: Where it lies; best on other storage than the log.
+        newest: Gives the note to write.
+        interval: Seconds between two writings.
+    """
+
+    def __init__(self, path: Path, newest: Callable[[], bytes], *, interval: float = INTERVAL) -> None:
+        self.path = path
+        self.failure: str | None = None
+        self._newest = newest
+        self._interval = interval
+        self._written = b""
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def read(self) -> Checkpoint | None:
+        """The checkpoint that the log must extend; None if an operator left an empty file on purpose.
+
+        Raises:
+            FatalError: LOG_UNAVAILABLE: the file is missing or holds something else.
+        """
+        try:
+            note = self.path.read_bytes()
+        except FileNotFoundError:
+            raise FatalError(
+                Reason.LOG_UNAVAILABLE,
+                f"the guard {self.path} is missing, so nothing tells whether the log was rolled back. Bring it back; "
+                "or, if its storage is lost, compare the log with a checkpoint that an auditor or witness keeps "
+                "(`zhiwang audit verify`) and make an empty file in its place",
+            ) from None
+        except OSError as error:
+            raise FatalError(
+                Reason.LOG_UNAVAILABLE, f"the guard {self.path} cannot be read: {error.strerror}"
+            ) from error
+        if not note:
+            return None
+        try:
+            # Not verified: whoever can write the guard can also empty it. It guards against the log's own storage.
+            return Checkpoint.parse(split_note(note)[0])
+        except CheckpointError as error:
+            raise FatalError(
+                Reason.LOG_UNAVAILABLE,
+                f"the guard {self.path} is damaged ({error}). Compare the log with a checkpoint that an auditor or "
+                "witness keeps, and make an empty file in its place",
+            ) from None
+
+    def exists(self) -> bool:
+        """Whether there is a guard of some log."""
+        return self.path.exists() and self.path.stat().st_size > 0
+
+    def write(self) -> None:
+        """Write the newest note now, durably.
+
+        Raises:
+            OSError: It could not be written.
+        """
+        note = self._newest()
+        if note == self._written:
+            return
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(note)
+            file.flush()
+            os.fsync(descriptor)
+        temporary.replace(self.path)
+        directory = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+        self._written = note
+
+    def start(self) -> None:
+        """Keep the file fresh from a thread of its own."""
+        if self._thread is None:
+            self._stop.clear()
+            self._thread = threading.Thread(target=self._run, name="log guard", daemon=True)
+            self._thread.start()
+
+    def wake(self) -> None:
+        """There is a newer checkpoint."""
+        self._wake.set()
+
+    def close(self) -> None:
+        """Write the last checkpoint and end the thread."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._stop.set()
+            self._wake.set()
+            thread.join()
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            try:
+                self.write()
+            except OSError as error:
+                if self.failure is None:
+                    _log.exception("the log's guard cannot be written", path=str(self.path))
+                self.failure = error.strerror or type(error).__name__
+                self._wake.set()  # tried again after the interval
+            else:
+                self.failure = None
+            if self._stop.is_set():
+                return
+            self._stop.wait(self._interval)

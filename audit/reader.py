@@ -1,0 +1,218 @@
+"""Reading a log's tables: heads, entries and tiles, and the recomputation by which a stored log is believed.
+
+Nothing here writes. `LogStore` owns one reader; its methods may be called from any thread and block on the disk.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from threading import Lock
+from typing import Final
+
+from sqlalchemy import Connection, Engine
+from zhiwang.audit.v1 import audit_pb2
+from zhiwang.wire import merkle
+from zhiwang.wire.errors import FatalError, Reason, RefusedError
+
+from audit import checkpoint, schema, tiles
+from audit.appended import Head
+from audit.entry import EntryError, decode_entry
+from audit.sqlite import reading
+from certs.signing import CertificateVerifier, Signer
+
+CACHED_TILES: Final = 512
+"""Tiles kept for proofs of what is old; 8 KiB each."""
+BATCH: Final = 1000
+
+_HEAD: Final = "SELECT size, root, checkpoint, certificate FROM log_head"
+_COUNT: Final = "SELECT coalesce(max(idx), -1) + 1 FROM log_entry"
+_TILE: Final = "SELECT hashes FROM log_tile WHERE level = ? AND idx = ?"
+_TILES: Final = "SELECT hashes FROM log_tile WHERE level = ? AND idx >= ? AND idx < ? ORDER BY idx"
+_ROWS: Final = "SELECT leaf_hash, data FROM log_entry WHERE idx >= ? AND idx < ? ORDER BY idx"
+_DATA: Final = "SELECT data FROM log_entry WHERE idx >= ? AND idx < ? ORDER BY idx"
+_KEYS: Final = "SELECT key, idx FROM log_entry WHERE idx >= ? ORDER BY idx"
+
+
+class LogReader:
+    """Reads one log.
+
+    Args:
+        engine: Of the log's file.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = reading(engine)
+        self._tiles: OrderedDict[tuple[int, int], bytes] = OrderedDict()
+        self._lock = Lock()
+
+    def head(self, connection: Connection) -> Head:
+        """The stored head."""
+        row = connection.exec_driver_sql(_HEAD).one_or_none()
+        if row is None:
+            raise _broken("it has no head")
+        return Head(*row)
+
+    def position(self) -> tuple[int, bytes]:
+        """Size and root of the stored head."""
+        with self._engine.connect() as connection:
+            head = self.head(connection)
+        return head.size, head.root
+
+    def entries(self, start: int, end: int, max_bytes: int | None) -> list[bytes]:
+        """Bytes of the entries [start, end); beyond the first no more than `max_bytes`."""
+        found: list[bytes] = []
+        total = 0
+        with self._engine.connect() as connection:
+            for (data,) in connection.exec_driver_sql(_DATA, (start, end)):
+                total += len(data)
+                if max_bytes is not None and found and total > max_bytes:
+                    break
+                found.append(data)
+        return found
+
+    def find(self, connection: Connection, keys: Sequence[bytes], newest: int) -> dict[bytes, int]:
+        """Indexes of those keys that are among the `newest` entries of the log."""
+        count = connection.exec_driver_sql(_COUNT).scalar_one()
+        wanted = set(keys)
+        rows = connection.exec_driver_sql(_KEYS, (max(count - newest, 0),))
+        return {key: index for key, index in rows if key in wanted}
+
+    def node(self, level: int, index: int) -> bytes:
+        """A complete node whose tile is complete, from the cache or the disk.
+
+        Raises:
+            KeyError: The log has no such tile.
+        """
+        tile_level, height = divmod(level, tiles.TILE_HEIGHT)
+        return tiles.node_in_tile(self._tile(tile_level, (index << height) >> tiles.TILE_HEIGHT), level, index)
+
+    def _tile(self, tile_level: int, index: int) -> bytes:
+        name = (tile_level, index)
+        with self._lock:
+            cached = self._tiles.get(name)
+            if cached is not None:
+                self._tiles.move_to_end(name)
+                return cached
+        with self._engine.connect() as connection:
+            tile: bytes | None = connection.exec_driver_sql(_TILE, name).scalar_one_or_none()
+        if tile is None:
+            raise KeyError(name)
+        with self._lock:
+            self._tiles[name] = tile
+            if len(self._tiles) > CACHED_TILES:
+                self._tiles.popitem(last=False)
+        return tile
+
+    def load(self, origin: str, signer: Signer, verifier: CertificateVerifier | None) -> tuple[Head, tiles.RightEdge]:
+        """The stored head and the right edge that leads to it, both checked as `LogStore.open` says.
+
+        Raises:
+            FatalError: LOG_UNAVAILABLE: something does not hold.
+        """
+        with self._lock:
+            self._tiles.clear()
+        with self._engine.connect() as connection:
+            schema.check(connection)
+            head = self.head(connection)
+            if connection.exec_driver_sql(_COUNT).scalar_one() != head.size or not head.size:
+                raise _broken("its head counts other entries than there are")
+            edge = self._edge(connection, head.size)
+            if tiles.root(head.size, edge.node) != head.root:
+                raise _broken("the root recomputed from its tiles and entries is not that of its head")
+            first, last = (
+                connection.exec_driver_sql(_DATA, (index, index + 1)).scalar_one() for index in (0, head.size - 1)
+            )
+        _check_first(first, origin)
+        _check_checkpoint(head, origin, signer, verifier, _decoded(last, head.size - 1))
+        return head, edge
+
+    def _edge(self, connection: Connection, size: int) -> tiles.RightEdge:
+        unfinished: list[list[bytes]] = []
+        first = size >> tiles.TILE_HEIGHT << tiles.TILE_HEIGHT
+        rows = connection.exec_driver_sql(_ROWS, (first, size)).all()
+        leaves = [leaf for leaf, _ in rows]
+        if leaves != [merkle.leaf_hash(data) for _, data in rows]:
+            raise _broken(f"an entry from index {first} on is not the one that was hashed")
+        unfinished.append(leaves)
+        while size >> tiles.TILE_HEIGHT * len(unfinished):
+            below = len(unfinished) - 1
+            end = size >> tiles.TILE_HEIGHT * len(unfinished)
+            start = end >> tiles.TILE_HEIGHT << tiles.TILE_HEIGHT
+            found = connection.exec_driver_sql(_TILES, (below, start, end)).scalars().all()
+            if len(found) != end - start:
+                raise _broken(f"tiles of level {below} are missing")
+            unfinished.append([tiles.root_of_nodes(tiles.split_tile(tile)) for tile in found])
+        return tiles.RightEdge(size, unfinished)
+
+    def verify_all(self, origin: str, progress: Callable[[int, int], None]) -> Head:
+        """Recompute the whole log from its entries, in one snapshot; as `LogStore.verify_all`."""
+        with self._engine.connect() as connection:
+            head = self.head(connection)
+            edge = tiles.RightEdge()
+            while edge.size < head.size:
+                before = edge.size
+                rows = connection.exec_driver_sql(_ROWS, (before, min(before + BATCH, head.size))).all()
+                if not rows:
+                    raise _broken(f"entry {before} is missing")
+                leaves = []
+                for index, (leaf, data) in enumerate(rows, before):
+                    if leaf != merkle.leaf_hash(data):
+                        raise _broken(f"entry {index} is not the one that was hashed")
+                    _decoded(data, index)
+                    leaves.append(leaf)
+                if before == 0:
+                    _check_first(rows[0][1], origin)
+                edge.extend(leaves)
+                for tile in tiles.completed_tiles(before, edge.size):
+                    if connection.exec_driver_sql(_TILE, tile).scalar_one_or_none() != edge.tile(*tile):
+                        raise _broken(f"tile {tile[1]} of level {tile[0]} is not that of its entries")
+                edge.trim()
+                progress(edge.size, head.size)
+            if tiles.root(edge.size, edge.node) != head.root:
+                raise _broken("the root recomputed from its entries is not that of its head")
+        return head
+
+
+def _check_first(data: bytes, origin: str) -> None:
+    entry = _decoded(data, 0)
+    if entry.WhichOneof("event") != "log_opened" or entry.log_opened.origin != origin:
+        raise _broken(f"its first entry does not open the log {origin}")
+
+
+def _check_checkpoint(
+    head: Head, origin: str, signer: Signer, verifier: CertificateVerifier | None, last: audit_pb2.Entry
+) -> None:
+    key = signer.public_key_raw
+    if head.certificate != signer.certificate_der:
+        if verifier is None:
+            raise _broken("its checkpoint was signed with another certificate, and no verifier was given")
+        try:
+            # It was valid when the last entry was made; it may have expired since.
+            certificate = verifier.verify(head.certificate, last.time.seconds, kinds=(signer.identity.kind,))
+        except RefusedError as error:
+            raise _broken(f"the certificate of its checkpoint does not verify: {error}") from error
+        if certificate.identity.log_origin != origin:
+            raise _broken("its checkpoint was signed by another identity")
+        key = certificate.public_key_raw
+    try:
+        signed = checkpoint.open_note(head.checkpoint, origin, key)
+    except checkpoint.CheckpointError as error:
+        raise _broken(f"its checkpoint does not verify: {error}") from error
+    if (signed.size, signed.root) != (head.size, head.root):
+        raise _broken("its checkpoint says another size or root than its head")
+
+
+def _decoded(data: bytes, index: int) -> audit_pb2.Entry:
+    try:
+        return decode_entry(data)
+    except EntryError as error:
+        raise _broken(f"entry {index} cannot be read: {error}") from error
+
+
+def _broken(what: str) -> FatalError:
+    return FatalError(
+        Reason.LOG_UNAVAILABLE,
+        f"the log cannot be believed: {what}. Keep the file for the audit office and restore it from a copy that "
+        "reaches its guard",
+    )

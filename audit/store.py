@@ -1,0 +1,405 @@
+"""One log in an SQLite file: made deliberately, checked when opened, appended to inside a caller's transaction.
+
+`append` writes entries, finished tiles and the newly signed head in the transaction that it is given, so that an
+adapter's replay rows, charges and replies stand or fall with them. Several processes of one host may share a file:
+BEGIN IMMEDIATE makes them take turns, and each extends from the head row that it reads inside its transaction. What a
+process keeps in memory is a cache of that head's right edge, brought up to date when another process moved it.
+
+Who may touch what: the right edge is owned by whoever is inside a write transaction. Reading proofs of sizes that are
+committed needs neither the lock nor, when they are recent, the disk.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import structlog
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+from zhiwang.audit.v1 import audit_pb2
+from zhiwang.wire import merkle
+from zhiwang.wire.errors import FatalError, Reason
+
+from audit import checkpoint, schema, tiles
+from audit.appended import Appended, Head, NewEntry
+from audit.entry import NONCE_SIZE, Event, encode_entry
+from audit.guard import Guard
+from audit.reader import LogReader
+from audit.sqlite import force_to_disk
+from certs.signing import CertificateVerifier, Signer
+
+KEY_SIZE: Final = 32
+SOUGHT_KEYS: Final = 4096
+"""How many of the newest entries `find` looks through."""
+
+_INSERT_ENTRY: Final = "INSERT INTO log_entry (idx, key, leaf_hash, data) VALUES (?, ?, ?, ?)"
+_INSERT_TILE: Final = "INSERT INTO log_tile (level, idx, hashes) VALUES (?, ?, ?)"
+_INSERT_HEAD: Final = "INSERT INTO log_head (id, size, root, checkpoint, certificate) VALUES (1, 0, ?, x'', x'')"
+_UPDATE_HEAD: Final = (
+    "UPDATE log_head SET size = ?, root = ?, checkpoint = ?, certificate = ? WHERE size = ? AND root = ?"
+)
+_SELECT_POSITION: Final = "SELECT size, root FROM log_head"
+_SELECT_NEW_LEAVES: Final = "SELECT leaf_hash FROM log_entry WHERE idx >= ? AND idx < ? ORDER BY idx"
+
+_log = structlog.get_logger(__name__)
+
+
+class LogStore:
+    """A log. Call `create` or `open` before anything else.
+
+    Args:
+        engine: From `audit.sqlite.open_sqlite`.
+        origin: Name of the log and of its key: the identity's `log_origin`.
+        signer: Signs checkpoints; may be replaced at any time by a renewed one of the same identity.
+        clock: Seconds since the epoch.
+        guard: Where this process keeps the newest checkpoint; best on other storage. None for no guard.
+        verifier: Tells whether a former signing certificate was this city's, when the stored checkpoint was signed by
+            another than `signer`. It should consult no deny-list: a revoked key's log must still be opened.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        origin: str,
+        signer: Signer,
+        clock: Callable[[], float] = time.time,
+        *,
+        guard: Path | None = None,
+        verifier: CertificateVerifier | None = None,
+    ) -> None:
+        if signer.identity.log_origin != origin:
+            raise FatalError(Reason.LOG_UNAVAILABLE, f"{signer.identity.short} cannot sign for the log {origin}")
+        self.engine = engine
+        self.origin = origin
+        self.stopped: str | None = "the log is not open"
+        self._signer = signer
+        self._clock = clock
+        self._verifier = verifier
+        self._reader = LogReader(engine)
+        # Owned by whoever is inside a write transaction.
+        self._edge = tiles.RightEdge()
+        # What is committed for certain. Replaced whole; readers take the reference.
+        self._newest = Head(0, merkle.EMPTY_ROOT, b"", b"")
+        self._guard = Guard(guard, lambda: self._newest.checkpoint) if guard is not None else None
+
+    @property
+    def signer(self) -> Signer:
+        """Who signs the next checkpoint."""
+        return self._signer
+
+    @signer.setter
+    def signer(self, signer: Signer) -> None:
+        if signer.identity != self._signer.identity:
+            raise FatalError(Reason.LOG_UNAVAILABLE, f"{signer.identity.short} cannot sign for the log {self.origin}")
+        self._signer = signer
+
+    @property
+    def newest(self) -> Head:
+        """The newest head that this process knows to be committed."""
+        return self._newest
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the log can be appended to and guarded."""
+        return self.stopped is None and (self._guard is None or self._guard.failure is None)
+
+    # Coming into being, and back.
+
+    def create(self) -> Head:
+        """Make the log in the engine's file, with LogOpened as its first entry.
+
+        Raises:
+            FatalError: LOG_UNAVAILABLE: there is a log, or a guard of one.
+        """
+        if self._guard is not None and self._guard.exists():
+            raise FatalError(
+                Reason.LOG_UNAVAILABLE,
+                f"the guard {self._guard.path} remembers a log. Restore that log; or, if it is given up for good, "
+                "keep the guard for the audit office and take it away",
+            )
+        opened = self.new_entry(audit_pb2.LogOpened(origin=self.origin))
+        self.stopped = None
+        with self.transaction() as connection:
+            schema.install(connection)
+            connection.exec_driver_sql(_INSERT_HEAD, (merkle.EMPTY_ROOT,))
+            appended = self.append(connection, [opened])
+        self.committed(appended)
+        if self._guard is not None:
+            self._guard.write()
+            self._guard.start()
+        return self._newest
+
+    def open(self) -> Head:
+        """Check what is stored and go on from there; also after `stopped`.
+
+        The root is recomputed from tiles and leaf hashes, the leaf hashes of the unfinished tile from their entries.
+        The stored checkpoint must be signed for this log, and the log must extend the guard.
+
+        Raises:
+            FatalError: LOG_UNAVAILABLE: something does not hold. Nothing is appended to such a log.
+        """
+        self.stopped = "the log is being opened"
+        try:
+            guarded = self._guard.read() if self._guard is not None else None
+            force_to_disk(self.engine)
+            head, edge = self._reader.load(self.origin, self._signer, self._verifier)
+            if head.size < self._newest.size or (
+                head.size == self._newest.size and head.root != self._newest.root and head.size
+            ):
+                raise _rolled_back(head.size, "this process", self._newest.size)
+            self._edge = edge
+            for known in (guarded, self._newest):
+                self._check_extends(head, known)
+        except SQLAlchemyError as error:
+            raise FatalError(Reason.LOG_UNAVAILABLE, f"the log cannot be read: {type(error).__name__}") from error
+        self._newest = head
+        self.stopped = None
+        if self._guard is not None:
+            self._guard.start()
+            self._guard.wake()
+        return head
+
+    def close(self) -> None:
+        """Write the guard and end its thread. The engine is the caller's."""
+        self.stopped = "the log is closed"
+        if self._guard is not None:
+            self._guard.close()
+
+    def _check_extends(self, head: Head, known: checkpoint.Checkpoint | Head | None) -> None:
+        if known is None or known.size == 0:
+            return
+        if isinstance(known, checkpoint.Checkpoint) and known.origin != self.origin:
+            raise FatalError(Reason.LOG_UNAVAILABLE, f"the guard is of another log: {known.origin}")
+        if known.size > head.size:
+            raise _rolled_back(head.size, "its guard", known.size)
+        if tiles.root(known.size, self.node) != known.root:
+            raise FatalError(
+                Reason.LOG_UNAVAILABLE,
+                f"the first {known.size} entries of the log are not those that its guard saw: the log was rewritten. "
+                "Keep both files for the audit office and restore the log",
+            )
+
+    # Appending.
+
+    def new_entry(self, event: Event, *, at: float | None = None) -> NewEntry:
+        """An entry for `event` with random nonce and key, at this moment by the log's clock or at `at`."""
+        nonce_and_key = os.urandom(NONCE_SIZE + KEY_SIZE)
+        data = encode_entry(event, nonce=nonce_and_key[:NONCE_SIZE], time=self._clock() if at is None else at)
+        return NewEntry(nonce_and_key[NONCE_SIZE:], data)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """BEGIN IMMEDIATE … COMMIT. If the store fails, the log stops until `open` succeeds.
+
+        An error raised by the caller rolls back and passes through; the log goes on.
+
+        Raises:
+            FatalError: LOG_UNAVAILABLE: the store failed; whether COMMIT took place is not known.
+        """
+        self._check_running()
+        try:
+            with self.engine.begin() as connection:
+                yield connection
+        except (SQLAlchemyError, OSError, FatalError) as error:
+            raise self.stop(error) from error
+
+    def stop(self, error: BaseException) -> FatalError:
+        """Refuse everything until `open` succeeds. Returns the error to raise."""
+        detail = error.detail if isinstance(error, FatalError) else f"the log's store failed: {type(error).__name__}"
+        if self.stopped is None:
+            self.stopped = detail
+            _log.error("the log has stopped", origin=self.origin, size=self._newest.size, detail=detail)
+        return FatalError(Reason.LOG_UNAVAILABLE, detail)
+
+    def append(self, connection: Connection, entries: Sequence[NewEntry]) -> Appended:
+        """Append inside the caller's write transaction. Call `committed` after its COMMIT and before any answer.
+
+        Args:
+            connection: In a transaction begun IMMEDIATE (`transaction`, or `engine.begin()`).
+            entries: At least one.
+
+        Raises:
+            FatalError: LOG_UNAVAILABLE: the log has stopped, or the stored head does not extend what was seen.
+        """
+        if not entries:
+            raise ValueError("nothing to append")
+        self._check_running()
+        before, root_before = self._catch_up(connection)
+        edge = self._edge
+        leaves = [merkle.leaf_hash(entry.data) for entry in entries]
+        edge.extend(leaves)
+        root = tiles.root(edge.size, edge.node)
+        signer = self._signer
+        note = checkpoint.sign(
+            checkpoint.Checkpoint(self.origin, edge.size, root), self.origin, signer.public_key_raw, signer.sign
+        )
+        head = Head(edge.size, root, note, signer.certificate_der)
+        rows = [
+            (index, entry.key, leaf, entry.data)
+            for index, entry, leaf in zip(range(before, edge.size), entries, leaves, strict=True)
+        ]
+        connection.exec_driver_sql(_INSERT_ENTRY, rows)
+        finished = tiles.completed_tiles(before, edge.size)
+        if finished:
+            connection.exec_driver_sql(
+                _INSERT_TILE, [(level, index, edge.tile(level, index)) for level, index in finished]
+            )
+        updated = connection.exec_driver_sql(
+            _UPDATE_HEAD, (head.size, head.root, head.checkpoint, head.certificate, before, root_before)
+        )
+        if updated.rowcount != 1:
+            raise FatalError(Reason.LOG_UNAVAILABLE, "the log's head moved inside a write transaction")
+        return Appended(
+            before,
+            [entry.data for entry in entries],
+            leaves,
+            tiles.paths(before, len(entries), edge.size, edge.node),
+            head,
+        )
+
+    def committed(self, appended: Appended) -> None:
+        """The transaction of `appended` has been committed."""
+        if appended.head.size > self._newest.size:
+            self._newest = appended.head
+        if self._guard is not None:
+            self._guard.wake()
+
+    def refresh(self) -> Head:
+        """The newest head of the store, whichever process wrote it. Reads the disk; takes a write turn if it moved.
+
+        Raises:
+            FatalError: LOG_UNAVAILABLE: the stored head does not extend what was seen, or cannot be read.
+        """
+        self._check_running()
+        try:
+            if self._reader.position() != (self._newest.size, self._newest.root):
+                with self.engine.begin() as connection:
+                    self._catch_up(connection)
+                    head = self._reader.head(connection)
+                if head.size > self._newest.size:
+                    self._newest = head
+        except (SQLAlchemyError, FatalError) as error:
+            raise self.stop(error) from error
+        return self._newest
+
+    def _check_running(self) -> None:
+        if self.stopped is not None:
+            raise FatalError(Reason.LOG_UNAVAILABLE, self.stopped)
+
+    def _catch_up(self, connection: Connection) -> tuple[int, bytes]:
+        """Bring the edge to the stored head, which must extend what is known to be committed."""
+        size, root = connection.exec_driver_sql(_SELECT_POSITION).one()
+        edge, newest = self._edge, self._newest
+        if size == edge.size and size == newest.size and root == newest.root:
+            edge.trim()
+            return size, root
+        if size < newest.size:
+            raise _rolled_back(size, "this process", newest.size)
+        try:
+            if size != edge.size or tiles.root(size, edge.node) != root:
+                # Another process moved the head, or our own last transaction was rolled back.
+                edge.truncate(newest.size)
+                leaves = connection.exec_driver_sql(_SELECT_NEW_LEAVES, (newest.size, size)).scalars().all()
+                edge.extend(leaves)
+        except KeyError:
+            raise FatalError(
+                Reason.LOG_UNAVAILABLE, "the log's right edge was lost; it has to be opened anew"
+            ) from None
+        if edge.size != size or tiles.root(size, edge.node) != root:
+            raise FatalError(
+                Reason.LOG_UNAVAILABLE,
+                f"the stored log of {size} entries does not extend the {newest.size} that this process has seen: it "
+                "was rewritten. Keep the file for the audit office and restore it",
+            )
+        return size, root
+
+    def find(self, connection: Connection, keys: Sequence[bytes]) -> dict[bytes, int]:
+        """Which of these keys are among the newest entries, and at what index: after a COMMIT of unknown outcome."""
+        return self._reader.find(connection, keys, SOUGHT_KEYS)
+
+    # Proofs.
+
+    def node(self, level: int, index: int) -> bytes:
+        """A complete node of the tree, from memory or the disk."""
+        try:
+            return self._edge.node(level, index)
+        except KeyError:
+            return self._reader.node(level, index)
+
+    def frame(
+        self, parts: Sequence[Appended], known_tree_size: int = 0, *, disk: bool = True
+    ) -> tuple[audit_pb2.LogHead, list[audit_pb2.LoggedEntry]]:
+        """One head over entries of several transactions, and every entry with its proof under that head.
+
+        Args:
+            parts: At least one, all committed.
+            known_tree_size: What the reader has verified.
+            disk: Whether old parts of the tree may be read from the disk; otherwise KeyError is raised for them.
+        """
+        head = max((part.head for part in parts), key=lambda head: head.size)
+        if known_tree_size > head.size:
+            head = self._newest
+        node = self.node if disk else self._edge.node
+        logged: list[audit_pb2.LoggedEntry] = []
+        for part in parts:
+            if part.head.size == head.size:
+                logged += part.logged()
+            else:
+                paths = tiles.paths(part.first, len(part.entries), head.size, node)
+                logged += Appended(part.first, part.entries, part.leaf_hashes, paths, head).logged()
+        return self._shown(head, known_tree_size, node), logged
+
+    def head(self, known_tree_size: int = 0, *, disk: bool = True) -> audit_pb2.LogHead:
+        """The newest head for a reader that has verified the tree of `known_tree_size`; `disk` as in `frame`.
+
+        A reader that claims more than there is gets no proof, and will notice.
+        """
+        return self._shown(self._newest, known_tree_size, self.node if disk else self._edge.node)
+
+    def _shown(self, head: Head, known: int, node: tiles.NodeReader) -> audit_pb2.LogHead:
+        if not 0 < known <= head.size:
+            return head.message()
+        return head.message(known, tiles.consistency(known, head.size, node))
+
+    def inclusion_path(self, index: int, size: int) -> list[bytes]:
+        """Audit path of one entry in a committed tree of `size`. May read the disk."""
+        return tiles.paths(index, 1, size, self.node)[0]
+
+    def consistency(self, old_size: int, new_size: int) -> list[bytes]:
+        """Consistency proof between two committed sizes. May read the disk."""
+        return tiles.consistency(old_size, new_size, self.node)
+
+    def entries(self, start: int, count: int, *, max_bytes: int | None = None) -> list[bytes]:
+        """Bytes of committed entries, at most `count` and, beyond the first, at most `max_bytes`. Reads the disk."""
+        return self._reader.entries(start, min(start + count, self._newest.size), max_bytes)
+
+    def logged(self, indexes: Sequence[int], size: int) -> list[audit_pb2.LoggedEntry]:
+        """Entries with their proofs in the committed tree of `size`. Reads the disk."""
+        logged = []
+        for index in indexes:
+            (data,) = self._reader.entries(index, index + 1, None)
+            logged.append(
+                audit_pb2.LoggedEntry(entry=data, index=index, inclusion_path=self.inclusion_path(index, size))
+            )
+        return logged
+
+    def verify_all(self, progress: Callable[[int, int], None] = lambda _done, _size: None) -> Head:
+        """Recompute everything from the entries' bytes: hashes, tiles, root, first entry. Reads the whole log.
+
+        Raises:
+            FatalError: LOG_UNAVAILABLE: something does not hold; the message says where.
+        """
+        return self._reader.verify_all(self.origin, progress)
+
+
+def _rolled_back(size: int, who: str, known: int) -> FatalError:
+    return FatalError(
+        Reason.LOG_UNAVAILABLE,
+        f"the log has {size} entries, but {who} has seen {known}: it was rolled back. Restore the newest copy of "
+        "the store; if none reaches that size, keep what there is for the audit office. Nothing is appended to it",
+    )
