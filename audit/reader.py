@@ -30,6 +30,7 @@ _COUNT: Final = "SELECT coalesce(max(idx), -1) + 1 FROM log_entry"
 _TILE: Final = "SELECT hashes FROM log_tile WHERE level = ? AND idx = ?"
 _TILES: Final = "SELECT hashes FROM log_tile WHERE level = ? AND idx >= ? AND idx < ? ORDER BY idx"
 _ROWS: Final = "SELECT leaf_hash, data FROM log_entry WHERE idx >= ? AND idx < ? ORDER BY idx"
+_LEAVES: Final = "SELECT leaf_hash FROM log_entry WHERE idx >= ? AND idx < ? ORDER BY idx"
 _DATA: Final = "SELECT data FROM log_entry WHERE idx >= ? AND idx < ? ORDER BY idx"
 _KEYS: Final = "SELECT key, idx FROM log_entry WHERE idx >= ? ORDER BY idx"
 
@@ -104,7 +105,25 @@ class LogReader:
                 self._tiles.popitem(last=False)
         return tile
 
-    def load(self, origin: str, signer: Signer, verifier: CertificateVerifier | None) -> tuple[Head, tiles.RightEdge]:
+    def over(self, edge: tiles.RightEdge) -> tiles.NodeReader:
+        """A reader of nodes that takes from the edge what it has, and the rest from here."""
+
+        def node(level: int, index: int) -> bytes:
+            try:
+                return edge.node(level, index)
+            except KeyError:
+                return self.node(level, index)
+
+        return node
+
+    def leaves(self, connection: Connection, start: int, end: int) -> Sequence[bytes]:
+        """Leaf hashes of the entries [start, end)."""
+        found: Sequence[bytes] = connection.exec_driver_sql(_LEAVES, (start, end)).scalars().all()
+        return found
+
+    def load(
+        self, connection: Connection, origin: str, signer: Signer, verifier: CertificateVerifier | None
+    ) -> tuple[Head, tiles.RightEdge]:
         """The stored head and the right edge that leads to it, both checked as `LogStore.open` says.
 
         Raises:
@@ -112,22 +131,22 @@ class LogReader:
         """
         with self._lock:
             self._tiles.clear()
-        with self._engine.connect() as connection:
-            schema.check(connection)
-            head = self.head(connection)
-            if connection.exec_driver_sql(_COUNT).scalar_one() != head.size or not head.size:
-                raise _broken("its head counts other entries than there are")
-            edge = self._edge(connection, head.size)
-            if tiles.root(head.size, edge.node) != head.root:
-                raise _broken("the root recomputed from its tiles and entries is not that of its head")
-            first, last = (
-                connection.exec_driver_sql(_DATA, (index, index + 1)).scalar_one() for index in (0, head.size - 1)
-            )
+        schema.check(connection)
+        head = self.head(connection)
+        if connection.exec_driver_sql(_COUNT).scalar_one() != head.size or not head.size:
+            raise _broken("its head counts other entries than there are")
+        edge = self.edge(connection, head.size)
+        if tiles.root(head.size, edge.node) != head.root:
+            raise _broken("the root recomputed from its tiles and entries is not that of its head")
+        first, last = (
+            connection.exec_driver_sql(_DATA, (index, index + 1)).scalar_one() for index in (0, head.size - 1)
+        )
         _check_first(first, origin)
         _check_checkpoint(head, origin, signer, verifier, _decoded(last, head.size - 1))
         return head, edge
 
-    def _edge(self, connection: Connection, size: int) -> tiles.RightEdge:
+    def edge(self, connection: Connection, size: int) -> tiles.RightEdge:
+        """The right edge of the stored tree of `size`; leaf hashes of the unfinished tile are those of their data."""
         unfinished: list[list[bytes]] = []
         first = size >> tiles.TILE_HEIGHT << tiles.TILE_HEIGHT
         rows = connection.exec_driver_sql(_ROWS, (first, size)).all()

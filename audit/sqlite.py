@@ -83,11 +83,15 @@ def reading(engine: Engine) -> Engine:
     return engine.execution_options(**{_BEGIN_OPTION: "BEGIN DEFERRED"})
 
 
-def force_to_disk(engine: Engine) -> None:
+def force_to_disk(engine: Engine, *, wait: bool) -> None:
     """Copy the write-ahead log into the database file and sync both.
 
     After a failed sync the kernel may call pages clean that never reached the disk; this writes and syncs all of them
     again, and fails if that fails.
+
+    Args:
+        engine: Of the file; no transaction may be open in this thread.
+        wait: Until other connections are out of the way. Otherwise what is in use stays as it is.
 
     Raises:
         FatalError: LOG_UNAVAILABLE: it could not be done.
@@ -95,8 +99,8 @@ def force_to_disk(engine: Engine) -> None:
     connection = engine.raw_connection()
     try:
         cursor = connection.cursor()
-        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        busy = any(row[0] for row in cursor.fetchall())
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)" if wait else "PRAGMA wal_checkpoint(PASSIVE)")
+        busy = wait and any(row[0] for row in cursor.fetchall())
     except sqlite3.Error as error:
         raise FatalError(Reason.LOG_UNAVAILABLE, f"the store cannot be written to disk: {error}") from error
     finally:

@@ -34,6 +34,8 @@ from audit.sqlite import force_to_disk
 from certs.signing import CertificateVerifier, Signer
 
 KEY_SIZE: Final = 32
+FAR_BEHIND: Final = 65_536
+"""Entries that other processes may have added before the right edge is loaded anew instead of extended."""
 SOUGHT_KEYS: Final = 4096
 """How many of the newest entries `find` looks through."""
 
@@ -43,8 +45,6 @@ _INSERT_HEAD: Final = "INSERT INTO log_head (id, size, root, checkpoint, certifi
 _UPDATE_HEAD: Final = (
     "UPDATE log_head SET size = ?, root = ?, checkpoint = ?, certificate = ? WHERE size = ? AND root = ?"
 )
-_SELECT_POSITION: Final = "SELECT size, root FROM log_head"
-_SELECT_NEW_LEAVES: Final = "SELECT leaf_hash FROM log_entry WHERE idx >= ? AND idx < ? ORDER BY idx"
 
 _log = structlog.get_logger(__name__)
 
@@ -143,18 +143,17 @@ class LogStore:
         Raises:
             FatalError: LOG_UNAVAILABLE: something does not hold. Nothing is appended to such a log.
         """
+        again = self._newest.size > 0
         self.stopped = "the log is being opened"
         try:
             guarded = self._guard.read() if self._guard is not None else None
-            force_to_disk(self.engine)
-            head, edge = self._reader.load(self.origin, self._signer, self._verifier)
-            if head.size < self._newest.size or (
-                head.size == self._newest.size and head.root != self._newest.root and head.size
-            ):
-                raise _rolled_back(head.size, "this process", self._newest.size)
-            self._edge = edge
-            for known in (guarded, self._newest):
-                self._check_extends(head, known)
+            force_to_disk(self.engine, wait=again)
+            # A write transaction, so that no other thread of this process has the edge in hand.
+            with self.engine.begin() as connection:
+                head, edge = self._reader.load(connection, self.origin, self._signer, self._verifier)
+                for known in (guarded, self._newest):
+                    self._check_extends(head, edge, known)
+                self._edge = edge
         except SQLAlchemyError as error:
             raise FatalError(Reason.LOG_UNAVAILABLE, f"the log cannot be read: {type(error).__name__}") from error
         self._newest = head
@@ -170,19 +169,18 @@ class LogStore:
         if self._guard is not None:
             self._guard.close()
 
-    def _check_extends(self, head: Head, known: checkpoint.Checkpoint | Head | None) -> None:
+    def _check_extends(self, head: Head, edge: tiles.RightEdge, known: checkpoint.Checkpoint | Head | None) -> None:
         if known is None or known.size == 0:
             return
-        if isinstance(known, checkpoint.Checkpoint) and known.origin != self.origin:
-            raise FatalError(Reason.LOG_UNAVAILABLE, f"the guard is of another log: {known.origin}")
+        who = "this process"
+        if isinstance(known, checkpoint.Checkpoint):
+            who = "its guard"
+            if known.origin != self.origin:
+                raise FatalError(Reason.LOG_UNAVAILABLE, f"the guard is of another log: {known.origin}")
         if known.size > head.size:
-            raise _rolled_back(head.size, "its guard", known.size)
-        if tiles.root(known.size, self.node) != known.root:
-            raise FatalError(
-                Reason.LOG_UNAVAILABLE,
-                f"the first {known.size} entries of the log are not those that its guard saw: the log was rewritten. "
-                "Keep both files for the audit office and restore the log",
-            )
+            raise _rolled_back(head.size, who, known.size)
+        if tiles.root(known.size, self._reader.over(edge)) != known.root:
+            raise _rewritten(head.size, who, known.size)
 
     # Appending.
 
@@ -229,8 +227,8 @@ class LogStore:
         if not entries:
             raise ValueError("nothing to append")
         self._check_running()
-        before, root_before = self._catch_up(connection)
-        edge = self._edge
+        stored = self._catch_up(connection)
+        before, edge = stored.size, self._edge
         leaves = [merkle.leaf_hash(entry.data) for entry in entries]
         edge.extend(leaves)
         root = tiles.root(edge.size, edge.node)
@@ -250,7 +248,7 @@ class LogStore:
                 _INSERT_TILE, [(level, index, edge.tile(level, index)) for level, index in finished]
             )
         updated = connection.exec_driver_sql(
-            _UPDATE_HEAD, (head.size, head.root, head.checkpoint, head.certificate, before, root_before)
+            _UPDATE_HEAD, (head.size, head.root, head.checkpoint, head.certificate, before, stored.root)
         )
         if updated.rowcount != 1:
             raise FatalError(Reason.LOG_UNAVAILABLE, "the log's head moved inside a write transaction")
@@ -280,9 +278,6 @@ class LogStore:
             if self._reader.position() != (self._newest.size, self._newest.root):
                 with self.engine.begin() as connection:
                     self._catch_up(connection)
-                    head = self._reader.head(connection)
-                if head.size > self._newest.size:
-                    self._newest = head
         except (SQLAlchemyError, FatalError) as error:
             raise self.stop(error) from error
         return self._newest
@@ -291,32 +286,24 @@ class LogStore:
         if self.stopped is not None:
             raise FatalError(Reason.LOG_UNAVAILABLE, self.stopped)
 
-    def _catch_up(self, connection: Connection) -> tuple[int, bytes]:
-        """Bring the edge to the stored head, which must extend what is known to be committed."""
-        size, root = connection.exec_driver_sql(_SELECT_POSITION).one()
-        edge, newest = self._edge, self._newest
-        if size == edge.size and size == newest.size and root == newest.root:
-            edge.trim()
-            return size, root
-        if size < newest.size:
-            raise _rolled_back(size, "this process", newest.size)
-        try:
-            if size != edge.size or tiles.root(size, edge.node) != root:
-                # Another process moved the head, or our own last transaction was rolled back.
+    def _catch_up(self, connection: Connection) -> Head:
+        """The stored head, which must extend what is known to be committed; brings the edge to it."""
+        head, edge, newest = self._reader.head(connection), self._edge, self._newest
+        if head.size < newest.size or (head.size == newest.size and head.root != newest.root):
+            raise _rolled_back(head.size, "this process", newest.size)
+        if head.size != edge.size or (head.size != newest.size and tiles.root(head.size, edge.node) != head.root):
+            # Another process moved the head, or our own last transaction was rolled back.
+            if head.size - newest.size > FAR_BEHIND:
+                edge = self._reader.edge(connection, head.size)
+                self._check_extends(head, edge, newest)
+            else:
                 edge.truncate(newest.size)
-                leaves = connection.exec_driver_sql(_SELECT_NEW_LEAVES, (newest.size, size)).scalars().all()
-                edge.extend(leaves)
-        except KeyError:
-            raise FatalError(
-                Reason.LOG_UNAVAILABLE, "the log's right edge was lost; it has to be opened anew"
-            ) from None
-        if edge.size != size or tiles.root(size, edge.node) != root:
-            raise FatalError(
-                Reason.LOG_UNAVAILABLE,
-                f"the stored log of {size} entries does not extend the {newest.size} that this process has seen: it "
-                "was rewritten. Keep the file for the audit office and restore it",
-            )
-        return size, root
+                edge.extend(self._reader.leaves(connection, newest.size, head.size))
+            if edge.size != head.size or tiles.root(head.size, edge.node) != head.root:
+                raise _rewritten(head.size, "this process", newest.size)
+        edge.trim()
+        self._edge, self._newest = edge, head
+        return head
 
     def find(self, connection: Connection, keys: Sequence[bytes]) -> dict[bytes, int]:
         """Which of these keys are among the newest entries, and at what index: after a COMMIT of unknown outcome."""
@@ -326,10 +313,7 @@ class LogStore:
 
     def node(self, level: int, index: int) -> bytes:
         """A complete node of the tree, from memory or the disk."""
-        try:
-            return self._edge.node(level, index)
-        except KeyError:
-            return self._reader.node(level, index)
+        return self._reader.over(self._edge)(level, index)
 
     def frame(
         self, parts: Sequence[Appended], known_tree_size: int = 0, *, disk: bool = True
@@ -343,7 +327,7 @@ class LogStore:
         """
         head = max((part.head for part in parts), key=lambda head: head.size)
         if known_tree_size > head.size:
-            head = self._newest
+            head = self._reaching(known_tree_size, disk=disk)
         node = self.node if disk else self._edge.node
         logged: list[audit_pb2.LoggedEntry] = []
         for part in parts:
@@ -359,7 +343,16 @@ class LogStore:
 
         A reader that claims more than there is gets no proof, and will notice.
         """
-        return self._shown(self._newest, known_tree_size, self.node if disk else self._edge.node)
+        head = self._reaching(known_tree_size, disk=disk)
+        return self._shown(head, known_tree_size, self.node if disk else self._edge.node)
+
+    def _reaching(self, size: int, *, disk: bool) -> Head:
+        """The newest head; if it is smaller than `size`, another process may have written a newer one."""
+        if size <= self._newest.size:
+            return self._newest
+        if not disk:
+            raise KeyError(size)
+        return self.refresh()
 
     def _shown(self, head: Head, known: int, node: tiles.NodeReader) -> audit_pb2.LogHead:
         if not 0 < known <= head.size:
@@ -402,4 +395,12 @@ def _rolled_back(size: int, who: str, known: int) -> FatalError:
         Reason.LOG_UNAVAILABLE,
         f"the log has {size} entries, but {who} has seen {known}: it was rolled back. Restore the newest copy of "
         "the store; if none reaches that size, keep what there is for the audit office. Nothing is appended to it",
+    )
+
+
+def _rewritten(size: int, who: str, known: int) -> FatalError:
+    return FatalError(
+        Reason.LOG_UNAVAILABLE,
+        f"the stored log of {size} entries does not extend the {known} that {who} has seen: it was rewritten. Keep "
+        "the store and the guard for the audit office and restore the log. Nothing is appended to it",
     )
