@@ -67,6 +67,12 @@ async def ask(address: str, credentials: grpc.ChannelCredentials, name: str) -> 
         return bytes(response.content).decode()
 
 
+async def exhaust(stream: Any) -> None:
+    """Read a stream of responses to its end, which raises unless it ended well."""
+    while await stream.read() is not grpc.aio.EOF:
+        pass
+
+
 HUB = server_name("shenzhen", Kind.HUB)
 
 
@@ -151,34 +157,37 @@ async def test_an_expired_certificate_is_refused(city: City) -> None:
 async def test_a_certificate_that_expires_on_an_open_connection_is_refused_at_the_next_call(city: City) -> None:
     system = city.enrol("edu/system/enrolment")
     clock = [datetime.now(UTC).timestamp()]
-    async with serving(city.enrol("data/hub/main"), clock=lambda: clock[0]) as (_, address):
-        async with open_channel(address, system.channel_credentials(), server_name=HUB) as channel:
-            stub = exchange_pb2_grpc.DirectoryServiceStub(channel)
+    async with (
+        serving(city.enrol("data/hub/main"), clock=lambda: clock[0]) as (_, address),
+        open_channel(address, system.channel_credentials(), server_name=HUB) as channel,
+    ):
+        stub = exchange_pb2_grpc.DirectoryServiceStub(channel)
+        await stub.GetFile(exchange_pb2.GetFileRequest(), timeout=10)
+        clock[0] = system.expires + 1
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.GetFile(exchange_pb2.GetFileRequest(), timeout=10)
-            clock[0] = system.expires + 1
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await stub.GetFile(exchange_pb2.GetFileRequest(), timeout=10)
-            assert refusal_of(caught.value).reason is Reason.CERTIFICATE_EXPIRED
+        assert refusal_of(caught.value).reason is Reason.CERTIFICATE_EXPIRED
 
 
 async def test_a_revoked_certificate_is_refused_at_the_next_call_and_the_next_frame(city: City) -> None:
     system = city.enrol("edu/system/enrolment")
     serial = x509.load_pem_x509_certificate((system.directory / "auth.pem").read_bytes()).serial_number
     revoked: set[int] = set()
-    async with serving(city.enrol("data/hub/main"), revoked=lambda: revoked) as (_, address):
-        async with open_channel(address, system.channel_credentials(), server_name=HUB) as channel:
-            stub = exchange_pb2_grpc.DirectoryServiceStub(channel)
+    async with (
+        serving(city.enrol("data/hub/main"), revoked=lambda: revoked) as (_, address),
+        open_channel(address, system.channel_credentials(), server_name=HUB) as channel,
+    ):
+        stub = exchange_pb2_grpc.DirectoryServiceStub(channel)
+        await stub.GetFile(exchange_pb2.GetFileRequest(), timeout=10)
+        stream = stub.Watch(exchange_pb2.WatchRequest(), timeout=10)
+        await stream.read()
+        revoked.add(serial)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.GetFile(exchange_pb2.GetFileRequest(), timeout=10)
-            stream = stub.Watch(exchange_pb2.WatchRequest(), timeout=10)
-            await stream.read()
-            revoked.add(serial)
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await stub.GetFile(exchange_pb2.GetFileRequest(), timeout=10)
-            assert refusal_of(caught.value).reason is Reason.CERTIFICATE_REVOKED
-            with pytest.raises(grpc.aio.AioRpcError) as ended:
-                while await stream.read() is not grpc.aio.EOF:
-                    pass
-            assert refusal_of(ended.value).reason is Reason.CERTIFICATE_REVOKED
+        assert refusal_of(caught.value).reason is Reason.CERTIFICATE_REVOKED
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            await exhaust(stream)
+        assert refusal_of(ended.value).reason is Reason.CERTIFICATE_REVOKED
 
 
 async def test_a_kind_that_the_table_does_not_name_is_refused(city: City) -> None:
@@ -222,8 +231,7 @@ async def test_a_client_takes_its_renewed_certificate_with_a_new_channel_while_t
         response = await stub.GetFile(exchange_pb2.GetFileRequest(), timeout=10)
         assert response.content == b"edu/system/moving"
         with pytest.raises(grpc.aio.AioRpcError):
-            while await stream.read() is not grpc.aio.EOF:
-                pass
+            await exhaust(stream)
         await channel.close()
 
 
@@ -243,7 +251,7 @@ async def served_certificate(address: str, client: IdentityFiles) -> bytes:
     return pem.encode()
 
 
-async def test_a_port_without_tls_serves_this_machine_only(city: City) -> None:
+async def test_a_port_without_tls_serves_this_machine_only() -> None:
     async with serving(None) as (server, address):
         with pytest.raises(FatalError):
             server.listen("0.0.0.0:0", None)
@@ -257,7 +265,7 @@ async def test_a_port_without_tls_serves_this_machine_only(city: City) -> None:
             assert refusal_of(caught.value).reason is Reason.RPC_NOT_ALLOWED
 
 
-async def test_health_falls_with_a_condition_and_rises_again(city: City) -> None:
+async def test_health_falls_with_a_condition_and_rises_again() -> None:
     readiness = Readiness(["log"])
     async with serving(None, readiness=readiness) as (_, address), open_channel(address, None) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
@@ -274,15 +282,16 @@ async def test_health_falls_with_a_condition_and_rises_again(city: City) -> None
 
 async def test_stopping_ends_subscriptions_without_waiting_out_the_grace(city: City) -> None:
     system = city.enrol("edu/system/enrolment")
-    async with serving(city.enrol("data/hub/main")) as (server, address):
-        async with open_channel(address, system.channel_credentials(), server_name=HUB) as channel:
-            stream = exchange_pb2_grpc.DirectoryServiceStub(channel).Watch(exchange_pb2.WatchRequest())
-            health = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
-            await stream.read()
-            await health.read()
-            async with asyncio.timeout(30):
-                await server.stop(3600)
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
-                while await stream.read() is not grpc.aio.EOF:
-                    pass
-            assert refusal_of(caught.value).reason is Reason.SHUTTING_DOWN
+    async with (
+        serving(city.enrol("data/hub/main")) as (server, address),
+        open_channel(address, system.channel_credentials(), server_name=HUB) as channel,
+    ):
+        stream = exchange_pb2_grpc.DirectoryServiceStub(channel).Watch(exchange_pb2.WatchRequest())
+        health = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        await stream.read()
+        await health.read()
+        async with asyncio.timeout(30):
+            await server.stop(3600)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await exhaust(stream)
+        assert refusal_of(caught.value).reason is Reason.SHUTTING_DOWN
