@@ -19,6 +19,9 @@ from zhiwang.wire.call import CALL
 from zhiwang.wire.redaction import describe_traceback, redact_fields, redact_text
 
 LEVEL = logging.INFO
+WARNING = logging.WARNING
+"""For commands, which speak by themselves."""
+
 FOREIGN_LEVEL = logging.WARNING
 """Libraries are heard from this level up; SQLAlchemy tells every statement below it."""
 

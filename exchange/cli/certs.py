@@ -1,0 +1,163 @@
+"""`zhiwang certs`: a city's authority, and the keys and certificates of everybody in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from cryptography import x509
+from zhiwang.wire.errors import Reason, RefusedError
+
+from certs.ca import CA_KEY, CRL_DAYS, DEFAULT_DAYS, Authority, parse_request
+from certs.identity import CA_CERTIFICATE, Identity, write_public
+from certs.request import make_requests
+from certs.show import describe
+from exchange.cli import output
+
+app = typer.Typer(
+    help="证书：颁发机构、申请、签发、吊销。 Authority, requests, certificates and revocation.", no_args_is_help=True
+)
+authority_app = typer.Typer(help="颁发机构  The city's certificate authority.", no_args_is_help=True)
+app.add_typer(authority_app, name="authority")
+
+AuthorityDir = Annotated[
+    Path, typer.Option("--authority", help="Directory of the authority.", exists=True, file_okay=False)
+]
+Files = Annotated[list[Path], typer.Argument(exists=True, dir_okay=False)]
+
+
+@authority_app.command("init")
+def authority_init(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where it will lie; made if need be.")],
+    city: Annotated[str, typer.Option(help="Name of the city in every identity, e.g. shenzhen.")],
+) -> None:
+    """Make a certificate authority; do it once, on a machine that is offline.
+
+    Example: zhiwang certs authority init /secure/ca --city shenzhen
+    """
+    Authority.create(directory, city)
+    output.say(
+        f"The authority of {city} lies in {directory}. Its key, {CA_KEY}, must never leave it; keep a copy offline."
+    )
+    output.next_step(f"give {directory / CA_CERTIFICATE} to every installation, into its root directory")
+    output.next_step("each department makes its keys: zhiwang certs request hrss/adapter/main --city … --out DIR")
+
+
+@app.command()
+def request(
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME…", help="department/kind/name, e.g. edu/system/enrolment.")
+    ],
+    out: Annotated[Path, typer.Option(help="Where the identity directories will lie: DIR/department/kind/name.")],
+    city: Annotated[str, typer.Option(envvar="ZHIWANG_CITY", help="City of the identities.")] = "",
+) -> None:
+    """Make keys and certificate requests, several at once. A private key never leaves its directory.
+
+    Keys that are there are kept, so the same command renews. A NAME may also be a whole identity, spiffe://….
+
+    Example: zhiwang certs request edu/system/enrolment edu/agent/main edu/admin/li --city shenzhen --out identities
+    """
+    identities = [_identity(name, city) for name in names]
+    rows = [
+        (identity.short, path.stem, path)
+        for identity in identities
+        for path in make_requests(out / identity.short, identity)
+    ]
+    output.print_table(("identity", "for", "request"), rows)
+    output.next_step(
+        "carry the requests (.csr, nothing else) to the authority: zhiwang certs issue …/*.csr --authority DIR"
+    )
+
+
+@app.command()
+def issue(
+    requests: Annotated[list[Path], typer.Argument(metavar="CSR…", exists=True, dir_okay=False)],
+    authority: AuthorityDir,
+    days: Annotated[float, typer.Option(min=0.001, help="Validity in days.")] = DEFAULT_DAYS,
+    out: Annotated[
+        Path | None, typer.Option(help="Write to OUT/department/kind/name/ instead of beside each request.")
+    ] = None,
+    host: Annotated[
+        list[str] | None, typer.Option(help="Further DNS name of a server, for clients that must dial it by name.")
+    ] = None,
+) -> None:
+    """Issue the certificates that requests ask for: all of them, or none if one cannot be granted.
+
+    Look at the identities first (zhiwang certs show): whoever holds such a certificate is that department's.
+
+    Example: zhiwang certs issue identities/edu/system/enrolment/*.csr --authority /secure/ca
+    """
+    opened = Authority.load(authority)
+    parsed = [(path, path.read_bytes()) for path in requests]
+    targets = []
+    for path, data in parsed:
+        _, identity = parse_request(data)
+        folder = out / identity.short if out else path.parent
+        targets.append((identity, folder / f"{path.stem}.pem", data))
+    issued = [(identity, target, opened.issue(data, days=days, hosts=host or ())) for identity, target, data in targets]
+    rows = []
+    for identity, target, pem in issued:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_public(target, pem)
+        certificate = x509.load_pem_x509_certificate(pem)
+        rows.append((identity.short, target.stem, f"{certificate.not_valid_after_utc:%Y-%m-%d}", target))
+    output.print_table(("identity", "for", "valid until", "certificate"), rows)
+    output.next_step("put each certificate beside its key; a running process takes it by itself within seconds")
+
+
+@app.command()
+def revoke(certificates: Files, authority: AuthorityDir) -> None:
+    """Revoke certificates; takes effect when a new list is published.
+
+    Example: zhiwang certs revoke identities/edu/system/enrolment/*.pem --authority /secure/ca
+    """
+    opened = Authority.load(authority)
+    rows = []
+    for path in certificates:
+        try:
+            certificate = x509.load_pem_x509_certificate(path.read_bytes())
+        except ValueError:
+            raise RefusedError(Reason.CERTIFICATE_INVALID, f"{path} is not a certificate in PEM") from None
+        fresh = opened.revoke(certificate.serial_number)
+        rows.append((path, f"{certificate.serial_number:x}", "revoked" if fresh else "was revoked before"))
+    output.print_table(("certificate", "serial", ""), rows)
+    output.next_step(
+        f"zhiwang certs crl --authority {authority} --out crl.pem, and publish it with the centre's documents"
+    )
+
+
+@app.command()
+def crl(
+    authority: AuthorityDir,
+    out: Annotated[Path, typer.Option(help="File to write.", dir_okay=False)],
+    days: Annotated[float, typer.Option(min=0.001, help="For how long the list says that it is good.")] = CRL_DAYS,
+) -> None:
+    """Make the list of all revoked certificates, for the directory.
+
+    Example: zhiwang certs crl --authority /secure/ca --out centre/crl.pem
+    """
+    write_public(out, Authority.load(authority).crl(days=days))
+    output.next_step(f"publish {out} with the centre's documents: zhiwang policy publish …")
+
+
+@app.command()
+def show(files: Files, *, as_json: output.AsJson = False) -> None:
+    """Say what certificates, requests and revocation lists say.
+
+    Example: zhiwang certs show identities/edu/system/enrolment/auth.pem root/ca.pem
+    """
+    described: list[dict[str, Any]] = [{"file": str(path), **describe(path.read_bytes())} for path in files]
+    if as_json:
+        output.print_json(described)
+        return
+    for item in described:
+        output.print_table((item.pop("file"), ""), item.items())
+
+
+def _identity(name: str, city: str) -> Identity:
+    if name.startswith("spiffe://"):
+        return Identity.parse(name)
+    if not city:
+        output.usage_error("say which city with --city (or ZHIWANG_CITY), or give whole identities: spiffe://city/…")
+    return Identity.parse_short(city, name)

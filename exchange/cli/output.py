@@ -1,0 +1,139 @@
+"""What commands share: tables, JSON, errors and exit statuses.
+
+Exit status: 0 when what was asked for was done, 1 when something was denied, unavailable or failed, 2 for wrong usage.
+Results go to standard output, everything else to standard error; with `--json` standard output holds one JSON value.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+from zhiwang.wire.errors import Reason, ZhiwangError
+
+OK = 0
+FAILED = 1
+USAGE = 2
+
+PLAIN_WIDTH = 200
+"""Columns when the output is no terminal: wide enough that no line is folded."""
+
+_USAGE_REASONS = frozenset(
+    {
+        Reason.CLAIM_SYNTAX,
+        Reason.SLOT_UNKNOWN,
+        Reason.IDENTIFIER_INVALID,
+        Reason.NAME_INVALID,
+        Reason.VALUE_INVALID,
+        Reason.TOO_MANY_CLAIMS,
+        Reason.REFERENCE_INVALID,
+        Reason.OFFICIAL_INVALID,
+        Reason.JURISDICTION_INVALID,
+    }
+)
+"""What a person can have typed wrong."""
+
+Profile = Annotated[
+    Path,
+    typer.Option("--profile", envvar="ZHIWANG_PROFILE", help="Profile: who I am and whom I talk to.", dir_okay=False),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
+
+
+def console(file: IO[str] | None = None) -> Console:
+    """A console on standard output, or on `file`. Chinese characters count as two columns, as a terminal shows them."""
+    file = file or sys.stdout
+    return Console(file=file, width=None if file.isatty() else PLAIN_WIDTH, highlight=False, soft_wrap=False)
+
+
+def error_console() -> Console:
+    """A console on standard error."""
+    return console(sys.stderr)
+
+
+def print_json(value: Any) -> None:
+    """One JSON value on standard output, readable, Chinese as it is."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    sys.stdout.flush()
+
+
+def print_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    title: str = "",
+    styles: Mapping[str, str] | None = None,
+) -> None:
+    """A table on standard output. Cells are text, never markup.
+
+    Args:
+        columns: Headings.
+        rows: One cell for each column; None is an empty cell.
+        title: Above the table.
+        styles: Style of a cell by its exact text, e.g. {"YES": "green"}.
+    """
+    table = Table(title=escape(title) or None, title_justify="left", header_style="bold")
+    for column in columns:
+        table.add_column(Text(column), overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(value, styles or {}) for value in row))
+    console().print(table)
+
+
+def say(text: str) -> None:
+    """A line for the person, on standard error, so that standard output holds results only."""
+    error_console().print(Text(text))
+
+
+def next_step(text: str) -> None:
+    """What to do after this command."""
+    error_console().print(Text.assemble(("下一步 next: ", "bold"), text))
+
+
+def print_error(error: Exception) -> int:
+    """Say what happened and what to do.
+
+    Returns:
+        The exit status that belongs to it.
+    """
+    out = error_console()
+    if isinstance(error, ZhiwangError):
+        meaning = error.reason.value
+        out.print(Text.assemble(("错误 ", "bold red"), (error.reason.name, "bold"), f"  {meaning.zh}"))
+        if error.field:
+            out.print(Text(f"  in {error.field}"))
+        # An internal error's public text points to a log; here the detail is at hand and says more.
+        lines = [error.detail] if error.reason is Reason.INTERNAL and error.detail else [error.detail, meaning.en]
+        for line in filter(None, lines):
+            out.print(Text(f"  {line}"))
+        return USAGE if error.reason in _USAGE_REASONS else FAILED
+    if isinstance(error, OSError):
+        name = f"{error.filename}: " if error.filename else ""
+        out.print(Text.assemble(("错误 ", "bold red"), f"{name}{error.strerror or type(error).__name__}"))
+        return FAILED
+    # The findings of a file of ours: its text lists them all, by line and key.
+    out.print(Text.assemble(("错误 ", "bold red"), str(error)))
+    return FAILED
+
+
+def usage_error(text: str) -> NoReturn:
+    """End with status 2.
+
+    Raises:
+        typer.Exit: Always.
+    """
+    error_console().print(Text.assemble(("用法有误 ", "bold red"), text))
+    raise typer.Exit(USAGE)
+
+
+def _cell(value: object, styles: Mapping[str, str]) -> Text:
+    text = "" if value is None else str(value)
+    return Text(text, style=styles.get(text, ""))
