@@ -56,6 +56,11 @@ class Tree:
         self._levels = levels
 
     @property
+    def leaves(self) -> list[bytes]:
+        """The leaf hashes. Not to be changed."""
+        return self._levels[0]
+
+    @property
     def root(self) -> bytes:
         """Root hash; the hash of the empty string for no leaves."""
         return self._levels[-1][0] if self.size else EMPTY_ROOT

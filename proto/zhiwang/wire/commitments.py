@@ -1,0 +1,201 @@
+"""What requester and owner sign and commit to, as bytes (docs/protocol.md).
+
+Every hash begins with a label of its own, and every part of variable length with its length, so that no two meanings
+share bytes. A claim is committed to under a salt of its own, so one claim can be opened without its neighbours.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Sequence
+from hashlib import sha256
+from struct import Struct
+
+from zhiwang.wire.header import ClaimShape, Header
+from zhiwang.wire.merkle import Tree, leaf_hash
+from zhiwang.wire.records import Answers, CaseRecord
+
+SEAL_INFO = b"zhiwang/1/seal"
+"""HPKE info of a sealing context."""
+SEAL_EXPORT_LABEL = b"zhiwang/1/secret"
+"""HPKE exporter context of the secret that both sides derive keys from."""
+REQUEST_KEY_LABEL = b"zhiwang/1/request-key"
+"""Prefix of the header hash in the derivation of a request's key."""
+REPLY_KEY_LABEL = b"zhiwang/1/reply-key"
+"""Prefix of the header hash in the derivation of a reply's key."""
+SIGNATURE_LABEL = b"zhiwang/1/request-signature"
+"""Prefix of what a requester signs."""
+OWNER_KEY_LABEL = b"zhiwang/1/owner-key"
+"""Prefix of what an adapter signs when it publishes a sealing key."""
+CLAIM_LABEL = b"zhiwang/1/claim"
+"""Prefix of a claim's commitment."""
+OUTCOME_LABEL = b"zhiwang/1/outcome"
+"""Prefix of a salted outcome."""
+ANSWER_LABEL = b"zhiwang/1/answer"
+"""Prefix of an answer's leaf."""
+
+_U16 = Struct(">H")
+_U32 = Struct(">I")
+_OUTCOME = Struct(">BBq")
+
+
+def header_hash(raw: bytes) -> bytes:
+    """SHA-256 of a header's exact bytes: by this an access is known."""
+    return sha256(raw).digest()
+
+
+def sealed_hash(enc: bytes, nonce: bytes, ciphertext: bytes) -> bytes:
+    """SHA-256 of the sealed part. `enc` (32 bytes) and `nonce` (12) have fixed sizes, so no lengths are needed."""
+    digest = sha256(enc)
+    digest.update(nonce)
+    digest.update(ciphertext)
+    return digest.digest()
+
+
+def signature_message(header_digest: bytes, sealed_digest: bytes, request_root: bytes) -> bytes:
+    """What the requester signs: label and three hashes of 32 bytes each."""
+    return SIGNATURE_LABEL + header_digest + sealed_digest + request_root
+
+
+def owner_key_message(raw_key: bytes) -> bytes:
+    """What an adapter signs when it publishes the exact bytes of an OwnerKey."""
+    return OWNER_KEY_LABEL + raw_key
+
+
+def claim_salt(case_salt: bytes, claim_index: int) -> bytes:
+    """Salt of one claim: HMAC-SHA256(case salt, index of the claim within its case, big-endian in 4 bytes)."""
+    return hmac.digest(case_salt, _U32.pack(claim_index), "sha256")
+
+
+def outcome_salt(reply_salt: bytes, index: int) -> bytes:
+    """Salt of one answer: HMAC-SHA256(reply salt, case-major index of the answer, big-endian in 4 bytes)."""
+    return hmac.digest(reply_salt, _U32.pack(index), "sha256")
+
+
+def _prefixed(*parts: bytes) -> bytes:
+    pack = _U16.pack
+    return b"".join([piece for part in parts for piece in (pack(len(part)), part)])
+
+
+def subject_bytes(kind: str, identifier: str, name: str) -> bytes:
+    """A subject as bytes: kind, identifier and name, each in UTF-8 behind its length in 2 bytes."""
+    return _prefixed(kind.encode(), identifier.encode(), name.encode())
+
+
+def claim_commitment(salt: bytes, kind: str, identifier: str, name: str, value: bytes) -> bytes:
+    """Commitment to one claim: the leaf hash under which it stands in the request tree; 32 bytes.
+
+    Args:
+        salt: Of this claim; 32 bytes.
+        kind: Kind of the subject's slot, also where the slot is empty.
+        identifier: Canonical; empty for an empty slot.
+        name: Canonical; may be empty.
+        value: What the claim compares with (`compared_bytes`).
+    """
+    subject = subject_bytes(kind, identifier, name)
+    return leaf_hash(CLAIM_LABEL + salt + subject + _U32.pack(len(value)) + value)
+
+
+def compared_bytes(header: Header, claim: ClaimShape, record: CaseRecord) -> bytes:
+    """What a claim compares with, as its commitment holds it.
+
+    0x00 alone where it compares with nothing sealed (a cell stands in the header); 0x01 and the text; 0x02 and the
+    compared subject.
+    """
+    if claim.compared_slot is not None:
+        return b"\x02" + _slot_bytes(header, record, claim.compared_slot)
+    if claim.compared_value is not None:
+        return b"\x01" + record.values[claim.compared_value].encode()
+    return b"\x00"
+
+
+def _slot_bytes(header: Header, record: CaseRecord, slot: int) -> bytes:
+    subject = record.subjects[slot]
+    if subject is None:
+        return subject_bytes(header.slots[slot].kind, "", "")
+    return subject_bytes(subject.kind, subject.identifier, subject.name)
+
+
+def claim_commitments(header: Header, records: Sequence[CaseRecord]) -> list[bytes]:
+    """Commitments to all claims of all cases, case-major.
+
+    The same as `claim_commitment` of each, with a case's subjects encoded once.
+    """
+    indexes = [_U32.pack(index) for index in range(len(header.claims))]
+    commitments = []
+    for record in records:
+        subjects = [_slot_bytes(header, record, slot) for slot in range(len(header.slots))]
+        for index, claim in zip(indexes, header.claims, strict=True):
+            if claim.compared_slot is not None:
+                value = b"\x02" + subjects[claim.compared_slot]
+            elif claim.compared_value is not None:
+                value = b"\x01" + record.values[claim.compared_value].encode()
+            else:
+                value = b"\x00"
+            salt = hmac.digest(record.salt, index, "sha256")
+            commitments.append(leaf_hash(CLAIM_LABEL + salt + subjects[claim.slot] + _U32.pack(len(value)) + value))
+    return commitments
+
+
+def request_tree(header: Header, records: Sequence[CaseRecord]) -> Tree:
+    """Tree over the commitments to all claims of all cases, case-major.
+
+    Its root is the request root that the requester signs; its leaves are the commitments.
+    """
+    return Tree(claim_commitments(header, records))
+
+
+def outcome_bytes(outcome: int, data_as_of: int | None) -> bytes:
+    """One outcome as its leaf holds it; 10 bytes.
+
+    The outcome in 1 byte, whether data_as_of is known in 1 byte (1 or 0), data_as_of in seconds since the epoch in 8
+    bytes, signed, big-endian (0 if unknown).
+    """
+    return _OUTCOME.pack(outcome, data_as_of is not None, data_as_of or 0)
+
+
+def parse_outcome_bytes(data: bytes) -> tuple[int, int | None]:
+    """The outcome and data_as_of of `outcome_bytes`.
+
+    Raises:
+        ValueError: Not such bytes.
+    """
+    if len(data) != _OUTCOME.size:
+        raise ValueError("an outcome has 10 bytes")
+    outcome, known, seconds = _OUTCOME.unpack(data)
+    if known > 1 or (not known and seconds):
+        raise ValueError("an outcome's data_as_of is malformed")
+    return outcome, seconds if known else None
+
+
+def answer_leaf(commitment: bytes, salt: bytes, outcome: bytes) -> bytes:
+    """Leaf hash of one answer in the answer tree; 32 bytes.
+
+    Args:
+        commitment: To the claim.
+        salt: Of this outcome; 32 bytes.
+        outcome: `outcome_bytes`.
+    """
+    return leaf_hash(ANSWER_LABEL + commitment + sha256(OUTCOME_LABEL + salt + outcome).digest())
+
+
+def answer_tree(header: Header, commitments: Sequence[bytes], answers: Answers) -> Tree:
+    """Tree over the answers, case-major. Its root is the answer root of the owner's entry.
+
+    Args:
+        header: Of the request.
+        commitments: Leaves of the request tree.
+        answers: With `len(commitments)` outcomes.
+    """
+    width = len(header.claims)
+    # A column has one data_as_of and few outcomes: their bytes are made once each.
+    encoded: dict[tuple[int, int], bytes] = {}
+    leaves = []
+    for index, (commitment, outcome) in enumerate(zip(commitments, answers.outcomes, strict=True)):
+        column = index % width
+        data = encoded.get((column, outcome))
+        if data is None:
+            data = encoded[column, outcome] = outcome_bytes(outcome, answers.data_as_of[column])
+        salt = hmac.digest(answers.salt, _U32.pack(index), "sha256")
+        leaves.append(answer_leaf(commitment, salt, data))
+    return Tree(leaves)
