@@ -140,6 +140,10 @@ class Planter:
     def _one_guardian(self, application: Application) -> None:
         del application.guardians[1:]
 
+    @_trouble("there is no guardian")
+    def _no_guardian(self, application: Application) -> None:
+        application.guardians.clear()
+
     @_trouble("the home lies in another district")
     def _other_home(self, application: Application) -> None:
         """Name a dwelling in another district."""

@@ -321,7 +321,7 @@ class Application:
         number: Its reference; no part of it tells who applies.
         district: Where it was made, six digits.
         child: The child.
-        guardians: One or two, as the form says.
+        guardians: Up to two, as the form says.
         home: The dwelling that the form names.
         trouble: What was planted in it; empty for none. For tests, never printed with a person.
     """

@@ -7,8 +7,7 @@ theirs and reads no database. Where the two disagree, the demo fails.
 from __future__ import annotations
 
 import unicodedata
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from typing import TypeAlias
@@ -115,10 +114,6 @@ class Expected:
     answer: str
 
 
-Shape: TypeAlias = Callable[[Application, Truth], Iterable[Expected]]
-GUARDIANS = 2
-
-
 def enrolment(application: Application, truth: Truth) -> Iterator[Expected]:
     """Yield what should come of each claim of the enrolment matter, as the law reads and not as its file does."""
     child, home, district = application.child, application.home, application.district
@@ -129,7 +124,8 @@ def enrolment(application: Application, truth: Truth) -> Iterator[Expected]:
     yield Expected("aged", 0, ask("police.age", "at_least", child.person, name=child.name, cell=6))
     yield Expected("lease", 0, ask("housing.lease_months", "at_least", home, cell=12))
     yield Expected("owned", 0, ask("title.share", "at_least", home, cell=51))
-    for ordinal in range(GUARDIANS):
+    # A slot in which nobody stands is asked about once, as empty.
+    for ordinal in range(len(application.guardians) or 1):
         party = application.guardians[ordinal] if ordinal < len(application.guardians) else None
         person, name = (party.person, party.name) if party else (None, "")
         yield Expected("parent", ordinal, ask("health.parent", "related", child.person, name=child.name, other=person))
@@ -147,11 +143,3 @@ def expectations(city: City, as_of: date) -> dict[tuple[str, str, int], str]:
         for application in city.applications
         for expected in enrolment(application, truth)
     }
-
-
-def counted(expected: Iterable[str]) -> dict[str, int]:
-    """Return how many of each answer there are."""
-    counts: dict[str, int] = defaultdict(int)
-    for answer in expected:
-        counts[answer] += 1
-    return dict(counts)
