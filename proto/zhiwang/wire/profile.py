@@ -1,0 +1,156 @@
+"""profile.toml: who I am and whom I talk to. Every process and every command begins with one.
+
+Paths are relative to the file. What concerns one kind of process only stands in a table of its name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from zhiwang.wire.tomlfile import StrictModel, load
+
+Address = Annotated[str, StringConstraints(pattern=r"^(unix:.+|(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):[0-9]{1,5})$")]
+"""host:port, [IPv6]:port or unix:path. Port 0 takes a free one; `address.json` in the state directory tells which."""
+
+
+class Defaults(StrictModel):
+    """What a requester's commands and callers leave out.
+
+    Attributes:
+        role: Role in which to ask.
+        jurisdiction: Where the requester acts.
+        official: Who asks; for programs that ask without a person.
+        matter: For which matter.
+    """
+
+    role: str = ""
+    jurisdiction: str = ""
+    official: str = ""
+    matter: str = ""
+
+
+class AdapterFiles(StrictModel):
+    """[adapter]: what an owner's adapter reads.
+
+    Attributes:
+        mapping: mapping.toml.
+        document: document.toml, the department's own copy.
+        credit: How many requests the hub may have unanswered here at a time.
+    """
+
+    mapping: str
+    document: str
+    credit: Annotated[int, Field(ge=1, le=65536)] = 1024
+
+
+class AgentCaller(StrictModel):
+    """[[agent.caller]]: a program that may call the agent.
+
+    Attributes:
+        certificate: SPIFFE identity of its client certificate, or "local" for callers on the agent's own machine.
+        roles: Roles in which it may ask.
+        matters: Matters for which it may ask; empty for all.
+    """
+
+    certificate: str
+    roles: tuple[str, ...]
+    matters: tuple[str, ...] = ()
+
+
+class Agent(StrictModel):
+    """[agent]: whom an agent serves besides `listen`.
+
+    Attributes:
+        listen_tls: Address for callers on other machines, over mTLS; empty for none.
+        caller: Who may call.
+    """
+
+    listen_tls: Address | None = None
+    caller: tuple[AgentCaller, ...] = ()
+
+
+class ProfileFile(StrictModel):
+    """The file as it is written.
+
+    Attributes:
+        hub: Addresses of the hub's replicas.
+        registrar: Address of the registrar; admins, hubs and the registrar itself need it.
+        root: Directory with the pinned `root.json` and `ca.pem`.
+        identity: Directory with my certificates and keys.
+        state: Directory of everything that this process writes.
+        listen: Where this process serves; each kind has its default.
+        metrics: Where it serves Prometheus metrics; empty for nowhere.
+        defaults: What commands leave out.
+        adapter: For an adapter.
+        agent: For an agent.
+    """
+
+    hub: tuple[Address, ...] = ()
+    registrar: Address | None = None
+    root: str = "root"
+    identity: str = "identity"
+    state: str = "state"
+    listen: Address | None = None
+    metrics: Address | None = None
+    defaults: Defaults = Defaults()
+    adapter: AdapterFiles | None = None
+    agent: Agent = Agent()
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterPaths:
+    """An adapter's files, found."""
+
+    mapping: Path
+    document: Path
+    credit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A profile with its paths resolved; fields as in `ProfileFile`.
+
+    Attributes:
+        path: The file itself.
+    """
+
+    path: Path
+    hub: tuple[str, ...]
+    registrar: str | None
+    root: Path
+    identity: Path
+    state: Path
+    listen: str | None
+    metrics: str | None
+    defaults: Defaults
+    adapter: AdapterPaths | None
+    agent: Agent
+
+
+def load_profile(path: Path) -> Profile:
+    """Read a profile.
+
+    Raises:
+        FileError: With every finding.
+        OSError: The file cannot be read.
+    """
+    file = load(path, ProfileFile)
+    base = path.resolve().parent
+    adapter = file.adapter
+    return Profile(
+        path=path.resolve(),
+        hub=file.hub,
+        registrar=file.registrar,
+        root=base / file.root,
+        identity=base / file.identity,
+        state=base / file.state,
+        listen=file.listen,
+        metrics=file.metrics,
+        defaults=file.defaults,
+        adapter=AdapterPaths(base / adapter.mapping, base / adapter.document, adapter.credit) if adapter else None,
+        agent=file.agent,
+    )
