@@ -1,0 +1,460 @@
+"""The hub's work between its edges: take requests, route them, settle replies, record, release.
+
+Owned by the event loop; only the log's append is awaited. Nothing is delivered to a caller before the COMMIT of the
+hub's own entry about it. gRPC is in `exchange/service.py`, decisions in `exchange/verify.py`, links in
+`exchange/link.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import structlog
+from zhiwang.adapter.v1 import adapter_pb2
+from zhiwang.audit.v1 import audit_pb2
+from zhiwang.exchange.v1 import exchange_pb2, sealed_pb2
+from zhiwang.wire.errors import Reason, RefusedError, ZhiwangError
+
+from audit.appended import Appended, NewEntry
+from audit.checkpoint import Checkpoint
+from audit.entry import Event
+from audit.log import AuditLog
+from certs.identity import Identity
+from exchange.deadlines import Alarm, Deadlines
+from exchange.link import Link, Links, Ticket, margin
+from exchange.refusals import Refusals
+from exchange.verify import (
+    Access,
+    Examiner,
+    Untrusted,
+    access_event,
+    check_reply,
+    known_reason,
+    outcome_of,
+    result,
+)
+from policy.directory import DirectoryHolder
+from policy.model import Directory
+
+log = structlog.get_logger(__name__)
+
+MAX_IN_FLIGHT = 4096
+"""Requests of one requester that are unanswered; beyond, OVERLOADED."""
+
+MAX_IN_FLIGHT_BYTES = 64 << 20
+"""Bytes of them."""
+
+SLICE = 16
+"""Requests or replies that are worked on before the event loop gets its turn: a few milliseconds."""
+
+HOUSEKEEPING = 1.0
+"""Seconds between two looks at counted refusals and overdue replies."""
+
+
+class Delivery(NamedTuple):
+    """A result for a caller.
+
+    Attributes:
+        correlation_id: The caller's.
+        answer: What became of its request; the entries' proofs are not in it yet.
+        appended: The committed entries that this result's is among; None if it has no entry of its own.
+        offset: Which of them.
+        owner_log: Head of the owner's log that covers the owner's entry; None if there is none.
+    """
+
+    correlation_id: int
+    answer: exchange_pb2.ExchangeResult
+    appended: Appended | None = None
+    offset: int = 0
+    owner_log: audit_pb2.LogHead | None = None
+
+
+class Caller(Protocol):
+    """Somebody who waits for results: a stream, or one call."""
+
+    @property
+    def peer(self) -> Identity:
+        """Whom TLS proved."""
+
+    def deliver(self, delivery: Delivery) -> None:
+        """A result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """One request as a caller sent it.
+
+    Attributes:
+        correlation_id: The caller's.
+        request: The sealed request.
+        timeout: Seconds that the caller waits; 0 for as long as the request lives.
+    """
+
+    correlation_id: int
+    request: sealed_pb2.SealedRequest
+    timeout: float
+
+
+class Requester:
+    """How much of one requester is unanswered."""
+
+    __slots__ = ("count", "size")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.size = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing more is taken."""
+        return self.count >= MAX_IN_FLIGHT or self.size >= MAX_IN_FLIGHT_BYTES
+
+
+class Waiting(Ticket):
+    """A ticket and who waits for it.
+
+    Attributes:
+        caller: Who waits; None once it has its result, or has gone.
+        correlation_id: The caller's.
+        requester: Whose load this counts as.
+        alarm: Its deadline.
+    """
+
+    __slots__ = ("alarm", "caller", "correlation_id", "requester")
+
+    def __init__(
+        self, access: Access, deadline: float, caller: Caller, correlation_id: int, requester: Requester
+    ) -> None:
+        bulk = access.header.priority == sealed_pb2.PRIORITY_BULK
+        super().__init__(access, deadline, bulk=bulk, size=access.request.ByteSize())
+        self.caller: Caller | None = caller
+        self.correlation_id = correlation_id
+        self.requester = requester
+        self.alarm: Alarm[Waiting] | None = None
+
+
+@dataclass(slots=True)
+class Record:
+    """An entry to append, and what is delivered to whom after its COMMIT."""
+
+    event: audit_pb2.HubAccess | audit_pb2.Refusal | audit_pb2.DirectoryChange
+    caller: Caller | None = None
+    correlation_id: int = 0
+    answer: exchange_pb2.ExchangeResult | None = None
+    owner_log: audit_pb2.LogHead | None = None
+
+
+def alarm(what: str, link: Link, error: ZhiwangError) -> None:
+    """Tell the operator what an owner did."""
+    log.error(what, adapter=link.identity.short, replica=link.replica, detail=error.detail)
+
+
+class Hub:
+    """Everything between the edges.
+
+    Args:
+        examiner: Decides about what arrives.
+        directory: The directory in force.
+        audit_log: The hub's log.
+        links: Attached adapters.
+        clock: Seconds since the epoch.
+        new_entry: Makes an entry of the log, with the time and what is random in it.
+        count: Takes (outcome, reason, number of requests) for the metrics.
+    """
+
+    def __init__(
+        self,
+        *,
+        examiner: Examiner,
+        directory: DirectoryHolder,
+        audit_log: AuditLog,
+        links: Links,
+        clock: Callable[[], float],
+        new_entry: Callable[[Event], NewEntry],
+        count: Callable[[str, str, int], None],
+    ) -> None:
+        self._examiner = examiner
+        self._directory = directory
+        self._log = audit_log
+        self.links = links
+        self._clock = clock
+        self._new_entry = new_entry
+        self._count = count
+        self._refusals = Refusals()
+        self._requesters: dict[str, Requester] = {}
+        self._deadlines: Deadlines[Waiting] = Deadlines(self._expired, clock)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.draining = False
+        self._idle = asyncio.Event()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are with an owner, or wait to be sent to one."""
+        return sum(requester.count for requester in self._requesters.values())
+
+    # Requests.
+
+    async def take(self, caller: Caller, incoming: Sequence[Incoming], waiting: dict[int, Waiting]) -> None:
+        """Decide about a frame of requests, and send on what may go.
+
+        Args:
+            caller: Who waits for the results.
+            incoming: The frame.
+            waiting: The caller's requests that are with owners, by correlation id; kept up to date while it lives.
+        """
+        for start in range(0, len(incoming), SLICE):
+            if start:
+                await asyncio.sleep(0)
+            now = self._clock()
+            decided: list[Record] = []
+            for item in incoming[start : start + SLICE]:
+                self._take(caller, item, now, waiting, decided)
+            if decided:
+                self._spawn(self._record(decided))
+
+    def _take(
+        self, caller: Caller, item: Incoming, now: float, waiting: dict[int, Waiting], decided: list[Record]
+    ) -> None:
+        peer = caller.peer
+        requester = self._requesters.get(peer.uri)
+        if requester is None:
+            requester = self._requesters[peer.uri] = Requester()
+        try:
+            if self.draining:
+                raise RefusedError(Reason.SHUTTING_DOWN)
+            if requester.full:
+                raise RefusedError(Reason.OVERLOADED, "the requester has too much in flight")
+            # Fails closed once the directory has expired, before anything is decided by what it says of certificates.
+            _ = self._directory.current
+        except ZhiwangError as error:
+            self._refuse(caller, item, Untrusted(error.reason, b""), decided)
+            return
+        examined = self._examiner.examine(item.request, peer, now)
+        if isinstance(examined, Untrusted):
+            self._refuse(caller, item, examined, decided)
+            return
+        header = examined.header
+        reason, link = examined.reason, None
+        if reason is None:
+            try:
+                link = self.links.route(header.owner, header.owner_key_id, now)
+            except RefusedError as error:
+                reason = error.reason
+        if link is None or reason is not None:
+            reason = reason or Reason.INTERNAL
+            outcome = outcome_of(reason, audit_pb2.OUTCOME_DENIED)
+            decided.append(
+                Record(
+                    access_event(examined, outcome, reason),
+                    caller,
+                    item.correlation_id,
+                    result(outcome, reason, examined.denied),
+                )
+            )
+            return
+        life = header.expire_time - now
+        seconds = min(item.timeout, life) if item.timeout > 0 else life
+        ticket = Waiting(examined, now + seconds - margin(seconds), caller, item.correlation_id, requester)
+        requester.count += 1
+        requester.size += ticket.size
+        ticket.alarm = self._deadlines.set(ticket.deadline, ticket)
+        waiting[item.correlation_id] = ticket
+        link.submit(ticket)
+
+    def _refuse(self, caller: Caller, item: Incoming, untrusted: Untrusted, decided: list[Record]) -> None:
+        reason = untrusted.reason
+        outcome = outcome_of(reason, audit_pb2.OUTCOME_REFUSED)
+        answer = result(outcome, reason, clock_offset_ms=untrusted.clock_offset_ms)
+        event = self._refusals.note(caller.peer.uri, reason, untrusted.header_hash)
+        if event is None:
+            self._count(audit_pb2.Outcome.Name(outcome), reason.name, 1)
+            caller.deliver(Delivery(item.correlation_id, answer))
+        else:
+            decided.append(Record(event, caller, item.correlation_id, answer))
+
+    # Replies.
+
+    def replied(self, link: Link, frame: adapter_pb2.ReplyFrame, tickets: Sequence[Ticket | None]) -> None:
+        """A frame of replies came; `tickets` stand beside its items, None where the number is unknown."""
+        checkpoint: Checkpoint | None = None
+        if frame.HasField("log"):
+            try:
+                checkpoint = link.view.verify_head(frame.log)
+            except ZhiwangError as error:
+                alarm("the owner's log head does not verify", link, error)
+        self._spawn(self._settle(link, frame, tickets, checkpoint))
+
+    async def _settle(
+        self,
+        link: Link,
+        frame: adapter_pb2.ReplyFrame,
+        tickets: Sequence[Ticket | None],
+        checkpoint: Checkpoint | None,
+    ) -> None:
+        note = frame.log.checkpoint
+        # Its consistency with what the hub has seen is the hub's business; the requester checks note and entry.
+        owner_log = audit_pb2.LogHead(checkpoint=note, certificate=frame.log.certificate)
+        records: list[Record] = []
+        for number, (item, ticket) in enumerate(zip(frame.items, tickets, strict=True)):
+            if number and not number % SLICE:
+                await asyncio.sleep(0)
+            if not isinstance(ticket, Waiting):
+                log.warning("a reply to an unknown request", adapter=link.identity.short, replica=link.replica)
+                continue
+            access, caller = ticket.access, self._finish(ticket)
+            if item.reason:
+                reason = known_reason(item.reason)
+                outcome = outcome_of(reason, audit_pb2.OUTCOME_REFUSED)
+                answer = result(outcome, reason, access.denied, item.clock_offset_ms)
+                records.append(Record(access_event(access, outcome, reason), caller, ticket.correlation_id, answer))
+                continue
+            try:
+                owner = check_reply(access, item, checkpoint)
+            except RefusedError as error:
+                alarm("an owner's reply does not verify", link, error)
+                records.append(self._failure(ticket, caller, Reason.PROOF_INVALID))
+                continue
+            answer = result(audit_pb2.OUTCOME_ANSWERED, None, access.denied)
+            answer.reply.CopyFrom(item.reply)
+            answer.owner_entry.CopyFrom(item.entry)
+            event = access_event(access, audit_pb2.OUTCOME_ANSWERED, None, owner, note)
+            records.append(Record(event, caller, ticket.correlation_id, answer, owner_log))
+        if records:
+            await self._record(records)
+
+    def failed(self, tickets: Iterable[Ticket], reason: Reason) -> None:
+        """These will not be answered: their link is lost, or nothing came back."""
+        records = [
+            self._failure(ticket, self._finish(ticket), reason) for ticket in tickets if isinstance(ticket, Waiting)
+        ]
+        if records:
+            self._spawn(self._record(records))
+
+    def reroute(self, tickets: Iterable[Ticket]) -> None:
+        """Their link takes nothing more; give them to another, or fail them."""
+        for ticket in tickets:
+            header = ticket.access.header
+            try:
+                self.links.route(header.owner, header.owner_key_id, self._clock()).submit(ticket)
+            except RefusedError as error:
+                self.failed([ticket], Reason.OWNER_NOT_ATTACHED if error.reason is Reason.KEY_UNKNOWN else error.reason)
+
+    def leave(self, waiting: Iterable[Waiting]) -> None:
+        """Their caller has gone. What an owner already has is recorded when it replies; the rest never leaves."""
+        sent: dict[Link, list[Ticket]] = {}
+        unsent: list[Record] = []
+        for ticket in list(waiting):
+            ticket.caller = None
+            if ticket.alarm is not None:
+                ticket.alarm.cancel()
+            if ticket.number and ticket.link is not None:
+                sent.setdefault(ticket.link, []).append(ticket)
+            else:
+                ticket.wanted = False
+                unsent.append(self._failure(ticket, self._finish(ticket), Reason.DEADLINE_EXCEEDED))
+        for link, tickets in sent.items():
+            link.cancel(tickets)
+        if unsent:
+            self._spawn(self._record(unsent))
+
+    def _expired(self, ticket: Waiting) -> None:
+        caller, ticket.caller = ticket.caller, None
+        if ticket.number:
+            # A late reply is still recorded, so the ticket stays with its link and counts until then.
+            if ticket.link is not None:
+                ticket.link.cancel([ticket])
+        else:
+            ticket.wanted = False
+            self._finish(ticket)
+        self._spawn(self._record([self._failure(ticket, caller, Reason.OWNER_TIMED_OUT)]))
+
+    def _failure(self, ticket: Waiting, caller: Caller | None, reason: Reason) -> Record:
+        outcome = audit_pb2.OUTCOME_UNAVAILABLE
+        access = ticket.access
+        return Record(
+            access_event(access, outcome, reason), caller, ticket.correlation_id, result(outcome, reason, access.denied)
+        )
+
+    def _finish(self, ticket: Waiting) -> Caller | None:
+        """The ticket is settled: it counts no more. Returns who still waits for it."""
+        ticket.requester.count -= 1
+        ticket.requester.size -= ticket.size
+        if ticket.alarm is not None:
+            ticket.alarm.cancel()
+        self._check_idle()
+        caller, ticket.caller = ticket.caller, None
+        return caller
+
+    # Recording.
+
+    async def _record(self, records: Sequence[Record]) -> None:
+        entries = [self._new_entry(record.event) for record in records]
+        try:
+            appended = await self._log.append(entries)
+        except ZhiwangError as error:
+            # Nothing is answered that is not recorded.
+            withheld = result(audit_pb2.OUTCOME_UNAVAILABLE, error.reason)
+            for record in records:
+                if record.caller is not None:
+                    record.caller.deliver(Delivery(record.correlation_id, withheld))
+            self._count("OUTCOME_UNAVAILABLE", error.reason.name, len(records))
+            return
+        for offset, record in enumerate(records):
+            answer = record.answer
+            if answer is not None:
+                self._count(audit_pb2.Outcome.Name(answer.outcome), answer.reason, 1)
+                if record.caller is not None:
+                    delivery = Delivery(record.correlation_id, answer, appended, offset, record.owner_log)
+                    record.caller.deliver(delivery)
+
+    async def record_directory(self, directory: Directory) -> None:
+        """The hub decides by another snapshot from now on."""
+        event = audit_pb2.DirectoryChange(directory_version=directory.version, timestamp_hash=directory.timestamp_hash)
+        await self._record([Record(event)])
+
+    def _check_idle(self) -> None:
+        if self.draining and not self._tasks and not self.in_flight:
+            self._idle.set()
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._check_idle()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a task of the hub failed", exc_info=error)
+
+    async def housekeep(self) -> None:
+        """Record counted refusals and give up overdue replies, for ever."""
+        while True:
+            await asyncio.sleep(HOUSEKEEPING)
+            events = self._refusals.flush()
+            if events:
+                self._spawn(self._record([Record(event) for event in events]))
+            for link in list(self.links):
+                overdue = link.forget(self._clock())
+                if overdue:
+                    log.error("replies overdue", adapter=link.identity.short, replica=link.replica, count=len(overdue))
+                    self.failed(overdue, Reason.OWNER_TIMED_OUT)
+            for name in [name for name, requester in self._requesters.items() if not requester.count]:
+                del self._requesters[name]
+
+    async def finish(self, seconds: float) -> None:
+        """Take nothing more, and wait until everything is settled and recorded, `seconds` at most."""
+        self.draining = True
+        self._check_idle()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            log.warning("stopping before everything was settled", in_flight=self.in_flight)
+        self._deadlines.close()
+        events = self._refusals.flush()
+        if events:
+            await self._record([Record(event) for event in events])
