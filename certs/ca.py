@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, NoReturn, Self
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -31,7 +30,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
 
 from certs.identity import CA_CERTIFICATE, Identity, read_private, server_name, write_private, write_public
-from certs.signing import SIGNING_USAGE, Purpose, authority_city
+from certs.signing import MALFORMED, SIGNING_USAGE, Purpose, authority_city
 
 CA_KEY = "ca.key"
 LEDGER = "ledger.jsonl"
@@ -117,7 +116,7 @@ class Authority:
             _broken(f"no authority in {directory}; make one with: zhiwang certs authority init")
         except PermissionError as error:
             _broken(str(error))
-        except (OSError, ValueError, TypeError, UnsupportedAlgorithm, x509.ExtensionNotFound) as error:
+        except (OSError, *MALFORMED) as error:
             _broken(f"{directory}: the authority cannot be read: {type(error).__name__}")
 
     def issue(
@@ -148,7 +147,7 @@ class Authority:
         request, identity = parse_request(csr_pem)
         if identity.city != self.city:
             _refuse(f"{identity.uri} is not of {self.city}, whose authority this is")
-        key = request.public_key()
+        key = _public_key(request)
         if isinstance(key, Ed25519PublicKey):
             found: Purpose = "signing"
         elif isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
@@ -256,11 +255,18 @@ def parse_request(csr_pem: bytes) -> tuple[x509.CertificateSigningRequest, Ident
         valid = request.is_signature_valid
         names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         (uri,) = names.get_values_for_type(x509.UniformResourceIdentifier)
-    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature, x509.ExtensionNotFound):
+    except MALFORMED:
         _refuse("not a certificate request with exactly one identity")
     if not valid:
         _refuse("the request is not signed by its own key")
     return request, Identity.parse(uri)
+
+
+def _public_key(request: x509.CertificateSigningRequest) -> Any:
+    try:
+        return request.public_key()
+    except MALFORMED:
+        _refuse("the request's key cannot be read")
 
 
 def _builder(subject: x509.Name, key: Any, now: datetime, days: float) -> x509.CertificateBuilder:

@@ -29,7 +29,7 @@ from certs.identity import (
     Identity,
     read_private,
 )
-from certs.signing import Signer, check_issued, load_authorities, subject_of
+from certs.signing import MALFORMED, Signer, check_issued, load_authorities, subject_of
 
 RELOAD_SECONDS = 5.0
 """How often the files are looked at."""
@@ -175,7 +175,7 @@ class IdentityFiles:
             ) from None
         except PermissionError as error:
             raise FatalError(Reason.CERTIFICATE_INVALID, str(error)) from None
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, *MALFORMED) as error:
             raise FatalError(
                 Reason.CERTIFICATE_INVALID, f"a certificate or key cannot be read: {type(error).__name__}"
             ) from None

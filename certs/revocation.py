@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from typing import NoReturn, Self
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from zhiwang.wire.errors import Reason, RefusedError
 
-from certs.signing import load_authorities
+from certs.signing import MALFORMED, load_authorities
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +46,21 @@ class RevocationList:
         try:
             listed = x509.load_pem_x509_crl(pem)
             number = listed.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
-            next_update = listed.next_update_utc
-        except (ValueError, TypeError, x509.ExtensionNotFound, x509.DuplicateExtension):
+            this_update, next_update = listed.last_update_utc, listed.next_update_utc
+            partial = any(extension.critical for extension in listed.extensions)
+            serials = frozenset(entry.serial_number for entry in listed)
+        except MALFORMED:
             _invalid("the revocation list cannot be read")
         if not any(_signed(listed, authority) for authority in authorities):
             _invalid("the revocation list is not signed by this city's authority")
         if next_update is None:
             _invalid("the revocation list does not say until when it is good")
-        if any(extension.critical for extension in listed.extensions):
+        if partial:
             _invalid("the revocation list is partial, or says something that we do not understand")
         return cls(
-            serials=frozenset(entry.serial_number for entry in listed),
+            serials=serials,
             number=number,
-            this_update=listed.last_update_utc.timestamp(),
+            this_update=this_update.timestamp(),
             next_update=next_update.timestamp(),
         )
 
@@ -70,7 +71,7 @@ def _signed(listed: x509.CertificateRevocationList, authority: x509.Certificate)
         return False
     try:
         return listed.is_signature_valid(key)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+    except MALFORMED:
         return False
 
 

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from zhiwang.wire.errors import Reason, RefusedError
 
-from certs.signing import SIGNING_USAGE
+from certs.signing import MALFORMED, SIGNING_USAGE
 
 _USAGES = {
     SIGNING_USAGE: "signing",
@@ -35,7 +35,7 @@ def describe(data: bytes) -> dict[str, str]:
             return _list(x509.load_pem_x509_crl(data))
         if b"BEGIN CERTIFICATE" in data:
             return _certificate(x509.load_pem_x509_certificate(data))
-    except (ValueError, TypeError):
+    except MALFORMED:
         pass
     raise RefusedError(Reason.CERTIFICATE_INVALID, "neither a certificate nor a request nor a revocation list in PEM")
 

@@ -13,6 +13,7 @@ from certs.ca import CA_KEY, CRL_DAYS, DEFAULT_DAYS, Authority, parse_request
 from certs.identity import CA_CERTIFICATE, Identity, write_public
 from certs.request import make_requests
 from certs.show import describe
+from certs.signing import MALFORMED
 from exchange.cli import output
 
 app = typer.Typer(
@@ -117,7 +118,7 @@ def revoke(certificates: Files, authority: AuthorityDir) -> None:
     for path in certificates:
         try:
             certificate = x509.load_pem_x509_certificate(path.read_bytes())
-        except ValueError:
+        except MALFORMED:
             raise RefusedError(Reason.CERTIFICATE_INVALID, f"{path} is not a certificate in PEM") from None
         fresh = opened.revoke(certificate.serial_number)
         rows.append((path, f"{certificate.serial_number:x}", "revoked" if fresh else "was revoked before"))
