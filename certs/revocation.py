@@ -66,10 +66,10 @@ class RevocationList:
 
 
 def _signed(listed: x509.CertificateRevocationList, authority: x509.Certificate) -> bool:
-    key = authority.public_key()
-    if listed.issuer != authority.subject or not isinstance(key, ec.EllipticCurvePublicKey):
-        return False
     try:
+        key = authority.public_key()
+        if listed.issuer != authority.subject or not isinstance(key, ec.EllipticCurvePublicKey):
+            return False
         return listed.is_signature_valid(key)
     except MALFORMED:
         return False
