@@ -326,8 +326,9 @@ class LogStore:
             disk: Whether old parts of the tree may be read from the disk; otherwise KeyError is raised for them.
         """
         head = max((part.head for part in parts), key=lambda head: head.size)
+        newest = self._reaching(max(known_tree_size, head.size), disk=disk)
         if known_tree_size > head.size:
-            head = self._reaching(known_tree_size, disk=disk)
+            head = newest
         node = self.node if disk else self._edge.node
         logged: list[audit_pb2.LoggedEntry] = []
         for part in parts:

@@ -35,9 +35,13 @@ def authority() -> Authority:
     )
 
 
-@lru_cache
 def signer(identity: Identity = HUB, number: int = 0, *, days_ago: int = 0, days: float = 365) -> Signer:
-    """The `number`-th signer of an identity, whose certificate begins `days_ago`."""
+    """The `number`-th signer of an identity, whose certificate begins `days_ago`; the same for the same arguments."""
+    return _signer(identity, number, days_ago, days)
+
+
+@lru_cache(maxsize=64)
+def _signer(identity: Identity, number: int, days_ago: int, days: float) -> Signer:
     del number
     key = Ed25519PrivateKey.generate()
     request = (

@@ -1,0 +1,348 @@
+"""What a log's store promises, whatever it is kept in. SQLite is the driver there is."""
+
+from __future__ import annotations
+
+import stat
+import threading
+from pathlib import Path
+
+import audit_support as support
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import event
+from zhiwang.wire import merkle
+from zhiwang.wire.errors import FatalError, Reason
+
+from audit import tiles
+from audit.appended import Appended
+from audit.entry import decode_entry
+from audit.proofs import HeadView, check_entry
+from audit.sqlite import open_sqlite, reading
+from audit.store import LogStore
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "log.db"
+
+
+def unopened(path: Path, *, create: bool = False, guard: Path | None = None) -> LogStore:
+    signer = support.signer()
+    return LogStore(open_sqlite(path, create=create), support.HUB.log_origin, signer, guard=guard)
+
+
+def test_a_log_begins_with_its_own_name(path: Path) -> None:
+    store = support.make_store(path)
+    (data,) = store.entries(0, 10)
+    assert decode_entry(data).log_opened.origin == support.HUB.log_origin
+    support.close(store)
+    assert support.check_log(path) == 1
+
+
+def test_no_log_comes_into_being_because_a_file_was_missing(path: Path) -> None:
+    with pytest.raises(FatalError, match="made once, by the `init`") as caught:
+        open_sqlite(path)
+    assert caught.value.reason is Reason.LOG_UNAVAILABLE
+    assert not path.exists()
+    store = unopened(path, create=True)
+    with pytest.raises(FatalError, match="holds no log"):
+        store.open()
+    support.close(store)
+
+
+def test_a_log_is_never_made_over_another(path: Path) -> None:
+    store = support.make_store(path)
+    support.append(store, 3)
+    with pytest.raises(FatalError, match="exists"):
+        open_sqlite(path, create=True)
+    with pytest.raises(FatalError, match="holds a log already"):
+        store.create()
+    support.close(store)
+    assert support.check_log(path) == 4
+
+
+def test_only_its_owner_can_read_the_file(path: Path) -> None:
+    store = support.make_store(path)
+    for file in path.parent.glob("log.db*"):
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    support.close(store)
+
+
+def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
+    path.write_bytes(b"not a database" * 100)
+    with pytest.raises(FatalError, match="cannot be opened as a database"):
+        open_sqlite(path)
+
+
+@given(groups=st.lists(st.integers(min_value=1, max_value=300), min_size=1, max_size=6))
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_every_appended_entry_is_proved_by_the_head_of_its_transaction(
+    tmp_path_factory: pytest.TempPathFactory, groups: list[int]
+) -> None:
+    path = tmp_path_factory.mktemp("log") / "log.db"
+    store = support.make_store(path)
+    view = HeadView(support.checker())
+    done = []
+    for count in groups:
+        appended = support.append(store, count)
+        head, logged = store.frame([appended], view.known_tree_size)
+        checkpoint = view.verify_head(head)
+        assert len(logged) == count
+        for entry in logged:
+            check_entry(entry, checkpoint)
+        done.append(appended)
+    support.close(store)
+    assert support.check_log(path, *done) == 1 + sum(groups)
+
+
+def test_a_log_goes_on_after_a_restart_at_any_size(path: Path) -> None:
+    store = support.make_store(path)
+    done: list[Appended] = []
+    for count in (1, 253, 1, 1, 1, 255, 300, 1000, 47):
+        done.append(support.append(store, count))
+        support.close(store)
+        store = support.reopen(path)
+        assert store.newest == done[-1].head
+    support.close(store)
+    support.check_log(path, *done)
+
+
+def test_a_tile_of_tiles_is_kept_and_used(path: Path) -> None:
+    store = support.make_store(path)
+    done = [support.append(store, 9000) for _ in range(8)]
+    support.close(store)
+    store = support.reopen(path)
+    size = store.newest.size
+    for index in (0, 1, 255, 256, 65_535, 65_536, size - 1):
+        (logged,) = store.logged([index], size)
+        merkle.verify_inclusion(index, size, merkle.leaf_hash(logged.entry), logged.inclusion_path, store.newest.root)
+    for appended in done:
+        proof = store.consistency(appended.size, size)
+        merkle.verify_consistency(appended.size, size, appended.head.root, store.newest.root, proof)
+    support.close(store)
+    support.check_log(path, done[-1])
+
+
+def test_what_the_caller_writes_stands_or_falls_with_the_entries(path: Path) -> None:
+    store = support.make_store(path)
+    with store.transaction() as connection:
+        connection.exec_driver_sql("CREATE TABLE charge (n INTEGER)")
+
+    def charge_and_append(*, fails: bool) -> None:
+        with store.transaction() as connection:
+            connection.exec_driver_sql("INSERT INTO charge VALUES (1)")
+            appended = store.append(connection, support.new_entries(store, 5))
+            if fails:
+                raise KeyError("a mistake of the caller")
+        store.committed(appended)
+
+    charge_and_append(fails=False)
+    with pytest.raises(KeyError):
+        charge_and_append(fails=True)
+    assert store.healthy
+    charge_and_append(fails=False)
+    with reading(store.engine).connect() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM charge").scalar_one() == 2
+    support.close(store)
+    assert support.check_log(path) == 11
+
+
+def test_a_rolled_back_group_leaves_no_trace_in_the_next_proofs(path: Path) -> None:
+    store = support.make_store(path)
+    support.append(store, 250)
+    for count in (1, 10, 300):
+        with pytest.raises(KeyError), store.transaction() as connection:  # noqa: PT012 - the caller fails after appending
+            store.append(connection, support.new_entries(store, count))
+            raise KeyError
+        appended = support.append(store, 7)
+        head, logged = store.frame([appended], appended.first)
+        checkpoint = support.checker().check(head)
+        for entry in logged:
+            check_entry(entry, checkpoint)
+    support.close(store)
+    assert support.check_log(path) == 1 + 250 + 21
+
+
+def test_two_openers_of_one_file_share_one_log(path: Path) -> None:
+    one = support.make_store(path)
+    two = support.reopen(path)
+    done = []
+    for round_ in range(40):
+        store = (one, two)[round_ % 3 == 0]
+        done.append(support.append(store, 1 + round_ * 7 % 40))
+    # Either proves to a reader what the other wrote, whatever it has seen of it.
+    view = HeadView(support.checker())
+    for store in (one, two, one):
+        head, logged = store.frame(done[-1:], view.known_tree_size)
+        check_entry(logged[0], view.verify_head(head))
+        assert view.newest.size == done[-1].size
+    assert one.refresh() == two.refresh()
+    support.close(one, two)
+    support.check_log(path, *done)
+
+
+def test_an_opener_that_fell_far_behind_catches_up(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = support.make_store(path)
+    two = support.reopen(path)
+    monkeypatch.setattr("audit.store.FAR_BEHIND", 500)
+    done = [support.append(one, count) for count in (200, 400, 300)]
+    done.append(support.append(two, 3))
+    done.append(support.append(one, 3))
+    support.close(one, two)
+    support.check_log(path, *done)
+
+
+def test_threads_of_one_process_take_turns(path: Path) -> None:
+    store = support.make_store(path)
+    done: list[Appended] = []
+
+    def work() -> None:
+        done.extend(support.append(store, 1 + number % 5) for number in range(20))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    support.close(store)
+    assert support.check_log(path, *done) == 1 + 4 * 4 * 15
+
+
+def test_one_head_proves_the_entries_of_several_transactions(path: Path) -> None:
+    store = support.make_store(path)
+    parts = [support.append(store, count) for count in (3, 1, 300, 5)]
+    head, logged = store.frame([parts[2].part(10, 2), parts[0], parts[3]], 2, disk=False)
+    checkpoint = support.checker().check(head)
+    assert checkpoint.size == store.newest.size
+    assert [entry.index for entry in logged] == [15, 16, 1, 2, 3, *parts[3].indexes]
+    for entry in logged:
+        check_entry(entry, checkpoint)
+    support.close(store)
+
+
+def test_what_is_recent_is_proved_without_the_disk_and_what_is_old_with_it(path: Path) -> None:
+    store = support.make_store(path)
+    support.append(store, 300)
+    support.close(store)
+    store = support.reopen(path)
+    appended = support.append(store, 64)
+    statements: list[str] = []
+    event.listen(store.engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
+    store.frame([appended], appended.first, disk=False)
+    store.head(appended.first, disk=False)
+    assert not statements
+    with pytest.raises(KeyError):
+        store.head(10, disk=False)
+    head = store.head(10)
+    old = [merkle.leaf_hash(data) for data in store.entries(0, 10)]
+    merkle.verify_consistency(10, store.newest.size, merkle.Tree(old).root, store.newest.root, head.consistency_path)
+    support.close(store)
+
+
+def test_a_reader_that_claims_more_than_there_is_gets_no_proof(path: Path) -> None:
+    store = support.make_store(path)
+    head = store.head(1000)
+    assert (head.known_tree_size, list(head.consistency_path)) == (0, [])
+    support.close(store)
+
+
+def test_entries_are_read_in_bounded_pages(path: Path) -> None:
+    store = support.make_store(path)
+    support.append(store, 20)
+    everything = store.entries(0, 100)
+    assert len(everything) == 21
+    assert store.entries(5, 4) == everything[5:9]
+    assert store.entries(21, 4) == []
+    assert store.entries(3, 10, max_bytes=1) == everything[3:4]
+    assert store.entries(3, 10, max_bytes=len(b"".join(everything[3:6]))) == everything[3:6]
+    support.close(store)
+
+
+def test_after_a_commit_of_unknown_outcome_the_keys_tell_what_is_in_the_log(path: Path) -> None:
+    store = support.make_store(path)
+    entries = support.new_entries(store, 3)
+    with store.transaction() as connection:
+        appended = store.append(connection, entries)
+    lost = support.new_entries(store, 2)
+    with reading(store.engine).connect() as connection:
+        found = store.find(connection, [entry.key for entry in [*entries, *lost]])
+    assert found == dict(zip([entry.key for entry in entries], appended.indexes, strict=True))
+    support.close(store)
+
+
+def test_a_renewed_certificate_signs_on_and_the_log_opens_with_either(path: Path) -> None:
+    store = support.make_store(path)
+    view = HeadView(support.checker())
+    view.verify_head(store.head())
+    store.signer = support.signer(support.HUB, 1)
+    appended = support.append(store, 2)
+    assert appended.head.certificate == support.signer(support.HUB, 1).certificate_der
+    view.verify_head(store.head(view.known_tree_size))
+    support.close(store)
+    support.close(support.reopen(path))  # with the first one
+    support.close(support.reopen(path, number=2))  # with one that never signed
+    support.check_log(path, appended)
+
+
+def test_a_checkpoint_by_an_unknown_certificate_stops_the_log(path: Path) -> None:
+    store = support.make_store(path)
+    support.close(store)
+    store = LogStore(open_sqlite(path), support.HUB.log_origin, support.signer(support.HUB, 3))
+    with pytest.raises(FatalError, match="no verifier was given"):
+        store.open()
+    support.close(store)
+
+
+def test_an_expired_certificate_still_opens_the_log_that_it_signed_in_its_time(path: Path) -> None:
+    old = support.signer(support.HUB, 7, days_ago=60, days=30)
+    then = old.expires - 10 * 86400
+    store = LogStore(open_sqlite(path, create=True), support.HUB.log_origin, old, lambda: then)
+    store.create()
+    support.close(store)
+    support.close(support.reopen(path))
+    # But not if its entries claim a later time.
+    store = LogStore(open_sqlite(path), support.HUB.log_origin, old)
+    store.open()
+    support.append(store, 1)
+    support.close(store)
+    with pytest.raises(FatalError, match="CERTIFICATE_EXPIRED"):
+        support.reopen(path)
+
+
+def test_a_log_is_signed_only_by_its_own_identity(path: Path) -> None:
+    store = support.make_store(path)
+    with pytest.raises(FatalError, match="cannot sign"):
+        store.signer = support.signer(support.ADAPTER)
+    with pytest.raises(FatalError, match="cannot sign"):
+        LogStore(store.engine, "another/log/hub/x", support.signer())
+    support.close(store)
+    with pytest.raises(FatalError, match="believed"):
+        support.reopen(path, support.ADAPTER)
+
+
+def test_nothing_is_not_an_append(path: Path) -> None:
+    store = support.make_store(path)
+    with pytest.raises(ValueError, match="nothing"), store.transaction() as connection:
+        store.append(connection, [])
+    support.close(store)
+
+
+def test_the_stored_tiles_are_those_of_the_published_format(path: Path) -> None:
+    store = support.make_store(path)
+    support.append(store, 600)
+    with reading(store.engine).connect() as connection:
+        rows = connection.exec_driver_sql("SELECT level, idx, hashes FROM log_tile").all()
+    leaves = [merkle.leaf_hash(data) for data in store.entries(0, 512)]
+    assert [(level, index) for level, index, _ in rows] == [(0, 0), (0, 1)]
+    assert tiles.split_tile(rows[0][2]) + tiles.split_tile(rows[1][2]) == leaves
+    support.close(store)
+
+
+def test_verifying_everything_reports_its_progress(path: Path) -> None:
+    store = support.make_store(path)
+    support.append(store, 2500)
+    steps: list[tuple[int, int]] = []
+    store.verify_all(lambda done, size: steps.append((done, size)))
+    assert steps == [(1000, 2501), (2000, 2501), (2501, 2501)]
+    support.close(store)
