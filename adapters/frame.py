@@ -1,0 +1,462 @@
+"""One frame, from the bytes that the hub handed over to the reply that it gets. Synchronous; runs in a worker thread.
+
+The order is that of DESIGN section 3.4, cheapest and least trusting first: certificate and revocation, signature,
+lifetime, replay, policy by this adapter's own directory; only then the seal is opened and the requester's commitment
+recomputed, the ledger asked, and the database, once for the whole frame. Entries, charges, replies and the index of
+subjects are written in one transaction; nothing leaves before its COMMIT. If that fails, nothing is answered.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+import structlog
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from adapters import replay
+from adapters.ledger import Bill, Ledger, OutpacedError, Trace
+from adapters.questions import Examination, Examiner
+from adapters.refusals import RefusalCounter
+from audit.appended import Appended, NewEntry
+from audit.entry import Event
+from audit.sqlite import reading
+from audit.store import LogStore
+from certs.identity import Identity, Kind
+from certs.sealing import Opener, ReplySealer
+from certs.signing import CertificateVerifier
+from policy.authorise import Authorisation, authorise
+from policy.enforcer import Enforcer
+from zhiwang.adapter.v1 import adapter_pb2
+from zhiwang.audit.v1 import audit_pb2
+from zhiwang.exchange.v1 import sealed_pb2
+from zhiwang.wire.commitments import answer_tree, claim_commitments, sealed_hash, signature_message
+from zhiwang.wire.errors import FatalError, Reason, RefusedError
+from zhiwang.wire.header import SKEW, Header, check_envelope, check_sealed_size, check_times, parse_header
+from zhiwang.wire.merkle import Tree, leaf_hash
+from zhiwang.wire.records import Answers, Outcome, decode_records, encode_answers
+
+ATTEMPTS = 4
+"""How often a frame is settled anew because another process was faster."""
+
+PRUNE_INTERVAL = 10.0
+"""Seconds between two looks for what the store may forget."""
+
+SALT_SIZE = 32
+
+_SYSTEMS = (Kind.SYSTEM,)
+_DENIED = Outcome.DENIED_BY_OWNER
+_DENIALS = {
+    Reason.CELL_NOT_PUBLISHED: Outcome.CELL_NOT_PUBLISHED,
+    Reason.DATE_NOT_PUBLISHED: Outcome.DATE_NOT_PUBLISHED,
+}
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Standpoint:
+    """By what a request is decided: one snapshot of the directory, and the examiner of the document in it."""
+
+    enforcer: Enforcer
+    examiner: Examiner
+
+
+@dataclass(slots=True)
+class _Request:
+    """A request whose sender and time are right.
+
+    Attributes:
+        place: Its place in the frame.
+        key: What may be used once.
+        hash: Over everything that was sent.
+    """
+
+    place: int
+    envelope: sealed_pb2.SealedRequest
+    hub_denied: frozenset[int]
+    header: Header
+    identity: Identity
+    sealed_hash: bytes
+    key: bytes
+    hash: bytes
+
+
+@dataclass(slots=True)
+class _Opened:
+    """A request that may be answered, with what is in it."""
+
+    request: _Request
+    authorisation: Authorisation
+    commitments: Sequence[bytes]
+    sealer: ReplySealer
+    examiner: Examiner
+    examination: Examination
+
+
+@dataclass(slots=True)
+class _Answer:
+    """What one request leaves behind: an entry, a reply, and who was asked about."""
+
+    opened: _Opened
+    entry: NewEntry
+    nonce: bytes
+    ciphertext: bytes
+
+
+@dataclass(slots=True)
+class _Frame:
+    """A frame on its way.
+
+    Attributes:
+        replies: One for each item, filled as they come.
+        repeats: Items that are the same bytes as one before them in this frame, by that one's place.
+        stored: Items that were answered before, with what they were answered.
+        events: Refusals to be logged.
+        answered: Places of what this frame's transaction answers, in the order of its entries.
+        appended: What the transaction appended.
+    """
+
+    replies: list[adapter_pb2.ReplyFrame.Item]
+    repeats: dict[int, int] = field(default_factory=dict)
+    stored: dict[int, replay.Answered] = field(default_factory=dict)
+    events: list[audit_pb2.Refusal] = field(default_factory=list)
+    answered: list[int] = field(default_factory=list)
+    appended: Appended | None = None
+
+
+class FrameProcessor:
+    """Turns frames into replies. May be used from several threads; the store's write lock orders them.
+
+    Args:
+        department: Whose adapter this is.
+        log: The owner's log; its store also holds ledger, replies and index.
+        verifier: Verifies requesters' certificates, with the revocations of the directory.
+        standpoint: What is decided by now, or raises DIRECTORY_EXPIRED.
+        opener: Opens seals.
+        ledger: Charges.
+        trace: Indexes who was asked about.
+        clock: Seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        *,
+        department: str,
+        log: LogStore,
+        verifier: CertificateVerifier,
+        standpoint: Callable[[], Standpoint],
+        opener: Opener,
+        ledger: Ledger,
+        trace: Trace,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._department = department
+        self._log = log
+        self._verifier = verifier
+        self._standpoint = standpoint
+        self._opener = opener
+        self._ledger = ledger
+        self._trace = trace
+        self._clock = clock
+        self._reading = reading(log.engine)
+        self._refusals = RefusalCounter(clock)
+        self._pruned = clock()
+        self.refused: Counter[Reason] = Counter()
+        self.outcomes: Counter[int] = Counter()
+
+    def record(self, events: Sequence[Event]) -> None:
+        """Write events of this process (a change of directory, a published key) to the log.
+
+        Raises:
+            FatalError: LOG_UNAVAILABLE.
+        """
+        if not events and not self._refusals.pending:
+            return
+        counted = self._refusals.take()
+        try:
+            entries = [self._log.new_entry(event) for event in (*events, *counted)]
+            with self._log.transaction() as connection:
+                appended = self._log.append(connection, entries)
+            self._log.committed(appended)
+        except BaseException:
+            self._refusals.give_back(counted)
+            raise
+
+    def process(self, frame: adapter_pb2.RequestFrame) -> adapter_pb2.ReplyFrame:
+        """Replies to every item of a frame. Raises nothing that concerns one request, or the log."""
+        work = _Frame([adapter_pb2.ReplyFrame.Item(correlation_id=item.correlation_id) for item in frame.items])
+        try:
+            self._answer(work, frame)
+            return self._reply(work, frame.known_tree_size)
+        except (FatalError, SQLAlchemyError, OSError) as error:
+            _log.error("nothing is answered: log or store failed", error=type(error).__name__)
+            return self._withhold(frame, Reason.LOG_UNAVAILABLE)
+        except Exception as error:  # noqa: BLE001 - one frame must not end the process, nor tell anything
+            _log.error("nothing is answered: the adapter failed", exc_info=error)
+            return self._withhold(frame, Reason.OWNER_FAILED)
+
+    def _withhold(self, frame: adapter_pb2.RequestFrame, reason: Reason) -> adapter_pb2.ReplyFrame:
+        """Nothing is answered that is not recorded."""
+        self.refused[reason] += len(frame.items)
+        return adapter_pb2.ReplyFrame(
+            items=[
+                adapter_pb2.ReplyFrame.Item(correlation_id=item.correlation_id, reason=reason.name)
+                for item in frame.items
+            ]
+        )
+
+    def _answer(self, work: _Frame, frame: adapter_pb2.RequestFrame) -> None:
+        if self._log.stopped is not None:
+            self._log.open()
+        now = self._clock()
+        requests: list[_Request] = []
+        for place, item in enumerate(frame.items):
+            try:
+                requests.append(self._identify(place, item, now))
+            except RefusedError as error:
+                self._refuse(work, place, item.request, error)
+        requests = self._look_for_repeats(work, requests)
+        opened: list[_Opened] = []
+        for request in requests:
+            try:
+                opened.append(self._open(request, now))
+            except RefusedError as error:
+                self._refuse(work, request.place, request.envelope, error)
+        for _ in range(ATTEMPTS):
+            try:
+                self._settle(work, opened)
+            except OutpacedError:
+                # Another process has used a subject's last guess or one of the request ids in between.
+                again = [one.request for one in opened]
+                left = {request.place for request in self._look_for_repeats(work, again)}
+                opened = [one for one in opened if one.request.place in left]
+            else:
+                return
+        raise FatalError(Reason.LOG_UNAVAILABLE, "other processes of this store were always faster")
+
+    # Who asks, and may they.
+
+    def _identify(self, place: int, item: adapter_pb2.RequestFrame.Item, now: float) -> _Request:
+        """Sender and time of a request.
+
+        Raises:
+            RefusedError: Whatever is wrong with them.
+        """
+        envelope = item.request
+        check_envelope(envelope)
+        header = parse_header(envelope.header)
+        check_sealed_size(header, len(envelope.ciphertext))
+        if header.owner != self._department:
+            raise RefusedError(Reason.REQUEST_MALFORMED, "the request is for another owner", field="owner")
+        certificate = self._verifier.verify(envelope.certificate, now, kinds=_SYSTEMS)
+        if certificate.fingerprint != header.certificate_fingerprint or certificate.identity.uri != header.system:
+            raise RefusedError(Reason.IDENTITY_MISMATCH, certificate.identity.short, field="system")
+        sealed = sealed_hash(envelope.enc, envelope.nonce, envelope.ciphertext)
+        certificate.verify_signature(envelope.signature, signature_message(header.hash, sealed, envelope.request_root))
+        check_times(header, now)
+        denied = frozenset(item.denied_claims)
+        if denied and max(denied) >= len(header.claims):
+            raise RefusedError(Reason.REQUEST_MALFORMED, "the hub denied a claim that is not there")
+        return _Request(
+            place,
+            envelope,
+            denied,
+            header,
+            certificate.identity,
+            sealed,
+            replay.replay_key(header.system, header.request_id),
+            replay.replay_hash(header.hash, sealed, envelope.request_root, envelope.signature),
+        )
+
+    def _look_for_repeats(self, work: _Frame, requests: Sequence[_Request]) -> list[_Request]:
+        """Set aside what was answered before, or stands earlier in this frame; refuse a used id with other bytes."""
+        if not requests:
+            return []
+        with self._reading.connect() as connection:
+            known = replay.find(connection, [request.key for request in requests])
+        first: dict[bytes, _Request] = {}
+        left: list[_Request] = []
+        for request in requests:
+            stored = known.get(request.key)
+            other = first.setdefault(request.key, request)
+            if (stored.hash if stored is not None else other.hash) != request.hash:
+                self._refuse(work, request.place, request.envelope, RefusedError(Reason.REPLAYED))
+            elif stored is not None:
+                work.stored[request.place] = stored
+            elif other is not request:
+                work.repeats[request.place] = other.place
+            else:
+                left.append(request)
+        return left
+
+    def _open(self, request: _Request, now: float) -> _Opened:
+        """Authorise, open, and prove that what is inside is what was signed.
+
+        Raises:
+            RefusedError: Of policy, of the seal, or COMMITMENT_MISMATCH.
+        """
+        header, envelope = request.header, request.envelope
+        standpoint = self._standpoint()
+        authorisation = authorise(standpoint.enforcer, header, request.identity, now)
+        own_denied = {i: _DENIALS.get(authorisation.decisions[i].reason, _DENIED) for i in authorisation.denied}
+        if len(own_denied.keys() | request.hub_denied) == len(header.claims):
+            # Nothing to answer, so nothing is opened. The reasons do not depend on whom it is about.
+            reasons = [decision.reason for decision in authorisation.decisions if decision.reason is not None]
+            raise RefusedError(reasons[0] if reasons else Reason.NOT_GRANTED)
+        plaintext, sealer = self._opener.open(
+            header.certificate_fingerprint,
+            header.owner_key_id,
+            envelope.enc,
+            header.hash,
+            envelope.nonce,
+            envelope.ciphertext,
+        )
+        records = decode_records(header, plaintext)
+        commitments = claim_commitments(header, records)
+        if Tree(commitments).root != envelope.request_root:
+            raise RefusedError(Reason.COMMITMENT_MISMATCH)
+        examination = standpoint.examiner.prepare(
+            header, request.identity.department, records, request.hub_denied, own_denied
+        )
+        return _Opened(request, authorisation, commitments, sealer, standpoint.examiner, examination)
+
+    def _refuse(self, work: _Frame, place: int, envelope: sealed_pb2.SealedRequest, error: RefusedError) -> None:
+        reply = work.replies[place]
+        reply.reason = error.reason.name
+        if offset := error.metadata.get("clock_offset_ms"):
+            reply.clock_offset_ms = int(offset)
+        self.refused[error.reason] += 1
+        _log.info("refused", reason=error.reason.name, detail=error.detail)
+        noted = self._refusals.note(error.reason, sha256(envelope.header).digest() if envelope.header else b"")
+        if noted is not None:
+            work.events.append(noted.event())
+
+    # Answers, and the transaction that they stand or fall with.
+
+    def _settle(self, work: _Frame, opened: Sequence[_Opened]) -> None:
+        """Review, evaluate, seal, and write everything in one transaction.
+
+        Raises:
+            OutpacedError: Another process wrote in between what changes an outcome; nothing was written.
+            FatalError: LOG_UNAVAILABLE.
+        """
+        bills: list[Bill] = [bill for one in opened for bill in one.examination.bills]
+        if bills:
+            with self._reading.connect() as connection:
+                self._ledger.review(connection, bills)
+        by_examiner: dict[int, list[_Opened]] = {}
+        for one in opened:
+            by_examiner.setdefault(id(one.examiner), []).append(one)
+        for group in by_examiner.values():
+            group[0].examiner.evaluate([one.examination for one in group])
+        answers = [self._seal(one) for one in opened]
+        counted = self._refusals.take() if self._refusals.pending else []
+        try:
+            entries = [answer.entry for answer in answers]
+            entries += [self._log.new_entry(event) for event in (*work.events, *counted)]
+            if not entries:
+                return
+            with self._log.transaction() as connection:
+                self._write(connection, bills, answers)
+                appended = self._log.append(connection, entries)
+                self._write_index(connection, answers, appended.first)
+            self._log.committed(appended)
+        except BaseException:
+            self._refusals.give_back(counted)
+            raise
+        work.appended = appended
+        for answer in answers:
+            place = answer.opened.request.place
+            work.answered.append(place)
+            work.replies[place].reply.nonce = answer.nonce
+            work.replies[place].reply.ciphertext = answer.ciphertext
+            self.outcomes.update(answer.opened.examination.outcomes)
+
+    def _seal(self, opened: _Opened) -> _Answer:
+        request, examination = opened.request, opened.examination
+        header, envelope = request.header, request.envelope
+        answers = Answers(os.urandom(SALT_SIZE), tuple(examination.data_as_of), bytes(examination.outcomes))
+        tree = answer_tree(header, opened.commitments, answers)
+        nonce, ciphertext = opened.sealer.seal(encode_answers(header, answers))
+        denied = set(examination.denied)
+        entry = self._log.new_entry(
+            audit_pb2.OwnerAccess(
+                header=envelope.header,
+                signature=envelope.signature,
+                sealed_hash=request.sealed_hash,
+                request_root=envelope.request_root,
+                answer_root=tree.root,
+                cases=header.cases,
+                claims=len(header.claims),
+                directory_version=opened.authorisation.directory_version,
+                document_version=opened.authorisation.owner_document_version,
+                rule_ids=[
+                    "" if i in denied else ",".join(decision.rule_ids)
+                    for i, decision in enumerate(opened.authorisation.decisions)
+                ],
+                denied_claims=examination.denied,
+            )
+        )
+        return _Answer(opened, entry, nonce, ciphertext)
+
+    def _write(self, connection: Connection, bills: Sequence[Bill], answers: Sequence[_Answer]) -> None:
+        """What must still hold now that nobody else can write."""
+        if replay.find(connection, [answer.opened.request.key for answer in answers]):
+            raise OutpacedError
+        self._ledger.settle(connection, bills)
+        now = self._clock()
+        if not 0 <= now - self._pruned < PRUNE_INTERVAL:
+            self._pruned = now
+            replay.prune(connection, now)
+            self._ledger.prune(connection)
+
+    def _write_index(self, connection: Connection, answers: Sequence[_Answer], first: int) -> None:
+        rows = []
+        stored = []
+        for index, answer in enumerate(answers, first):
+            request = answer.opened.request
+            rows += [self._trace.row(kind, identifier, index) for kind, identifier in answer.opened.examination.subjects]
+            expires = int(request.header.expire_time + SKEW) + 1
+            stored.append(
+                replay.Answered(request.key, request.hash, index, answer.nonce, answer.ciphertext, expires)
+            )
+        replay.insert(connection, stored)
+        self._trace.insert(connection, rows)
+
+    # The reply.
+
+    def _reply(self, work: _Frame, known_tree_size: int) -> adapter_pb2.ReplyFrame:
+        """The reply frame: every entry proved under one head."""
+        parts: list[Appended] = []
+        places: list[int] = []
+        if work.stored:
+            # Another process may have written them, after a head that this one has not seen.
+            newest = self._log.refresh()
+            for place, stored in work.stored.items():
+                (data,) = self._log.entries(stored.entry, 1)
+                path = self._log.inclusion_path(stored.entry, newest.size)
+                parts.append(Appended(stored.entry, [data], [leaf_hash(data)], [path], newest))
+                places.append(place)
+                work.replies[place].reply.nonce = stored.nonce
+                work.replies[place].reply.ciphertext = stored.ciphertext
+        if work.appended is not None:
+            # Entries of refusals follow those of answers and go to nobody.
+            parts.append(work.appended)
+            places += work.answered
+        frame = adapter_pb2.ReplyFrame()
+        if places:
+            head, logged = self._log.frame(parts, known_tree_size)
+            frame.log.CopyFrom(head)
+            for place, entry in zip(places, logged, strict=False):
+                work.replies[place].entry.CopyFrom(entry)
+        for place, other in work.repeats.items():
+            correlation_id = work.replies[place].correlation_id
+            work.replies[place].CopyFrom(work.replies[other])
+            work.replies[place].correlation_id = correlation_id
+        frame.items.extend(work.replies)
+        return frame

@@ -1,0 +1,253 @@
+"""The guess ledger: how often a department may guess about one subject, and the index of who was asked about.
+
+A yes/no oracle confirms guesses, so distinct guesses are counted: compared values for each (requesting department,
+subject, attribute), names and asserted jurisdictions for each (requesting department, subject). A guess is charged
+whatever comes of it; the same guess again within the window costs nothing; one that exceeds the cap is refused before
+anything is evaluated. See DESIGN section 11.
+
+The store is trusted with no identifier: scopes and guesses are 64 bits of an HMAC under a key of the owner. A collision
+(one in 2^64 for each pair) could only charge too little once or too much once, and nobody without the key can look
+for one.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from hmac import digest
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from adapters.mapping import Limits
+from adapters.sql import LOCAL_TIME
+
+KEY_SIZE = 32
+DAY = 86_400
+_TRACE_SIZE = 16
+_BATCH = 512
+
+SCHEMA = (
+    """CREATE TABLE guess (
+        scope INTEGER NOT NULL,
+        value INTEGER NOT NULL,
+        at INTEGER NOT NULL,
+        PRIMARY KEY (scope, value)
+    ) WITHOUT ROWID""",
+    "CREATE INDEX guess_at ON guess (at)",
+    """CREATE TABLE trace (
+        year INTEGER NOT NULL,
+        subject BLOB NOT NULL,
+        entry INTEGER NOT NULL,
+        PRIMARY KEY (year, subject, entry)
+    ) WITHOUT ROWID""",
+)
+"""Tables of the ledger in the adapter's store."""
+
+
+class OutpacedError(Exception):
+    """Another process charged the same subject between review and settlement; the frame has to be reviewed anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """One distinct guess.
+
+    Attributes:
+        scope: Whom and what it is about, keyed.
+        value: The guess, keyed.
+        cap: How many distinct guesses the scope admits.
+    """
+
+    scope: int
+    value: int
+    cap: int
+
+
+@dataclass(slots=True)
+class Bill:
+    """What the claims about one subject of one case cost.
+
+    Attributes:
+        shared: Charges without which no claim is evaluated: name and place.
+        claims: Charges of single claims, by the claim's position.
+        spent: Positions that are refused; filled by `Ledger.review`.
+        closed: Whether all of them are refused.
+    """
+
+    shared: list[Charge] = field(default_factory=list)
+    claims: list[tuple[int, tuple[Charge, ...]]] = field(default_factory=list)
+    spent: set[int] = field(default_factory=set)
+    closed: bool = False
+
+
+class Ledger:
+    """Counts guesses in the adapter's store.
+
+    Args:
+        key: 32 bytes that only this owner has.
+        limits: Caps and window.
+        clock: Seconds since the epoch.
+    """
+
+    def __init__(self, key: bytes, limits: Limits, clock: Callable[[], float]) -> None:
+        self._key = key
+        self._limits = limits
+        self._clock = clock
+
+    def value(self, department: str, kind: str, identifier: str, attribute: str, guess: str) -> Charge:
+        """A compared value of an attribute."""
+        return Charge(self._hash("v", department, kind, identifier, attribute), self._hash("g", guess), self._limits.values)
+
+    def name(self, department: str, kind: str, identifier: str, name: str) -> Charge:
+        """A name for a subject."""
+        return Charge(self._hash("n", department, kind, identifier), self._hash("g", name), self._limits.names)
+
+    def place(self, department: str, kind: str, identifier: str, place: str) -> Charge:
+        """A jurisdiction asserted for a subject."""
+        return Charge(self._hash("p", department, kind, identifier), self._hash("g", place), self._limits.places)
+
+    def _hash(self, *parts: str) -> int:
+        # Parts are joined by NUL, which neither identifiers, names nor canonical values can hold.
+        return int.from_bytes(digest(self._key, "\0".join(parts).encode(), "sha256")[:8], "big", signed=True)
+
+    def review(self, connection: Connection, bills: Iterable[Bill]) -> list[tuple[int, int]]:
+        """Decide, in order, which charges can be paid; bills see those before them.
+
+        Sets `spent` and `closed` of each bill.
+
+        Returns:
+            (scope, value) of what is to be charged and was not within the window.
+        """
+        bills = list(bills)
+        scopes = {charge.scope for bill in bills for charge in bill.shared}
+        scopes.update(charge.scope for bill in bills for _, charges in bill.claims for charge in charges)
+        known = self._known(connection, list(scopes))
+        fresh: list[tuple[int, int]] = []
+        for bill in bills:
+            bill.spent.clear()
+            bill.closed = not _pay(bill.shared, known, fresh)
+            for position, charges in bill.claims:
+                if bill.closed or not _pay(charges, known, fresh):
+                    bill.spent.add(position)
+        return fresh
+
+    def _known(self, connection: Connection, scopes: Sequence[int]) -> dict[int, set[int]]:
+        known: dict[int, set[int]] = {scope: set() for scope in scopes}
+        since = int(self._clock()) - self._limits.days * DAY
+        for start in range(0, len(scopes), _BATCH):
+            group = scopes[start : start + _BATCH]
+            marks = padded_marks(len(group))
+            found = connection.exec_driver_sql(
+                f"SELECT scope, value FROM guess WHERE scope IN ({marks}) AND at > ?",  # noqa: S608 - only marks
+                (*pad(group), since),
+            )
+            for scope, value in found:
+                known[scope].add(value)
+        return known
+
+    def settle(self, connection: Connection, bills: Iterable[Bill]) -> None:
+        """Charge within the transaction that holds the entries.
+
+        Raises:
+            OutpacedError: What was reviewed before cannot be paid any more.
+        """
+        bills = list(bills)
+        before = [(bill.closed, frozenset(bill.spent)) for bill in bills]
+        fresh = self.review(connection, bills)
+        if before != [(bill.closed, frozenset(bill.spent)) for bill in bills]:
+            raise OutpacedError
+        if fresh:
+            now = int(self._clock())
+            connection.exec_driver_sql(
+                "INSERT INTO guess (scope, value, at) VALUES (?, ?, ?)"
+                " ON CONFLICT (scope, value) DO UPDATE SET at = excluded.at",
+                [(scope, value, now) for scope, value in fresh],
+            )
+
+    def prune(self, connection: Connection) -> None:
+        """Forget guesses that the window has left behind."""
+        connection.exec_driver_sql("DELETE FROM guess WHERE at < ?", (int(self._clock()) - self._limits.days * DAY,))
+
+
+def _pay(charges: Sequence[Charge], known: dict[int, set[int]], fresh: list[tuple[int, int]]) -> bool:
+    """Pay all of the charges, or none if one cannot be paid."""
+    due = [charge for charge in charges if charge.value not in known[charge.scope]]
+    if any(len(known[charge.scope]) >= charge.cap for charge in due):
+        return False
+    for charge in due:
+        if charge.value not in known[charge.scope]:
+            known[charge.scope].add(charge.value)
+            fresh.append((charge.scope, charge.value))
+    return True
+
+
+def padded_marks(count: int) -> str:
+    """Question marks for an IN list, as many as the next power of two: few statements serve all sizes."""
+    return ",".join("?" * (1 << max(count - 1, 0).bit_length()))
+
+
+def pad(values: Sequence[object]) -> list[object]:
+    """Values for `padded_marks`; null equals nothing."""
+    return [*values, *[None] * ((1 << max(len(values) - 1, 0).bit_length()) - len(values))]
+
+
+class Trace:
+    """Who was asked about, for the owner alone: HMAC(key of the year, kind, identifier) beside the entry's index.
+
+    Args:
+        directory: Where the keys of the years are (0600). One is made when its year begins.
+        clock: Seconds since the epoch.
+    """
+
+    def __init__(self, directory: Path, clock: Callable[[], float]) -> None:
+        self._directory = directory
+        self._clock = clock
+        self._year = 0
+        self._key = b""
+
+    def row(self, kind: str, identifier: str, entry: int) -> tuple[int, bytes, int]:
+        """Index row of a subject of the entry at an index."""
+        year = datetime.fromtimestamp(self._clock(), LOCAL_TIME).year
+        if year != self._year:
+            self._key = open_key(self._directory / f"trace-{year}.key", create=True)
+            self._year = year
+        return year, digest(self._key, f"{kind}\0{identifier}".encode(), "sha256")[:_TRACE_SIZE], entry
+
+    def insert(self, connection: Connection, rows: Sequence[tuple[int, bytes, int]]) -> None:
+        """Write rows in the entries' transaction."""
+        if rows:
+            connection.exec_driver_sql("INSERT OR IGNORE INTO trace (year, subject, entry) VALUES (?, ?, ?)", list(rows))
+
+
+def open_key(path: Path, *, create: bool) -> bytes:
+    """Read a key file of 32 bytes; several processes may race to make one, and one of them wins.
+
+    Raises:
+        FileNotFoundError: It does not exist and may not be made.
+        ValueError: It is not 32 bytes long.
+    """
+    try:
+        key = path.read_bytes()
+    except FileNotFoundError:
+        if not create:
+            raise
+        # Written whole under another name first, so that nobody ever reads half a key.
+        draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(secrets.token_bytes(KEY_SIZE))
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            path.hardlink_to(draft)
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+        key = path.read_bytes()
+    if len(key) != KEY_SIZE:
+        raise ValueError(f"{path.name} is no key of {KEY_SIZE} bytes")
+    return key

@@ -1,0 +1,371 @@
+"""The adapter's end of the link to one hub: dials, announces keys, takes frames, sends replies, comes back when lost.
+
+Everything here belongs to the event loop. Frames wait in two lanes, interactive and bulk, each with a worker thread of
+its own, so that a roster never makes a person at a counter wait; while a lane works, what arrives on one link is
+joined into one frame, so that entries share a commit under load and wait for nothing otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import grpc
+import structlog
+from google.protobuf.message import DecodeError
+
+from zhiwang.adapter.v1 import adapter_pb2, adapter_pb2_grpc
+from zhiwang.exchange.v1 import sealed_pb2
+from zhiwang.wire.channel import RenewableChannel, refusal_of
+from zhiwang.wire.errors import Reason
+
+CREDIT = 1024
+"""Requests that the adapter takes unanswered on one link."""
+
+FRAME_ITEMS = 256
+"""Requests that are joined into one frame of work, at most."""
+
+FIRST_PAUSE = 0.2
+LONGEST_PAUSE = 10.0
+"""Seconds between attempts to attach: doubled each time, with a random half taken off."""
+
+WELCOME_SECONDS = 10.0
+"""How long a hub may take to answer Hello."""
+
+QUIET_SECONDS = 0.05
+"""How long an old stream is listened to after its last answer."""
+
+DRAIN_SECONDS = 60.0
+"""How long a stream that was replaced may finish what it has."""
+
+_log = structlog.get_logger(__name__)
+
+Process = Callable[[adapter_pb2.RequestFrame], adapter_pb2.ReplyFrame]
+"""Turns a frame into its reply; runs in a worker thread."""
+
+
+@dataclass(slots=True)
+class _Job:
+    """A frame that waits in a lane."""
+
+    session: Session
+    frame: adapter_pb2.RequestFrame
+    arrived: float
+
+
+class Lane:
+    """Frames of one priority, worked off in order by one thread.
+
+    Args:
+        name: Of the thread.
+        process: Turns a frame into its reply.
+    """
+
+    def __init__(self, name: str, process: Process) -> None:
+        self._process = process
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._jobs: deque[_Job] = deque()
+        self._arrived = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def add(self, job: _Job) -> None:
+        """Take a frame in."""
+        self._jobs.append(job)
+        self._idle.clear()
+        self._arrived.set()
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            while not self._jobs:
+                self._idle.set()
+                self._arrived.clear()
+                await self._arrived.wait()
+            session, frame, late = self._next(loop.time())
+            if late:
+                session.reply(adapter_pb2.ReplyFrame(items=late))
+            if frame.items:
+                session.reply(await loop.run_in_executor(self._executor, self._process, frame))
+
+    def _next(
+        self, now: float
+    ) -> tuple[Session, adapter_pb2.RequestFrame, list[adapter_pb2.ReplyFrame.Item]]:
+        """The next work: neighbouring frames of one link joined; without what nobody waits for any more."""
+        first = self._jobs.popleft()
+        jobs = [first]
+        items = len(first.frame.items)
+        while self._jobs and self._jobs[0].session is first.session:
+            items += len(self._jobs[0].frame.items)
+            if items > FRAME_ITEMS:
+                break
+            jobs.append(self._jobs.popleft())
+        late = []
+        frame = adapter_pb2.RequestFrame(known_tree_size=jobs[-1].frame.known_tree_size)
+        for job in jobs:
+            waited = now - job.arrived
+            for item in job.frame.items:
+                timeout = item.timeout.seconds + item.timeout.nanos / 1e9
+                if item.HasField("timeout") and waited > timeout:
+                    # Begun now, it would be recorded and charged for nobody.
+                    late.append(
+                        adapter_pb2.ReplyFrame.Item(
+                            correlation_id=item.correlation_id, reason=Reason.OWNER_TIMED_OUT.name
+                        )
+                    )
+                else:
+                    frame.items.append(item)
+        return first.session, frame, late
+
+    async def drained(self) -> None:
+        """Until nothing waits and nothing is being worked at."""
+        await self._idle.wait()
+
+    def close(self) -> None:
+        """End the thread after what it has begun."""
+        self._executor.shutdown(wait=True)
+
+
+class Lanes:
+    """The two lanes of a process.
+
+    Args:
+        process: Turns a frame into its reply.
+    """
+
+    def __init__(self, process: Process) -> None:
+        self._interactive = Lane("interactive", process)
+        self._bulk = Lane("bulk", process)
+
+    def add(self, session: Session, frame: adapter_pb2.RequestFrame) -> None:
+        """Take a frame in. A hub never mixes priorities in one, so the first request tells."""
+        lane = self._bulk if frame.items and _is_bulk(frame.items[0].request.header) else self._interactive
+        lane.add(_Job(session, frame, asyncio.get_running_loop().time()))
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._interactive.run())
+            group.create_task(self._bulk.run())
+
+    async def drained(self) -> None:
+        """Until nothing waits and nothing is being worked at."""
+        await self._interactive.drained()
+        await self._bulk.drained()
+
+    def close(self) -> None:
+        """End the threads after what they have begun."""
+        self._interactive.close()
+        self._bulk.close()
+
+
+def _is_bulk(header: bytes) -> bool:
+    try:
+        return sealed_pb2.Header.FromString(header).priority == sealed_pb2.PRIORITY_BULK
+    except DecodeError:
+        return False
+
+
+class Session:
+    """One stream to a hub.
+
+    Args:
+        stub: Of the hub's AdapterService.
+        lanes: Where frames go.
+        hello: The first message.
+    """
+
+    def __init__(
+        self, stub: adapter_pb2_grpc.AdapterServiceAsyncStub, lanes: Lanes, hello: adapter_pb2.Hello
+    ) -> None:
+        self._stub = stub
+        self._lanes = lanes
+        self._hello = hello
+        self._outbox: asyncio.Queue[adapter_pb2.AttachRequest | None] = asyncio.Queue()
+        self._unanswered = 0
+        self.attached = asyncio.Event()
+        self.over = asyncio.Event()
+
+    def send(self, message: adapter_pb2.AttachRequest) -> None:
+        """Say something after what was said before; lost with the stream."""
+        if not self.over.is_set():
+            self._outbox.put_nowait(message)
+
+    def reply(self, frame: adapter_pb2.ReplyFrame) -> None:
+        """Answer requests of this stream."""
+        self._unanswered -= len(frame.items)
+        self.send(adapter_pb2.AttachRequest(reply_frame=frame))
+
+    async def run(self) -> None:
+        """From Hello until the stream ends.
+
+        Raises:
+            grpc.aio.AioRpcError: The stream could not be opened, or broke.
+            TimeoutError: The hub did not answer Hello.
+        """
+        call = self._stub.Attach()
+        writer: asyncio.Task[None] | None = None
+        try:
+            await call.write(adapter_pb2.AttachRequest(hello=self._hello))
+            welcome = await asyncio.wait_for(call.read(), WELCOME_SECONDS)
+            if welcome is grpc.aio.EOF:
+                await self._raise_status(call)
+                return
+            self.attached.set()
+            _log.info("attached", hub=welcome.welcome.hub)
+            writer = asyncio.create_task(self._write(call))
+            while (message := await call.read()) is not grpc.aio.EOF:
+                self._receive(message)
+            await self._raise_status(call)
+        finally:
+            self.attached.clear()
+            self.over.set()
+            if writer is not None:
+                writer.cancel()
+                with contextlib.suppress(asyncio.CancelledError, grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                    await writer
+            # An abandoned stream is never collected.
+            call.cancel()
+
+    @staticmethod
+    async def _raise_status(call: grpc.aio.StreamStreamCall[adapter_pb2.AttachRequest, adapter_pb2.AttachResponse]) -> None:
+        if await call.code() is not grpc.StatusCode.OK:
+            raise grpc.aio.AioRpcError(
+                await call.code(), await call.initial_metadata(), await call.trailing_metadata(), await call.details()
+            )
+
+    async def _write(self, call: grpc.aio.StreamStreamCall[adapter_pb2.AttachRequest, adapter_pb2.AttachResponse]) -> None:
+        while (message := await self._outbox.get()) is not None:
+            await call.write(message)
+        await call.done_writing()
+
+    def _receive(self, message: adapter_pb2.AttachResponse) -> None:
+        kind = message.WhichOneof("message")
+        if kind == "request_frame":
+            self._unanswered += len(message.request_frame.items)
+            self._lanes.add(self, message.request_frame)
+        elif kind == "draining":
+            _log.info("the hub stops")
+        # Cancel needs nothing: what was begun is recorded, and what was not ends with its own timeout.
+
+    async def retire(self, seconds: float) -> None:
+        """Take nothing more, finish what is here, end the stream; give up after so many seconds."""
+        self.send(adapter_pb2.AttachRequest(draining=adapter_pb2.Draining()))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                # What the hub sent before it heard of this is still on its way.
+                await asyncio.sleep(QUIET_SECONDS)
+                while self._unanswered > 0 and not self.over.is_set():
+                    await asyncio.sleep(QUIET_SECONDS)
+                self._outbox.put_nowait(None)
+                await self.over.wait()
+
+
+class HubLink:
+    """The link to one hub, attached again whenever it is lost.
+
+    Args:
+        channel: To the hub.
+        lanes: Where frames go.
+        replica: Names this process among the replicas of the adapter.
+        keys: Gives the valid sealing keys.
+        version: Of this software.
+    """
+
+    def __init__(
+        self,
+        channel: RenewableChannel,
+        lanes: Lanes,
+        *,
+        replica: str,
+        keys: Callable[[], Sequence[sealed_pb2.OwnerKeyStatement]],
+        version: str,
+    ) -> None:
+        self._channel = channel
+        self._lanes = lanes
+        self._replica = replica
+        self._keys = keys
+        self._version = version
+        self._generation = 0
+        self._renewed = asyncio.Event()
+        self._sessions: set[Session] = set()
+        self._retiring: set[asyncio.Task[None]] = set()
+        channel.on_renewal(self._renewed.set)
+
+    @property
+    def attached(self) -> bool:
+        """Whether a stream is open and was welcomed."""
+        return any(session.attached.is_set() for session in self._sessions)
+
+    def announce_keys(self) -> None:
+        """Tell the hub the sealing keys that are valid."""
+        for session in self._sessions:
+            session.send(adapter_pb2.AttachRequest(owner_keys=adapter_pb2.OwnerKeys(keys=self._keys())))
+
+    async def run(self) -> None:
+        """Attach and stay attached, until cancelled."""
+        pause = FIRST_PAUSE
+        while True:
+            session = self._open()
+            stream = asyncio.create_task(self._stream(session))
+            renewed = asyncio.create_task(self._renewed.wait())
+            try:
+                await asyncio.wait({stream, renewed}, return_when=asyncio.FIRST_COMPLETED)
+            except asyncio.CancelledError:
+                stream.cancel()
+                raise
+            finally:
+                renewed.cancel()
+            if not stream.done():
+                # The certificate was renewed: a second stream first, then the old one goes.
+                self._renewed.clear()
+                self._generation += 1
+                task = asyncio.create_task(self._hand_over(session))
+                self._retiring.add(task)
+                task.add_done_callback(self._retiring.discard)
+                continue
+            pause = FIRST_PAUSE if stream.result() else min(pause * 2, LONGEST_PAUSE)
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads reconnections, hides nothing
+
+    def _open(self) -> Session:
+        # A hub takes a second stream of one name for the return of the first, which is right after a loss. Only a
+        # stream that is to stand beside an old one has another name.
+        replica = f"{self._replica}-{self._generation % 2}"
+        hello = adapter_pb2.Hello(replica=replica, credit=CREDIT, keys=self._keys(), version=self._version)
+        stub = adapter_pb2_grpc.AdapterServiceStub(self._channel.current)
+        session = Session(stub, self._lanes, hello)
+        self._sessions.add(session)
+        return session
+
+    async def _stream(self, session: Session) -> bool:
+        """Run a session to its end. Returns whether it had been welcomed."""
+        welcomed = asyncio.create_task(session.attached.wait())
+        try:
+            await session.run()
+            _log.info("the hub ended the link")
+        except grpc.aio.AioRpcError as error:
+            refusal = refusal_of(error)
+            _log.warning("link lost", reason=refusal.reason.name, detail=refusal.detail)
+        except TimeoutError:
+            _log.warning("link lost", reason=Reason.HUB_UNREACHABLE.name, detail="no answer to Hello")
+        finally:
+            self._sessions.discard(session)
+            welcomed.cancel()
+        return welcomed.done() and not welcomed.cancelled()
+
+    async def _hand_over(self, old: Session) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(WELCOME_SECONDS):
+                while not any(one.attached.is_set() for one in self._sessions if one is not old):
+                    await asyncio.sleep(QUIET_SECONDS)
+        await old.retire(DRAIN_SECONDS)
+
+    async def drain(self, seconds: float) -> None:
+        """Take nothing more and finish what is here, on every stream."""
+        await asyncio.gather(*(session.retire(seconds) for session in self._sessions))

@@ -1,0 +1,129 @@
+"""Questions with known answers, asked of the database at start and every hour: what fails makes its attribute
+UNAVAILABLE, never NO."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping as Dictionary
+from dataclasses import dataclass
+from datetime import date, datetime
+
+import structlog
+from sqlalchemy import Connection
+
+from adapters.dialects import spell_list
+from adapters.mapping import Probe
+from adapters.questions import spell
+from adapters.sql import LOCAL_TIME, DatabaseError, Source
+from zhiwang.wire.claims import Claim, Predicate
+from zhiwang.wire.errors import RefusedError
+from zhiwang.wire.identifiers import Scheme
+from zhiwang.wire.names import canonical_name, name_spellings
+from zhiwang.wire.records import Outcome
+
+INTERVAL = 3600.0
+"""Seconds between two rounds."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeResult:
+    """What became of one probe.
+
+    Attributes:
+        index: Of the probe in the mapping.
+        attribute: What it is about.
+        expected: The answer that must come.
+        found: What came: YES, NO, UNKNOWN, or why there was no answer.
+    """
+
+    index: int
+    attribute: str
+    expected: str
+    found: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether it came as expected."""
+        return self.found == self.expected
+
+
+class Probes:
+    """Runs the probes of a mapping and remembers what fails.
+
+    Args:
+        source: The department's data sets.
+        schemes: Scheme of each kind of subject.
+        clock: Seconds since the epoch.
+    """
+
+    def __init__(
+        self, source: Source, schemes: Dictionary[str, Scheme], clock: Callable[[], float] = time.time
+    ) -> None:
+        self._source = source
+        self._schemes = schemes
+        self._clock = clock
+
+    def run(self) -> list[ProbeResult]:
+        """Ask every probe.
+
+        Raises:
+            DatabaseError: The database cannot be reached; nothing is known about any attribute.
+        """
+        with self._source.connection() as connection:
+            return list(self._results(connection))
+
+    def failing(self) -> frozenset[str]:
+        """Attributes of which a probe fails; each failure is logged.
+
+        Raises:
+            DatabaseError: As `run`.
+        """
+        failed = [result for result in self.run() if not result.passed]
+        for result in failed:
+            _log.error(
+                "probe failed",
+                probe=result.index,
+                attribute=result.attribute,
+                expected=result.expected,
+                found=result.found,
+            )
+        return frozenset(result.attribute for result in failed)
+
+    def _results(self, connection: Connection) -> Iterator[ProbeResult]:
+        for index, probe in enumerate(self._source.mapping.probe):
+            claim = Claim.parse(probe.claim)
+            try:
+                found = self._ask(connection, probe, claim).name
+            except RefusedError as error:
+                found = error.reason.name
+            except DatabaseError as error:
+                found = error.outcome.name
+            yield ProbeResult(index, claim.attribute, probe.answer, found)
+
+    def _ask(self, connection: Connection, probe: Probe, claim: Claim) -> Outcome:
+        """One probe, by the very statement that requests use. Place, age and ledger are not probed.
+
+        Raises:
+            RefusedError: The probe's identifier or name is not valid.
+            DatabaseError: The data set cannot be read.
+        """
+        today = datetime.fromtimestamp(self._clock(), LOCAL_TIME).date()
+        attribute = self._source.attributes[claim.attribute]
+        scheme = self._schemes[attribute.subject]
+        identifier = scheme.canonical(probe.subject, today=today)
+        names = None
+        if probe.name and self._source.mapping.data[self._source.mapping.attribute[claim.attribute].data].name:
+            names = spell_list(name_spellings(canonical_name(probe.name)))
+        value = claim.cell
+        if claim.predicate in {Predicate.EQUALS, Predicate.RELATED}:
+            compared = probe.other if probe.other is not None else claim.text
+            spelled = spell(attribute.type, compared or "", self._schemes, today)
+            value = None if spelled is None else spelled[1]
+        plan = self._source.plan(
+            self._source.mapping.attribute[claim.attribute].data, ((claim.attribute, claim.predicate),)
+        )
+        day: date = probe.as_of or today
+        row = (scheme.spellings(identifier), names, "", (value,))
+        return Outcome(self._source.run(connection, plan, day, [row])[0][0])

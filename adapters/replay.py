@@ -1,0 +1,90 @@
+"""Replies that were given, until their requests expire: the same bytes get the same reply, other bytes none.
+
+A row is written in the transaction of the entry that it names, so a crash loses both or neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+from sqlalchemy import Connection
+
+from adapters.ledger import pad, padded_marks
+
+_BATCH = 512
+
+SCHEMA = (
+    """CREATE TABLE replay (
+        number INTEGER PRIMARY KEY,
+        key BLOB NOT NULL UNIQUE,
+        hash BLOB NOT NULL,
+        entry INTEGER NOT NULL,
+        nonce BLOB NOT NULL,
+        ciphertext BLOB NOT NULL,
+        expires INTEGER NOT NULL
+    )""",
+    "CREATE INDEX replay_expires ON replay (expires)",
+)
+"""Table of the replay store in the adapter's store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A reply that was given.
+
+    Attributes:
+        key: From `replay_key`.
+        hash: From `replay_hash`.
+        entry: Index of the owner's entry.
+        nonce: Of the sealed reply.
+        ciphertext: Of the sealed reply.
+        expires: Until when it is kept, in seconds since the epoch.
+    """
+
+    key: bytes
+    hash: bytes
+    entry: int
+    nonce: bytes
+    ciphertext: bytes
+    expires: int
+
+
+def replay_key(system: str, request_id: bytes) -> bytes:
+    """What may be used once: a request id of a system."""
+    return sha256(system.encode()).digest()[:16] + request_id
+
+
+def replay_hash(header_hash: bytes, sealed_hash: bytes, request_root: bytes, signature: bytes) -> bytes:
+    """Hash over everything that a requester sent, of which each part has a fixed length."""
+    return sha256(header_hash + sealed_hash + request_root + signature).digest()
+
+
+def find(connection: Connection, keys: Sequence[bytes]) -> dict[bytes, Answered]:
+    """Replies by key, of those that were given."""
+    found: dict[bytes, Answered] = {}
+    for start in range(0, len(keys), _BATCH):
+        group = keys[start : start + _BATCH]
+        marks = padded_marks(len(group))
+        rows = connection.exec_driver_sql(
+            f"SELECT key, hash, entry, nonce, ciphertext, expires FROM replay WHERE key IN ({marks})",  # noqa: S608 - only marks
+            tuple(pad(group)),
+        )
+        for row in rows:
+            found[row[0]] = Answered(*row)
+    return found
+
+
+def insert(connection: Connection, answered: Sequence[Answered]) -> None:
+    """Keep replies. The caller has looked for the keys within the same transaction."""
+    if answered:
+        connection.exec_driver_sql(
+            "INSERT INTO replay (key, hash, entry, nonce, ciphertext, expires) VALUES (?, ?, ?, ?, ?, ?)",
+            [(one.key, one.hash, one.entry, one.nonce, one.ciphertext, one.expires) for one in answered],
+        )
+
+
+def prune(connection: Connection, now: float) -> None:
+    """Forget what has expired: its requests are refused for their time."""
+    connection.exec_driver_sql("DELETE FROM replay WHERE expires < ?", (int(now),))

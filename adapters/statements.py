@@ -1,0 +1,230 @@
+"""The statements: one for each data set and list of claims, which returns row numbers and outcomes and nothing else.
+
+A *record* is a row of a data set whose subject is asked about. Each claim gives each record a state: null (the row
+filter excludes it), 1 (true), 2 (false) or 3 (cannot be told: a null, a filter that is null, a name that does not
+match, a place outside the caller's). States of a subject's records are folded into one outcome:
+
+    rows = "one"   1 or 2 if all records say so, else 3
+    rows = "any"   1 if one record is true, 2 if all are false, else 3
+    exists         1 if one record is true, else 3: never 2
+    absent         2 if a record passes the filter, 3 if that cannot be told, else 1; places do not matter
+
+A subject without a record is missing from the result and gets `Plan.defaults`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from sqlalchemy import (
+    Date,
+    FromClause,
+    Select,
+    and_,
+    bindparam,
+    case,
+    column,
+    func,
+    literal_column,
+    not_,
+    null,
+    or_,
+    select,
+    table,
+    text,
+    true,
+)
+from sqlalchemy.engine.interfaces import Dialect as EngineDialect
+from sqlalchemy.sql.elements import Grouping
+
+from adapters.dialects import Dialect, Element, OrderedJoin, Row
+from adapters.mapping import DataSet, MappedAttribute
+from zhiwang.wire.claims import Predicate
+from zhiwang.wire.records import Outcome
+
+_ONE, _TWO, _THREE = (literal_column(str(number)) for number in (Outcome.YES, Outcome.NO, Outcome.UNKNOWN))
+_SPELLED = frozenset({"text", "code"})
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One claim of a statement: an attribute as it is mapped and published, and how it is asked.
+
+    Attributes:
+        attribute: Its name.
+        mapped: Where it lies.
+        type: Its published type.
+        predicate: How it is asked.
+    """
+
+    attribute: str
+    mapped: MappedAttribute
+    type: str
+    predicate: Predicate
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """Text of a statement and the order of its parameters, as the database's driver wants them."""
+
+    sql: str
+    constants: dict[str, Any]
+    order: tuple[str, ...] | None
+
+    def bind(self, parameters: dict[str, Any]) -> tuple[Any, ...] | dict[str, Any]:
+        """Parameters in the driver's form."""
+        if self.constants:
+            parameters |= self.constants
+        return parameters if self.order is None else tuple([parameters[name] for name in self.order])
+
+
+def fragment(expression: str) -> Element:
+    """An expression of the mapping as a column; `:as_of` in it is a parameter."""
+    clause = text(f"({expression})")
+    if "as_of" in clause._bindparams:  # noqa: SLF001 - SQLAlchemy has no public way to ask which binds a text has
+        clause = clause.bindparams(bindparam("as_of", type_=Date))
+    return Grouping(clause)
+
+
+def source(data: DataSet) -> FromClause:
+    """The data set as something to select from."""
+    if data.table is not None:
+        schema, _, name = data.table.rpartition(".")
+        return table(name, schema=schema or None)
+    assert data.select is not None  # noqa: S101 - the mapping was checked
+    clause = text(data.select)
+    if "as_of" in clause._bindparams:  # noqa: SLF001 - as above
+        clause = clause.bindparams(bindparam("as_of", type_=Date))
+    return clause.columns().subquery("zw_data")
+
+
+class Plan:
+    """One data set asked for a list of claims.
+
+    Statements are compiled at their first use, one for each size of group that the dialect tells apart.
+
+    Args:
+        data: The data set.
+        asked: The claims, in the order of the outcomes.
+        dialect: How the database says things.
+        engine_dialect: SQLAlchemy's own dialect, for compiling.
+    """
+
+    def __init__(self, data: DataSet, asked: Sequence[Asked], dialect: Dialect, engine_dialect: EngineDialect) -> None:
+        self.data = data
+        self.asked = tuple(asked)
+        self.defaults = bytes(
+            Outcome.YES if one.predicate is Predicate.ABSENT else Outcome.UNKNOWN for one in self.asked
+        )
+        self._dialect = dialect
+        self._engine_dialect = engine_dialect
+        self._compiled: dict[tuple[int, int], Compiled] = {}
+
+    def parts(self) -> list[Plan]:
+        """The same data set with one claim at a time, for a record that spoils one claim but not its neighbours."""
+        return [Plan(self.data, (one,), self._dialect, self._engine_dialect) for one in self.asked]
+
+    def statement(self, rows: Sequence[Row], day: date) -> tuple[str, tuple[Any, ...] | dict[str, Any]]:
+        """Text and parameters for a group of subjects (at least one)."""
+        size = self._dialect.size(rows)
+        compiled = self._compiled.get(size)
+        if compiled is None:
+            compiled = self._compiled.setdefault(size, self.compile(size))
+        return compiled.sql, compiled.bind(self._dialect.parameters(rows, size, day))
+
+    def compile(self, size: tuple[int, int]) -> Compiled:
+        """The statement for groups of one size."""
+        result = self.select(size).compile(dialect=self._engine_dialect)
+        order = getattr(result, "positiontup", None)
+        constants = {name: value for name, value in result.params.items() if value is not None}
+        return Compiled(str(result), constants, None if order is None else tuple(order))
+
+    def select(self, size: tuple[int, int]) -> Select[Any]:
+        """The statement as an expression of SQLAlchemy Core."""
+        k, a = self._dialect.asked(size, len(self.asked))
+        d = self._records(size)
+        same = and_(d.c.zw_subject == k.c.k, self._dialect.same(d.c.zw_subject, k.c.k))
+        joined = OrderedJoin(OrderedJoin(k, d, same), a, a.c.n == k.c.n)
+        states = [self._state(i, one, d, a).label(f"s{i}") for i, one in enumerate(self.asked)]
+        r = select(a.c.n.label("n"), *states).select_from(joined).subquery("r")
+        return select(r.c.n, *(_fold(one, r.c[f"s{i}"]) for i, one in enumerate(self.asked))).group_by(r.c.n)
+
+    def _records(self, size: tuple[int, int]) -> FromClause:
+        """The data set, cut to what the claims need. Its columns are in scope of the mapping's expressions; ours not."""
+        data = self.data
+        columns: list[Any] = [column(data.subject).label("zw_subject")]
+        if data.name is not None:
+            columns.append(column(data.name).label("zw_name"))
+        if data.region is not None:
+            columns.append(column(data.region.column).label("zw_region"))
+        for i, one in enumerate(self.asked):
+            if one.mapped.where is not None:
+                columns.append(fragment(one.mapped.where).label(f"zw_w{i}"))
+            if one.predicate is Predicate.VALID and one.mapped.valid is not None:
+                columns.append(fragment(one.mapped.valid.from_).label(f"zw_f{i}"))
+                columns.append(fragment(one.mapped.valid.to).label(f"zw_t{i}"))
+            elif one.predicate not in {Predicate.EXISTS, Predicate.ABSENT} and one.mapped.value is not None:
+                columns.append(fragment(one.mapped.value).label(f"zw_v{i}"))
+        records = select(*columns).select_from(source(data))
+        if self._dialect.restrict:
+            records = records.where(column(data.subject).in_([bindparam(f"k{i}") for i in range(size[1])]))
+        return records.subquery("d")
+
+    def _state(self, i: int, one: Asked, d: FromClause, a: FromClause) -> Element:
+        gates: list[Element] = []
+        if self.data.name is not None:
+            gates.append(or_(a.c.name.is_(null()), self._dialect.listed(a.c.name, d.c.zw_name)))
+        if self.data.region is not None and one.predicate is not Predicate.ABSENT:
+            gates.append(self._dialect.within(d.c.zw_region, a.c.place))
+        if one.mapped.where is not None:
+            gates.append(d.c[f"zw_w{i}"])
+        told: Element
+        if one.predicate is Predicate.EXISTS:
+            told = _ONE
+        elif one.predicate is Predicate.ABSENT:
+            told = _TWO
+        else:
+            truth = self._truth(i, one, d, a)
+            told = case((truth, _ONE), (not_(truth), _TWO), else_=_THREE)
+        state = case((and_(true(), *gates), told), else_=_THREE) if gates else told
+        if one.mapped.where is None:
+            return state
+        return case((not_(d.c[f"zw_w{i}"]), null()), else_=state)
+
+    def _truth(self, i: int, one: Asked, d: FromClause, a: FromClause) -> Element:
+        """What one record says: true, false or null."""
+        dialect = self._dialect
+        if one.predicate is Predicate.VALID:
+            first, last = dialect.day(d.c[f"zw_f{i}"]), dialect.day(d.c[f"zw_t{i}"])
+            day = dialect.as_day(bindparam("as_of", type_=Date))
+            # Written so that a null at either end is null, even if the other end alone would decide.
+            return case((and_(first.is_not(null()), last.is_not(null())), and_(first <= day, day <= last)))
+        value, compared = d.c[f"zw_v{i}"], a.c[f"v{i}"]
+        if one.type == "integer":
+            value, compared = dialect.integer(value), dialect.as_integer(compared)
+        elif one.type == "decimal":
+            value, compared = dialect.decimal(value), dialect.as_decimal(compared)
+        elif one.type == "date":
+            value, compared = dialect.day(value), dialect.as_day(compared)
+        else:
+            return dialect.listed(compared, value)
+        if one.predicate is Predicate.AT_LEAST:
+            return value >= compared
+        if one.predicate is Predicate.AT_MOST:
+            return value <= compared
+        return value == compared
+
+
+def _fold(one: Asked, state: Element) -> Element:
+    """States of a subject's records as one outcome (see the top of this module)."""
+    least, most = func.min(state), func.max(state)
+    if one.predicate is Predicate.EXISTS:
+        return case((least == _ONE, _ONE), else_=_THREE)
+    if one.predicate is Predicate.ABSENT:
+        return case((least == _TWO, _TWO), (most == _THREE, _THREE), else_=_ONE)
+    if one.mapped.rows == "any":
+        return case((least == _ONE, _ONE), (most == _TWO, _TWO), else_=_THREE)
+    return case((least == most, least), else_=_THREE)

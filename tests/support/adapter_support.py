@@ -1,0 +1,107 @@
+"""An owner for tests: a database of SQLite, a mapping over it, a document beside it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from textwrap import dedent
+
+from adapters.dialects import spell_list
+from adapters.mapping import Mapping as MappingFile
+from adapters.mapping import load_mapping
+from adapters.sql import Source, open_engine
+from policy.document import parse_document
+from policy.model import Document
+from zhiwang.wire.claims import Predicate
+from zhiwang.wire.identifiers import Scheme, scheme
+from zhiwang.wire.records import Outcome
+
+NOW = 1_790_000_000.0
+"""21 September 2026."""
+AS_OF = date(2026, 9, 1)
+
+SCHEMES: Mapping[str, Scheme] = {"person": scheme("resident"), "entity": scheme("uscc"), "dwelling": scheme("house")}
+
+WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
+
+
+def resident(serial: int, born: str = "19900101") -> str:
+    """The identifier of a person who does not exist: the prefix 440399 is not assigned."""
+    digits = f"440399{born}{serial:03d}"
+    return digits + "10X98765432"[sum(w * int(d) for w, d in zip(WEIGHTS, digits, strict=True)) % 11]
+
+
+ANNA, BO, CHEN, DING = (resident(serial) for serial in (1, 2, 3, 4))
+
+
+def attribute(name: str, body: str, *, subject: str = "person") -> str:
+    return dedent(f"""
+        [attribute.{name}]
+        title = {{ zh = "{name}？", en = "{name}?" }}
+        subject = "{subject}"
+        counter = "0755-00000000"
+        """) + dedent(body)
+
+
+def document(text: str, department: str = "hrss") -> Document:
+    head = f'department = "{department}"\ntitle = {{ zh = "部门", en = "Department" }}\n'
+    return parse_document((head + text).encode())
+
+
+def make_database(path: Path, statements: str, rows: Mapping[str, Iterable[Sequence[object]]] | None = None) -> Path:
+    connection = sqlite3.connect(path)
+    connection.executescript(statements)
+    for table, values in (rows or {}).items():
+        for row in values:
+            connection.execute(f"INSERT INTO {table} VALUES ({','.join('?' * len(row))})", row)  # noqa: S608 - our own
+    connection.commit()
+    connection.close()
+    return path
+
+
+def mapping_text(body: str, database: str = "data.db", department: str = "hrss") -> str:
+    return (
+        f'department = "{department}"\n\n[database]\nurl = "sqlite:///file:{database}?mode=ro&uri=true"\n' + dedent(body)
+    )
+
+
+class Owner:
+    """A database with its mapping and document, asked claim by claim."""
+
+    def __init__(self, directory: Path, *, tables: str, rows: Mapping[str, Iterable[Sequence[object]]], mapping: str, published: str) -> None:
+        self.directory = directory
+        self.database = make_database(directory / "data.db", tables, rows)
+        self.mapping_path = directory / "mapping.toml"
+        self.mapping_path.write_text(mapping_text(mapping), "utf-8")
+        self.document = document(published)
+        self.mapping: MappingFile = load_mapping(self.mapping_path, self.document)
+        self.now = NOW
+        self.engine = open_engine(self.mapping.database, directory)
+        self.source = Source(self.engine, self.mapping, self.document.attributes, clock=lambda: self.now)
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    def ask(
+        self,
+        claim: str,
+        *subjects: str,
+        value: str | None = None,
+        values: Sequence[str | None] = (),
+        name: str | None = None,
+        place: str = "4403",
+        as_of: date = AS_OF,
+    ) -> list[Outcome]:
+        """Outcomes of one claim ("attribute predicate") for each subject, by one statement."""
+        attribute_name, _, predicate = claim.partition(" ")
+        plan = self.source.plan(self.mapping.attribute[attribute_name].data, ((attribute_name, Predicate(predicate)),))
+        kind = SCHEMES[self.document.attributes[attribute_name].subject]
+        given = values or [value] * len(subjects)
+        rows = [
+            (kind.spellings(subject), None if name is None else spell_list([name]), place, [compared])
+            for subject, compared in zip(subjects, given, strict=True)
+        ]
+        with self.source.connection() as connection:
+            return [Outcome(one[0]) for one in self.source.run(connection, plan, as_of, rows)]
