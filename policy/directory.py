@@ -1,0 +1,353 @@
+"""The directory as a reader has it: fetched from whoever mirrors it, believed only as far as it verifies.
+
+`DirectoryClient` runs The Update Framework's client (`tuf.ngclient`) over a function that fetches bytes, remembers on
+disk what it saw, so that versions never fall even across restarts, and turns the verified files into a `Directory`.
+`DirectoryHolder` has the one in force. `follower.py` keeps a holder fresh over gRPC.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from urllib import parse
+
+import structlog
+from tuf.api.exceptions import (
+    DownloadError,
+    DownloadHTTPError,
+    ExpiredMetadataError,
+    RepositoryError,
+    UnsignedMetadataError,
+)
+from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
+from tuf.ngclient import Updater, UpdaterConfig
+from tuf.ngclient.fetcher import FetcherInterface
+from zhiwang.wire.errors import FatalError, Reason, RefusedError, ZhiwangError
+
+from policy.assemble import Parts, assemble
+from policy.enforcer import Enforcer
+from policy.metadata import (
+    CENTRE,
+    MAX_FILE,
+    MAX_METADATA,
+    SUSPEND,
+    check_centre,
+    check_department,
+    check_suspensions,
+    departments_of,
+    document_path,
+    role_keys,
+    stored_path,
+    suspensions_path,
+)
+from policy.model import Directory
+
+Fetch = Callable[[str], bytes]
+"""Gives the bytes at a path ("metadata/timestamp.json"). Raises RefusedError(FILE_UNKNOWN) if there is no such file,
+and anything else if it could not be had."""
+
+_NOT_FOUND = 404
+_log = structlog.get_logger(__name__)
+
+
+class _Fetcher(FetcherInterface):
+    """Lends our fetch function to TUF and keeps what came, for those who mirror."""
+
+    def __init__(self, fetch: Fetch) -> None:
+        self._function = fetch
+        self.seen: dict[str, bytes] = {}
+
+    def _fetch(self, url: str) -> Iterator[bytes]:
+        try:
+            content = self._function(url)
+        except ZhiwangError as error:
+            if error.reason is Reason.FILE_UNKNOWN:
+                raise DownloadHTTPError(f"no {url}", _NOT_FOUND) from None
+            raise DownloadError(f"{url}: {error.reason.name}") from error
+        self.seen[url] = content
+        yield content
+
+
+class DirectoryClient:
+    """Fetches and verifies the directory. Calls block; one thread at a time may be in `refresh` or `load`.
+
+    Trusted with: nothing but the pinned root. Its state directory keeps the newest verified metadata; deleting it
+    forgets which versions were seen, so it belongs to the process alone.
+
+    Args:
+        root_json: Bytes of the pinned root metadata.
+        ca_pem: The pinned authority, for the revocation list.
+        state: Directory of this client alone; made if missing.
+        fetch: Gives the bytes at a path.
+        pins: Raw keys of departments' admins that this installation pins itself (an adapter: its own department's).
+            A directory that delegates such a department to any other key is refused.
+    """
+
+    def __init__(
+        self,
+        root_json: bytes,
+        ca_pem: bytes,
+        state: Path,
+        fetch: Fetch,
+        *,
+        pins: Mapping[str, frozenset[bytes]] = MappingProxyType({}),
+    ) -> None:
+        self._root_json = root_json
+        self._ca_pem = ca_pem
+        self._metadata = state / "metadata"
+        self._targets = state / "targets"
+        self._fetch = fetch
+        self._pins = pins
+        self._running = threading.Lock()
+        self._files: Mapping[str, bytes] = {}
+        for directory in (self._metadata, self._targets):
+            directory.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def files(self) -> Mapping[str, bytes]:
+        """Exactly the files of the last verified directory, by repository path: what a mirror may serve."""
+        return self._files
+
+    def refresh(self) -> Directory:
+        """Fetches what is new and verifies the whole.
+
+        Raises:
+            RefusedError: HUB_UNREACHABLE, if something could not be fetched.
+            FatalError: METADATA_INVALID or DOCUMENT_INVALID, if it does not verify or does not hold together.
+        """
+        return self._run(self._fetch)
+
+    def load(self) -> Directory:
+        """The directory that was verified last, from disk: for a start while nobody can be reached.
+
+        Raises:
+            RefusedError: HUB_UNREACHABLE, if there is none.
+            FatalError: As `refresh`; also if it has expired.
+        """
+        return self._run(self._on_disk)
+
+    def _on_disk(self, path: str) -> bytes:
+        """Only the timestamp is asked for: everything else TUF and we find in our own files first."""
+        name = path.removeprefix("metadata/")
+        if name != "timestamp.json" or not (self._metadata / name).is_file():
+            raise RefusedError(Reason.FILE_UNKNOWN, name)
+        return (self._metadata / name).read_bytes()
+
+    def _run(self, fetch: Fetch) -> Directory:
+        if not self._running.acquire(blocking=False):
+            raise RefusedError(Reason.OVERLOADED, "the directory is being refreshed already")
+        try:
+            fetcher = _Fetcher(fetch)
+            updater = Updater(
+                str(self._metadata),
+                "metadata/",
+                str(self._targets),
+                "targets/",
+                fetcher,
+                UpdaterConfig(root_max_length=MAX_METADATA, targets_max_length=MAX_METADATA),
+                bootstrap=self._root_json,
+            )
+            return self._verify(updater, fetcher, offline=fetch == self._on_disk)
+        except DownloadError as error:
+            raise RefusedError(Reason.HUB_UNREACHABLE, f"directory: {_told(error)}") from error
+        except RepositoryError as error:
+            raise FatalError(Reason.METADATA_INVALID, _told(error)) from error
+        except OSError as error:
+            raise FatalError(Reason.INTERNAL, f"directory state: {type(error).__name__}") from error
+        finally:
+            self._running.release()
+
+    def _verify(self, updater: Updater, fetcher: _Fetcher, *, offline: bool) -> Directory:
+        updater.refresh()
+        # The client has just verified these and written them down; it has no public way to hand them over.
+        root = Metadata[Root].from_file(str(self._metadata / "root.json")).signed
+        timestamp_bytes = (self._metadata / "timestamp.json").read_bytes()
+        timestamp = Metadata[Timestamp].from_bytes(timestamp_bytes).signed
+        snapshot = Metadata[Snapshot].from_file(str(self._metadata / "snapshot.json")).signed
+        roles = {CENTRE: self._role(CENTRE)}
+        lapsed: dict[str, str] = {}
+        targets = roles[CENTRE]
+        try:
+            check_centre(targets)
+            for department in departments_of(targets):
+                self._visit(updater, department, snapshot, roles, lapsed, offline=offline)
+        except RefusedError as error:
+            raise FatalError(Reason.METADATA_INVALID, error.detail) from error
+        content = {path: self._download(updater, path) for role in roles.values() for path in role.targets}
+        parts = Parts(root, timestamp, snapshot, roles, content.__getitem__, timestamp_bytes, lapsed)
+        directory = assemble(parts, self._ca_pem)
+        self._check_pins(directory)
+        self._files = self._collect(parts, content, fetcher)
+        self._prune(content)
+        return directory
+
+    def _visit(
+        self,
+        updater: Updater,
+        department: str,
+        snapshot: Snapshot,
+        roles: dict[str, Targets],
+        lapsed: dict[str, str],
+        *,
+        offline: bool,
+    ) -> None:
+        """Has TUF verify a department's roles, and takes them up; or notes why it lapsed.
+
+        The snapshot's hash has been compared before a signature or date is judged, so it is the department or the
+        centre that let it lapse, never whoever carried the bytes.
+        """
+        if not _listed(snapshot, department):
+            return
+        found = {}
+        try:
+            updater.get_targetinfo(document_path(department))
+            found[department] = self._role(department)
+            check_department(department, found[department])
+            suspend = department + SUSPEND
+            if role_keys(found[department], suspend) and _listed(snapshot, suspend):
+                updater.get_targetinfo(suspensions_path(department))
+                found[suspend] = self._role(suspend)
+                check_suspensions(department, found[suspend])
+        except (ExpiredMetadataError, UnsignedMetadataError) as error:
+            lapsed[department] = _told(error)
+        except DownloadError:
+            if not offline:
+                raise
+            lapsed[department] = "had lapsed when it was seen last"
+        else:
+            roles.update(found)
+
+    def _role(self, role: str) -> Targets:
+        return Metadata[Targets].from_file(str(self._metadata / f"{parse.quote(role, '')}.json")).signed
+
+    def _download(self, updater: Updater, path: str) -> bytes:
+        info = updater.get_targetinfo(path)
+        if info is None:
+            raise RepositoryError(f"{path} is listed by a role that may not list it")
+        if info.length > MAX_FILE:
+            raise RepositoryError(f"{path} is too long")
+        found = updater.find_cached_target(info) or updater.download_target(info)
+        return Path(found).read_bytes()
+
+    def _check_pins(self, directory: Directory) -> None:
+        for department, keys in self._pins.items():
+            if not directory.admin_keys.get(department, frozenset()) <= keys:
+                raise FatalError(
+                    Reason.METADATA_INVALID, f"the centre delegates {department} to keys that are not pinned here"
+                )
+
+    def _collect(self, parts: Parts, content: Mapping[str, bytes], fetcher: _Fetcher) -> Mapping[str, bytes]:
+        files = {"metadata/timestamp.json": parts.timestamp_bytes}
+        for root in (self._metadata / "root_history").iterdir():
+            files[f"metadata/{root.name}"] = root.read_bytes()
+        names = {"snapshot": parts.snapshot.version}
+        names |= {name.removesuffix(".json"): meta.version for name, meta in parts.snapshot.meta.items()}
+        for role, version in names.items():
+            stored = f"metadata/{version}.{parse.quote(role, '')}.json"
+            if role == "snapshot" or role in parts.roles:
+                files[stored] = (self._metadata / f"{parse.quote(role, '')}.json").read_bytes()
+            elif stored in fetcher.seen:  # of a department that lapsed: others have to see that as well
+                files[stored] = fetcher.seen[stored]
+        for listing in parts.roles.values():
+            for path, target in listing.targets.items():
+                files[stored_path(path, target.hashes["sha256"])] = content[path]
+        return MappingProxyType(files)
+
+    def _prune(self, content: Mapping[str, bytes]) -> None:
+        kept = {parse.quote(path, "") for path in content}
+        for path in self._targets.iterdir():
+            if path.name not in kept:
+                path.unlink()
+
+
+def _listed(snapshot: Snapshot, role: str) -> bool:
+    """Whether the snapshot lists a role. Without a hash, whoever carries the bytes could make it look lapsed."""
+    meta = snapshot.meta.get(f"{role}.json")
+    if meta is not None and not meta.hashes:
+        raise RepositoryError(f"the snapshot has no hash of {role}")
+    return meta is not None
+
+
+def _told(error: Exception) -> str:
+    """What TUF says; it speaks of roles, versions and paths only."""
+    return f"{type(error).__name__}: {error}"
+
+
+class DirectoryHolder:
+    """The directory in force, and the enforcer over it; both change by one reference. Reading is safe from any thread.
+
+    Args:
+        clock: Gives the time.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._enforcer: Enforcer | None = None
+        self._listeners: list[Callable[[Directory], None]] = []
+        self.problem: str | None = None
+        """Why the newest directory could not be taken, for operators; None if all is well."""
+
+    @property
+    def current(self) -> Directory:
+        """The directory in force.
+
+        Raises:
+            RefusedError: DIRECTORY_EXPIRED, if there is none that still holds.
+        """
+        return self.enforcer.directory
+
+    @property
+    def enforcer(self) -> Enforcer:
+        """Decides by the directory in force.
+
+        Raises:
+            RefusedError: DIRECTORY_EXPIRED, if there is none that still holds.
+        """
+        enforcer = self._enforcer
+        if enforcer is None or self._clock() >= enforcer.directory.expires:
+            raise RefusedError(Reason.DIRECTORY_EXPIRED)
+        return enforcer
+
+    @property
+    def fresh(self) -> bool:
+        """Whether a directory is in force: a condition of readiness."""
+        enforcer = self._enforcer
+        return enforcer is not None and self._clock() < enforcer.directory.expires
+
+    @property
+    def latest(self) -> Directory | None:
+        """The newest directory seen, even if it has expired; to look at, never to decide by."""
+        enforcer = self._enforcer
+        return None if enforcer is None else enforcer.directory
+
+    def revoked(self) -> frozenset[int]:
+        """Serial numbers of revoked certificates as last known; a deny-list outlives the directory's expiry."""
+        enforcer = self._enforcer
+        return frozenset() if enforcer is None else enforcer.directory.revoked
+
+    def on_change(self, listener: Callable[[Directory], None]) -> None:
+        """Has `listener` called with each newer directory, in the thread that sets it."""
+        self._listeners.append(listener)
+
+    def set(self, directory: Directory) -> None:
+        """Puts a directory in force. It must come from a `DirectoryClient`, which sees to it that versions rise."""
+        self._enforcer = Enforcer(directory)
+        self.problem = None
+        _log.info(
+            "directory in force",
+            version=directory.version,
+            expires=directory.expires,
+            departments=len(directory.documents),
+            revoked=len(directory.revoked),
+            lapsed=dict(directory.lapsed),
+        )
+        for listener in self._listeners:
+            listener(directory)
+
+    def failed(self, problem: str) -> None:
+        """Notes that a newer directory could not be taken; the last good one stays until it expires."""
+        self.problem = problem
+        _log.error("directory not taken", problem=problem, fresh=self.fresh)

@@ -1,0 +1,328 @@
+"""The admin's side: which file belongs to which role, what that role's next metadata is, and who has to sign it.
+
+Reads what is in force from the registrar, verified from the pinned root on; unlike a client it still reads metadata of
+centre and departments that has expired, because renewing it is what it is for.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
+from zhiwang.wire.errors import Reason, RefusedError
+from zhiwang.wire.tomlfile import FileError, Finding
+
+from policy.centre import parse_centre, parse_matter
+from policy.directory import Fetch
+from policy.document import parse_document, parse_suspensions
+from policy.metadata import (
+    CENTRE,
+    CENTRE_FILE,
+    FOUR_EYES,
+    REVOCATIONS_FILE,
+    SUSPEND,
+    Publication,
+    RawSigner,
+    TufSigner,
+    build_centre,
+    build_department,
+    build_suspensions,
+    departments_of,
+    document_path,
+    matter_path,
+    moment,
+    parse_metadata,
+    role_keys,
+    signed,
+    stored_path,
+    suspensions_path,
+)
+
+_MAX_ROOTS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """What is in force, as far as an admin needs it.
+
+    Attributes:
+        root: The newest root.
+        roles: Metadata of centre, departments and suspensions; empty before the centre has published.
+        fetch: Gives the bytes at a path.
+    """
+
+    root: Root
+    roles: Mapping[str, Targets] = field(default_factory=lambda: MappingProxyType({}))
+    fetch: Fetch | None = None
+
+    def content(self, role: str, path: str) -> bytes:
+        """A published file.
+
+        Raises:
+            RefusedError: METADATA_INVALID, if it is not what was signed.
+        """
+        target = self.roles[role].targets[path]
+        data = b"" if self.fetch is None else self.fetch(stored_path(path, target.hashes["sha256"]))
+        try:
+            target.verify_length_and_hashes(data)
+        except RepositoryError:
+            raise RefusedError(Reason.METADATA_INVALID, f"{path} is not what was signed") from None
+        return data
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A role's next metadata before it is signed.
+
+    Attributes:
+        keys: Raw public keys that may sign it.
+        threshold: How many of them must.
+    """
+
+    role: str
+    metadata: Metadata[Targets]
+    files: Mapping[str, bytes]
+    keys: frozenset[bytes]
+    threshold: int
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A file to publish: where it came from, for messages, and its bytes."""
+
+    name: str
+    content: bytes
+
+
+def read_current(fetch: Fetch, root_json: bytes, now: float) -> Current:
+    """Reads and verifies what is in force.
+
+    Args:
+        fetch: Gives the bytes at a path.
+        root_json: The pinned root.
+        now: Seconds since the epoch; timestamp and snapshot must be fresh.
+
+    Raises:
+        RefusedError: METADATA_INVALID, or whatever `fetch` raises.
+    """
+    root = parse_metadata(root_json, Root).signed
+    for version in range(root.version + 1, root.version + _MAX_ROOTS):
+        data = _try(fetch, f"metadata/{version}.root.json")
+        if data is None:
+            break
+        newer = parse_metadata(data, Root)
+        _verify(root, "root", newer)
+        _verify(newer.signed, "root", newer)
+        if newer.signed.version != version:
+            raise RefusedError(Reason.METADATA_INVALID, f"root {version} says that it is {newer.signed.version}")
+        root = newer.signed
+    data = _try(fetch, "metadata/timestamp.json")
+    if data is None:
+        return Current(root, fetch=fetch)
+    timestamp = _top(root, "timestamp", parse_metadata(data, Timestamp), now)
+    data = fetch(f"metadata/{timestamp.snapshot_meta.version}.snapshot.json")
+    _match(timestamp.snapshot_meta, "snapshot", data)
+    snapshot = _top(root, "snapshot", parse_metadata(data, Snapshot), now)
+    roles = {CENTRE: _role(fetch, snapshot, root, CENTRE)}
+    for department in departments_of(roles[CENTRE]):
+        for delegator, role in ((CENTRE, department), (department, department + SUSPEND)):
+            if delegator in roles and f"{role}.json" in snapshot.meta:
+                # What lapsed for want of signatures is renewed from its version on, so it is read all the same.
+                roles[role] = _role(fetch, snapshot, None, role)
+    return Current(root, MappingProxyType(roles), fetch)
+
+
+def _role(fetch: Fetch, snapshot: Snapshot, delegator: Root | None, role: str) -> Targets:
+    meta = snapshot.meta[f"{role}.json"]
+    data = fetch(f"metadata/{meta.version}.{role}.json")
+    _match(meta, role, data)
+    metadata = parse_metadata(data, Targets)
+    if delegator is not None:
+        _verify(delegator, role, metadata)
+    targets: Targets = metadata.signed
+    return targets
+
+
+def _try(fetch: Fetch, path: str) -> bytes | None:
+    try:
+        return fetch(path)
+    except RefusedError as error:
+        if error.reason is not Reason.FILE_UNKNOWN:
+            raise
+        return None
+
+
+def _top(root: Root, role: str, metadata: Metadata[Any], now: float) -> Any:
+    _verify(root, role, metadata)
+    if metadata.signed.is_expired(moment(now)):
+        raise RefusedError(Reason.METADATA_INVALID, f"the {role} has expired; is the registrar running?")
+    return metadata.signed
+
+
+def _match(meta: Any, role: str, data: bytes) -> None:
+    try:
+        meta.verify_length_and_hashes(data)
+    except RepositoryError:
+        raise RefusedError(Reason.METADATA_INVALID, f"{role} is not what was signed") from None
+
+
+def _verify(delegator: Root, role: str, metadata: Metadata[Any]) -> None:
+    try:
+        delegator.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
+    except (RepositoryError, ValueError):
+        raise RefusedError(Reason.METADATA_INVALID, f"{role} is not signed by enough of its keys") from None
+
+
+# Drafting ------------------------------------------------------------------------------------------------------------
+
+
+def draft(
+    files: Sequence[Named],
+    current: Current,
+    *,
+    now: float,
+    admins: Mapping[str, Sequence[bytes]] | None = None,
+    removed: Iterable[str] = (),
+) -> list[Draft]:
+    """What has to be signed so that these files are published, in the order in which it has to be sent.
+
+    Args:
+        files: centre.toml, matters, crl.pem, documents and suspensions, told apart by what is in them.
+        current: In force.
+        now: Seconds since the epoch.
+        admins: Raw signing keys of all admins of a department, for departments that are added or change admins.
+        removed: Names of matters that go.
+
+    Raises:
+        FileError: With every finding in all of the files.
+        RefusedError: METADATA_INVALID, if a department is no member, or a file stands twice.
+    """
+    centre: dict[str, bytes] = {}
+    documents: dict[str, bytes] = {}
+    suspensions: dict[str, bytes] = {}
+    findings: list[Finding] = []
+    for file in files:
+        try:
+            folder, name, path = _classify(file)
+        except FileError as error:
+            findings += [Finding(file.name, found.line, found.key, found.message) for found in error.findings]
+            continue
+        place = {"centre": centre, "document": documents, "suspend": suspensions}[folder]
+        if name in place:
+            raise RefusedError(Reason.METADATA_INVALID, f"{path} stands twice among the files")
+        place[name] = file.content
+    if findings:
+        raise FileError(findings)
+    drafts = []
+    targets = current.roles.get(CENTRE)
+    gone = [matter_path(name) for name in removed]
+    if centre or gone or admins:
+        built = build_centre(targets, changed=centre, removed=gone, admins=admins, now=now)
+        role = current.root.roles[CENTRE]
+        drafts.append(Draft(CENTRE, built, centre, role_keys(current.root, CENTRE), role.threshold))
+        targets = built.signed
+    for department, content in documents.items():
+        drafts += _draft_document(department, content, current, targets, suspensions, now)
+    drafts += [
+        _draft_suspensions(department, content, current, drafts, now) for department, content in suspensions.items()
+    ]
+    return drafts
+
+
+def _classify(file: Named) -> tuple[str, str, str]:
+    """Group, key within the group, and path of a file; parsed, so that nothing malformed is ever signed."""
+    content = file.content
+    if content.lstrip().startswith(b"-----BEGIN X509 CRL-----"):
+        return "centre", REVOCATIONS_FILE, REVOCATIONS_FILE
+    try:
+        keys = set(tomllib.loads(content.decode()))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError):
+        keys = set()
+    if "city" in keys:
+        parse_centre(content)
+        return "centre", CENTRE_FILE, CENTRE_FILE
+    if "matter" in keys:
+        path = matter_path(parse_matter(content).name)
+        return "centre", path, path
+    if "department" in keys and "title" not in keys:
+        department, _ = parse_suspensions(content)
+        return "suspend", department, suspensions_path(department)
+    department = parse_document(content).department
+    return "document", department, document_path(department)
+
+
+def _draft_document(
+    department: str,
+    content: bytes,
+    current: Current,
+    targets: Targets | None,
+    suspensions: dict[str, bytes],
+    now: float,
+) -> list[Draft]:
+    keys = frozenset() if targets is None else role_keys(targets, department)
+    if not keys:
+        raise RefusedError(Reason.METADATA_INVALID, f"the centre delegates nothing to {department}")
+    own = current.roles.get(department)
+    built = build_department(department, own, document=content, admins=keys, now=now)
+    suspend = department + SUSPEND
+    if (
+        suspend in current.roles
+        and department not in suspensions
+        and own is not None
+        and role_keys(own, suspend) != keys
+    ):
+        # Other admins: they sign the standing suspensions again, or those would lapse and the department with them.
+        suspensions[department] = current.content(suspend, suspensions_path(department))
+    return [Draft(department, built, {document_path(department): content}, keys, FOUR_EYES)]
+
+
+def _draft_suspensions(department: str, content: bytes, current: Current, drafts: Sequence[Draft], now: float) -> Draft:
+    suspend = department + SUSPEND
+    drafted = [found.metadata.signed for found in drafts if found.role == department]
+    own = drafted[0] if drafted else current.roles.get(department)
+    if own is None:
+        raise RefusedError(Reason.METADATA_INVALID, f"{department} has to publish its document before it can suspend")
+    built = build_suspensions(department, current.roles.get(suspend), suspensions=content, now=now)
+    return Draft(suspend, built, {suspensions_path(department): content}, role_keys(own, suspend), 1)
+
+
+# Signing -------------------------------------------------------------------------------------------------------------
+
+
+def sign(drafted: Draft, signers: Iterable[RawSigner]) -> Publication:
+    """Signs a draft with those of the signers whose keys count.
+
+    Raises:
+        RefusedError: METADATA_INVALID, if they are too few.
+    """
+    counted = {signer.public_key_raw: signer for signer in signers if signer.public_key_raw in drafted.keys}
+    if len(counted) < drafted.threshold:
+        whose = "the centre" if drafted.role == CENTRE else drafted.role.removesuffix(SUSPEND)
+        raise RefusedError(
+            Reason.METADATA_INVALID,
+            f"{drafted.role} needs the signatures of {drafted.threshold} admins of {whose}, and here are {len(counted)}",
+        )
+    return Publication(drafted.role, signed(drafted.metadata, map(TufSigner, counted.values())), drafted.files)
+
+
+def certificate_key(pem: bytes) -> bytes:
+    """Raw key of an admin's signing certificate.
+
+    Raises:
+        RefusedError: CERTIFICATE_INVALID.
+    """
+    try:
+        key = x509.load_pem_x509_certificate(pem).public_key()
+    except ValueError:
+        key = None
+    if not isinstance(key, Ed25519PublicKey):
+        raise RefusedError(Reason.CERTIFICATE_INVALID, "not a signing certificate (signing.pem) of an admin")
+    return key.public_bytes(Encoding.Raw, PublicFormat.Raw)

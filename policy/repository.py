@@ -1,0 +1,518 @@
+"""The registrar's repository: checks what departments sign, and signs the snapshot that makes it public.
+
+Trusted with freshness and consistency only: its two keys sign snapshot and timestamp. It cannot grant anything, since
+readers verify the departments' signatures themselves. A change is all or nothing: everything is checked in memory, a
+real client reads the candidate in a scratch directory, then the files are written and last of all, in one rename, the
+timestamp. Not safe for several processes: one registrar owns the directory.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NoReturn
+
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+from securesystemslib.signer import CryptoSigner
+from tuf.api.exceptions import RepositoryError, UnsignedMetadataError
+from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
+from zhiwang.wire.errors import FatalError, Reason, RefusedError
+
+from certs.identity import read_private, write_private
+from policy.assemble import Parts, assemble
+from policy.assertions import broken
+from policy.crosscheck import check_document, check_matter
+from policy.directory import DirectoryClient
+from policy.document import Mistake
+from policy.metadata import (
+    CENTRE,
+    CENTRE_FILE,
+    DAY,
+    LIFETIMES,
+    MATTERS,
+    MAX_FILE,
+    REVOCATIONS_FILE,
+    SUSPEND,
+    Publication,
+    check_centre,
+    check_department,
+    check_root,
+    check_suspensions,
+    departments_of,
+    document_path,
+    matter_path,
+    meta_file,
+    moment,
+    parse_metadata,
+    raw_key,
+    signed,
+    stored_path,
+)
+from policy.model import Directory
+
+TIMESTAMP_LIFETIME = DAY
+SNAPSHOT_LIFETIME = 30 * DAY
+"""Seconds for which what the registrar signs is good. The timestamp's is how long a change can be withheld."""
+
+RESIGN_SECONDS = 6 * 3600
+"""How old a timestamp gets before it is signed anew."""
+
+MAX_FINDINGS = 50
+"""Findings that one refusal tells."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrarKeys:
+    """The keys of snapshot and timestamp. Private halves live in files that only the registrar reads (0600)."""
+
+    snapshot: CryptoSigner
+    timestamp: CryptoSigner
+
+    @classmethod
+    def create(cls, directory: Path) -> RegistrarKeys:
+        """Makes both keys.
+
+        Raises:
+            FileExistsError: There are keys already.
+        """
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for name in ("snapshot", "timestamp"):
+            write_private(directory / f"{name}.key", new_key())
+        return cls.load(directory)
+
+    @classmethod
+    def load(cls, directory: Path) -> RegistrarKeys:
+        """Reads both keys.
+
+        Raises:
+            OSError: They are missing, or others can read them.
+        """
+        return cls(*(load_key(directory / f"{name}.key") for name in ("snapshot", "timestamp")))
+
+    @property
+    def public(self) -> tuple[bytes, bytes]:
+        """Raw public keys of snapshot and timestamp, for the root."""
+        return raw_key(self.snapshot.public_key), raw_key(self.timestamp.public_key)
+
+
+def new_key() -> bytes:
+    """An Ed25519 private key as unencrypted PEM."""
+    return Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def load_key(path: Path) -> CryptoSigner:
+    """A TUF signer from a private key file that only its owner can read.
+
+    Raises:
+        OSError: It is missing, or others can read it.
+        FatalError: INTERNAL, if it holds no Ed25519 key.
+    """
+    try:
+        key = load_pem_private_key(read_private(path), None)
+    except (ValueError, TypeError):
+        key = None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise FatalError(Reason.INTERNAL, f"{path.name} is not an Ed25519 private key")
+    return CryptoSigner(key)
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """One version of everything. `metadata` has the exact bytes of each role but snapshot and timestamp."""
+
+    roots: tuple[bytes, ...]
+    metadata: Mapping[str, bytes] = field(default_factory=dict)
+    targets: Mapping[str, bytes] = field(default_factory=dict)
+    snapshot: bytes | None = None
+    timestamp: bytes | None = None
+
+    @property
+    def root(self) -> Root:
+        signed_root: Root = parse_metadata(self.roots[-1], Root).signed
+        return signed_root
+
+    def role(self, name: str) -> Targets | None:
+        data = self.metadata.get(name)
+        return None if data is None else parse_metadata(data, Targets).signed
+
+    def files(self) -> dict[str, bytes]:
+        """By repository path."""
+        files = {f"metadata/{parse_metadata(root, Root).signed.version}.root.json": root for root in self.roots}
+        for name, data in self.metadata.items():
+            role = parse_metadata(data, Targets).signed
+            files[f"metadata/{role.version}.{name}.json"] = data
+            for path, target in role.targets.items():
+                if path in self.targets:
+                    files[stored_path(path, target.hashes["sha256"])] = self.targets[path]
+        if self.snapshot is not None and self.timestamp is not None:
+            version = parse_metadata(self.snapshot, Snapshot).signed.version
+            files[f"metadata/{version}.snapshot.json"] = self.snapshot
+            files["metadata/timestamp.json"] = self.timestamp
+        return files
+
+
+class Repository:
+    """The directory's files on disk and the checks before they change.
+
+    Args:
+        directory: Made by `create`.
+        keys: Of snapshot and timestamp.
+        ca_pem: The pinned authority, for revocation lists.
+        clock: Gives the time.
+
+    Raises:
+        FatalError: INTERNAL, if there is no repository, or what lies on disk does not verify.
+    """
+
+    def __init__(
+        self, directory: Path, keys: RegistrarKeys, ca_pem: bytes, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._path = directory
+        self._keys = keys
+        self._ca_pem = ca_pem
+        self._clock = clock
+        self._directory: Directory | None = None
+        self._state = self._read()
+
+    @staticmethod
+    def create(directory: Path, root_json: bytes) -> None:
+        """Makes an empty repository under a signed root.
+
+        Raises:
+            FileExistsError: There is something already.
+            RefusedError: METADATA_INVALID, if the root does not hold.
+        """
+        root = parse_metadata(root_json, Root)
+        check_root(root.signed)
+        try:
+            root.signed.verify_delegate("root", root.signed_bytes, root.signatures)
+        except RepositoryError:
+            raise RefusedError(Reason.METADATA_INVALID, "the root is not signed by enough of its keys") from None
+        (directory / "metadata").mkdir(parents=True)
+        (directory / "targets").mkdir()
+        _write(directory / "metadata" / f"{root.signed.version}.root.json", root_json)
+
+    @property
+    def directory(self) -> Directory | None:
+        """What is in force; None before the centre has published."""
+        return self._directory
+
+    @property
+    def files(self) -> Mapping[str, bytes]:
+        """All files that a reader needs, by repository path."""
+        return MappingProxyType(self._state.files())
+
+    @property
+    def timestamp_age(self) -> float | None:
+        """Seconds since the timestamp was signed; None before the first."""
+        if self._state.timestamp is None:
+            return None
+        expires = parse_metadata(self._state.timestamp, Timestamp).signed.expires.timestamp()
+        return float(self._clock() - (expires - TIMESTAMP_LIFETIME))
+
+    def publish(self, publication: Publication) -> Directory:
+        """Takes new metadata of one role and its files, if everything holds, and makes it public.
+
+        Returns:
+            What is in force from here on.
+
+        Raises:
+            RefusedError: METADATA_INVALID, DOCUMENT_INVALID or ASSERTION_FAILED. Nothing has changed then.
+        """
+        now = self._clock()
+        is_root = publication.role == "root"
+        candidate = self._with_root(publication) if is_root else self._with_role(publication, now)
+        if CENTRE not in candidate.metadata:
+            _refuse("the centre has to publish first")
+        candidate = self._sign(candidate, now, snapshot=True)
+        directory = self._judge(candidate, publication.role, now)
+        self._rehearse(candidate)
+        self._write(candidate)
+        self._directory = directory
+        _log.info(
+            "published",
+            role=publication.role,
+            version=directory.role_versions.get(publication.role),
+            directory=directory.version,
+        )
+        return directory
+
+    def resign(self) -> None:
+        """Signs a newer timestamp (and snapshot, if it gets old) over what is in force; nothing before the first."""
+        state = self._state
+        if state.snapshot is None:
+            return
+        now = self._clock()
+        expires = parse_metadata(state.snapshot, Snapshot).signed.expires.timestamp()
+        candidate = self._sign(state, now, snapshot=expires - now < SNAPSHOT_LIFETIME / 2)
+        directory = assemble(self._parts(candidate), self._ca_pem)
+        self._rehearse(candidate)
+        self._write(candidate)
+        self._directory = directory
+
+    # Checks ----------------------------------------------------------------------------------------------------------
+
+    def _with_root(self, publication: Publication) -> _State:
+        metadata = parse_metadata(publication.metadata, Root)
+        check_root(metadata.signed)
+        old = self._state.root
+        if metadata.signed.version != old.version + 1 or publication.files:
+            _refuse(f"the next root has version {old.version + 1} and no files")
+        try:
+            old.verify_delegate("root", metadata.signed_bytes, metadata.signatures)
+            metadata.signed.verify_delegate("root", metadata.signed_bytes, metadata.signatures)
+        except UnsignedMetadataError as error:
+            _refuse(str(error))
+        return replace(self._state, roots=(*self._state.roots, publication.metadata))
+
+    def _with_role(self, publication: Publication, now: float) -> _State:
+        role = publication.role
+        metadata = parse_metadata(publication.metadata, Targets)
+        delegator, shape = self._delegator(role)
+        try:
+            delegator.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
+        except (RepositoryError, ValueError) as error:
+            _refuse(str(error))
+        current = self._state.role(role)
+        expected = 1 if current is None else current.version + 1
+        if metadata.signed.version != expected:
+            _refuse(f"{role} must have version {expected}; somebody else published meanwhile, or this was sent twice")
+        left = metadata.signed.expires.timestamp() - now
+        if not DAY <= left <= max(LIFETIMES.values()) + DAY:
+            _refuse(f"{role} must expire between a day and ten years from now")
+        shape(metadata.signed)
+        useless = sorted(path for path in metadata.signed.targets if not _is_known(role, path))
+        if useless:
+            _refuse(f"{role} lists files of no use: {', '.join(useless)}")
+        targets = self._with_files(metadata.signed, current, publication.files)
+        return replace(
+            self._state,
+            metadata={**self._state.metadata, role: publication.metadata},
+            targets=targets,
+        )
+
+    def _delegator(self, role: str) -> tuple[Root | Targets, Callable[[Targets], None]]:
+        if role == CENTRE:
+            return self._state.root, check_centre
+        department = role.removesuffix(SUSPEND)
+        centre = self._state.role(CENTRE)
+        if centre is None or department not in departments_of(centre):
+            _refuse(f"nobody delegates to {role[:64]!r}")
+        if role == department:
+            return centre, lambda targets: check_department(department, targets)
+        own = self._state.role(department)
+        if own is None:
+            _refuse(f"{department} has to publish its document before it can suspend")
+        return own, lambda targets: check_suspensions(department, targets)
+
+    def _with_files(self, role: Targets, current: Targets | None, files: Mapping[str, bytes]) -> dict[str, bytes]:
+        targets = dict(self._state.targets)
+        for path in set() if current is None else set(current.targets) - set(role.targets):
+            targets.pop(path, None)
+        for path, content in files.items():
+            if path not in role.targets:
+                _refuse("a file was sent that the metadata does not list")
+            if len(content) > MAX_FILE:
+                _refuse(f"{path} is longer than {MAX_FILE} bytes")
+            targets[path] = content
+        for path, target in role.targets.items():
+            if path not in targets:
+                _refuse(f"{path} is listed but was not sent")
+            try:
+                target.verify_length_and_hashes(targets[path])
+            except RepositoryError:
+                _refuse(f"{path} is not the file that was signed")
+        return targets
+
+    def _judge(self, candidate: _State, role: str, now: float) -> Directory:
+        """Whether the whole still holds together."""
+        try:
+            directory = assemble(self._parts(candidate), self._ca_pem)
+        except FatalError as error:
+            raise RefusedError(error.reason, error.detail, metadata=_findings([error.detail])) from error
+        if role in directory.lapsed:
+            _refuse(f"{role}: {directory.lapsed[role]}")
+        found = _beside_others(candidate, directory, role)
+        if found:
+            raise RefusedError(Reason.DOCUMENT_INVALID, "; ".join(found), metadata=_findings(found))
+        if role == CENTRE or role in directory.documents:
+            flipped = broken(self._directory, directory, None if role == CENTRE else role, now)
+            if flipped:
+                told = [f"{department}: {assertion}" for department, assertion in flipped]
+                raise RefusedError(Reason.ASSERTION_FAILED, "; ".join(told), metadata=_findings(told))
+        return directory
+
+    def _parts(self, state: _State) -> Parts:
+        """Verified by us: what a lapsed department is, is decided as a reader would."""
+        centre = state.role(CENTRE)
+        if centre is None or state.snapshot is None or state.timestamp is None:
+            raise FatalError(Reason.INTERNAL, "the centre has not published")
+        roles = {CENTRE: centre}
+        lapsed = {}
+        now = moment(self._clock())
+        for department in departments_of(centre):
+            if department not in state.metadata:
+                continue
+            try:
+                own = _verified(centre, department, state.metadata[department], now)
+                found = {department: own}
+                suspend = department + SUSPEND
+                delegations = own.delegations
+                if suspend in state.metadata and delegations is not None and suspend in (delegations.roles or {}):
+                    found[suspend] = _verified(own, suspend, state.metadata[suspend], now)
+            except RepositoryError as error:
+                lapsed[department] = f"{type(error).__name__}: {error}"
+            else:
+                roles |= found
+        return Parts(
+            root=state.root,
+            timestamp=parse_metadata(state.timestamp, Timestamp).signed,
+            snapshot=parse_metadata(state.snapshot, Snapshot).signed,
+            roles=roles,
+            content=state.targets.__getitem__,
+            timestamp_bytes=state.timestamp,
+            lapsed=lapsed,
+        )
+
+    def _sign(self, state: _State, now: float, *, snapshot: bool) -> _State:
+        if snapshot or state.snapshot is None:
+            version = 1 if state.snapshot is None else parse_metadata(state.snapshot, Snapshot).signed.version + 1
+            meta = {
+                f"{name}.json": meta_file(parse_metadata(data, Targets).signed.version, data)
+                for name, data in state.metadata.items()
+            }
+            new = Snapshot(version=version, expires=moment(now + SNAPSHOT_LIFETIME), meta=meta)
+            state = replace(state, snapshot=signed(Metadata(new), [self._keys.snapshot]))
+        version = 1 if state.timestamp is None else parse_metadata(state.timestamp, Timestamp).signed.version + 1
+        assert state.snapshot is not None  # noqa: S101 # signed above; this only tells mypy
+        of = meta_file(parse_metadata(state.snapshot, Snapshot).signed.version, state.snapshot)
+        timestamp = Timestamp(version=version, expires=moment(now + TIMESTAMP_LIFETIME), snapshot_meta=of)
+        return replace(state, timestamp=signed(Metadata(timestamp), [self._keys.timestamp]))
+
+    def _rehearse(self, candidate: _State) -> None:
+        """Lets a real client read the candidate, so that nothing goes out that readers would refuse."""
+        files = candidate.files()
+
+        def fetch(path: str) -> bytes:
+            if path not in files:
+                raise RefusedError(Reason.FILE_UNKNOWN, path)
+            return files[path]
+
+        with tempfile.TemporaryDirectory(prefix="rehearsal-", dir=self._path) as scratch:
+            try:
+                DirectoryClient(candidate.roots[0], self._ca_pem, Path(scratch), fetch).refresh()
+            except (FatalError, RefusedError) as error:
+                raise RefusedError(Reason.METADATA_INVALID, f"a reader would refuse it: {error.detail}") from error
+
+    # Disk ------------------------------------------------------------------------------------------------------------
+
+    def _write(self, state: _State) -> None:
+        """Writes what is missing, the timestamp last; then forgets files that nothing lists any more."""
+        files = state.files()
+        before = self._state.files()
+        for path, content in files.items():
+            target = self._path / path
+            if path != "metadata/timestamp.json" and (before.get(path) != content or not target.exists()):
+                _write(target, content)
+        if state.timestamp is not None:
+            _write(self._path / "metadata" / "timestamp.json", state.timestamp)
+        self._state = state
+        for path in set(before) - set(files):
+            (self._path / path).unlink(missing_ok=True)
+
+    def _read(self) -> _State:
+        metadata = self._path / "metadata"
+        if not metadata.is_dir():
+            raise FatalError(Reason.INTERNAL, "there is no repository; `zhiwang registrar init` makes one")
+        roots = tuple(
+            path.read_bytes() for path in sorted(metadata.glob("*.root.json"), key=lambda p: int(p.name.split(".")[0]))
+        )
+        state = _State(roots)
+        if not (metadata / "timestamp.json").exists():
+            return state
+        timestamp = (metadata / "timestamp.json").read_bytes()
+        version = parse_metadata(timestamp, Timestamp).signed.snapshot_meta.version
+        snapshot = (metadata / f"{version}.snapshot.json").read_bytes()
+        roles = {}
+        targets = {}
+        for name, meta in parse_metadata(snapshot, Snapshot).signed.meta.items():
+            role = name.removesuffix(".json")
+            roles[role] = (metadata / f"{meta.version}.{name}").read_bytes()
+            for path, target in parse_metadata(roles[role], Targets).signed.targets.items():
+                targets[path] = (self._path / stored_path(path, target.hashes["sha256"])).read_bytes()
+        state = replace(state, metadata=roles, targets=targets, snapshot=snapshot, timestamp=timestamp)
+        # Signed anew at once: the registrar may have been down for longer than a timestamp lives.
+        self._state = state
+        self._directory = assemble(self._parts(state), self._ca_pem)
+        return state
+
+
+def _is_known(role: str, path: str) -> bool:
+    """Whether readers make anything of a file; they pass over what they do not know below a role's own prefix."""
+    if role == CENTRE:
+        name = path.removeprefix(MATTERS)
+        is_matter = path.startswith(MATTERS) and "/" not in name and name.endswith(".toml")
+        return path in {CENTRE_FILE, REVOCATIONS_FILE} or is_matter
+    return role.endswith(SUSPEND) or path == document_path(role)
+
+
+def _beside_others(candidate: _State, directory: Directory, role: str) -> list[str]:
+    """What is wrong with what a role publishes, beside everything else."""
+    mistakes: list[tuple[str, list[Mistake]]] = []
+    if role == CENTRE:
+        centre = directory.centre
+        mistakes += [(matter_path(matter.name), check_matter(matter, centre)) for matter in directory.matters.values()]
+        delegated = set(departments_of(parse_metadata(candidate.metadata[CENTRE], Targets).signed))
+        mistakes += [
+            (CENTRE_FILE, [Mistake(("department", name), "a member needs admins' keys, and only a member has them")])
+            for name in sorted(delegated ^ set(centre.departments))
+        ]
+    elif role in directory.documents:
+        mistakes.append((document_path(role), check_document(directory.documents[role], directory)))
+    return [
+        f"{path}: {'.'.join(map(str, mistake.key))}: {mistake.message}" for path, found in mistakes for mistake in found
+    ]
+
+
+def _verified(delegator: Targets, role: str, data: bytes, now: Any) -> Targets:
+    metadata = parse_metadata(data, Targets)
+    delegator.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
+    if metadata.signed.is_expired(now):
+        raise RepositoryError(f"{role} is expired")
+    targets: Targets = metadata.signed
+    return targets
+
+
+def _findings(found: list[str]) -> dict[str, str]:
+    """For the details of the error."""
+    lines = [line for text in found for line in text.splitlines()]
+    return {f"finding-{number:02d}": line[:500] for number, line in enumerate(lines[:MAX_FINDINGS], 1)}
+
+
+def _refuse(detail: str) -> NoReturn:
+    raise RefusedError(Reason.METADATA_INVALID, detail, metadata=_findings([detail]))
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Durable, and never half: the name appears when the bytes are on disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
