@@ -18,9 +18,8 @@ from zhiwang.audit.v1 import audit_pb2
 from zhiwang.exchange.v1 import exchange_pb2, sealed_pb2
 from zhiwang.wire.errors import Reason, RefusedError, ZhiwangError
 
-from audit.appended import Appended, NewEntry
+from audit.appended import Appended
 from audit.checkpoint import Checkpoint
-from audit.entry import Event
 from audit.log import AuditLog
 from certs.identity import Identity
 from exchange.deadlines import Alarm, Deadlines
@@ -161,7 +160,6 @@ class Hub:
         audit_log: The hub's log.
         links: Attached adapters.
         clock: Seconds since the epoch.
-        new_entry: Makes an entry of the log, with the time and what is random in it.
         count: Takes (outcome, reason, number of requests) for the metrics.
     """
 
@@ -173,15 +171,13 @@ class Hub:
         audit_log: AuditLog,
         links: Links,
         clock: Callable[[], float],
-        new_entry: Callable[[Event], NewEntry],
         count: Callable[[str, str, int], None],
     ) -> None:
         self._examiner = examiner
         self._directory = directory
-        self._log = audit_log
+        self.audit_log = audit_log
         self.links = links
         self._clock = clock
-        self._new_entry = new_entry
         self._count = count
         self._refusals = Refusals()
         self._requesters: dict[str, Requester] = {}
@@ -391,9 +387,9 @@ class Hub:
     # Recording.
 
     async def _record(self, records: Sequence[Record]) -> None:
-        entries = [self._new_entry(record.event) for record in records]
+        entries = [self.audit_log.store.new_entry(record.event) for record in records]
         try:
-            appended = await self._log.append(entries)
+            appended = await self.audit_log.append(entries)
         except ZhiwangError as error:
             # Nothing is answered that is not recorded.
             withheld = result(audit_pb2.OUTCOME_UNAVAILABLE, error.reason)
@@ -410,10 +406,10 @@ class Hub:
                     delivery = Delivery(record.correlation_id, answer, appended, offset, record.owner_log)
                     record.caller.deliver(delivery)
 
-    async def record_directory(self, directory: Directory) -> None:
+    def note_directory(self, directory: Directory) -> None:
         """The hub decides by another snapshot from now on."""
         event = audit_pb2.DirectoryChange(directory_version=directory.version, timestamp_hash=directory.timestamp_hash)
-        await self._record([Record(event)])
+        self._spawn(self._record([Record(event)]))
 
     def _check_idle(self) -> None:
         if self.draining and not self._tasks and not self.in_flight:

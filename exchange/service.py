@@ -143,13 +143,12 @@ class ExchangeServicer(exchange_pb2_grpc.ExchangeServiceServicer):
 
     Args:
         hub: The work.
-        audit_log: The hub's log, for proofs.
         clock: Seconds since the epoch.
     """
 
-    def __init__(self, hub: Hub, audit_log: AuditLog, clock: Callable[[], float]) -> None:
+    def __init__(self, hub: Hub, clock: Callable[[], float]) -> None:
         self._hub = hub
-        self._log = audit_log
+        self._log = hub.audit_log
         self._clock = clock
         self._streams: set[_Stream] = set()
 

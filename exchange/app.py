@@ -1,0 +1,338 @@
+"""The hub's composition root: from a profile to a process that serves, and its orderly end.
+
+Everything that the parts need is made here and handed to them; nothing else reads profile, environment or clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from prometheus_client import Counter
+from zhiwang.adapter.v1 import adapter_pb2_grpc
+from zhiwang.audit.v1 import audit_pb2_grpc
+from zhiwang.exchange.v1 import exchange_pb2_grpc
+from zhiwang.policy.v1 import policy_pb2_grpc
+from zhiwang.wire import metrics
+from zhiwang.wire.channel import RenewableChannel, open_channel
+from zhiwang.wire.errors import FatalError, Reason, ZhiwangError
+from zhiwang.wire.header import Header
+from zhiwang.wire.identity import server_name
+from zhiwang.wire.process import Process
+from zhiwang.wire.profile import Profile
+from zhiwang.wire.server import Readiness, RpcRules, Server, build_server
+
+from audit import service as audit_service
+from audit.log import AuditLog
+from audit.sqlite import open_sqlite
+from audit.store import LogStore
+from certs.credentials import IdentityFiles
+from certs.identity import ROOT_METADATA, Identity, Kind
+from certs.signing import CertificateVerifier
+from exchange.config import DEFAULT_LISTEN, DRAIN_SECONDS, STOP_GRACE, StateFiles
+from exchange.hub import Hub
+from exchange.link import Links
+from exchange.service import AdapterServicer, ExchangeServicer
+from exchange.verify import Examiner
+from exchange.views import OwnerViews
+from policy.authorise import Authorisation, authorise
+from policy.directory import DirectoryClient, DirectoryHolder
+from policy.follower import begin, follow, hub_fetch
+from policy.mirror import Mirror
+from policy.model import Directory
+from policy.service import DIRECTORY_RULES, POLICY_RULES, DirectoryServicer, PolicyServicer
+
+WATCH_SECONDS = 0.25
+"""How often readiness is looked at."""
+
+SAVE_SECONDS = 5.0
+"""How often what was seen of owners' logs is written."""
+
+RELOAD_SECONDS = 5.0
+"""How often a log that has stopped is checked anew."""
+
+REQUESTERS = frozenset({Kind.SYSTEM, Kind.AGENT})
+
+RULES: RpcRules = {
+    "/zhiwang.exchange.v1.ExchangeService/Exchange": REQUESTERS,
+    "/zhiwang.exchange.v1.ExchangeService/ExchangeStream": REQUESTERS,
+    "/zhiwang.exchange.v1.ExchangeService/GetOwnerKeys": REQUESTERS,
+    "/zhiwang.adapter.v1.AdapterService/Attach": frozenset({Kind.ADAPTER}),
+    **DIRECTORY_RULES,
+    **POLICY_RULES,
+    **audit_service.RULES,
+}
+"""Who may call what at the hub."""
+
+_log = structlog.get_logger(__name__)
+
+
+class HubMetrics:
+    """What the hub counts. Labels are outcomes, reasons and departments; none comes from a request's content."""
+
+    def __init__(self, hub: Callable[[], Hub]) -> None:
+        self._requests = metrics.counter(
+            "zhiwang_hub_requests", "Requests settled, by what became of them", ("outcome", "reason")
+        )
+        self._children: dict[tuple[str, str], Counter] = {}
+        metrics.gauge("zhiwang_hub_in_flight", "Requests with owners or waiting for one").set_function(
+            lambda: hub().in_flight
+        )
+        metrics.gauge("zhiwang_hub_links", "Adapters attached").set_function(lambda: sum(1 for _ in hub().links))
+        metrics.gauge("zhiwang_hub_log_size", "Entries of the hub's log").set_function(
+            lambda: hub().audit_log.store.newest.size
+        )
+
+    def count(self, outcome: str, reason: str, number: int) -> None:
+        """Note settled requests."""
+        child = self._children.get((outcome, reason))
+        if child is None:
+            child = self._children[outcome, reason] = self._requests.labels(outcome, reason)
+        child.inc(number)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A hub that is put together but not yet listening.
+
+    Attributes:
+        hub: The work.
+        server: Its gRPC server.
+        exchange: The servicer whose streams have to be ended before the server stops.
+        readiness: Conditions "log" and "directory".
+    """
+
+    hub: Hub
+    server: Server
+    exchange: ExchangeServicer
+    readiness: Readiness
+
+
+def assemble(
+    identity: Identity,
+    ca_pem: bytes,
+    holder: DirectoryHolder,
+    mirror: Mirror,
+    audit_log: AuditLog,
+    views: OwnerViews,
+    *,
+    count: Callable[[str, str, int], None] = lambda _outcome, _reason, _number: None,
+    observe: metrics.RpcMetrics | None = None,
+    clock: Callable[[], float] = time.time,
+) -> Parts:
+    """Put a hub together around a log that is open and a directory that may still change."""
+    verifier = CertificateVerifier(ca_pem, holder.revoked)
+
+    def decide(header: Header, requester: Identity, now: float) -> Authorisation:
+        return authorise(holder.enforcer, header, requester, now)
+
+    hub = Hub(
+        examiner=Examiner(verifier, decide),
+        directory=holder,
+        audit_log=audit_log,
+        links=Links(views.view),
+        clock=clock,
+        count=count,
+    )
+    exchange = ExchangeServicer(hub, clock)
+    adapters = AdapterServicer(hub, verifier, identity, clock)
+    audits = audit_service.AuditServicer(audit_log.store, audit_log.append, identity.department)
+    readiness = Readiness(("log", "directory"))
+    server = build_server(
+        (
+            (exchange_pb2_grpc.add_ExchangeServiceServicer_to_server, exchange),
+            (adapter_pb2_grpc.add_AdapterServiceServicer_to_server, adapters),
+            (exchange_pb2_grpc.add_DirectoryServiceServicer_to_server, DirectoryServicer(mirror)),
+            (policy_pb2_grpc.add_PolicyServiceServicer_to_server, PolicyServicer(holder, clock)),
+            (audit_pb2_grpc.add_AuditServiceServicer_to_server, audits),
+        ),
+        RULES,
+        city=identity.city,
+        revoked=holder.revoked,
+        readiness=readiness,
+        observe=observe,
+        clock=clock,
+    )
+    return Parts(hub, server, exchange, readiness)
+
+
+async def stop(parts: Parts, seconds: float = DRAIN_SECONDS) -> None:
+    """Not serving; finish what is with owners; end links and streams; then the server."""
+    await parts.readiness.close()
+    await parts.hub.finish(seconds)
+    for link in list(parts.hub.links):
+        link.drain()
+        link.end()
+    parts.exchange.end_streams()
+    await parts.server.stop(STOP_GRACE)
+
+
+def open_log(files: IdentityFiles, state: StateFiles, *, create: bool = False) -> LogStore:
+    """The hub's log; made if `create`, else opened and checked. Blocks.
+
+    Raises:
+        FatalError: LOG_UNAVAILABLE, with what to do.
+    """
+    # No deny-list: a log whose former key was revoked must still be opened.
+    verifier = CertificateVerifier(files.ca_pem, frozenset)
+    engine = open_sqlite(state.log, create=create)
+    store = LogStore(engine, files.identity.log_origin, files.signer(), guard=state.guard, verifier=verifier)
+    try:
+        if create:
+            store.create()
+        else:
+            store.open()
+    except BaseException:
+        engine.dispose()
+        raise
+    return store
+
+
+def hub_identity(profile: Profile) -> IdentityFiles:
+    """The certificates of the profile, which must be a hub's.
+
+    Raises:
+        FatalError: CERTIFICATE_INVALID.
+    """
+    files = IdentityFiles(profile.identity, profile.root)
+    if files.identity.kind is not Kind.HUB:
+        raise FatalError(Reason.CERTIFICATE_INVALID, f"{files.identity.short} is no hub; is this the right profile?")
+    return files
+
+
+def init(profile: Profile) -> None:
+    """Make the state of a hub: directories and an empty log. Once, deliberately.
+
+    Raises:
+        FatalError: There is one already, or the certificates are not a hub's.
+    """
+    files = hub_identity(profile)
+    state = StateFiles(profile.state)
+    for directory in (state.directory, state.guard.parent, state.owner_logs, state.policy):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    store = open_log(files, state, create=True)
+    store.close()
+    store.engine.dispose()
+
+
+async def main(profile: Profile, process: Process) -> None:
+    """Run a hub until the process is told to stop.
+
+    Raises:
+        ZhiwangError: It cannot start.
+    """
+    files = hub_identity(profile)
+    if profile.registrar is None:
+        raise FatalError(Reason.INTERNAL, f"{profile.path.name}: a hub needs `registrar`, to mirror the directory")
+    state = StateFiles(profile.state)
+    clock = time.time
+    store = await asyncio.to_thread(open_log, files, state)
+    audit_log = AuditLog(store)
+    holder, mirror = DirectoryHolder(clock), Mirror()
+    verifier = CertificateVerifier(files.ca_pem, holder.revoked)
+    views = OwnerViews(state.owner_logs, verifier, clock)
+    counts = HubMetrics(lambda: parts.hub)
+    parts = assemble(
+        files.identity,
+        files.ca_pem,
+        holder,
+        mirror,
+        audit_log,
+        views,
+        count=counts.count,
+        observe=metrics.RpcMetrics(),
+        clock=clock,
+    )
+    registrar = _registrar(files, profile.registrar)
+
+    def stub() -> Any:
+        return exchange_pb2_grpc.DirectoryServiceStub(registrar.current)
+
+    client = DirectoryClient((profile.root / ROOT_METADATA).read_bytes(), files.ca_pem, state.policy, hub_fetch(stub))
+
+    def directory_changed(directory: Directory) -> None:
+        parts.hub.note_directory(directory)
+
+    def certificates_changed() -> None:
+        registrar.renew()
+        store.signer = files.signer()
+
+    holder.on_change(directory_changed)
+    files.on_change(certificates_changed)
+    tasks = [
+        asyncio.create_task(_start_following(client, holder, stub, mirror)),
+        asyncio.create_task(parts.hub.housekeep()),
+        asyncio.create_task(_watch(parts, holder, audit_log)),
+        asyncio.create_task(_keep_views(views)),
+        asyncio.create_task(files.watch()),
+    ]
+    served = metrics.MetricsServer(profile.metrics) if profile.metrics is not None else None
+    address = parts.server.listen(profile.listen or DEFAULT_LISTEN, files.server_credentials())
+    await parts.server.start()
+    process.announce(listen=address, metrics=served.address if served is not None else None)
+    # What lives from here to the end needs no looking at by the garbage collector.
+    gc.freeze()
+    try:
+        await process.stopping.wait()
+    finally:
+        await stop(parts)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await registrar.close()
+        await asyncio.to_thread(views.save, views.changed())
+        await audit_log.close()
+        store.engine.dispose()
+        if served is not None:
+            served.close()
+
+
+def _registrar(files: IdentityFiles, target: str) -> RenewableChannel:
+    return RenewableChannel(
+        lambda: open_channel(
+            target, files.channel_credentials(), server_name=server_name(files.identity.city, Kind.REGISTRAR)
+        )
+    )
+
+
+async def _start_following(
+    client: DirectoryClient,
+    holder: DirectoryHolder,
+    stub: Callable[[], Any],
+    mirror: Mirror,
+) -> None:
+    """Take up what there is, then each newer directory. Without one the hub serves, but is not ready."""
+    try:
+        await begin(client, holder, mirror=mirror)
+    except ZhiwangError as error:
+        holder.failed(f"{error.reason.name}: {error.detail}")
+    await follow(client, holder, stub, mirror=mirror)
+
+
+async def _watch(parts: Parts, holder: DirectoryHolder, audit_log: AuditLog) -> None:
+    """Keep readiness true to log and directory, and look again at a log that has stopped."""
+    loop = asyncio.get_running_loop()
+    tried = 0.0
+    while True:
+        await parts.readiness.set("log", audit_log.healthy)
+        await parts.readiness.set("directory", holder.fresh)
+        if not audit_log.healthy and loop.time() - tried > RELOAD_SECONDS:
+            try:
+                await audit_log.reload()
+            except ZhiwangError as error:
+                _log.error("the log stays stopped", detail=error.detail)
+            tried = loop.time()
+        await asyncio.sleep(WATCH_SECONDS)
+
+
+async def _keep_views(views: OwnerViews) -> None:
+    while True:
+        await asyncio.sleep(SAVE_SECONDS)
+        changed = views.changed()
+        if changed:
+            await asyncio.to_thread(views.save, changed)

@@ -1,0 +1,80 @@
+"""What the hub has seen of owners' logs, kept over restarts, so that no owner can show it a shorter or another history.
+
+One small file for each adapter in the hub's state directory. Who can write there can make the hub forget; agents and
+witnesses remember by themselves.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+from zhiwang.wire.errors import RefusedError
+
+from audit.proofs import HeadChecker, HeadView
+from certs.identity import Identity, Kind
+from certs.signing import CertificateVerifier
+
+_log = structlog.get_logger(__name__)
+
+
+class OwnerViews:
+    """Makes and keeps views. Owned by the event loop; `save` blocks and may run in a worker thread.
+
+    Args:
+        directory: Where the files lie; it exists.
+        verifier: Of this city's certificates.
+        clock: Seconds since the epoch.
+    """
+
+    def __init__(self, directory: Path, verifier: CertificateVerifier, clock: Callable[[], float]) -> None:
+        self._directory = directory
+        self._verifier = verifier
+        self._clock = clock
+        self._views: dict[Path, HeadView] = {}
+        self._written: dict[Path, int] = {}
+
+    def view(self, adapter: Identity) -> HeadView:
+        """A view of the log of one adapter, with what was seen before.
+
+        Raises:
+            RefusedError: PROOF_INVALID: the file is damaged. The adapter cannot attach until an operator has looked.
+        """
+        checker = HeadChecker(
+            self._verifier, kinds={Kind.ADAPTER}, expected=lambda identity: identity == adapter, clock=self._clock
+        )
+        view = HeadView(checker, adapter.log_origin)
+        path = self._directory / f"{adapter.department}_{adapter.name}.json"
+        try:
+            view.restore(path.read_bytes())
+        except FileNotFoundError:
+            pass
+        except RefusedError as error:
+            _log.error("what was seen of an owner's log cannot be read", path=str(path), detail=error.detail)
+            raise
+        self._views[path] = view
+        self._written[path] = view.newest.size
+        return view
+
+    def changed(self) -> dict[Path, bytes]:
+        """Files whose content is newer than what was taken before."""
+        found = {}
+        for path, view in self._views.items():
+            if view.newest.size != self._written[path]:
+                self._written[path] = view.newest.size
+                found[path] = view.export()
+        return found
+
+    @staticmethod
+    def save(files: dict[Path, bytes]) -> None:
+        """Write what `changed` gave, each file whole or not at all."""
+        for path, data in files.items():
+            temporary = path.with_suffix(".new")
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(descriptor)
+            temporary.replace(path)
