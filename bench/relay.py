@@ -17,23 +17,24 @@ from pathlib import Path
 
 import grpc
 import uvloop
-from certs.credentials import IdentityFiles
-from certs.identity import Kind
 from grpc import aio
 from zhiwang.wire.channel import open_channel
+
+from certs.credentials import IdentityFiles
+from certs.identity import Kind, server_name
 
 METHOD = "/bench.Relay/Call"
 Call = Callable[[bytes], Awaitable[bytes]]
 
 
-class _Handler(grpc.GenericRpcHandler):
+class _Handler(grpc.GenericRpcHandler):  # type: ignore[misc] # grpcio carries no types
     """One unary method over raw bytes."""
 
     def __init__(self, call: Call) -> None:
         async def serve(request: bytes, _context: aio.ServicerContext[bytes, bytes]) -> bytes:
             return await call(request)
 
-        self._handler = grpc.unary_unary_rpc_method_handler(serve)  # type: ignore[arg-type]
+        self._handler = grpc.unary_unary_rpc_method_handler(serve)
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
         return self._handler if handler_call_details.method == METHOD else None
@@ -50,7 +51,12 @@ async def _serve(files: IdentityFiles, call: Call) -> None:
 
 def calling(channel: aio.Channel) -> Call:
     """The method at the other end of `channel`."""
-    return channel.unary_unary(METHOD)
+    method: Call = channel.unary_unary(METHOD)
+    return method
+
+
+def _channel(target: str, files: IdentityFiles, kind: Kind) -> aio.Channel:
+    return open_channel(target, files.channel_credentials(), server_name=server_name(files.identity.city, kind))
 
 
 async def echo(files: IdentityFiles, reply_size: int) -> None:
@@ -65,7 +71,7 @@ async def echo(files: IdentityFiles, reply_size: int) -> None:
 
 async def relay(files: IdentityFiles, target: str) -> None:
     """Pass every request on to `target`."""
-    await _serve(files, calling(open_channel(target, files, Kind.ADAPTER)))
+    await _serve(files, calling(_channel(target, files, Kind.ADAPTER)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +104,7 @@ async def running(root: Path, client: Path, middle: Path, end: Path, reply_size:
     try:
         behind = await start("--identity", str(end), "echo", "--reply-size", str(reply_size))
         front = await start("--identity", str(middle), "relay", "--target", behind)
-        async with open_channel(front, IdentityFiles(client, root), Kind.HUB) as channel:
+        async with _channel(front, IdentityFiles(client, root), Kind.HUB) as channel:
             pids = {"relay": processes[1].pid, "echo": processes[0].pid, "client": os.getpid()}
             yield Relay(calling(channel), pids)
     finally:
