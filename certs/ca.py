@@ -119,6 +119,32 @@ class Authority:
         except (OSError, *MALFORMED) as error:
             _broken(f"{directory}: the authority cannot be read: {type(error).__name__}")
 
+    def examine(
+        self, csr_pem: bytes, *, purpose: Purpose | None = None, hosts: Sequence[str] = ()
+    ) -> tuple[Any, Identity, Purpose]:
+        """Check that a request can be granted, without granting it; arguments and errors are those of `issue`.
+
+        Returns:
+            Public key, whom it names, and for what.
+        """
+        request, identity = parse_request(csr_pem)
+        if identity.city != self.city:
+            _refuse(f"{identity.uri} is not of {self.city}, whose authority this is")
+        key = _public_key(request)
+        if isinstance(key, Ed25519PublicKey):
+            found: Purpose = "signing"
+        elif isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
+            found = "auth"
+        else:
+            _refuse(f"{identity.short}: the key is neither P-256 (for TLS) nor Ed25519 (for signing)")
+        if purpose not in {None, found}:
+            _refuse(f"{identity.short}: a request for {found}, not for {purpose}")
+        if hosts and (found == "signing" or not identity.kind.serves):
+            _refuse(f"{identity.short}: only the TLS certificate of a server has host names")
+        if any(host.lower().rstrip(".").endswith(_RESERVED) for host in hosts):
+            _refuse(f"names under {_RESERVED} follow from the identity")
+        return key, identity, found
+
     def issue(
         self,
         csr_pem: bytes,
@@ -144,22 +170,7 @@ class Authority:
             RefusedError: CERTIFICATE_INVALID, if the request cannot be granted.
         """
         now = now or datetime.now(UTC)
-        request, identity = parse_request(csr_pem)
-        if identity.city != self.city:
-            _refuse(f"{identity.uri} is not of {self.city}, whose authority this is")
-        key = _public_key(request)
-        if isinstance(key, Ed25519PublicKey):
-            found: Purpose = "signing"
-        elif isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
-            found = "auth"
-        else:
-            _refuse(f"{identity.short}: the key is neither P-256 (for TLS) nor Ed25519 (for signing)")
-        if purpose not in {None, found}:
-            _refuse(f"{identity.short}: a request for {found}, not for {purpose}")
-        if hosts and (found == "signing" or not identity.kind.serves):
-            _refuse(f"{identity.short}: only the TLS certificate of a server has host names")
-        if any(host.lower().rstrip(".").endswith(_RESERVED) for host in hosts):
-            _refuse(f"names under {_RESERVED} follow from the identity")
+        key, identity, found = self.examine(csr_pem, purpose=purpose, hosts=hosts)
         subject = x509.Name(
             [
                 x509.NameAttribute(NameOID.ORGANIZATION_NAME, identity.department),

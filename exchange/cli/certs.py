@@ -9,8 +9,8 @@ import typer
 from cryptography import x509
 from zhiwang.wire.errors import Reason, RefusedError
 
-from certs.ca import CA_KEY, CRL_DAYS, DEFAULT_DAYS, Authority, parse_request
-from certs.identity import CA_CERTIFICATE, Identity, write_public
+from certs.ca import CA_KEY, CRL_DAYS, DEFAULT_DAYS, Authority
+from certs.identity import CA_CERTIFICATE, Identity, Kind, write_public
 from certs.request import make_requests
 from certs.show import describe
 from certs.signing import MALFORMED
@@ -93,7 +93,7 @@ def issue(
     parsed = [(path, path.read_bytes()) for path in requests]
     targets = []
     for path, data in parsed:
-        _, identity = parse_request(data)
+        _, identity, _ = opened.examine(data, hosts=host or ())
         folder = out / identity.short if out else path.parent
         targets.append((identity, folder / f"{path.stem}.pem", data))
     issued = [(identity, target, opened.issue(data, days=days, hosts=host or ())) for identity, target, data in targets]
@@ -157,8 +157,10 @@ def show(files: Files, *, as_json: output.AsJson = False) -> None:
 
 
 def _identity(name: str, city: str) -> Identity:
-    if name.startswith("spiffe://"):
-        return Identity.parse(name)
-    if not city:
+    whole = name.startswith("spiffe://")
+    if not whole and not city:
         output.usage_error("say which city with --city (or ZHIWANG_CITY), or give whole identities: spiffe://city/…")
-    return Identity.parse_short(city, name)
+    try:
+        return Identity.parse(name) if whole else Identity.parse_short(city, name)
+    except RefusedError:
+        output.usage_error(f"{name}: an identity is written department/kind/name; the kinds are {', '.join(Kind)}")

@@ -107,12 +107,14 @@ def print_error(error: Exception) -> int:
     out = error_console()
     if isinstance(error, ZhiwangError):
         meaning = error.reason.value
+        if error.reason is Reason.INTERNAL and error.detail:
+            # Its public text points to another process's log; here the cause is at hand.
+            out.print(Text.assemble(("错误 ", "bold red"), error.detail))
+            return FAILED
         out.print(Text.assemble(("错误 ", "bold red"), (error.reason.name, "bold"), f"  {meaning.zh}"))
         if error.field:
             out.print(Text(f"  in {error.field}"))
-        # An internal error's public text points to a log; here the detail is at hand and says more.
-        lines = [error.detail] if error.reason is Reason.INTERNAL and error.detail else [error.detail, meaning.en]
-        for line in filter(None, lines):
+        for line in filter(None, (error.detail, meaning.en)):
             out.print(Text(f"  {line}"))
         return USAGE if error.reason in _USAGE_REASONS else FAILED
     if isinstance(error, OSError):
