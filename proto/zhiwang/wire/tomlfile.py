@@ -1,37 +1,45 @@
-"""TOML files that people live in: strict models, and every mistake named by file, line and key, all at once.
+"""TOML files of ours: read into strict models, every mistake named by file, line and key, all at once.
 
-`tomllib` reads the values, pydantic checks them, and a small scan of the text finds the lines of the keys, which
-neither of the two knows.
+    document.toml:12: attribute.pension_months.sensitivty: is not a key; did you mean sensitivity?
+
+`load` is what most callers need. Who checks more than a model can say collects keys and messages and turns them into
+findings with `as_findings`. Values are not repeated in messages: a mapping's probes name subjects.
 """
 
 from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
-Key = tuple[str | int, ...]
-"""Path of a key: names of tables and keys, and indexes within arrays."""
+from zhiwang.wire.tomllines import Key, key_lines
+
+MAX_FILE = 4 * 1024 * 1024
+"""Longest file in bytes."""
+
+_AT_LINE = re.compile(r"\s*\(at line (\d+), column (\d+)\)")
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 Source = Path | bytes
 """A file, or what is in one."""
 
-M = TypeVar("M", bound=BaseModel)
-
-_KEY_PART = re.compile(r"""\s*(?:([A-Za-z0-9_-]+)|"((?:[^"\\]|\\.)*)"|'([^']*)')\s*""")
-_TOML_LINE = re.compile(r"\(at line (\d+)")
-_UNION_BRANCH = re.compile(r"[A-Za-z]+\[|function-")
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class StrictModel(BaseModel):
-    """A table of a file: unknown keys are refused, nothing is converted, nothing changes later."""
+    """Base of the models of our files: unknown keys are refused, nothing is converted, instances do not change.
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    Arrays are tuples, so that this holds through and through.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +47,10 @@ class Finding:
     """One mistake.
 
     Attributes:
-        file: Name of the file.
-        line: Its line, from 1; 0 where the file as a whole is meant.
+        file: Name of the file; empty if it has none.
+        line: From 1; 0 if the file could not be read at all.
         key: Dotted path of the key; empty for the whole file.
-        message: What is wrong.
+        message: What is wrong, so that it reads well after the key.
     """
 
     file: str
@@ -51,18 +59,17 @@ class Finding:
     message: str
 
     def __str__(self) -> str:
-        return (
-            f"{self.file}:{self.line}: {self.key}: {self.message}"
-            if self.key
-            else f"{self.file}:{self.line}: {self.message}"
-        )
+        place = self.file
+        if self.line:
+            place = f"{self.file}:{self.line}" if self.file else f"line {self.line}"
+        return ": ".join(filter(None, (place, self.key, self.message)))
 
 
 class FileError(ValueError):
     """A file does not hold together.
 
     Args:
-        findings: Every mistake.
+        findings: Everything that is wrong, at least one.
     """
 
     def __init__(self, findings: Iterable[Finding]) -> None:
@@ -70,175 +77,209 @@ class FileError(ValueError):
         super().__init__("\n".join(map(str, self.findings)))
 
 
-def load(source: Source, model: type[M], *, name: str = "") -> M:
+def load(source: Source, model: type[Model], *, name: str = "") -> Model:
     """Read a file into its model.
 
-    Arrays become tuples, so that a model can be frozen through and through.
-
     Args:
-        source: The file, or its bytes.
-        model: A `StrictModel`.
-        name: What to call the bytes in findings.
+        source: Path, or the file's bytes.
+        model: A strict model.
+        name: What findings call the file; the path if left out.
 
     Raises:
-        FileError: With every finding.
-        OSError: The file cannot be read.
+        FileError: With every mistake; of a file that is not TOML the first.
     """
-    file, data = _read(source, name)
+    name = _name(source, name)
+    raw = _read(source, name)
+    data = _parse(raw, name)
     try:
-        values = tomllib.loads(data.decode())
-    except UnicodeDecodeError:
-        raise FileError([Finding(file, 0, "", "is not UTF-8")]) from None
-    except tomllib.TOMLDecodeError as error:
-        line = _TOML_LINE.search(str(error))
-        raise FileError([Finding(file, int(line[1]) if line else 0, "", f"is not TOML: {error}")]) from None
-    try:
-        return model.model_validate(_tuples(values))
+        return model.model_validate(_frozen(data))
     except ValidationError as error:
-        mistakes = [
-            (_key_of(detail["loc"], values), _message(detail["type"], detail["msg"]))
-            for detail in error.errors(include_input=False)
-        ]
-        raise FileError(as_findings(source, mistakes, name=name)) from None
+        details = error.errors(include_url=False, include_input=False)
+    # Raised outside the handler, since the model's own error knows the values.
+    mistakes = _mistakes(details, data, model)
+    raise FileError(_located(raw, name, mistakes))
 
 
 def as_findings(source: Source, mistakes: Iterable[tuple[Key, str]], *, name: str = "") -> list[Finding]:
-    """Mistakes by their keys as findings with lines, each once, in the order of the lines."""
-    file, data = _read(source, name)
-    lines = key_lines(data.decode())
-    findings = {Finding(file, _line(lines, key), _dotted(key), message) for key, message in mistakes}
-    return sorted(findings, key=lambda finding: (finding.line, finding.key, finding.message))
+    """Findings for mistakes that a model could not see, in the order of their lines.
+
+    Args:
+        source: The file, as it was loaded.
+        mistakes: For each the path of its key and the message. If the file has no such key, the line is that of the
+            nearest table around it.
+        name: What findings call the file; the path if left out.
+    """
+    name = _name(source, name)
+    return _located(_read(source, name), name, mistakes)
 
 
-def key_lines(text: str) -> dict[Key, int]:
-    """Lines (from 1) of the tables and keys of a TOML text. Keys within inline tables count as their table's line."""
-    lines: dict[Key, int] = {}
-    table: Key = ()
-    arrays: dict[Key, int] = {}
-    for number, statement in _statements(text):
-        if statement.startswith("[["):
-            path = _resolve(_key(statement[2:]), arrays)
-            arrays[path] = arrays.get(path, -1) + 1
-            table = (*path, arrays[path])
-            lines.setdefault(path, number)
-            lines[table] = number
-        elif statement.startswith("["):
-            table = _resolve(_key(statement[1:]), arrays)
-            lines.setdefault(table, number)
-        else:
-            path = (*table, *_key(statement))
-            for end in range(len(table) + 1, len(path) + 1):
-                lines.setdefault(path[:end], number)
-    return lines
+def _name(source: Source, name: str) -> str:
+    return name or ("" if isinstance(source, bytes) else str(source))
 
 
-def _read(source: Source, name: str) -> tuple[str, bytes]:
+def _read(source: Source, name: str) -> bytes:
     if isinstance(source, bytes):
-        return name or "file", source
-    return name or str(source), source.read_bytes()
+        raw = source
+    else:
+        try:
+            with source.open("rb") as file:
+                raw = file.read(MAX_FILE + 1)
+        except OSError as error:
+            raise FileError([Finding(name, 0, "", error.strerror or "cannot be read")]) from None
+    if len(raw) > MAX_FILE:
+        raise FileError([Finding(name, 0, "", f"is longer than {MAX_FILE} bytes")])
+    return raw
 
 
-def _statements(text: str) -> Iterator[tuple[int, str]]:
-    """Number and text of each line on which a table or key begins: outside strings and brackets of several lines."""
-    depth, quote = 0, ""
-    for number, line in enumerate(text.splitlines(), 1):
-        stripped = line.strip()
-        if not depth and not quote and stripped and not stripped.startswith("#"):
-            yield number, stripped
-            if stripped.startswith("["):
-                continue
-        depth, quote = _scan(line, depth, quote)
+def _text(raw: bytes) -> str:
+    """Editors on Windows put a byte order mark before a text; TOML has none."""
+    return raw.decode("utf-8-sig").replace("\r\n", "\n")
 
 
-def _scan(line: str, depth: int, quote: str) -> tuple[int, str]:
-    """Bracket depth and open multi-line quote at the end of a line."""
-    place = 0
-    while place < len(line):
-        character = line[place]
-        if quote:
-            if character == "\\" and quote[0] == '"':
-                place += 2
-                continue
-            if line.startswith(quote, place):
-                place += len(quote)
-                quote = ""
-                continue
-        elif character == "#":
-            break
-        elif character in "\"'":
-            quote = character * 3 if line.startswith(character * 3, place) else character
-            place += len(quote)
-            continue
-        else:
-            depth += (character in "[{") - (character in "]}")
-        place += 1
-    # A quote of one character does not outlive its line.
-    return depth, quote if len(quote) > 1 else ""
+def _parse(raw: bytes, name: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(_text(raw))
+    except UnicodeDecodeError as error:
+        finding = Finding(name, raw.count(b"\n", 0, error.start) + 1, "", "is not UTF-8")
+    except tomllib.TOMLDecodeError as error:
+        message = str(error)
+        place = _AT_LINE.search(message)
+        line = int(place[1]) if place else raw.count(b"\n") + 1
+        where = f" (column {place[2]})" if place else ""
+        finding = Finding(name, line, "", f"is not TOML: {_AT_LINE.sub('', message)}{where}")
+    except RecursionError:
+        finding = Finding(name, 1, "", "is nested too deeply")
+    except ValueError:
+        # A date or number that has the form of one but is none: the library's own error has no place.
+        finding = Finding(name, 1, "", "is not TOML: it holds a date or a number that does not exist")
+    raise FileError([finding])
 
 
-def _key(text: str) -> Key:
-    """The dotted key at the beginning of a statement."""
-    parts: list[str] = []
-    place = 0
-    while match := _KEY_PART.match(text, place):
-        parts.append(next(part for part in match.groups() if part is not None))
-        place = match.end()
-        if text[place : place + 1] != ".":
-            break
-        place += 1
-    return tuple(parts)
+def _located(raw: bytes, name: str, mistakes: Iterable[tuple[Key, str]]) -> list[Finding]:
+    lines = key_lines(_text(raw))
+    findings = [Finding(name, _line(lines, path), _key_text(path), message) for path, message in mistakes]
+    return sorted(dict.fromkeys(findings), key=lambda finding: finding.line)
 
 
-def _resolve(path: Key, arrays: dict[Key, int]) -> Key:
-    """A table's path with the index of the newest element of each array of tables above it."""
-    resolved: Key = ()
-    for part in path[:-1]:
-        resolved = (*resolved, part)
-        if resolved in arrays:
-            resolved = (*resolved, arrays[resolved])
-    return (*resolved, *path[-1:])
-
-
-def _line(lines: dict[Key, int], key: Key) -> int:
-    for end in range(len(key), 0, -1):
-        if key[:end] in lines:
-            return lines[key[:end]]
+def _line(lines: Mapping[Key, int], path: Key) -> int:
+    """Line of a key, or of the nearest one around it."""
+    for end in range(len(path), 0, -1):
+        line = lines.get(path[:end])
+        if line is not None:
+            return line
     return 1
 
 
-def _dotted(key: Key) -> str:
+def _key_text(path: Key) -> str:
     text = ""
-    for part in key:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += ("." if text else "") + (part if _BARE_KEY.fullmatch(part) else f'"{part}"')
     return text
 
 
-def _tuples(value: Any) -> Any:
+def _frozen(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _tuples(item) for key, item in value.items()}
+        return {key: _frozen(item) for key, item in value.items()}
     if isinstance(value, list):
-        return tuple(_tuples(item) for item in value)
+        return tuple([_frozen(item) for item in value])
     return value
 
 
-def _key_of(location: Key, values: Any) -> Key:
-    """Pydantic's location without the names of union branches and such that it adds to the path of the key."""
-    key: list[str | int] = []
-    for part in location:
-        inside = isinstance(values, dict) and part in values
-        within = isinstance(values, list) and isinstance(part, int) and part < len(values)
-        if inside or within:
-            key.append(part)
-            values = values[part]
-        elif isinstance(values, dict) and isinstance(part, str) and not _UNION_BRANCH.match(part):
-            key.append(part)
-            values = None
-    return tuple(key)
+# From the model's errors to messages.
 
 
-def _message(kind: str, message: str) -> str:
+def _mistakes(details: Sequence[ErrorDetails], data: Any, model: type[BaseModel]) -> list[tuple[Key, str]]:
+    plain: list[tuple[Key, str]] = []
+    choices: dict[Key, list[str]] = {}
+    for detail in details:
+        path, chosen = _path(detail, data)
+        message = _message(detail, path, model)
+        if chosen:
+            choices.setdefault(path, []).append(message)
+        else:
+            plain.append((path, message))
+    # Where a value may be one of several things, each says what it misses. What came furthest is meant.
+    paths = [path for path, _ in plain] + list(choices)
+    for path, messages in choices.items():
+        if not any(len(other) > len(path) and other[: len(path)] == path for other in paths):
+            plain.append((path, ", or ".join(dict.fromkeys(messages))))
+    return plain
+
+
+def _path(detail: ErrorDetails, data: Any) -> tuple[Key, bool]:
+    """Path of the key in the file, and whether the model had to choose among alternatives on the way.
+
+    A model's location also names alternatives; what is no key of the data is one of them, except a missing key.
+    """
+    path: list[str | int] = []
+    chosen = False
+    location = detail["loc"]
+    for index, part in enumerate(location):
+        if _holds(data, part):
+            data = data[part]
+        elif detail["type"] != "missing" or index + 1 < len(location):
+            chosen = chosen or part != "[key]"
+            continue
+        path.append(part)
+    return tuple(path), chosen
+
+
+def _holds(data: Any, part: str | int) -> bool:
+    """Whether a table has this key, or an array this place."""
+    if isinstance(data, dict):
+        return part in data
+    return isinstance(data, list) and isinstance(part, int) and part < len(data)
+
+
+_WORDS = {
+    "missing": "is missing",
+    "string_type": "must be a text",
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+    "list_type": "must be a list",
+    "tuple_type": "must be a list",
+    "dict_type": "must be a table",
+    "model_type": "must be a table",
+    "date_type": "must be a date, as 2026-03-01 without quotes",
+    "datetime_type": "must be a time, as 2026-03-01T00:00:00+08:00 without quotes",
+    "literal_error": "must be {expected}",
+    "greater_than_equal": "must be at least {ge}",
+    "greater_than": "must be more than {gt}",
+    "less_than_equal": "must be at most {le}",
+    "less_than": "must be less than {lt}",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_pattern_mismatch": "must be of the form {pattern}",
+    "too_short": "must have at least {min_length} entries",
+    "too_long": "must have at most {max_length} entries",
+}
+
+
+def _message(detail: ErrorDetails, path: Key, model: type[BaseModel]) -> str:
+    kind, context = detail["type"], detail.get("ctx", {})
     if kind == "extra_forbidden":
-        return "is no key that is known here"
-    if kind == "missing":
-        return "is missing"
-    return message.removeprefix("Value error, ")
+        close = get_close_matches(str(path[-1]), sorted(_known_keys(model, set())), 1) if path else []
+        return "is not a key" + (f"; did you mean {close[0]}?" if close else " that stands here")
+    if kind in {"value_error", "assertion_error"}:
+        return str(context.get("error", "")) or "is wrong"
+    if kind in _WORDS:
+        return _WORDS[kind].format_map(context)
+    return detail["msg"].replace("Input should be", "must be")
+
+
+def _known_keys(annotation: Any, seen: set[Any]) -> set[str]:
+    """Names of all keys that a model knows at any depth."""
+    keys: set[str] = set()
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        if annotation not in seen:
+            seen.add(annotation)
+            for name, field in annotation.model_fields.items():
+                keys |= {field.alias or name} | _known_keys(field.annotation, seen)
+        return keys
+    for argument in get_args(annotation):
+        keys |= _known_keys(argument, seen)
+    return keys
