@@ -14,6 +14,7 @@ from hashlib import sha256
 from typing import NoReturn
 
 from google.protobuf.message import DecodeError
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.wire.claims import NAME, Predicate
@@ -62,6 +63,8 @@ _CELL = re.compile(r"[A-Za-z0-9.+-]{1,32}")
 _MAX_NAME = 64
 _ASSURANCES = frozenset({1, 2, 3})
 _PRIORITIES = frozenset({1, 2})
+_NANOS = 1_000_000_000
+_END_OF_TIME = 253_402_300_800  # the first second of the year 10000, in which a Timestamp ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +190,8 @@ def parse_header(raw: bytes) -> Header:
         values=values,
         cases=message.cases,
         priority=message.priority,
-        issue_time=message.issue_time.seconds + message.issue_time.nanos / 1e9,
-        expire_time=message.expire_time.seconds + message.expire_time.nanos / 1e9,
+        issue_time=_time(message.issue_time),
+        expire_time=_time(message.expire_time),
     )
     _check_known(message, raw)
     return header
@@ -270,11 +273,18 @@ def _check_words(system: str, role: str, matter: str, owner: str) -> None:
 
 def _safe_token(text: str) -> bool:
     """Whether a reference or an official's id can stand in clear."""
-    return _TOKEN.fullmatch(text) is not None and not contains_identifier(text)
+    return _TOKEN.fullmatch(text) is not None and not contains_identifier(text, grouped=True)
 
 
 def _is_name(text: str) -> bool:
     return len(text) <= _MAX_NAME and _NAME.fullmatch(text) is not None
+
+
+def _time(timestamp: Timestamp) -> float:
+    seconds, nanos = timestamp.seconds, timestamp.nanos
+    if not (0 < seconds < _END_OF_TIME and 0 <= nanos < _NANOS):
+        _malformed("issue or expire time is missing, or is none")
+    return seconds + nanos / _NANOS
 
 
 @lru_cache(maxsize=1024)
@@ -282,8 +292,8 @@ def _date(text: str) -> date:
     try:
         day = date.fromisoformat(text)
     except ValueError:
-        _malformed("the reference date is not YYYY-MM-DD")
-    if day.isoformat() != text:
+        day = None
+    if day is None or day.isoformat() != text:
         _malformed("the reference date is not YYYY-MM-DD")
     return day
 
@@ -313,10 +323,13 @@ def _checked_shapes(data: bytes) -> tuple[tuple[SlotShape, ...], tuple[ClaimShap
     claims = tuple(_claim(claim, len(slots)) for claim in message.claims)
     if not claims:
         _malformed("no claims")
-    used = [claim.compared_value for claim in claims if claim.compared_value is not None]
-    if sorted(set(used)) != list(range(len(set(used)))):
+    used = {claim.slot for claim in claims} | {claim.compared_slot for claim in claims} - {None}
+    if len(used) != len(slots):
+        _malformed("a slot that no claim needs: an owner gets nothing that it does not need")
+    values = {claim.compared_value for claim in claims} - {None}
+    if values != set(range(len(values))):
         _malformed("compared values are not numbered from 0")
-    return slots, claims, len(set(used))
+    return slots, claims, len(values)
 
 
 def _slot(slot: sealed_pb2.Slot) -> SlotShape:
