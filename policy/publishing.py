@@ -56,11 +56,13 @@ class Current:
     Attributes:
         root: The newest root.
         roles: Metadata of centre, departments and suspensions; empty before the centre has published.
+        lapsed: Those of the roles whose signatures no longer count. Their versions do, their contents do not.
         fetch: Gives the bytes at a path.
     """
 
     root: Root
     roles: Mapping[str, Targets] = field(default_factory=lambda: MappingProxyType({}))
+    lapsed: frozenset[str] = frozenset()
     fetch: Fetch | None = None
 
     def content(self, role: str, path: str) -> bytes:
@@ -131,24 +133,28 @@ def read_current(fetch: Fetch, root_json: bytes, now: float) -> Current:
     data = fetch(f"metadata/{timestamp.snapshot_meta.version}.snapshot.json")
     _match(timestamp.snapshot_meta, "snapshot", data)
     snapshot = _top(root, "snapshot", parse_metadata(data, Snapshot), now)
-    roles = {CENTRE: _role(fetch, snapshot, root, CENTRE)}
-    for department in departments_of(roles[CENTRE]):
+    centre = _read(fetch, snapshot, CENTRE)
+    _verify(root, CENTRE, centre)
+    roles: dict[str, Targets] = {CENTRE: centre.signed}
+    lapsed = set()
+    for department in departments_of(centre.signed):
         for delegator, role in ((CENTRE, department), (department, department + SUSPEND)):
             if delegator in roles and f"{role}.json" in snapshot.meta:
-                # What lapsed for want of signatures is renewed from its version on, so it is read all the same.
-                roles[role] = _role(fetch, snapshot, None, role)
-    return Current(root, MappingProxyType(roles), fetch)
+                metadata = _read(fetch, snapshot, role)
+                roles[role] = metadata.signed
+                try:
+                    _verify(roles[delegator], role, metadata)
+                except RefusedError:
+                    lapsed.add(role)
+    return Current(root, MappingProxyType(roles), frozenset(lapsed), fetch)
 
 
-def _role(fetch: Fetch, snapshot: Snapshot, delegator: Root | None, role: str) -> Targets:
+def _read(fetch: Fetch, snapshot: Snapshot, role: str) -> Metadata[Targets]:
+    """A role's metadata as the snapshot lists it; its signatures are still to be verified."""
     meta = snapshot.meta[f"{role}.json"]
     data = fetch(f"metadata/{meta.version}.{role}.json")
     _match(meta, role, data)
-    metadata = parse_metadata(data, Targets)
-    if delegator is not None:
-        _verify(delegator, role, metadata)
-    targets: Targets = metadata.signed
-    return targets
+    return parse_metadata(data, Targets)
 
 
 def _try(fetch: Fetch, path: str) -> bytes | None:
@@ -174,7 +180,7 @@ def _match(meta: Any, role: str, data: bytes) -> None:
         raise RefusedError(Reason.METADATA_INVALID, f"{role} is not what was signed") from None
 
 
-def _verify(delegator: Root, role: str, metadata: Metadata[Any]) -> None:
+def _verify(delegator: Root | Targets, role: str, metadata: Metadata[Any]) -> None:
     try:
         delegator.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
     except (RepositoryError, ValueError):
@@ -273,12 +279,8 @@ def _draft_document(
     own = current.roles.get(department)
     built = build_department(department, own, document=content, admins=keys, now=now)
     suspend = department + SUSPEND
-    if (
-        suspend in current.roles
-        and department not in suspensions
-        and own is not None
-        and role_keys(own, suspend) != keys
-    ):
+    stands = suspend in current.roles and not current.lapsed & {department, suspend}
+    if stands and department not in suspensions and own is not None and role_keys(own, suspend) != keys:
         # Other admins: they sign the standing suspensions again, or those would lapse and the department with them.
         suspensions[department] = current.content(suspend, suspensions_path(department))
     return [Draft(department, built, {document_path(department): content}, keys, FOUR_EYES)]
@@ -308,7 +310,7 @@ def sign(drafted: Draft, signers: Iterable[RawSigner]) -> Publication:
         whose = "the centre" if drafted.role == CENTRE else drafted.role.removesuffix(SUSPEND)
         raise RefusedError(
             Reason.METADATA_INVALID,
-            f"{drafted.role} needs the signatures of {drafted.threshold} admins of {whose}, and here are {len(counted)}",
+            f"{drafted.role} needs {drafted.threshold} signatures of admins of {whose}, and here are {len(counted)}",
         )
     return Publication(drafted.role, signed(drafted.metadata, map(TufSigner, counted.values())), drafted.files)
 

@@ -165,6 +165,7 @@ class Repository:
 
     Args:
         directory: Made by `create`.
+        root_json: The pinned root; an empty repository begins under it.
         keys: Of snapshot and timestamp.
         ca_pem: The pinned authority, for revocation lists.
         clock: Gives the time.
@@ -174,32 +175,29 @@ class Repository:
     """
 
     def __init__(
-        self, directory: Path, keys: RegistrarKeys, ca_pem: bytes, clock: Callable[[], float] = time.time
+        self,
+        directory: Path,
+        root_json: bytes,
+        keys: RegistrarKeys,
+        ca_pem: bytes,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._path = directory
         self._keys = keys
         self._ca_pem = ca_pem
         self._clock = clock
         self._directory: Directory | None = None
-        self._state = self._read()
+        self._state = self._read(root_json)
 
     @staticmethod
-    def create(directory: Path, root_json: bytes) -> None:
-        """Makes an empty repository under a signed root.
+    def create(directory: Path) -> None:
+        """Makes an empty repository.
 
         Raises:
             FileExistsError: There is something already.
-            RefusedError: METADATA_INVALID, if the root does not hold.
         """
-        root = parse_metadata(root_json, Root)
-        check_root(root.signed)
-        try:
-            root.signed.verify_delegate("root", root.signed_bytes, root.signatures)
-        except RepositoryError:
-            raise RefusedError(Reason.METADATA_INVALID, "the root is not signed by enough of its keys") from None
         (directory / "metadata").mkdir(parents=True)
         (directory / "targets").mkdir()
-        _write(directory / "metadata" / f"{root.signed.version}.root.json", root_json)
 
     @property
     def directory(self) -> Directory | None:
@@ -429,13 +427,17 @@ class Repository:
         for path in set(before) - set(files):
             (self._path / path).unlink(missing_ok=True)
 
-    def _read(self) -> _State:
+    def _read(self, root_json: bytes) -> _State:
         metadata = self._path / "metadata"
         if not metadata.is_dir():
             raise FatalError(Reason.INTERNAL, "there is no repository; `zhiwang registrar init` makes one")
         roots = tuple(
             path.read_bytes() for path in sorted(metadata.glob("*.root.json"), key=lambda p: int(p.name.split(".")[0]))
         )
+        if not roots:
+            check_signed_root(root_json)
+            roots = (root_json,)
+            _write(metadata / f"{parse_metadata(root_json, Root).signed.version}.root.json", root_json)
         state = _State(roots)
         if not (metadata / "timestamp.json").exists():
             return state
@@ -454,6 +456,20 @@ class Repository:
         self._state = state
         self._directory = assemble(self._parts(state), self._ca_pem)
         return state
+
+
+def check_signed_root(root_json: bytes) -> None:
+    """Whether a root is of our shape and signed by enough of its own keys.
+
+    Raises:
+        RefusedError: METADATA_INVALID.
+    """
+    root = parse_metadata(root_json, Root)
+    check_root(root.signed)
+    try:
+        root.signed.verify_delegate("root", root.signed_bytes, root.signatures)
+    except RepositoryError:
+        _refuse("the root is not signed by enough of its keys")
 
 
 def _is_known(role: str, path: str) -> bool:
