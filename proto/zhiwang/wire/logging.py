@@ -25,8 +25,6 @@ WARNING = logging.WARNING
 FOREIGN_LEVEL = logging.WARNING
 """Libraries are heard from this level up; SQLAlchemy tells every statement below it."""
 
-_OWN_KEYS = frozenset({"event", "level", "timestamp", "process", "logger", "exception"})
-
 
 def configure(
     process: str,
@@ -81,14 +79,11 @@ def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mutab
     """The processor through which every line passes: blanks, and turns an exception into where it was raised."""
     error = _exception_of(event.pop("exc_info", None))
     event.pop("stack_info", None)
-    own = {key: event[key] for key in _OWN_KEYS & event.keys() if key != "event"}
-    message = event.get("event", "")
-    fields = redact_fields({key: value for key, value in event.items() if key not in _OWN_KEYS})
+    message = event.pop("event", "")
     line: dict[str, Any] = {
         "event": redact_text(message) if isinstance(message, str) else f"[{type(message).__name__}]"
     }
-    line.update(own)
-    line.update(fields)
+    line.update(redact_fields(event))
     if error is not None:
         line["exception"] = describe_traceback(error)
     return line

@@ -44,8 +44,9 @@ MAX_ITEMS = 50
 MAX_FRAMES = 40
 
 _LONG_NUMBER = 10**14
-# Whatever could be a number of 15 or 18 places or a code of 18, also when it is written in groups.
-_CANDIDATE = re.compile(r"[0-9A-Za-z](?:[ \-._/:]?[0-9A-Za-z]){13,}", re.ASCII)
+_RUN = re.compile(r"[0-9A-Za-z]{15,}", re.ASCII)
+# Digits written in groups, as people do with numbers of 15 or 18 places.
+_GROUPS = re.compile(r"[0-9](?:[ \-._/:]?[0-9Xx]){14,}", re.ASCII)
 _SEPARATORS = re.compile(r"[ \-._/:]+")
 _FOREIGN = re.compile(r"[^\x00-\x7f]+")
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
@@ -59,7 +60,7 @@ def redact_text(text: str) -> str:
         text = _FOREIGN.sub(BLANK, text)
     if "@" in text:
         text = _CREDENTIALS.sub(f"{BLANK}@", text)
-    text = _CANDIDATE.sub(_blank_identifier, text)
+    text = _GROUPS.sub(_blank_identifier, _RUN.sub(_blank_identifier, text))
     return BLANK if contains_identifier(text) else text
 
 
@@ -143,4 +144,4 @@ def _redact_collection(value: Any, depth: int) -> Any:
 
 def _blank_identifier(match: re.Match[str]) -> str:
     run = match[0]
-    return BLANK if contains_identifier(run) or contains_identifier(_SEPARATORS.sub("", run)) else run
+    return BLANK if contains_identifier(_SEPARATORS.sub("", run)) else run
