@@ -1,0 +1,404 @@
+"""The client SDK: ask about a case, get checked answers. The agent serves this same client over gRPC.
+
+    async with await Client.open(load_profile(path)) as client:
+        result = await client.verify(case, context)
+
+One client is one system: its signing certificate signs and its TLS certificate connects. A roster runs in `roster.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, aclosing
+from functools import partial
+from types import TracebackType
+from typing import Self
+
+import grpc
+import structlog
+from zhiwang.audit.v1 import audit_pb2
+from zhiwang.exchange.v1 import exchange_pb2, exchange_pb2_grpc, sealed_pb2
+from zhiwang.verification.v1 import verification_pb2
+from zhiwang.wire.channel import RenewableChannel, open_channel, refusal_of
+from zhiwang.wire.errors import FatalError, Reason, RefusedError, ZhiwangError
+from zhiwang.wire.header import SUITE
+from zhiwang.wire.process import locked_state
+from zhiwang.wire.profile import Profile
+
+from certs.credentials import IdentityFiles
+from certs.identity import ROOT_METADATA, Kind, server_name
+from certs.signing import CertificateVerifier, Signer
+from exchange.client.case import Case, CaseResult, Context
+from exchange.client.check import Answered, check_answer, check_refusal
+from exchange.client.heads import Heads
+from exchange.client.keys import OwnerKeys
+from exchange.client.outcome import Failure, PartOutcome, results
+from exchange.client.plan import Part, Prepared
+from exchange.client.question import Question, Questions
+from exchange.client.receipt import build_receipt
+from exchange.client.roster import run_roster
+from exchange.client.seal import seal
+from exchange.client.transport import CONNECT_SECONDS, Transport
+from policy.authorise import local_date
+from policy.directory import DirectoryClient, DirectoryHolder
+from policy.follower import begin, follow, hub_fetch
+from policy.model import Directory
+
+TIMEOUT = 10.0
+"""Seconds that a verification may take, unless its caller says otherwise."""
+
+MAX_TIMEOUT = 60.0
+"""Seconds that one request may take: a sealed request lives no longer."""
+
+MARGIN = 0.05
+"""Seconds of a caller's time, at most, that are kept back for checking and returning."""
+
+RETRY_PAUSE = 0.3
+"""Seconds to wait before asking again, if the directory had nothing newer."""
+
+RETRIED = frozenset({Reason.KEY_UNKNOWN, Reason.DIRECTORY_BEHIND, Reason.MATTER_CHANGED})
+"""Refusals that pass by themselves: asked again once, under another header."""
+
+KEYS_SECONDS = 5.0
+"""How long fetching the owners' keys may take."""
+
+_CHANNEL_OPTIONS = (("grpc.max_reconnect_backoff_ms", 1000),)
+
+log = structlog.get_logger(__name__)
+
+
+class Client:
+    """One system that asks. Owned by the event loop; `open` makes it.
+
+    Args:
+        profile: Where the defaults come from.
+        signer: Gives the system's signer in force.
+        directory: The directory in force.
+        refresh: Looks for a newer directory.
+        transport: The way to the hub.
+        keys: Owners' sealing keys.
+        closing: What ends with the client.
+        clock: Seconds since the epoch.
+        random: Gives random bytes.
+    """
+
+    def __init__(
+        self,
+        *,
+        profile: Profile,
+        signer: Callable[[], Signer],
+        directory: DirectoryHolder,
+        refresh: Callable[[], Awaitable[None]],
+        transport: Transport,
+        keys: OwnerKeys,
+        closing: AsyncExitStack,
+        clock: Callable[[], float] = time.time,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self.profile = profile
+        self._signer = signer
+        self._holder = directory
+        self._refresh = refresh
+        self.transport = transport
+        self._keys = keys
+        self._closing = closing
+        self._clock = clock
+        self._random = random
+        self._loop = asyncio.get_running_loop()
+        self._questions = Questions(profile.defaults)
+
+    @classmethod
+    async def open(cls, profile: Profile, *, state: str = "client", clock: Callable[[], float] = time.time) -> Self:
+        """Connect, and take up the directory.
+
+        Args:
+            profile: Who and where.
+            state: Which folder of the profile's state directory is this client's alone.
+            clock: Seconds since the epoch.
+
+        Raises:
+            FatalError: Certificates, state or directory do not hold together, or another process uses the state.
+            RefusedError: HUB_UNREACHABLE, if no hub can be reached and no directory is at hand from before.
+        """
+        files = IdentityFiles(profile.identity, profile.root)
+        if files.identity.kind is not Kind.SYSTEM:
+            raise FatalError(Reason.CERTIFICATE_INVALID, f"{files.identity.short} is no system; only systems ask")
+        files.signer()
+        if not profile.hub:
+            raise FatalError(Reason.HUB_UNREACHABLE, f"{profile.path.name} names no hub")
+        async with AsyncExitStack() as stack:
+            own = profile.state / state
+            if profile.state.is_dir():
+                own.mkdir(mode=0o700, exist_ok=True)
+            stack.enter_context(locked_state(own))
+            holder = DirectoryHolder(clock)
+            verifier = CertificateVerifier(files.ca_pem, holder.revoked)
+            channels = {target: _channel(target, files) for target in profile.hub}
+            for channel in channels.values():
+                files.on_change(channel.renew)
+                stack.push_async_callback(channel.close)
+            heads = Heads(own, verifier, clock)
+            stack.callback(heads.save)
+            transport = Transport(channels, heads)
+            stack.push_async_callback(transport.close)
+            keys = OwnerKeys(partial(_statements, transport), verifier, clock)
+            holder.on_change(lambda _directory: keys.forget())
+
+            def directory_stub() -> exchange_pb2_grpc.DirectoryServiceStub:
+                return exchange_pb2_grpc.DirectoryServiceStub(transport.channel)
+
+            root_json = (profile.root / ROOT_METADATA).read_bytes()
+            reader = DirectoryClient(root_json, files.ca_pem, own / "directory", hub_fetch(directory_stub))
+            await transport.ready(CONNECT_SECONDS)
+            await begin(reader, holder)
+            for work in (follow(reader, holder, directory_stub), heads.keep(), files.watch()):
+                stack.push_async_callback(_end, asyncio.create_task(work))
+            return cls(
+                profile=profile,
+                signer=files.signer,
+                directory=holder,
+                refresh=partial(_refresh, reader, holder),
+                transport=transport,
+                keys=keys,
+                closing=stack.pop_all(),
+                clock=clock,
+            )
+        raise AssertionError("the stack swallows nothing")
+
+    async def close(self) -> None:
+        """End everything; who still waits is told SHUTTING_DOWN."""
+        await self._closing.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def directory(self) -> Directory:
+        """The directory in force.
+
+        Raises:
+            RefusedError: DIRECTORY_EXPIRED.
+        """
+        return self._holder.current
+
+    @property
+    def fresh(self) -> bool:
+        """Whether a directory is in force."""
+        return self._holder.fresh
+
+    async def verify(
+        self,
+        case: Case,
+        context: Context,
+        *,
+        timeout: float = TIMEOUT,  # noqa: ASYNC109  the time goes into the sealed request, it does not only end the wait
+        receipt: bool = False,
+    ) -> CaseResult:
+        """Verify one case. What some owners could not answer does not spoil the others' answers.
+
+        Args:
+            case: About whom, and what.
+            context: Why.
+            timeout: Seconds, at most.
+            receipt: Whether to build a receipt.
+
+        Raises:
+            RefusedError: The case or the context cannot be asked at all; `field` says which part of it.
+        """
+        question = self._question(context)
+        prepared = question.planner.prepare(case, question.today)
+        (result,) = await self._ask(context, question, (prepared,), timeout, bulk=False, receipt=receipt)
+        return result
+
+    async def verify_many(
+        self,
+        cases: Iterable[Case] | AsyncIterable[Sequence[Case]],
+        context: Context,
+        *,
+        timeout: float = MAX_TIMEOUT,  # noqa: ASYNC109  the same
+        receipt: bool = False,
+    ) -> AsyncGenerator[CaseResult]:
+        """Verify a roster. Results come in any order, with their cases' keys.
+
+        Cases are read no faster than results are taken. A case that cannot be asked has a result with its reason.
+
+        Args:
+            cases: Asynchronously, in batches of any size.
+            context: Why; its reference is the job's.
+            timeout: Seconds for each chunk of cases, at most.
+            receipt: Whether to build receipts.
+
+        Raises:
+            RefusedError: The context cannot be asked under at all.
+        """
+        question = self._question(context)
+
+        def prepare(case: Case) -> Prepared:
+            # The directory may change within a long roster.
+            nonlocal question
+            if question.planner.directory is not self._holder.current:
+                question = self._question(context)
+            return question.planner.prepare(case, question.today)
+
+        async def ask(chunk: Sequence[Prepared]) -> Sequence[CaseResult]:
+            return await self._ask(context, question, chunk, timeout, bulk=True, receipt=receipt)
+
+        async with aclosing(run_roster(cases, prepare, ask)) as found:
+            async for result in found:
+                yield result
+
+    def _question(self, context: Context) -> Question:
+        return self._questions.question(context, self._holder.current, local_date(self._clock()))
+
+    async def _ask(
+        self,
+        context: Context,
+        question: Question,
+        cases: Sequence[Prepared],
+        seconds: float,
+        *,
+        bulk: bool,
+        receipt: bool,
+    ) -> list[CaseResult]:
+        """Ask all owners about cases of one plan."""
+        seconds = min(seconds, MAX_TIMEOUT)
+        deadline = self._loop.time() + seconds - min(MARGIN, seconds / 10)
+        parts = cases[0].plan.parts
+        ask = [self._ask_owner(context, question, index, cases, deadline, bulk=bulk) for index in range(len(parts))]
+        outcomes = [await ask[0]] if len(ask) == 1 else await asyncio.gather(*ask)
+        receipts: dict[int, verification_pb2.Receipt] = {}
+        if receipt:
+            answered = [outcome for outcome in outcomes if isinstance(outcome, Answered)]
+            if answered:
+                receipts = {index: build_receipt(answered, index) for index in range(len(cases))}
+        return results(cases, outcomes, receipts)
+
+    async def _ask_owner(
+        self,
+        context: Context,
+        question: Question,
+        index: int,
+        cases: Sequence[Prepared],
+        deadline: float,
+        *,
+        bulk: bool,
+    ) -> PartOutcome:
+        """Ask one owner; a second time if the first was built on what has changed meanwhile."""
+        part = cases[0].plan.parts[index]
+        if not part.known:
+            # To the requester, what does not exist looks as what is forbidden.
+            return Failure(Reason.NOT_GRANTED)
+        again = False
+        while True:
+            try:
+                outcome = await self._ask_once(question, part, cases, deadline, bulk=bulk)
+            except RefusedError as error:
+                if error.reason is Reason.PROOF_INVALID:
+                    log.error("an answer was withheld", owner=part.owner, detail=error.detail)  # noqa: TRY400  no trace
+                outcome = Failure(error.reason)
+            if again or isinstance(outcome, Answered) or outcome.reason not in RETRIED:
+                return outcome
+            again = True
+            log.info("asking again", owner=part.owner, reason=outcome.reason.name)
+            newer = await self._renew(context, question, index, cases[0], deadline)
+            if newer is None:
+                return outcome
+            question, part = newer
+
+    async def _ask_once(
+        self, question: Question, part: Part, cases: Sequence[Prepared], deadline: float, *, bulk: bool
+    ) -> PartOutcome:
+        if SUITE not in part.suites:
+            return Failure(Reason.SUITE_NOT_ACCEPTED)
+        context = self._keys.ready(part.owner)
+        if context is None:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    context = await self._keys.context(part.owner)
+            except TimeoutError:
+                return Failure(Reason.DEADLINE_EXCEEDED)
+        left = deadline - self._loop.time()
+        if left <= 0:
+            return Failure(Reason.DEADLINE_EXCEEDED)
+        sealed = seal(
+            part,
+            question.purpose,
+            cases,
+            context,
+            self._signer(),
+            now=self._clock(),
+            lifetime=left,
+            bulk=bulk,
+            random=self._random,
+        )
+        delivery = await self.transport.exchange(sealed.request, left, bulk=bulk)
+        if delivery.result.outcome == audit_pb2.OUTCOME_ANSWERED:
+            return check_answer(sealed, delivery)
+        reason = check_refusal(sealed, delivery)
+        if reason is Reason.KEY_UNKNOWN:
+            self._keys.spurn(part.owner, context.key_id)
+        if reason is Reason.CLOCK_SKEW:
+            log.error("clocks differ", milliseconds=delivery.result.clock_offset_ms)
+        return Failure(reason)
+
+    async def _renew(
+        self, context: Context, question: Question, index: int, case: Prepared, deadline: float
+    ) -> tuple[Question, Part] | None:
+        """The same part under the newest directory; None if there is no time, or the case is another one there."""
+        before = question.planner.directory
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._refresh()
+                if self._holder.current is before:
+                    await asyncio.sleep(RETRY_PAUSE)
+                    return question, case.plan.parts[index]
+                newer = self._question(context)
+                again = newer.planner.prepare(case.case, newer.today)
+        except (TimeoutError, ZhiwangError):
+            return None
+        if again.labels != case.labels or again.plan.asked != case.plan.asked:
+            return None
+        return newer, again.plan.parts[index]
+
+
+def _channel(target: str, files: IdentityFiles) -> RenewableChannel:
+    name = server_name(files.identity.city, Kind.HUB)
+    return RenewableChannel(
+        lambda: open_channel(target, files.channel_credentials(), server_name=name, options=_CHANNEL_OPTIONS)
+    )
+
+
+async def _statements(transport: Transport) -> Iterable[sealed_pb2.OwnerKeyStatement]:
+    stub = exchange_pb2_grpc.ExchangeServiceStub(transport.channel)
+    try:
+        response = await stub.GetOwnerKeys(exchange_pb2.GetOwnerKeysRequest(), timeout=KEYS_SECONDS)
+    except grpc.aio.AioRpcError as error:
+        raise refusal_of(error) from None
+    keys: Iterable[sealed_pb2.OwnerKeyStatement] = response.keys
+    return keys
+
+
+async def _refresh(reader: DirectoryClient, holder: DirectoryHolder) -> None:
+    """Look for a newer directory at once, unless that is being done already."""
+    try:
+        directory = await asyncio.to_thread(reader.refresh)
+    except RefusedError as error:
+        if error.reason is not Reason.OVERLOADED:
+            raise
+        await asyncio.sleep(RETRY_PAUSE)
+        return
+    if directory.timestamp_hash != holder.current.timestamp_hash:
+        holder.set(directory)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,157 @@
+"""What this requester has seen of each hub's log, over restarts: `state/heads.json`.
+
+A log that forks or falls back is noticed because somebody remembers. Losing the file forgets what was seen, so it is
+never replaced by an empty one, and one that cannot be read stops the start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+from zhiwang.audit.v1 import audit_pb2
+from zhiwang.wire.errors import FatalError, Reason, RefusedError
+
+from audit.checkpoint import Checkpoint
+from audit.proofs import HeadChecker, HeadView
+from certs.identity import Kind
+from certs.signing import CertificateVerifier
+
+FILE = "heads.json"
+
+SAVE_SECONDS = 1.0
+"""How long what was seen may stay unwritten."""
+
+MAX_OWNER_LOGS = 1024
+"""Owners' logs of which the newest head is remembered, in memory only."""
+
+
+class OtherLogError(Exception):
+    """The hub at this address keeps another log than it did, of which more was seen than it was told."""
+
+
+class Heads:
+    """Owned by the event loop.
+
+    Args:
+        state: Directory of this client alone.
+        verifier: Of this city's certificates.
+        clock: Seconds since the epoch.
+
+    Raises:
+        FatalError: PROOF_INVALID, if the file is damaged.
+    """
+
+    def __init__(self, state: Path, verifier: CertificateVerifier, clock: Callable[[], float]) -> None:
+        self._path = state / FILE
+        self._verifier = verifier
+        self._clock = clock
+        self._hubs = HeadChecker(verifier, kinds={Kind.HUB}, clock=clock)
+        self._views: dict[str, HeadView] = {}
+        self._origins: dict[str, str] = {}
+        self._owners: dict[str, HeadChecker] = {}
+        self._owner_heads: OrderedDict[str, Checkpoint] = OrderedDict()
+        self._dirty = False
+        self._load()
+
+    def known(self, target: str) -> int:
+        """Size of the log that was verified last of the hub at an address; 0 for none."""
+        view = self._views.get(self._origins.get(target, ""))
+        return 0 if view is None else view.known_tree_size
+
+    def check_hub(self, target: str, head: audit_pb2.LogHead) -> Checkpoint:
+        """Verify a head of the hub's log at an address, and that it extends what was seen.
+
+        Raises:
+            OtherLogError: Ask again, saying what `known` says from here on.
+            RefusedError: PROOF_INVALID, or what is wrong with the certificate.
+        """
+        checkpoint = self._hubs.check(head)
+        origin = checkpoint.origin
+        view = self._views.get(origin)
+        if view is None:
+            view = HeadView(self._hubs, origin)
+        elif self._origins.get(target) != origin:
+            self._origins[target] = origin
+            raise OtherLogError(origin)
+        before = view.newest
+        checkpoint = view.verify_head(head)
+        self._views[origin] = view
+        self._origins[target] = origin
+        self._dirty = self._dirty or view.newest is not before
+        return checkpoint
+
+    def check_owner(self, owner: str, head: audit_pb2.LogHead) -> Checkpoint:
+        """Verify a head of an owner's log.
+
+        Nothing proves it against earlier ones (the hub does that, and auditors); two roots of one size are noticed.
+
+        Raises:
+            RefusedError: PROOF_INVALID, or what is wrong with the certificate.
+        """
+        checker = self._owners.get(owner)
+        if checker is None:
+            checker = self._owners[owner] = HeadChecker(
+                self._verifier,
+                kinds={Kind.ADAPTER},
+                expected=lambda identity: identity.department == owner,
+                clock=self._clock,
+            )
+        checkpoint = checker.check(head)
+        last = self._owner_heads.get(checkpoint.origin)
+        if last is not None and last.size == checkpoint.size and last.root != checkpoint.root:
+            raise RefusedError(Reason.PROOF_INVALID, f"{checkpoint.origin} has two roots of {checkpoint.size} entries")
+        if last is None or checkpoint.size > last.size:
+            self._owner_heads[checkpoint.origin] = checkpoint
+            if len(self._owner_heads) > MAX_OWNER_LOGS:
+                self._owner_heads.popitem(last=False)
+        return checkpoint
+
+    async def keep(self) -> None:
+        """Write what was seen whenever it changed; runs until it is cancelled."""
+        while True:
+            await asyncio.sleep(SAVE_SECONDS)
+            if self._dirty:
+                self._dirty = False
+                await asyncio.to_thread(self._write, self._export())
+
+    def save(self) -> None:
+        """Write what was seen, at the end."""
+        if self._dirty:
+            self._dirty = False
+            self._write(self._export())
+
+    def _export(self) -> bytes:
+        logs = [json.loads(view.export()) for view in self._views.values()]
+        return json.dumps({"hubs": self._origins, "logs": logs}).encode() + b"\n"
+
+    def _write(self, data: bytes) -> None:
+        temporary = self._path.with_suffix(".new")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+        temporary.replace(self._path)
+
+    def _load(self) -> None:
+        try:
+            data = self._path.read_bytes()
+        except FileNotFoundError:
+            return
+        try:
+            content = json.loads(data)
+            self._origins = {str(target): str(origin) for target, origin in content["hubs"].items()}
+            for log in content["logs"]:
+                view = HeadView(self._hubs, str(log["origin"]))
+                view.restore(json.dumps(log).encode())
+                self._views[str(log["origin"])] = view
+        except (ValueError, KeyError, TypeError, AttributeError, RefusedError):
+            raise FatalError(
+                Reason.PROOF_INVALID,
+                f"{self._path} is damaged; it remembers what the hub's log was: ask the audit office before you remove it",
+            ) from None

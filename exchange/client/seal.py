@@ -1,0 +1,143 @@
+"""One request to one owner: header, seal, signature; and what is needed later to check its answer.
+
+Everything here happens once for a request. A retry sends the same message again; what needs another header needs
+another `seal`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from zhiwang.exchange.v1 import sealed_pb2
+from zhiwang.wire.commitments import claim_commitments, sealed_hash, signature_message
+from zhiwang.wire.header import MAX_LIFETIME, REQUEST_ID_SIZE, SALT_SIZE, SUITE, Header, parse_header
+from zhiwang.wire.merkle import Tree
+from zhiwang.wire.records import CaseRecord, encode_records
+
+from certs.sealing import SealingContext
+from certs.signing import Signer
+from exchange.client.plan import Part, Prepared
+
+
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """Why one asks, in full: a context in which nothing is left to a default.
+
+    Attributes:
+        reference_date: "YYYY-MM-DD".
+        assurance: How well the official is known; a number of the wire's Assurance.
+    """
+
+    role: str
+    official: str
+    assurance: int
+    reference: str
+    reference_date: str
+    jurisdiction: str
+
+
+class Sealed:
+    """A request as it goes out, and what its answer is checked against. Nothing in it changes.
+
+    Attributes:
+        request: The message; a retry sends it again.
+        header: Its header, parsed.
+        records: The case records that it holds.
+        commitments: To every claim of every case, case-major.
+        tree: Over them.
+        sealed_hash: What the signature covers of the sealed part.
+        context: Opens the reply.
+    """
+
+    __slots__ = ("commitments", "context", "header", "records", "request", "sealed_hash", "tree")
+
+    def __init__(
+        self,
+        request: sealed_pb2.SealedRequest,
+        header: Header,
+        records: Sequence[CaseRecord],
+        commitments: Sequence[bytes],
+        tree: Tree,
+        sealed: bytes,
+        context: SealingContext,
+    ) -> None:
+        self.request = request
+        self.header = header
+        self.records = records
+        self.commitments = commitments
+        self.tree = tree
+        self.sealed_hash = sealed
+        self.context = context
+
+
+def seal(
+    part: Part,
+    purpose: Purpose,
+    cases: Sequence[Prepared],
+    context: SealingContext,
+    signer: Signer,
+    *,
+    now: float,
+    lifetime: float,
+    bulk: bool,
+    random: Callable[[int], bytes] = os.urandom,
+) -> Sealed:
+    """Seal some cases of one plan for one owner.
+
+    Args:
+        part: What the owner is asked.
+        purpose: Why.
+        cases: Of the part's plan.
+        context: Of a key of the owner.
+        signer: Of the system that asks.
+        now: Seconds since the epoch.
+        lifetime: Seconds for which the request may be processed; more than the protocol's limit counts as the limit.
+        bulk: Whether nobody waits at a counter.
+        random: Gives random bytes.
+
+    Raises:
+        RefusedError: What is wrong with the header, e.g. REFERENCE_INVALID or TOO_MANY_CLAIMS; VALUE_INVALID for a
+            compared value that is too long.
+    """
+    message = sealed_pb2.Header()
+    message.CopyFrom(part.header)
+    message.suite = SUITE
+    message.request_id = random(REQUEST_ID_SIZE)
+    message.system = signer.identity.uri
+    message.certificate_fingerprint = signer.fingerprint
+    message.role = purpose.role
+    message.official = purpose.official
+    message.assurance = purpose.assurance  # type: ignore[assignment]  # an open enum: its numbers are ints
+    message.reference = purpose.reference
+    message.reference_date = purpose.reference_date
+    message.jurisdiction = purpose.jurisdiction
+    message.owner_key_id = context.key_id
+    message.cases = len(cases)
+    message.priority = sealed_pb2.PRIORITY_BULK if bulk else sealed_pb2.PRIORITY_INTERACTIVE
+    issued = int(now * 1000)
+    expires = issued + int(min(lifetime, MAX_LIFETIME) * 1000)
+    message.issue_time.seconds, milliseconds = divmod(issued, 1000)
+    message.issue_time.nanos = milliseconds * 1_000_000
+    message.expire_time.seconds, milliseconds = divmod(expires, 1000)
+    message.expire_time.nanos = milliseconds * 1_000_000
+    raw = message.SerializeToString(deterministic=True)
+    header = parse_header(raw)
+    salts = random(SALT_SIZE * len(cases))
+    records = [part.record(case, salts[i * SALT_SIZE : (i + 1) * SALT_SIZE]) for i, case in enumerate(cases)]
+    nonce, ciphertext = context.seal(header.hash, encode_records(header, records))
+    commitments = claim_commitments(header, records)
+    covered = sealed_hash(context.enc, nonce, ciphertext)
+    tree = Tree(commitments)
+    root = tree.root
+    request = sealed_pb2.SealedRequest(
+        header=raw,
+        enc=context.enc,
+        nonce=nonce,
+        ciphertext=ciphertext,
+        request_root=root,
+        signature=signer.sign(signature_message(header.hash, covered, root)),
+        certificate=signer.certificate_der,
+    )
+    return Sealed(request, header, records, commitments, tree, covered, context)
