@@ -141,12 +141,19 @@ class _Inspection:
         if data.loaded is not None:
             try:
                 if not self._source.loaded(connection, name).whole:
-                    self._warnings.append(Mistake((*key, "loaded"), "gives no time; every answer is UNKNOWN until it does"))
+                    self._warnings.append(
+                        Mistake((*key, "loaded"), "gives no time; every answer is UNKNOWN until it does")
+                    )
             except DatabaseError:
                 self._errors.append(Mistake((*key, "loaded"), "cannot be run"))
         if not good:
             return
-        sample = select(column(data.subject)).select_from(source(data)).where(column(data.subject).is_not(None)).limit(SAMPLE)
+        sample = (
+            select(column(data.subject))
+            .select_from(source(data))
+            .where(column(data.subject).is_not(None))
+            .limit(SAMPLE)
+        )
         try:
             subjects = [str(value) for value in connection.execute(sample, self._parameters(sample)).scalars()]
         except DBAPIError as error:
@@ -197,7 +204,10 @@ class _Inspection:
             )
         for scan in _scans(connection, sql, parameters):
             self._warnings.append(
-                Mistake(("data", mapped.data, "subject"), f"{name} {predicate} reads all of {scan}; index the subject column")
+                Mistake(
+                    ("data", mapped.data, "subject"),
+                    f"{name} {predicate} reads all of {scan}; index the subject column",
+                )
             )
 
     def _run_probes(self) -> None:
@@ -214,7 +224,9 @@ class _Inspection:
                     Mistake(("probe", result.index, "answer"), f"must be {result.expected}, but {result.found} came")
                 )
         if not self._mapping.probe:
-            self._warnings.append(Mistake(("probe",), "there is none; nobody will notice when a column changes its meaning"))
+            self._warnings.append(
+                Mistake(("probe",), "there is none; nobody will notice when a column changes its meaning")
+            )
 
     def _try(self, connection: Connection, key: tuple[str | int, ...], statement: Any, name: str | None = None) -> bool:
         try:

@@ -129,7 +129,10 @@ def _bound(size: tuple[int, int], values: int) -> tuple[CTE, CTE]:
     """`k` and `a` as unions of single bound values; rows beyond the real ones have null keys and match nothing."""
     rows, keys = size
     k = union_all(
-        *(select(bindparam(f"n{i}", type_=Integer).label("n"), bindparam(f"k{i}", type_=Text).label("k")) for i in range(keys))
+        *(
+            select(bindparam(f"n{i}", type_=Integer).label("n"), bindparam(f"k{i}", type_=Text).label("k"))
+            for i in range(keys)
+        )
     ).cte("k")
     a = union_all(
         *(
@@ -226,7 +229,12 @@ class Sqlite:
     def listed(self, spellings: Element, value: Element) -> Element:
         separator = func.char(literal_column("31"))
         found = func.instr(spellings, separator.op("||")(value).op("||")(separator)) > literal_column("0")
-        return case((func.typeof(value) == literal_column("'text'"), and_(func.instr(value, separator) == literal_column("0"), found)))
+        return case(
+            (
+                func.typeof(value) == literal_column("'text'"),
+                and_(func.instr(value, separator) == literal_column("0"), found),
+            )
+        )
 
     def within(self, region: Element, place: Element) -> Element:
         # A code kept as an integer reads as its digits: no code begins with a zero.

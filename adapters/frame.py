@@ -175,9 +175,9 @@ class FrameProcessor:
         Raises:
             FatalError: LOG_UNAVAILABLE.
         """
-        if not events and not self._refusals.pending:
+        counted = self._refusals.take(at_once=bool(events))
+        if not events and not counted:
             return
-        counted = self._refusals.take()
         try:
             entries = [self._log.new_entry(event) for event in (*events, *counted)]
             with self._log.transaction() as connection:
@@ -331,9 +331,9 @@ class FrameProcessor:
         if offset := error.metadata.get("clock_offset_ms"):
             reply.clock_offset_ms = int(offset)
         self.refused[error.reason] += 1
-        _log.info("refused", reason=error.reason.name, detail=error.detail)
         noted = self._refusals.note(error.reason, sha256(envelope.header).digest() if envelope.header else b"")
         if noted is not None:
+            _log.info("refused", reason=error.reason.name, detail=error.detail)
             work.events.append(noted.event())
 
     # Answers, and the transaction that they stand or fall with.
@@ -355,7 +355,7 @@ class FrameProcessor:
         for group in by_examiner.values():
             group[0].examiner.evaluate([one.examination for one in group])
         answers = [self._seal(one) for one in opened]
-        counted = self._refusals.take() if self._refusals.pending else []
+        counted = self._refusals.take()
         try:
             entries = [answer.entry for answer in answers]
             entries += [self._log.new_entry(event) for event in (*work.events, *counted)]
@@ -420,11 +420,11 @@ class FrameProcessor:
         stored = []
         for index, answer in enumerate(answers, first):
             request = answer.opened.request
-            rows += [self._trace.row(kind, identifier, index) for kind, identifier in answer.opened.examination.subjects]
+            rows += [
+                self._trace.row(kind, identifier, index) for kind, identifier in answer.opened.examination.subjects
+            ]
             expires = int(request.header.expire_time + SKEW) + 1
-            stored.append(
-                replay.Answered(request.key, request.hash, index, answer.nonce, answer.ciphertext, expires)
-            )
+            stored.append(replay.Answered(request.key, request.hash, index, answer.nonce, answer.ciphertext, expires))
         replay.insert(connection, stored)
         self._trace.insert(connection, rows)
 

@@ -100,7 +100,9 @@ class Ledger:
 
     def value(self, department: str, kind: str, identifier: str, attribute: str, guess: str) -> Charge:
         """A compared value of an attribute."""
-        return Charge(self._hash("v", department, kind, identifier, attribute), self._hash("g", guess), self._limits.values)
+        return Charge(
+            self._hash("v", department, kind, identifier, attribute), self._hash("g", guess), self._limits.values
+        )
 
     def name(self, department: str, kind: str, identifier: str, name: str) -> Charge:
         """A name for a subject."""
@@ -220,7 +222,9 @@ class Trace:
     def insert(self, connection: Connection, rows: Sequence[tuple[int, bytes, int]]) -> None:
         """Write rows in the entries' transaction."""
         if rows:
-            connection.exec_driver_sql("INSERT OR IGNORE INTO trace (year, subject, entry) VALUES (?, ?, ?)", list(rows))
+            connection.exec_driver_sql(
+                "INSERT OR IGNORE INTO trace (year, subject, entry) VALUES (?, ?, ?)", list(rows)
+            )
 
 
 def open_key(path: Path, *, create: bool) -> bytes:

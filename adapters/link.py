@@ -94,9 +94,7 @@ class Lane:
             if frame.items:
                 session.reply(await loop.run_in_executor(self._executor, self._process, frame))
 
-    def _next(
-        self, now: float
-    ) -> tuple[Session, adapter_pb2.RequestFrame, list[adapter_pb2.ReplyFrame.Item]]:
+    def _next(self, now: float) -> tuple[Session, adapter_pb2.RequestFrame, list[adapter_pb2.ReplyFrame.Item]]:
         """The next work: neighbouring frames of one link joined; without what nobody waits for any more."""
         first = self._jobs.popleft()
         jobs = [first]
@@ -181,9 +179,7 @@ class Session:
         hello: The first message.
     """
 
-    def __init__(
-        self, stub: adapter_pb2_grpc.AdapterServiceAsyncStub, lanes: Lanes, hello: adapter_pb2.Hello
-    ) -> None:
+    def __init__(self, stub: adapter_pb2_grpc.AdapterServiceAsyncStub, lanes: Lanes, hello: adapter_pb2.Hello) -> None:
         self._stub = stub
         self._lanes = lanes
         self._hello = hello
@@ -234,13 +230,17 @@ class Session:
             call.cancel()
 
     @staticmethod
-    async def _raise_status(call: grpc.aio.StreamStreamCall[adapter_pb2.AttachRequest, adapter_pb2.AttachResponse]) -> None:
+    async def _raise_status(
+        call: grpc.aio.StreamStreamCall[adapter_pb2.AttachRequest, adapter_pb2.AttachResponse],
+    ) -> None:
         if await call.code() is not grpc.StatusCode.OK:
             raise grpc.aio.AioRpcError(
                 await call.code(), await call.initial_metadata(), await call.trailing_metadata(), await call.details()
             )
 
-    async def _write(self, call: grpc.aio.StreamStreamCall[adapter_pb2.AttachRequest, adapter_pb2.AttachResponse]) -> None:
+    async def _write(
+        self, call: grpc.aio.StreamStreamCall[adapter_pb2.AttachRequest, adapter_pb2.AttachResponse]
+    ) -> None:
         while (message := await self._outbox.get()) is not None:
             await call.write(message)
         await call.done_writing()

@@ -230,11 +230,11 @@ def _check_url(database: Database) -> Iterator[Mistake]:
         yield Mistake(key, "is no database URL")
         return
     if family not in DIALECTS:
-        yield Mistake(key, f"{family} is not among the databases that this adapter knows: {', '.join(sorted(DIALECTS))}")
-    elif family == "sqlite" and not sqlite_location(database.url)[1]:
         yield Mistake(
-            key, "permits writing; open the file for reading only: sqlite:///file:NAME.db?mode=ro&uri=true"
+            key, f"{family} is not among the databases that this adapter knows: {', '.join(sorted(DIALECTS))}"
         )
+    elif family == "sqlite" and not sqlite_location(database.url)[1]:
+        yield Mistake(key, "permits writing; open the file for reading only: sqlite:///file:NAME.db?mode=ro&uri=true")
 
 
 def sqlite_location(url: str) -> tuple[str, bool]:
@@ -303,7 +303,9 @@ def check_against(mapping: Mapping, document: Document) -> Iterator[Mistake]:
             yield Mistake(("data", mapped.data), f"needs loaded: {name} is published with a max_age")
         first = kinds.setdefault(mapped.data, (published.subject, name))
         if first[0] != published.subject:
-            yield Mistake((*key, "data"), f"is about a {published.subject}, but {first[1]} of this data set about a {first[0]}")
+            yield Mistake(
+                (*key, "data"), f"is about a {published.subject}, but {first[1]} of this data set about a {first[0]}"
+            )
     yield from _check_probed_cells(mapping, document)
 
 

@@ -149,7 +149,12 @@ class Examiner:
         return examination
 
     def _settle(
-        self, header: Header, i: int, shape: ClaimShape, hub_denied: Container[int], own_denied: Dictionary[int, Outcome]
+        self,
+        header: Header,
+        i: int,
+        shape: ClaimShape,
+        hub_denied: Container[int],
+        own_denied: Dictionary[int, Outcome],
     ) -> Outcome:
         """The outcome of a claim for every case, or UNKNOWN if it has to be looked up."""
         if i in hub_denied:

@@ -17,6 +17,10 @@ BURST = 100.0
 """How many may come at once before they are counted."""
 
 
+COUNTING = 5.0
+"""Seconds for which refusals are counted before an entry tells their number."""
+
+
 @dataclass(frozen=True, slots=True)
 class Refused:
     """One refusal that gets an entry of its own."""
@@ -43,6 +47,7 @@ class RefusalCounter:
         self._tokens = burst
         self._filled = clock()
         self._counted: Counter[Reason] = Counter()
+        self._counting_since = 0.0
         self._lock = Lock()
 
     def note(self, reason: Reason, header_hash: bytes) -> Refused | None:
@@ -54,17 +59,19 @@ class RefusalCounter:
             if self._tokens >= 1:
                 self._tokens -= 1
                 return Refused(reason, header_hash)
+            if not self._counted:
+                self._counting_since = now
             self._counted[reason] += 1
             return None
 
-    @property
-    def pending(self) -> bool:
-        """Whether anything was counted and not yet taken."""
-        return bool(self._counted)
+    def take(self, *, at_once: bool = False) -> list[audit_pb2.Refusal]:
+        """What was counted for `COUNTING` seconds, one event a reason; nothing before that, unless at once.
 
-    def take(self) -> list[audit_pb2.Refusal]:
-        """What was counted since the last time, one event a reason. Give it back if it could not be logged."""
+        Give it back if it could not be logged.
+        """
         with self._lock:
+            if not self._counted or not (at_once or self._clock() - self._counting_since >= COUNTING):
+                return []
             counted, self._counted = self._counted, Counter()
         return [audit_pb2.Refusal(reason=reason.name, count=count) for reason, count in counted.items()]
 

@@ -108,7 +108,10 @@ def open_engine(database: Database, base: Path) -> Engine:
             "options": f"-c default_transaction_read_only=on -c statement_timeout={database.timeout * 1000}"
         }
     elif family in {"mysql", "mariadb"}:
-        options["connect_args"] = {"read_timeout": database.timeout, "init_command": "SET SESSION TRANSACTION READ ONLY"}
+        options["connect_args"] = {
+            "read_timeout": database.timeout,
+            "init_command": "SET SESSION TRANSACTION READ ONLY",
+        }
     return create_engine(
         url,
         poolclass=QueuePool,

@@ -62,15 +62,23 @@ def make_database(path: Path, statements: str, rows: Mapping[str, Iterable[Seque
 
 
 def mapping_text(body: str, database: str = "data.db", department: str = "hrss") -> str:
-    return (
-        f'department = "{department}"\n\n[database]\nurl = "sqlite:///file:{database}?mode=ro&uri=true"\n' + dedent(body)
+    return f'department = "{department}"\n\n[database]\nurl = "sqlite:///file:{database}?mode=ro&uri=true"\n' + dedent(
+        body
     )
 
 
 class Owner:
     """A database with its mapping and document, asked claim by claim."""
 
-    def __init__(self, directory: Path, *, tables: str, rows: Mapping[str, Iterable[Sequence[object]]], mapping: str, published: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        tables: str,
+        rows: Mapping[str, Iterable[Sequence[object]]],
+        mapping: str,
+        published: str,
+    ) -> None:
         self.directory = directory
         self.database = make_database(directory / "data.db", tables, rows)
         self.mapping_path = directory / "mapping.toml"

@@ -1,0 +1,78 @@
+"""The adapter's store: one SQLite file with the owner's log, the ledger, the replies that were given and the index.
+
+Made once, by `zhiwang adapter init`; a start never makes one. Who is trusted with what: the file holds header fields
+of requests, keyed hashes and sealed replies, but no identifier, name or value; with the key files beside it, whoever
+has both can test whether somebody was asked about. Whoever can write it can destroy the log, but not rewrite it
+unnoticed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from adapters import ledger, replay
+from adapters.ledger import open_key
+from audit.sqlite import open_sqlite
+from audit.store import LogStore
+from certs.signing import CertificateVerifier, Signer
+from zhiwang.wire.errors import FatalError, Reason
+
+STORE = "adapter.db"
+GUARD = "guard"
+LEDGER_KEY = "ledger.key"
+
+
+def create_store(
+    state: Path,
+    signer: Signer,
+    *,
+    verifier: CertificateVerifier | None = None,
+    clock: Callable[[], float] = time.time,
+) -> LogStore:
+    """Make the store in a state directory, with the log's first entry, and the ledger's key.
+
+    Raises:
+        FatalError: LOG_UNAVAILABLE: there is one.
+    """
+    engine = open_sqlite(state / STORE, create=True)
+    log = LogStore(engine, signer.identity.log_origin, signer, clock, guard=state / GUARD, verifier=verifier)
+    log.create()
+    with engine.begin() as connection:
+        for statement in (*ledger.SCHEMA, *replay.SCHEMA):
+            connection.exec_driver_sql(statement)
+    open_key(state / LEDGER_KEY, create=True)
+    return log
+
+
+def open_store(
+    state: Path,
+    signer: Signer,
+    *,
+    verifier: CertificateVerifier | None = None,
+    clock: Callable[[], float] = time.time,
+) -> LogStore:
+    """Open the store and check its log.
+
+    Raises:
+        FatalError: LOG_UNAVAILABLE: it is not there, or does not hold together.
+    """
+    engine = open_sqlite(state / STORE)
+    log = LogStore(engine, signer.identity.log_origin, signer, clock, guard=state / GUARD, verifier=verifier)
+    log.open()
+    return log
+
+
+def ledger_key(state: Path) -> bytes:
+    """The ledger's key.
+
+    Raises:
+        FatalError: INTERNAL: it is missing or damaged. Without it every guess would count as new.
+    """
+    try:
+        return open_key(state / LEDGER_KEY, create=False)
+    except (OSError, ValueError) as error:
+        raise FatalError(
+            Reason.INTERNAL, f"{LEDGER_KEY} cannot be read ({type(error).__name__}); restore it with the store"
+        ) from None
