@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -211,22 +211,8 @@ def draft(
         FileError: With every finding in all of the files.
         RefusedError: METADATA_INVALID, if a department is no member, or a file stands twice.
     """
-    centre: dict[str, bytes] = {}
-    documents: dict[str, bytes] = {}
-    suspensions: dict[str, bytes] = {}
-    findings: list[Finding] = []
-    for file in files:
-        try:
-            folder, name, path = _classify(file)
-        except FileError as error:
-            findings += [Finding(file.name, found.line, found.key, found.message) for found in error.findings]
-            continue
-        place = {"centre": centre, "document": documents, "suspend": suspensions}[folder]
-        if name in place:
-            raise RefusedError(Reason.METADATA_INVALID, f"{path} stands twice among the files")
-        place[name] = file.content
-    if findings:
-        raise FileError(findings)
+    groups = classify_all(files)
+    centre, documents, suspensions = groups["centre"], groups["document"], groups["suspend"]
     drafts = []
     targets = current.roles.get(CENTRE)
     gone = [matter_path(name) for name in removed]
@@ -241,6 +227,35 @@ def draft(
         _draft_suspensions(department, content, current, drafts, now) for department, content in suspensions.items()
     ]
     return drafts
+
+
+def classify_all(files: Sequence[Named]) -> dict[str, dict[str, bytes]]:
+    """Files by what they are: "centre" by path, "document" and "suspend" by department. Each is parsed.
+
+    Raises:
+        FileError: With every finding in all of the files.
+        RefusedError: METADATA_INVALID, if a file stands twice.
+    """
+    groups: dict[str, dict[str, bytes]] = {"centre": {}, "document": {}, "suspend": {}}
+    findings: list[Finding] = []
+    for file in files:
+        try:
+            group, name, path = _classify(file)
+        except FileError as error:
+            findings += [replace(found, file=file.name) for found in error.findings]
+            continue
+        if name in groups[group]:
+            raise RefusedError(Reason.METADATA_INVALID, f"{path} stands twice among the files")
+        groups[group][name] = file.content
+    if findings:
+        raise FileError(findings)
+    return groups
+
+
+def split_roots(files: Sequence[Named]) -> tuple[list[Publication], list[Named]]:
+    """Signed roots among the files, which are sent as they are, and the rest."""
+    roots = [Publication("root", file.content, {}) for file in files if file.content.lstrip().startswith(b"{")]
+    return roots, [file for file in files if not file.content.lstrip().startswith(b"{")]
 
 
 def _classify(file: Named) -> tuple[str, str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -109,15 +109,13 @@ class PolicyAdminServicer(policy_pb2_grpc.PolicyAdminServiceServicer):
     """Takes signed publications. Who calls is only the first hurdle: the signatures decide.
 
     Args:
-        publish: Checks and publishes; blocks, so it is run in a thread, one at a time.
+        publish: Checks and publishes.
         centre: Department whose admins speak for the centre and hand in roots: the registrar's own.
     """
 
-    def __init__(self, publish: Callable[[Publication], Directory], centre: str, after: Callable[[], None]) -> None:
+    def __init__(self, publish: Callable[[Publication], Awaitable[Directory]], centre: str) -> None:
         self._publish = publish
         self._centre = centre
-        self._after = after
-        self._one_at_a_time = asyncio.Lock()
 
     async def Publish(self, request: Any, context: Any) -> policy_pb2.PublishResponse:  # noqa: ARG002, D102, N802 # gRPC's
         caller = current_peer().identity
@@ -127,11 +125,10 @@ class PolicyAdminServicer(policy_pb2_grpc.PolicyAdminServiceServicer):
         files = {file.path: file.content for file in request.files}
         if len(files) != len(request.files):
             raise RefusedError(Reason.METADATA_INVALID, "a file was sent twice", field="files")
-        publication = Publication(request.role, request.metadata, files)
-        async with self._one_at_a_time:
-            # Shielded: once begun it runs to its end, whether or not the caller waits.
-            directory = await asyncio.shield(asyncio.to_thread(self._publish, publication))
-            self._after()
+        # Shielded: once begun it runs to its end, whether or not the caller waits.
+        directory = await asyncio.shield(
+            asyncio.ensure_future(self._publish(Publication(request.role, request.metadata, files)))
+        )
         return policy_pb2.PublishResponse(
             directory_version=directory.version, role_version=directory.role_versions[request.role]
         )

@@ -1,0 +1,405 @@
+"""`zhiwang policy`: the root ceremony, publishing documents, and asking why."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import grpc
+import typer
+from zhiwang.exchange.v1 import exchange_pb2_grpc
+from zhiwang.policy.v1 import policy_pb2, policy_pb2_grpc
+from zhiwang.wire.channel import open_channel, refusal_of
+from zhiwang.wire.claims import Ask
+from zhiwang.wire.errors import FatalError, Reason, RefusedError
+from zhiwang.wire.identity import Identity, Kind, server_name
+from zhiwang.wire.places import Jurisdiction
+from zhiwang.wire.profile import Profile, load_profile
+
+from certs.credentials import IdentityFiles
+from certs.identity import CA_CERTIFICATE, ROOT_METADATA
+from certs.signing import Signer
+from exchange.cli import output
+from policy import ceremony, publishing
+from policy.directory import DirectoryClient
+from policy.document import ASSURANCES
+from policy.enforcer import Enforcer, Question
+from policy.explain import explain as explain_question
+from policy.follower import hub_fetch
+from policy.metadata import Publication
+from policy.model import Attribute, Directory, Document
+from policy.registrar import read_public_keys
+
+app = typer.Typer(
+    help="政策：检查、签署、发布文件，解释决定。 Check, sign and publish documents; explain decisions.",
+    no_args_is_help=True,
+)
+
+PUBLISH_SECONDS = 30.0
+T = TypeVar("T")
+
+Certificates = Annotated[
+    list[Path], typer.Option("--admin", help="signing.pem of an admin of the centre.", exists=True, dir_okay=False)
+]
+
+
+@app.command()
+def root(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where root keys and root.json will lie.")],
+    registrar: Annotated[
+        Path, typer.Option(help="registrar.pub, as `zhiwang registrar init` wrote it.", exists=True, dir_okay=False)
+    ],
+    admin: Certificates,
+    keys: Annotated[int, typer.Option(min=1, max=16, help="How many root keys.")] = ceremony.DEFAULT_KEYS,
+    threshold: Annotated[
+        int, typer.Option(min=1, help="How many must sign a later root.")
+    ] = ceremony.DEFAULT_THRESHOLD,
+) -> None:
+    """Make the root keys and the root that every installation pins; do it once, on a machine that is offline.
+
+    Example: zhiwang policy root /secure/root --registrar registrar.pub --admin li/signing.pem --admin wang/signing.pem
+    """
+    path = ceremony.make_root(
+        directory,
+        registrar=read_public_keys(registrar),
+        admins=[publishing.certificate_key(file.read_bytes()) for file in admin],
+        keys=keys,
+        threshold=threshold,
+        now=time.time(),
+    )
+    output.print_table(("what", "file"), [("root, to be pinned everywhere", path)])
+    output.say(f"Give each of the {keys} root-*.key files into other hands, offline.")
+    output.next_step(f"give {path} to every installation, into its root directory, then: zhiwang registrar run")
+
+
+@app.command("renew-root")
+def renew_root(
+    current: Annotated[Path, typer.Argument(metavar="ROOT_JSON", exists=True, dir_okay=False)],
+    key: Annotated[list[Path], typer.Option(help="A root key; a threshold of them.", exists=True, dir_okay=False)],
+    out: Annotated[Path, typer.Option(help="Where the next root goes; publish it with `policy publish`.")],
+    registrar: Annotated[Path | None, typer.Option(help="registrar.pub, if its keys change.", exists=True)] = None,
+    admin: Annotated[
+        list[Path] | None, typer.Option(help="signing.pem of every admin of the centre, if they change.", exists=True)
+    ] = None,
+) -> None:
+    """Sign the root after this one: later expiry, other admins of the centre, other keys of the registrar.
+
+    Example: zhiwang policy renew-root root.json --key root-1.key --key root-2.key --out root-2.json
+    """
+    data = ceremony.next_root(
+        current.read_bytes(),
+        key_files=key,
+        registrar=None if registrar is None else read_public_keys(registrar),
+        admins=None if not admin else [publishing.certificate_key(file.read_bytes()) for file in admin],
+        now=time.time(),
+    )
+    out.write_bytes(data)
+    output.next_step(f"zhiwang policy publish {out} --profile …, as an admin of the centre")
+
+
+@app.command()
+def check(files: Annotated[list[Path], typer.Argument(metavar="FILE…", exists=True, dir_okay=False)]) -> None:
+    """Check files without publishing them: every mistake of each, by line and key.
+
+    Example: zhiwang policy check centre.toml matters/*.toml hrss/document.toml
+    """
+    publishing.classify_all([publishing.Named(str(file), file.read_bytes()) for file in files])
+    output.say(f"{len(files)} file(s) hold together by themselves.")
+
+
+@app.command()
+def publish(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE…",
+            help="centre.toml, matters, crl.pem, documents, suspensions, root.json; told apart by what is in them.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ],
+    profile: output.Profile,
+    sign: Annotated[
+        list[Path] | None, typer.Option(help="Identity directory of an admin who signs.", exists=True, file_okay=False)
+    ] = None,
+    admin: Annotated[
+        list[str] | None,
+        typer.Option(help="DEPARTMENT=signing.pem of each admin of a department that is added or changes admins."),
+    ] = None,
+    remove: Annotated[list[str] | None, typer.Option(help="Name of a matter that goes.")] = None,
+    as_json: output.AsJson = False,  # noqa: FBT002 # typer's way
+) -> None:
+    """Sign files with the keys of the admins at hand and publish them. All or nothing for each role.
+
+    Example: zhiwang policy publish hrss/document.toml --sign admin-li --sign admin-wang --profile hrss-admin.toml
+    """
+    found = load_profile(profile)
+    named = [publishing.Named(str(file), file.read_bytes()) for file in files]
+    signers = [IdentityFiles(directory, found.root).signer() for directory in sign or ()]
+    admins = _admins(admin or ())
+    rows = _with_registrar(found, lambda link: _publish(link, named, signers, admins, remove or ()))
+    if as_json:
+        output.print_json([{"role": role, "version": version, "directory": new} for role, version, new in rows])
+    else:
+        output.print_table(("role", "version", "directory"), rows)
+
+
+@app.command()
+def show(
+    profile: output.Profile,
+    department: Annotated[str, typer.Argument(help="One department's document; all in short if left out.")] = "",
+    as_json: output.AsJson = False,  # noqa: FBT002 # typer's way
+) -> None:
+    """Show the directory in force, verified from the pinned root on.
+
+    Example: zhiwang policy show hrss --profile admin.toml
+    """
+    directory = _with_registrar(load_profile(profile), lambda link: link.directory())
+    if department and department not in directory.documents:
+        output.usage_error(f"{department} has published nothing that is in force")
+    if as_json:
+        output.print_json(_as_json(directory, department))
+    elif department:
+        _show_document(directory.documents[department], directory)
+    else:
+        _show_directory(directory)
+
+
+@app.command()
+def explain(
+    profile: output.Profile,
+    system: Annotated[str, typer.Option(help="Who asks: DEPARTMENT/NAME.")],
+    ask: Annotated[str, typer.Argument(metavar="ASK", help='For example "hrss.pension_months at_least".')],
+    role: Annotated[str, typer.Option(help="In which role.")],
+    matter: Annotated[str, typer.Option(help="For which matter.")],
+    jurisdiction: Annotated[str, typer.Option(help="Where it acts, e.g. nbs:440306.")],
+    assurance: Annotated[str, typer.Option(help="asserted, authenticated or certificate.")] = "asserted",
+    official: Annotated[str, typer.Option(help="Who asks; matters only where an official is suspended.")] = "",
+    at: Annotated[datetime | None, typer.Option(help="When; now if left out (UTC).")] = None,
+    as_json: output.AsJson = False,  # noqa: FBT002 # typer's way
+) -> None:
+    """Say whether something would be allowed, by which rules, and what stands in the way. Exit status 1 if denied.
+
+    Example: zhiwang policy explain "hrss.insured exists" --system edu/enrolment --role edu/enrolment-clerk …
+    """
+    if assurance not in ASSURANCES:
+        output.usage_error("an assurance is asserted, authenticated or certificate")
+    department, _, name = system.partition("/")
+    asked = Ask.parse(ask)
+    place = Jurisdiction.parse(jurisdiction)
+    directory = _with_registrar(load_profile(profile), lambda link: link.directory())
+    question = Question(
+        system=Identity(directory.centre.city, department, Kind.SYSTEM, name),
+        role=role,
+        owner=asked.owner,
+        attribute=asked.attribute,
+        predicate=asked.predicate,
+        jurisdiction=place,
+        matter=matter,
+        assurance=ASSURANCES[assurance],
+        now=time.time() if at is None else at.replace(tzinfo=UTC).timestamp(),
+        official=official,
+    )
+    decision = Enforcer(directory).decide(question)
+    grounds = explain_question(directory, question)
+    if as_json:
+        output.print_json(
+            {
+                "allowed": decision.allowed,
+                "rules": list(decision.rule_ids),
+                "grounds": [ground._asdict() for ground in grounds],
+                "directory": directory.version,
+            }
+        )
+    else:
+        rows = [("✓" if ground.holds else "✗", ground.text) for ground in grounds]
+        title = "allowed 允许" if decision.allowed else "denied 拒绝"
+        output.print_table(("", "because"), rows, title=f"{title} · directory {directory.version}")
+    raise typer.Exit(output.OK if decision.allowed else output.FAILED)
+
+
+class _Link:
+    """The registrar at the other end of one channel."""
+
+    def __init__(self, profile: Profile, channel: grpc.aio.Channel) -> None:
+        self._profile = profile
+        self._root_json = (profile.root / ROOT_METADATA).read_bytes()
+        self._directory = exchange_pb2_grpc.DirectoryServiceStub(channel)
+        self._admin = policy_pb2_grpc.PolicyAdminServiceStub(channel)
+        self.fetch = hub_fetch(lambda: self._directory)
+
+    async def current(self) -> publishing.Current:
+        """What is in force, for drafting."""
+        return await asyncio.to_thread(publishing.read_current, self.fetch, self._root_json, time.time())
+
+    async def directory(self) -> Directory:
+        """What is in force, as every reader sees it."""
+        ca_pem = (self._profile.root / CA_CERTIFICATE).read_bytes()
+        with tempfile.TemporaryDirectory(prefix="zhiwang-") as scratch:
+            client = DirectoryClient(self._root_json, ca_pem, Path(scratch), self.fetch)
+            return await asyncio.to_thread(client.refresh)
+
+    async def publish(self, publication: Publication) -> policy_pb2.PublishResponse:
+        """Sends one publication."""
+        request = policy_pb2.PublishRequest(
+            role=publication.role,
+            metadata=publication.metadata,
+            files=[
+                policy_pb2.PublishRequest.File(path=path, content=content)
+                for path, content in publication.files.items()
+            ],
+        )
+        try:
+            response: policy_pb2.PublishResponse = await self._admin.Publish(request, timeout=PUBLISH_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            raise _with_findings(refusal_of(error)) from None
+        return response
+
+
+def _with_findings(error: RefusedError) -> RefusedError:
+    """The registrar tells its findings in the error's metadata."""
+    findings = [text for key, text in sorted(error.metadata.items()) if key.startswith("finding-")]
+    return RefusedError(error.reason, "\n  ".join(findings) or error.detail, field=error.field)
+
+
+def _with_registrar(profile: Profile, use: Callable[[_Link], Coroutine[Any, Any, T]]) -> T:
+    """Runs something against the registrar of a profile."""
+    registrar = profile.registrar
+    if registrar is None:
+        raise FatalError(Reason.INTERNAL, f"{profile.path.name} names no registrar")
+    files = IdentityFiles(profile.identity, profile.root)
+
+    async def main() -> T:
+        name = server_name(files.identity.city, Kind.REGISTRAR)
+        async with open_channel(registrar, files.channel_credentials(), server_name=name) as channel:
+            return await use(_Link(profile, channel))
+
+    return asyncio.run(main())
+
+
+async def _publish(
+    link: _Link,
+    named: Sequence[publishing.Named],
+    signers: Sequence[Signer],
+    admins: dict[str, list[bytes]],
+    removed: Sequence[str],
+) -> list[tuple[str, int, int]]:
+    roots, files = publishing.split_roots(named)
+    current = await link.current()
+    drafts = publishing.draft(files, current, now=time.time(), admins=admins, removed=removed)
+    # Everything is signed before anything is sent: too few signatures publish nothing at all.
+    publications = [*roots, *(publishing.sign(drafted, signers) for drafted in drafts)]
+    rows = []
+    for publication in publications:
+        response = await link.publish(publication)
+        rows.append((publication.role, response.role_version, response.directory_version))
+    return rows
+
+
+def _admins(texts: Sequence[str]) -> dict[str, list[bytes]]:
+    admins: dict[str, list[bytes]] = {}
+    for text in texts:
+        department, equals, file = text.partition("=")
+        if not equals or not Path(file).is_file():
+            output.usage_error(f"--admin is written DEPARTMENT=signing.pem, not {text}")
+        admins.setdefault(department, []).append(publishing.certificate_key(Path(file).read_bytes()))
+    return admins
+
+
+def _show_directory(directory: Directory) -> None:
+    expires = datetime.fromtimestamp(directory.expires, UTC).isoformat(timespec="seconds")
+    rows = [
+        (
+            name,
+            info.title.zh,
+            str(info.home),
+            len(info.systems),
+            *_counts(directory.documents.get(name)),
+            directory.lapsed.get(name, ""),
+        )
+        for name, info in directory.centre.departments.items()
+    ]
+    columns = ("department", "部门", "home", "systems", "version", "attributes", "grants", "lapsed")
+    output.print_table(
+        columns, rows, title=f"directory {directory.version} · {directory.centre.city} · until {expires}"
+    )
+    output.print_table(
+        ("matter", "事项", "requesters", "reference date"),
+        [
+            (matter.name, matter.title.zh, " ".join(sorted(matter.requesters)), matter.reference_date or "today")
+            for matter in directory.matters.values()
+        ],
+    )
+    stops = [("centre", deny.id) for deny in directory.centre.denies]
+    stops += [(entry.department, entry.id) for entry in directory.suspensions]
+    if stops:
+        output.print_table(("denied by", "id"), stops)
+
+
+def _counts(document: Document | None) -> tuple[object, object, object]:
+    if document is None:
+        return "", "", ""
+    return document.version, len(document.attributes), len(document.grants)
+
+
+def _show_document(document: Document, directory: Directory) -> None:
+    title = f"{document.department} {document.title.zh} · version {document.version} · directory {directory.version}"
+    output.print_table(
+        ("attribute", "核验项", "subject", "asked", "sensitivity"),
+        [
+            (name, attribute.title.zh, attribute.subject, _asked(attribute), attribute.sensitivity)
+            for name, attribute in document.attributes.items()
+        ],
+        title=title,
+    )
+    output.print_table(
+        ("grant", "role", "ask", "matter", "place", "level"),
+        [
+            (
+                grant.id,
+                grant.role,
+                str(grant.ask),
+                grant.matter,
+                " ".join(map(str, grant.places)) or "@self",
+                grant.level.word,
+            )
+            for grant in document.grants
+        ],
+    )
+
+
+def _asked(attribute: Attribute) -> str:
+    return "; ".join(
+        f"{predicate} {' '.join(attribute.cells(predicate))}".strip() for predicate in sorted(attribute.predicates)
+    )
+
+
+def _as_json(directory: Directory, department: str) -> dict[str, Any]:
+    documents = {
+        name: {
+            "version": document.version,
+            "title": {"zh": document.title.zh, "en": document.title.en},
+            "systems": {system: sorted(roles) for system, roles in document.roles.items()},
+            "attributes": {attribute.name: _asked(attribute) for attribute in document.attributes.values()},
+            "grants": [
+                {"id": grant.id, "role": grant.role, "ask": str(grant.ask), "matter": grant.matter}
+                for grant in document.grants
+            ],
+        }
+        for name, document in directory.documents.items()
+        if department in {"", name}
+    }
+    return {
+        "version": directory.version,
+        "expires": datetime.fromtimestamp(directory.expires, UTC).isoformat(timespec="seconds"),
+        "roles": dict(directory.role_versions),
+        "matters": sorted(directory.matters),
+        "documents": documents,
+        "suspended": [f"{entry.department}/{entry.id}" for entry in directory.suspensions],
+        "lapsed": dict(directory.lapsed),
+    }

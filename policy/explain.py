@@ -1,0 +1,142 @@
+"""Why something would be allowed or denied: every condition in words, for people. The decision itself is `Enforcer`'s.
+
+Read from the same directory; a test holds that these conditions and the enforcer never disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Literal, NamedTuple
+
+from zhiwang.wire.places import Jurisdiction
+
+from certs.identity import Kind
+from policy.authorise import LOCAL_TIME
+from policy.enforcer import Question
+from policy.model import Attribute, Deny, Directory, Grant, Suspension
+
+
+class Ground(NamedTuple):
+    """One ground of a decision.
+
+    Attributes:
+        kind: "condition" (all must hold), "grant" (one must) or "deny" (none may stand here).
+        holds: Whether it speaks for the request.
+        text: What it is.
+    """
+
+    kind: Literal["condition", "grant", "deny"]
+    holds: bool
+    text: str
+
+
+def explain(directory: Directory, question: Question) -> list[Ground]:
+    """Every ground of a decision: what must hold, each grant that could apply, each deny that does.
+
+    The request is allowed if all of the conditions hold, at least one grant applies and nothing denies it.
+    """
+    conditions = list(_conditions(directory, question))
+    attribute = directory.attribute(question.owner, question.attribute)
+    home = directory.centre.home(question.system.department, question.system.name)
+    if attribute is None or home is None:
+        return conditions
+    grants = [
+        _granted(grant, attribute, question, home)
+        for document in directory.documents.values()
+        for grant in document.grants
+        if (grant.ask.owner, grant.ask.attribute) == (question.owner, question.attribute)
+        and grant.ask.predicate is question.predicate
+        and grant.matter == question.matter
+    ]
+    if not grants:
+        asked = f"{question.attribute} {question.predicate} and {question.matter}"
+        grants = [Ground("grant", holds=False, text=f"{question.owner} has no grant for {asked}")]
+    denies = [f"the centre's {deny.id} denies it" for deny in directory.centre.denies if _denies(deny, question)]
+    denies += [
+        f"{entry.department} suspends it: {entry.id}" for entry in directory.suspensions if _suspends(entry, question)
+    ]
+    return [*conditions, *grants, *(Ground("deny", holds=False, text=text) for text in denies)]
+
+
+def allows(grounds: list[Ground]) -> bool:
+    """Whether these grounds allow the request."""
+    return (
+        all(ground.holds for ground in grounds if ground.kind == "condition")
+        and any(ground.holds for ground in grounds if ground.kind == "grant")
+        and not any(ground.kind == "deny" for ground in grounds)
+    )
+
+
+def _conditions(directory: Directory, question: Question) -> Iterator[Ground]:
+    system = question.system
+    name = f"{system.department}/{system.name}"
+    home = directory.centre.home(system.department, system.name)
+    member = home is not None and system.kind is Kind.SYSTEM and system.city == directory.centre.city
+    yield Ground(
+        "condition",
+        member,
+        f"the centre knows the system {name}" + (f", at home in {home} ({home.level.word})" if home else ""),
+    )
+    document = directory.documents.get(system.department)
+    roles = frozenset() if document is None else document.roles.get(system.name, frozenset())
+    yield question.role in roles, f"its department gives it the role {question.role}"
+    inside = home is not None and home.covers(question.jurisdiction)
+    yield Ground("condition", inside, f"{question.jurisdiction} lies within its home")
+    matter = directory.matters.get(question.matter)
+    asks = matter is not None and system.department in matter.requesters
+    yield Ground("condition", asks, f"{system.department} may ask for {question.matter}")
+    attribute = directory.attribute(question.owner, question.attribute)
+    published = attribute is not None and question.predicate in attribute.predicates
+    yield Ground("condition", published, f"{question.owner} publishes {question.attribute} {question.predicate}")
+
+
+def _granted(grant: Grant, attribute: Attribute, question: Question, home: Jurisdiction) -> Ground:
+    against = []
+    if grant.role != question.role:
+        against.append(f"it is for {grant.role}")
+    if grant.places and not any(place.covers(question.jurisdiction) for place in grant.places):
+        against.append("it is for " + " ".join(map(str, grant.places)))
+    if home.level > grant.level:
+        against.append(f"it admits {grant.level.word} and above, and the system is of a {home.level.word}")
+    if not grant.sensitivity[0] <= attribute.sensitivity <= grant.sensitivity[1]:
+        against.append(f"the attribute's sensitivity is {attribute.sensitivity}")
+    if question.assurance < grant.assurance:
+        against.append("it wants a better assurance of the official")
+    if grant.not_before is not None and question.now < grant.not_before:
+        against.append(f"it begins on {_day(grant.not_before)}")
+    if grant.not_after is not None and question.now >= grant.not_after:
+        against.append(f"it ended on {_day(grant.not_after)}")
+    name = f"grant {grant.owner}/{grant.id}"
+    text = f"{name} does not apply: {'; '.join(against)}" if against else f"{name} applies"
+    return Ground("grant", not against, text)
+
+
+def _denies(deny: Deny, question: Question) -> bool:
+    return (
+        deny.role in {None, question.role}
+        and deny.owner in {None, question.owner}
+        and deny.attribute in {None, question.attribute}
+        and deny.predicate in {None, question.predicate}
+        and deny.matter in {None, question.matter}
+        and (deny.place is None or deny.place.covers(question.jurisdiction) or question.jurisdiction.covers(deny.place))
+    )
+
+
+def _suspends(entry: Suspension, question: Question) -> bool:
+    system = question.system
+    return (
+        entry.department in {question.owner, system.department}
+        and entry.system in {None, f"{system.department}/{system.name}"}
+        and entry.role in {None, question.role}
+        and entry.official in {None, f"{system.department}/{question.official}"}
+        and entry.owner in {None, question.owner}
+        and entry.attribute in {None, question.attribute}
+        and entry.predicate in {None, question.predicate}
+        and (entry.not_before is None or question.now >= entry.not_before)
+        and (entry.not_after is None or question.now < entry.not_after)
+    )
+
+
+def _day(time: int) -> str:
+    return datetime.fromtimestamp(time, UTC).astimezone(LOCAL_TIME).date().isoformat()
