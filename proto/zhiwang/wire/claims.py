@@ -24,6 +24,7 @@ MAX_CLAIM = 512
 _SLOT = re.compile(rf"({NAME}): +")
 _ASK = re.compile(rf"({NAME})\.({NAME}) +([a-z_]+)")
 _CELL = re.compile(r"[A-Za-z0-9.+-]{1,32}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _COMPARED_SLOT = re.compile(rf"@({NAME})")
 
 
@@ -128,8 +129,8 @@ class Claim:
         Raises:
             RefusedError: CLAIM_SYNTAX. Its detail repeats nothing of the text, which may be personal.
         """
-        if len(text) > MAX_CLAIM:
-            _refuse(f"longer than {MAX_CLAIM} characters")
+        if len(text) > MAX_CLAIM or _CONTROL.search(text):
+            _refuse(f"longer than {MAX_CLAIM} characters, or with control characters")
         slot = _SLOT.match(text)
         ask, end = _parse_ask(text, slot.end() if slot else 0)
         name = slot.group(1) if slot else None

@@ -35,10 +35,10 @@ class Level(IntEnum):
         Raises:
             ValueError: There is none.
         """
-        try:
-            return Level[word.upper()] if word.islower() else Level(0)
-        except KeyError:
-            raise ValueError("a level is city, district, street or community") from None
+        for level in Level:
+            if level.word == word:
+                return level
+        raise ValueError("a level is city, district, street or community")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ import asyncio
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from zhiwang.wire.gather import Gatherer, Gathering, Limits
 
 LIMITS = Limits(count=4, size=100, delay=0.002)
