@@ -4,7 +4,8 @@ UNAVAILABLE, never NO."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping as Dictionary
+from collections.abc import Callable, Iterator
+from collections.abc import Mapping as Dictionary
 from dataclasses import dataclass
 from datetime import date, datetime
 

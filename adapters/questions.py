@@ -8,7 +8,8 @@ slot, an identifier that is not canonical, a compared value that is not of the a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Iterable, Mapping as Dictionary, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Mapping as Dictionary
 from dataclasses import dataclass, field
 from datetime import date, datetime
 

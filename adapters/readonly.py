@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 
 from sqlalchemy import Connection, Engine, column, delete, false, table, update
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.schema import Column, MetaData, Table
 from sqlalchemy.sql import Executable
 from sqlalchemy.sql.ddl import CreateTable
-from sqlalchemy.schema import Column, MetaData, Table
 from sqlalchemy.types import Integer
 
 from adapters.mapping import DataSet, Mapping

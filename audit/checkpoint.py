@@ -19,6 +19,7 @@ from typing import Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 from zhiwang.wire.merkle import HASH_SIZE
 
 ALGORITHM_ED25519: Final = b"\x01"

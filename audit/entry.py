@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from google.protobuf.message import DecodeError
+
 from zhiwang.audit.v1 import audit_pb2
 
 SCHEMA_VERSION: Final = 1

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
-from zhiwang.audit.v1 import audit_pb2
-from zhiwang.wire.errors import FatalError, Reason, RefusedError, ZhiwangError
 
 from audit.appended import Appended, Head, NewEntry
 from audit.entry import Event
 from audit.store import LogStore
+from zhiwang.audit.v1 import audit_pb2
+from zhiwang.wire.errors import FatalError, Reason, RefusedError, ZhiwangError
 
 QUEUE_LIMIT: Final = 8192
 """Entries that may wait; more are refused as OVERLOADED."""

@@ -18,14 +18,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
-from zhiwang.audit.v1 import audit_pb2
-from zhiwang.wire import merkle
-from zhiwang.wire.errors import Reason, RefusedError
-
 from audit.checkpoint import Checkpoint, CheckpointError, open_note
 from audit.entry import EntryError, decode_entry
 from certs.identity import Identity, Kind
 from certs.signing import CertificateVerifier
+from zhiwang.audit.v1 import audit_pb2
+from zhiwang.wire import merkle
+from zhiwang.wire.errors import Reason, RefusedError
 
 REMEMBERED: Final = 1024
 """Heads of one log that a view remembers."""

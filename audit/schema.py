@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import Final
 
 from sqlalchemy import Connection
+
 from zhiwang.wire.errors import FatalError, Reason
 
 TABLES: Final = ("log_entry", "log_tile", "log_head")

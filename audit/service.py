@@ -18,14 +18,14 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Final
 
 import grpc
-from zhiwang.audit.v1 import audit_pb2, audit_pb2_grpc
-from zhiwang.wire.call import Caller, Peer, current_peer
-from zhiwang.wire.errors import Reason, RefusedError
-from zhiwang.wire.server import RpcRules
 
 from audit.appended import NewEntry
 from audit.store import LogStore
 from certs.identity import Kind
+from zhiwang.audit.v1 import audit_pb2, audit_pb2_grpc
+from zhiwang.wire.call import Caller, Peer, current_peer
+from zhiwang.wire.errors import Reason, RefusedError
+from zhiwang.wire.server import RpcRules
 
 DEFAULT_PAGE: Final = 256
 MAX_PAGE: Final = 1000

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.pool import QueuePool
+
 from zhiwang.wire.errors import FatalError, Reason
 
 BUSY_SECONDS: Final = 10.0

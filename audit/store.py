@@ -21,9 +21,6 @@ from typing import Final
 import structlog
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
-from zhiwang.audit.v1 import audit_pb2
-from zhiwang.wire import merkle
-from zhiwang.wire.errors import FatalError, Reason
 
 from audit import checkpoint, schema, tiles
 from audit.appended import Appended, Head, NewEntry
@@ -32,6 +29,9 @@ from audit.guard import Guard
 from audit.reader import LogReader
 from audit.sqlite import force_to_disk
 from certs.signing import CertificateVerifier, Signer
+from zhiwang.audit.v1 import audit_pb2
+from zhiwang.wire import merkle
+from zhiwang.wire.errors import FatalError, Reason
 
 KEY_SIZE: Final = 32
 FAR_BEHIND: Final = 65_536

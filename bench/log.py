@@ -8,14 +8,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from zhiwang.audit.v1 import audit_pb2
-
 from audit.log import AuditLog
 from audit.sqlite import open_sqlite
 from audit.store import LogStore
 from bench.keys import enrol
 from bench.machine import fsync_seconds
 from bench.result import Result
+from zhiwang.audit.v1 import audit_pb2
 
 CALLERS = 64
 SECONDS = 4.0

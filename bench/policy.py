@@ -10,13 +10,13 @@ from dataclasses import replace
 
 import casbin
 from casbin.model import Model
-from zhiwang.wire.claims import Ask, Predicate
-from zhiwang.wire.places import Jurisdiction, Level
 
 from bench.result import Result
 from certs.identity import Identity, Kind
 from policy.enforcer import Enforcer, Question, grant_row, placed
 from policy.model import Attribute, Centre, DepartmentInfo, Directory, Document, Grant, Matter, MatterSlot, Title
+from zhiwang.wire.claims import Ask, Predicate
+from zhiwang.wire.places import Jurisdiction, Level
 
 CITY = "shenzhen"
 OWNERS = 7

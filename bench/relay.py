@@ -18,10 +18,10 @@ from pathlib import Path
 import grpc
 import uvloop
 from grpc import aio
-from zhiwang.wire.channel import open_channel
 
 from certs.credentials import IdentityFiles
 from certs.identity import Kind, server_name
+from zhiwang.wire.channel import open_channel
 
 METHOD = "/bench.Relay/Call"
 Call = Callable[[bytes], Awaitable[bytes]]

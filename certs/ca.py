@@ -27,10 +27,10 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from zhiwang.wire.errors import FatalError, Reason, RefusedError
 
 from certs.identity import CA_CERTIFICATE, Identity, read_private, server_name, write_private, write_public
 from certs.signing import MALFORMED, SIGNING_USAGE, Purpose, authority_city
+from zhiwang.wire.errors import FatalError, Reason, RefusedError
 
 CA_KEY = "ca.key"
 LEDGER = "ledger.jsonl"

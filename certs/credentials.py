@@ -18,7 +18,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from zhiwang.wire.errors import FatalError, Reason, ZhiwangError
 
 from certs.identity import (
     AUTH_CERTIFICATE,
@@ -30,6 +29,7 @@ from certs.identity import (
     read_private,
 )
 from certs.signing import MALFORMED, Signer, check_issued, load_authorities, subject_of
+from zhiwang.wire.errors import FatalError, Reason, ZhiwangError
 
 RELOAD_SECONDS = 5.0
 """How often the files are looked at."""

@@ -16,12 +16,12 @@ from pathlib import Path
 from Crypto.PublicKey import ECC
 from Crypto.PublicKey.ECC import EccKey
 from google.protobuf.message import DecodeError
-from zhiwang.exchange.v1 import sealed_pb2
-from zhiwang.wire.commitments import owner_key_message
-from zhiwang.wire.errors import FatalError, Reason, RefusedError
 
 from certs.identity import Kind, read_private, write_private, write_public
 from certs.signing import CertificateVerifier, Signer
+from zhiwang.exchange.v1 import sealed_pb2
+from zhiwang.wire.commitments import owner_key_message
+from zhiwang.wire.errors import FatalError, Reason, RefusedError
 
 KEY_LIFE = 48 * 3600
 """Longest validity of a statement, in seconds."""

@@ -9,7 +9,6 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
-from zhiwang.wire.errors import FatalError, Reason
 
 from certs.identity import (
     AUTH_KEY,
@@ -21,6 +20,7 @@ from certs.identity import (
     write_private,
     write_public,
 )
+from zhiwang.wire.errors import FatalError, Reason
 
 _AnyKey = ec.EllipticCurvePrivateKey | Ed25519PrivateKey
 

@@ -10,9 +10,9 @@ from typing import NoReturn, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from zhiwang.wire.errors import Reason, RefusedError
 
 from certs.signing import MALFORMED, load_authorities
+from zhiwang.wire.errors import Reason, RefusedError
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from Crypto.Protocol.DH import import_x25519_public_key
 from Crypto.PublicKey.ECC import EccKey
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
 from zhiwang.wire.commitments import REPLY_KEY_LABEL, REQUEST_KEY_LABEL, SEAL_EXPORT_LABEL, SEAL_INFO
 from zhiwang.wire.errors import Reason, RefusedError
 

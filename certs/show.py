@@ -11,9 +11,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from zhiwang.wire.errors import Reason, RefusedError
 
 from certs.signing import MALFORMED, SIGNING_USAGE
+from zhiwang.wire.errors import Reason, RefusedError
 
 _USAGES = {
     SIGNING_USAGE: "signing",

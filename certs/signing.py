@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from zhiwang.wire.errors import Reason, RefusedError
 
 from certs.identity import Identity, Kind
+from zhiwang.wire.errors import Reason, RefusedError
 
 SIGNING_USAGE = x509.ObjectIdentifier("2.25.147697136481953344232995254304830533185")
 """Extended key usage of signing certificates, under the arc of UUIDs (ITU-T X.667)."""

@@ -14,18 +14,6 @@ from typing import Any
 
 import structlog
 from prometheus_client import Counter
-from zhiwang.adapter.v1 import adapter_pb2_grpc
-from zhiwang.audit.v1 import audit_pb2_grpc
-from zhiwang.exchange.v1 import exchange_pb2_grpc
-from zhiwang.policy.v1 import policy_pb2_grpc
-from zhiwang.wire import metrics
-from zhiwang.wire.channel import RenewableChannel, open_channel
-from zhiwang.wire.errors import FatalError, Reason, ZhiwangError
-from zhiwang.wire.header import Header
-from zhiwang.wire.identity import server_name
-from zhiwang.wire.process import Process
-from zhiwang.wire.profile import Profile
-from zhiwang.wire.server import Readiness, RpcRules, Server, build_server
 
 from audit import service as audit_service
 from audit.log import AuditLog
@@ -46,6 +34,18 @@ from policy.follower import begin, follow, hub_fetch
 from policy.mirror import Mirror
 from policy.model import Directory
 from policy.service import DIRECTORY_RULES, POLICY_RULES, DirectoryServicer, PolicyServicer
+from zhiwang.adapter.v1 import adapter_pb2_grpc
+from zhiwang.audit.v1 import audit_pb2_grpc
+from zhiwang.exchange.v1 import exchange_pb2_grpc
+from zhiwang.policy.v1 import policy_pb2_grpc
+from zhiwang.wire import metrics
+from zhiwang.wire.channel import RenewableChannel, open_channel
+from zhiwang.wire.errors import FatalError, Reason, ZhiwangError
+from zhiwang.wire.header import Header
+from zhiwang.wire.identity import server_name
+from zhiwang.wire.process import Process
+from zhiwang.wire.profile import Profile
+from zhiwang.wire.server import Readiness, RpcRules, Server, build_server
 
 WATCH_SECONDS = 0.25
 """How often readiness is looked at."""

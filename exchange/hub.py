@@ -13,10 +13,6 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import structlog
-from zhiwang.adapter.v1 import adapter_pb2
-from zhiwang.audit.v1 import audit_pb2
-from zhiwang.exchange.v1 import exchange_pb2, sealed_pb2
-from zhiwang.wire.errors import Reason, RefusedError, ZhiwangError
 
 from audit.appended import Appended
 from audit.checkpoint import Checkpoint
@@ -37,6 +33,10 @@ from exchange.verify import (
 )
 from policy.directory import DirectoryHolder
 from policy.model import Directory
+from zhiwang.adapter.v1 import adapter_pb2
+from zhiwang.audit.v1 import audit_pb2
+from zhiwang.exchange.v1 import exchange_pb2, sealed_pb2
+from zhiwang.wire.errors import Reason, RefusedError, ZhiwangError
 
 log = structlog.get_logger(__name__)
 

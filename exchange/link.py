@@ -14,15 +14,14 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
 from typing import Protocol
 
-from zhiwang.adapter.v1 import adapter_pb2
-from zhiwang.exchange.v1 import sealed_pb2
-from zhiwang.wire.errors import Reason, RefusedError
-from zhiwang.wire.gather import Gathering, Limits
-
 from audit.proofs import HeadView
 from certs.identity import Identity
 from certs.owner_keys import VerifiedOwnerKey
 from exchange.verify import Access
+from zhiwang.adapter.v1 import adapter_pb2
+from zhiwang.exchange.v1 import sealed_pb2
+from zhiwang.wire.errors import Reason, RefusedError
+from zhiwang.wire.gather import Gathering, Limits
 
 MAX_KEYS = 16
 """Sealing keys that one replica may announce."""

@@ -11,11 +11,6 @@ from collections.abc import AsyncIterator, Callable, Iterable
 
 import grpc
 import structlog
-from zhiwang.adapter.v1 import adapter_pb2, adapter_pb2_grpc
-from zhiwang.audit.v1 import audit_pb2
-from zhiwang.exchange.v1 import exchange_pb2, exchange_pb2_grpc, sealed_pb2
-from zhiwang.wire.errors import Reason, RefusedError
-from zhiwang.wire.server import Peer, current_peer
 
 from audit.log import AuditLog
 from certs.identity import Identity
@@ -23,6 +18,11 @@ from certs.owner_keys import verify_statement
 from certs.signing import CertificateVerifier
 from exchange.hub import Delivery, Hub, Incoming, Waiting
 from exchange.link import MAX_KEYS, MAX_REPLICA_NAME, Link
+from zhiwang.adapter.v1 import adapter_pb2, adapter_pb2_grpc
+from zhiwang.audit.v1 import audit_pb2
+from zhiwang.exchange.v1 import exchange_pb2, exchange_pb2_grpc, sealed_pb2
+from zhiwang.wire.errors import Reason, RefusedError
+from zhiwang.wire.server import Peer, current_peer
 
 log = structlog.get_logger(__name__)
 

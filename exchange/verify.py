@@ -11,13 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
-from zhiwang.adapter.v1 import adapter_pb2
-from zhiwang.audit.v1 import audit_pb2
-from zhiwang.exchange.v1 import exchange_pb2, sealed_pb2
-from zhiwang.wire.commitments import sealed_hash, signature_message
-from zhiwang.wire.errors import Reason, RefusedError, ZhiwangError
-from zhiwang.wire.header import Header, check_envelope, check_sealed_size, check_times, parse_header
-
 from audit.checkpoint import Checkpoint
 from audit.entry import EntryError, decode_entry
 from audit.proofs import check_included
@@ -25,6 +18,12 @@ from certs.identity import Identity, Kind
 from certs.signing import CertificateVerifier, VerifiedCertificate
 from policy.authorise import Authorisation
 from policy.enforcer import Decision
+from zhiwang.adapter.v1 import adapter_pb2
+from zhiwang.audit.v1 import audit_pb2
+from zhiwang.exchange.v1 import exchange_pb2, sealed_pb2
+from zhiwang.wire.commitments import sealed_hash, signature_message
+from zhiwang.wire.errors import Reason, RefusedError, ZhiwangError
+from zhiwang.wire.header import Header, check_envelope, check_sealed_size, check_times, parse_header
 
 UNAVAILABLE_STATUSES = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"})
 """gRPC statuses of reasons that say "not now" rather than "not you"."""

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import structlog
-from zhiwang.wire.errors import RefusedError
 
 from audit.proofs import HeadChecker, HeadView
 from certs.identity import Identity, Kind
 from certs.signing import CertificateVerifier
+from zhiwang.wire.errors import RefusedError
 
 _log = structlog.get_logger(__name__)
 

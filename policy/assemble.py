@@ -14,8 +14,6 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
-from zhiwang.wire.errors import FatalError, Reason, ZhiwangError
-from zhiwang.wire.tomlfile import FileError
 
 from certs.revocation import RevocationList
 from policy.centre import parse_centre, parse_matter
@@ -37,6 +35,8 @@ from policy.metadata import (
     suspensions_path,
 )
 from policy.model import Centre, Directory, Document, Matter, Suspension
+from zhiwang.wire.errors import FatalError, Reason, ZhiwangError
+from zhiwang.wire.tomlfile import FileError
 
 T = TypeVar("T")
 

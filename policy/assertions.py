@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
-from zhiwang.wire.places import Jurisdiction, Level
-
 from policy.enforcer import Enforcer
 from policy.model import Assertion, Attribute, Directory
+from zhiwang.wire.places import Jurisdiction, Level
 
 _LEAST, _MOST = 1, 3
 """Assurances of an official."""

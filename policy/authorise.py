@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, timezone
 from functools import lru_cache
 
-from zhiwang.wire.claims import Predicate
-from zhiwang.wire.errors import Reason, RefusedError
-from zhiwang.wire.header import ClaimShape, Header
-
 from certs.identity import Identity, Kind
 from policy.enforcer import Decision, Enforcer, Question
 from policy.model import Attribute, Document, Matter
+from zhiwang.wire.claims import Predicate
+from zhiwang.wire.errors import Reason, RefusedError
+from zhiwang.wire.header import ClaimShape, Header
 
 LOCAL_TIME = timezone(timedelta(hours=8))
 """Dates in documents and matters are days in China; it keeps no summer time."""

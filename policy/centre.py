@@ -6,13 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from hashlib import sha256
 
-from zhiwang.wire.claims import Claim
-from zhiwang.wire.tomlfile import load
-
 from policy.document import SCALARS, Mistake, SourceFile, asked, frozen, refuse, source_bytes, title
 from policy.model import Centre, Deny, DepartmentInfo, Matter, MatterSlot, Rule, SubjectKind
 from policy.rule import check_rule, default_rule
 from policy.shapes import CentreFile, DenyFile, KindFile, MatterFile, RuleFile
+from zhiwang.wire.claims import Claim
+from zhiwang.wire.tomlfile import load
 
 RESERVED = frozenset({"root", "targets", "snapshot", "timestamp", "matters", "centre"})
 """No department is called so: these are roles and folders of the directory, and the author of its denies."""

@@ -25,7 +25,6 @@ from tuf.api.exceptions import (
 from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 from tuf.ngclient import Updater, UpdaterConfig
 from tuf.ngclient.fetcher import FetcherInterface
-from zhiwang.wire.errors import FatalError, Reason, RefusedError, ZhiwangError
 
 from policy.assemble import Parts, assemble
 from policy.enforcer import Enforcer
@@ -44,6 +43,7 @@ from policy.metadata import (
     suspensions_path,
 )
 from policy.model import Directory
+from zhiwang.wire.errors import FatalError, Reason, RefusedError, ZhiwangError
 
 Fetch = Callable[[str], bytes]
 """Gives the bytes at a path ("metadata/timestamp.json"). Raises RefusedError(FILE_UNKNOWN) if there is no such file,

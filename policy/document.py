@@ -14,9 +14,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
-from zhiwang.wire.claims import Ask, Predicate
-from zhiwang.wire.tomlfile import FileError, as_findings, load
-
 from policy.authorise import local_midnight
 from policy.model import (
     SENSITIVITIES,
@@ -28,6 +25,8 @@ from policy.model import (
     Title,
 )
 from policy.shapes import AssertFile, AttributeFile, DocumentFile, GrantFile, SuspendEntry, SuspendFile, TitleFile
+from zhiwang.wire.claims import Ask, Predicate
+from zhiwang.wire.tomlfile import FileError, as_findings, load
 
 SCALARS = frozenset({"integer", "decimal", "date", "text", "code"})
 """Types of attributes that are no kind of subject."""

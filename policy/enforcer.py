@@ -25,12 +25,12 @@ from typing import Any, NamedTuple
 import casbin
 from casbin.model import Model
 from casbin.persist import Adapter
-from zhiwang.wire.claims import Predicate
-from zhiwang.wire.errors import FatalError, Reason
-from zhiwang.wire.places import Jurisdiction, Level
 
 from certs.identity import Identity, Kind
 from policy.model import SENSITIVITIES, Attribute, Deny, Directory, Grant, Suspension
+from zhiwang.wire.claims import Predicate
+from zhiwang.wire.errors import FatalError, Reason
+from zhiwang.wire.places import Jurisdiction, Level
 
 MODEL = """
 [request_definition]

@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
-from zhiwang.wire.places import Jurisdiction
-
 from certs.identity import Kind
 from policy.authorise import LOCAL_TIME
 from policy.enforcer import Question
 from policy.model import Attribute, Deny, Directory, Grant, Suspension
+from zhiwang.wire.places import Jurisdiction
 
 
 class Ground(NamedTuple):

@@ -13,12 +13,12 @@ from typing import Any
 
 import grpc
 import structlog
-from zhiwang.exchange.v1 import exchange_pb2
-from zhiwang.wire.channel import refusal_of
-from zhiwang.wire.errors import RefusedError, ZhiwangError
 
 from policy.directory import DirectoryClient, DirectoryHolder, Fetch
 from policy.mirror import Mirror
+from zhiwang.exchange.v1 import exchange_pb2
+from zhiwang.wire.channel import refusal_of
+from zhiwang.wire.errors import RefusedError, ZhiwangError
 
 FETCH_SECONDS = 10.0
 """How long one file may take."""

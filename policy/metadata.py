@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from securesystemslib.signer import Key, Signature, Signer, SSlibKey
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import DelegatedRole, Delegations, Metadata, MetaFile, Role, Root, Signed, TargetFile, Targets
+
 from zhiwang.wire.errors import Reason, RefusedError
 
 CENTRE = "targets"

@@ -17,8 +17,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
-from zhiwang.wire.errors import Reason, RefusedError
-from zhiwang.wire.tomlfile import FileError, Finding
 
 from policy.centre import parse_centre, parse_matter
 from policy.directory import Fetch
@@ -45,6 +43,8 @@ from policy.metadata import (
     stored_path,
     suspensions_path,
 )
+from zhiwang.wire.errors import Reason, RefusedError
+from zhiwang.wire.tomlfile import FileError, Finding
 
 _MAX_ROOTS = 256
 

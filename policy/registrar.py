@@ -13,14 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import structlog
-from zhiwang.exchange.v1 import exchange_pb2_grpc
-from zhiwang.policy.v1 import policy_pb2_grpc
-from zhiwang.wire.errors import FatalError, Reason, RefusedError, ZhiwangError
-from zhiwang.wire.identity import Kind
-from zhiwang.wire.metrics import MetricsServer, RpcMetrics, gauge
-from zhiwang.wire.process import Process
-from zhiwang.wire.profile import Profile
-from zhiwang.wire.server import Readiness, build_server
 
 from certs.credentials import IdentityFiles
 from certs.identity import CA_CERTIFICATE, ROOT_METADATA
@@ -37,6 +29,14 @@ from policy.service import (
     PolicyAdminServicer,
     PolicyServicer,
 )
+from zhiwang.exchange.v1 import exchange_pb2_grpc
+from zhiwang.policy.v1 import policy_pb2_grpc
+from zhiwang.wire.errors import FatalError, Reason, RefusedError, ZhiwangError
+from zhiwang.wire.identity import Kind
+from zhiwang.wire.metrics import MetricsServer, RpcMetrics, gauge
+from zhiwang.wire.process import Process
+from zhiwang.wire.profile import Profile
+from zhiwang.wire.server import Readiness, build_server
 
 DEFAULT_LISTEN = "127.0.0.1:7443"
 STOP_GRACE = 5.0

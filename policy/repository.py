@@ -23,7 +23,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from securesystemslib.signer import CryptoSigner
 from tuf.api.exceptions import RepositoryError, UnsignedMetadataError
 from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
-from zhiwang.wire.errors import FatalError, Reason, RefusedError
 
 from certs.identity import read_private, write_private
 from policy.assemble import Parts, assemble
@@ -56,6 +55,7 @@ from policy.metadata import (
     stored_path,
 )
 from policy.model import Directory
+from zhiwang.wire.errors import FatalError, Reason, RefusedError
 
 TIMESTAMP_LIFETIME = DAY
 SNAPSHOT_LIFETIME = 30 * DAY

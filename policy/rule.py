@@ -13,9 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, IntEnum, StrEnum
 
-from zhiwang.wire.claims import Claim, Predicate
-
 from policy.model import Matter, Rule
+from zhiwang.wire.claims import Claim, Predicate
 
 
 class Fact(Enum):

@@ -7,6 +7,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
+
+from policy.directory import DirectoryHolder
+from policy.enforcer import Question
+from policy.metadata import CENTRE, SUSPEND, Publication
+from policy.mirror import Mirror
+from policy.model import Directory
 from zhiwang.exchange.v1 import exchange_pb2, exchange_pb2_grpc, sealed_pb2
 from zhiwang.policy.v1 import policy_pb2, policy_pb2_grpc
 from zhiwang.wire.call import current_peer
@@ -15,12 +21,6 @@ from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.identity import Identity, Kind
 from zhiwang.wire.places import Jurisdiction
 from zhiwang.wire.server import RpcRules
-
-from policy.directory import DirectoryHolder
-from policy.enforcer import Question
-from policy.metadata import CENTRE, SUSPEND, Publication
-from policy.mirror import Mirror
-from policy.model import Directory
 
 DIRECTORY_RULES: RpcRules = {
     "/zhiwang.exchange.v1.DirectoryService/GetFile": frozenset(Kind),

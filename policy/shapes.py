@@ -12,13 +12,13 @@ from datetime import date, datetime
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, PlainValidator, StringConstraints
+
+from policy.model import SENSITIVITIES
 from zhiwang.wire.claims import Ask, Claim
 from zhiwang.wire.errors import ZhiwangError
 from zhiwang.wire.header import SUITE
 from zhiwang.wire.places import Jurisdiction, Level
 from zhiwang.wire.tomlfile import StrictModel
-
-from policy.model import SENSITIVITIES
 
 DEFAULT_REFERENCE = "[A-Za-z0-9._/-]{1,64}"
 DEFAULT_OFFICIAL = "[A-Za-z0-9._-]{1,32}"

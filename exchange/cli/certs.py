@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 from cryptography import x509
-from zhiwang.wire.errors import Reason, RefusedError
 
 from certs.ca import CA_KEY, CRL_DAYS, DEFAULT_DAYS, Authority
 from certs.identity import CA_CERTIFICATE, Identity, Kind, write_public
@@ -15,6 +14,7 @@ from certs.request import make_requests
 from certs.show import describe
 from certs.signing import MALFORMED
 from exchange.cli import output
+from zhiwang.wire.errors import Reason, RefusedError
 
 app = typer.Typer(
     help="证书：颁发机构、申请、签发、吊销。 Authority, requests, certificates and revocation.", no_args_is_help=True

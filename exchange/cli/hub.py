@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import partial
 
 import typer
-from zhiwang.wire.process import run as run_process
-from zhiwang.wire.profile import load_profile
 
 from exchange import app as hub_app
 from exchange.cli import output
+from zhiwang.wire.process import run as run_process
+from zhiwang.wire.profile import load_profile
 
 app = typer.Typer(help="枢纽  The hub: authorises, routes, records; sees no citizen.", no_args_is_help=True)
 

@@ -84,9 +84,8 @@ def main() -> None:
 
 
 def _explain(error: Exception) -> int:
-    from zhiwang.wire.errors import ZhiwangError  # noqa: PLC0415  lazily, so that the overview is quick
-
     from exchange.cli import output  # noqa: PLC0415  the same
+    from zhiwang.wire.errors import ZhiwangError  # noqa: PLC0415  lazily, so that the overview is quick
 
     findings = any(kind.__module__ == "zhiwang.wire.tomlfile" for kind in type(error).__mro__)
     if findings or isinstance(error, ZhiwangError | OSError):

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
+
 from zhiwang.wire.errors import Reason, ZhiwangError
 
 OK = 0

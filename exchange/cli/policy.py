@@ -12,14 +12,6 @@ from typing import Annotated, Any, TypeVar
 
 import grpc
 import typer
-from zhiwang.exchange.v1 import exchange_pb2_grpc
-from zhiwang.policy.v1 import policy_pb2, policy_pb2_grpc
-from zhiwang.wire.channel import open_channel, refusal_of
-from zhiwang.wire.claims import Ask
-from zhiwang.wire.errors import FatalError, Reason, RefusedError
-from zhiwang.wire.identity import Identity, Kind, server_name
-from zhiwang.wire.places import Jurisdiction
-from zhiwang.wire.profile import Profile, load_profile
 
 from certs.credentials import IdentityFiles
 from certs.identity import CA_CERTIFICATE, ROOT_METADATA
@@ -34,6 +26,14 @@ from policy.follower import hub_fetch
 from policy.metadata import Publication
 from policy.model import Attribute, Directory, Document
 from policy.registrar import read_public_keys
+from zhiwang.exchange.v1 import exchange_pb2_grpc
+from zhiwang.policy.v1 import policy_pb2, policy_pb2_grpc
+from zhiwang.wire.channel import open_channel, refusal_of
+from zhiwang.wire.claims import Ask
+from zhiwang.wire.errors import FatalError, Reason, RefusedError
+from zhiwang.wire.identity import Identity, Kind, server_name
+from zhiwang.wire.places import Jurisdiction
+from zhiwang.wire.profile import Profile, load_profile
 
 app = typer.Typer(
     help="政策：检查、签署、发布文件，解释决定。 Check, sign and publish documents; explain decisions.",

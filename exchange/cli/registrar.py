@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from zhiwang.wire.process import run as run_process
-from zhiwang.wire.profile import load_profile
 
 from exchange.cli import output
 from policy import registrar
+from zhiwang.wire.process import run as run_process
+from zhiwang.wire.profile import load_profile
 
 app = typer.Typer(help="名录服务：保持名录新鲜。 The registrar, which keeps the directory fresh.", no_args_is_help=True)
 

@@ -10,16 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from audit.checkpoint import Checkpoint
+from audit.proofs import check_entry
+from exchange.client.seal import Sealed
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.exchange.v1 import exchange_pb2
 from zhiwang.wire.commitments import answer_tree
 from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.merkle import Tree, leaf_hash
 from zhiwang.wire.records import Answers, Outcome, decode_answers
-
-from audit.checkpoint import Checkpoint
-from audit.proofs import check_entry
-from exchange.client.seal import Sealed
 
 
 class Frame:

@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple
 
 import structlog
-from zhiwang.exchange.v1 import sealed_pb2
-from zhiwang.wire.errors import Reason, RefusedError
 
 from certs.owner_keys import VerifiedOwnerKey, verify_statement
 from certs.sealing import SealingContext
 from certs.signing import CertificateVerifier
+from zhiwang.exchange.v1 import sealed_pb2
+from zhiwang.wire.errors import Reason, RefusedError
 
 FRESH_SECONDS = 300.0
 """Age at which the keys are fetched again when they are next needed."""

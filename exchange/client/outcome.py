@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from zhiwang.verification.v1 import verification_pb2
-from zhiwang.wire.errors import Reason
-from zhiwang.wire.records import Outcome
-
 from exchange.client.case import Answer, CaseResult, ClaimResult, Ruling, Status
 from exchange.client.check import Answered
 from exchange.client.plan import Plan, Prepared
 from policy.rule import Fact, Finding, Verdict, evaluate
+from zhiwang.verification.v1 import verification_pb2
+from zhiwang.wire.errors import Reason
+from zhiwang.wire.records import Outcome
 
 KEPT_RULINGS = 4096
 """Rulings of one plan that are remembered by the answers that they follow from."""

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from typing import NamedTuple
 
+from exchange.client.case import Case, Ruling
+from policy.model import Directory, Matter, Rule
 from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.wire.claims import Claim
 from zhiwang.wire.errors import Reason, RefusedError
@@ -19,9 +21,6 @@ from zhiwang.wire.header import MAX_CLAIMS_PER_CASE, MAX_SLOTS, MAX_VALUES, SLOT
 from zhiwang.wire.identifiers import Scheme, scheme
 from zhiwang.wire.names import canonical_name
 from zhiwang.wire.records import CaseRecord, SubjectRecord
-
-from exchange.client.case import Case, Ruling
-from policy.model import Directory, Matter, Rule
 
 MAX_CLAIMS = 1024
 """Claims of one case after expansion over its subjects, over all owners."""

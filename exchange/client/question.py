@@ -10,17 +10,16 @@ import re
 from dataclasses import dataclass
 from datetime import date
 
-from zhiwang.exchange.v1 import sealed_pb2
-from zhiwang.wire.errors import Reason, RefusedError
-from zhiwang.wire.identifiers import contains_identifier
-from zhiwang.wire.places import Jurisdiction
-from zhiwang.wire.profile import Defaults
-
 from exchange.client.case import Context
 from exchange.client.plan import Planner
 from exchange.client.seal import Purpose
 from policy.authorise import follows
 from policy.model import Directory
+from zhiwang.exchange.v1 import sealed_pb2
+from zhiwang.wire.errors import Reason, RefusedError
+from zhiwang.wire.identifiers import contains_identifier
+from zhiwang.wire.places import Jurisdiction
+from zhiwang.wire.profile import Defaults
 
 _ROLE = re.compile(r"[a-z][a-z0-9_-]{0,31}/[a-z][a-z0-9_-]{0,63}")
 

@@ -15,6 +15,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from google.protobuf import json_format
+
+from audit.checkpoint import Checkpoint, CheckpointError, open_note, split_note
+from audit.entry import EntryError, decode_entry
+from audit.proofs import check_included
+from certs.signing import CertificateVerifier, VerifiedCertificate
+from exchange.client.check import Answered
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.verification.v1 import verification_pb2
@@ -34,12 +40,6 @@ from zhiwang.wire.header import SALT_SIZE, SKEW, ClaimShape, Header, parse_heade
 from zhiwang.wire.identity import Identity, Kind
 from zhiwang.wire.merkle import HASH_SIZE, ProofError, leaf_hash, verify_inclusion
 from zhiwang.wire.records import Outcome
-
-from audit.checkpoint import Checkpoint, CheckpointError, open_note, split_note
-from audit.entry import EntryError, decode_entry
-from audit.proofs import check_included
-from certs.signing import CertificateVerifier, VerifiedCertificate
-from exchange.client.check import Answered
 
 FORMAT = 1
 MAX_FILE = 4 << 20

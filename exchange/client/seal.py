@@ -10,15 +10,14 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from certs.sealing import SealingContext
+from certs.signing import Signer
+from exchange.client.plan import Part, Prepared
 from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.wire.commitments import claim_commitments, sealed_hash, signature_message
 from zhiwang.wire.header import MAX_LIFETIME, REQUEST_ID_SIZE, SALT_SIZE, SUITE, Header, parse_header
 from zhiwang.wire.merkle import Tree
 from zhiwang.wire.records import CaseRecord, encode_records
-
-from certs.sealing import SealingContext
-from certs.signing import Signer
-from exchange.client.plan import Part, Prepared
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,14 +15,14 @@ from functools import partial
 
 import grpc
 import structlog
-from zhiwang.exchange.v1 import exchange_pb2, exchange_pb2_grpc, sealed_pb2
-from zhiwang.wire.channel import RenewableChannel, refusal_of
-from zhiwang.wire.errors import Reason, RefusedError, ZhiwangError
-from zhiwang.wire.gather import Gathering
 
 from audit.checkpoint import Checkpoint
 from exchange.client.check import Delivery, Frame
 from exchange.client.heads import Heads, OtherLogError
+from zhiwang.exchange.v1 import exchange_pb2, exchange_pb2_grpc, sealed_pb2
+from zhiwang.wire.channel import RenewableChannel, refusal_of
+from zhiwang.wire.errors import Reason, RefusedError, ZhiwangError
+from zhiwang.wire.gather import Gathering
 
 CONNECT_SECONDS = 5.0
 """How long one hub may take to let us in."""

@@ -6,20 +6,20 @@ import stat
 import threading
 from pathlib import Path
 
-import audit_support as support
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import event
-from zhiwang.wire import merkle
-from zhiwang.wire.errors import FatalError, Reason
 
+import audit_support as support
 from audit import tiles
 from audit.appended import Appended
 from audit.entry import decode_entry
 from audit.proofs import HeadView, check_entry
 from audit.sqlite import open_sqlite, reading
 from audit.store import LogStore
+from zhiwang.wire import merkle
+from zhiwang.wire.errors import FatalError, Reason
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
 from zhiwang.wire.errors import FatalError
 from zhiwang.wire.metrics import MetricsServer, counter, make_registry, serve_metrics
 from zhiwang.wire.process import locked_state, read_address, write_address

@@ -15,6 +15,7 @@ import pytest
 import structlog
 from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
 from zhiwang.exchange.v1 import exchange_pb2, exchange_pb2_grpc
 from zhiwang.wire.call import LOCAL
 from zhiwang.wire.channel import open_channel, refusal_of

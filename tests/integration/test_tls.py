@@ -11,16 +11,16 @@ from typing import Any
 
 import grpc
 import pytest
-from certs_support import City
 from cryptography import x509
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from certs.credentials import IdentityFiles
+from certs_support import City
 from zhiwang.exchange.v1 import exchange_pb2, exchange_pb2_grpc
 from zhiwang.wire.channel import RenewableChannel, open_channel, refusal_of
 from zhiwang.wire.errors import FatalError, Reason
 from zhiwang.wire.identity import Kind, server_name
 from zhiwang.wire.server import LOCAL, Readiness, RpcRules, Server, build_server, current_peer
-
-from certs.credentials import IdentityFiles
 
 GET_FILE = "/zhiwang.exchange.v1.DirectoryService/GetFile"
 WATCH = "/zhiwang.exchange.v1.DirectoryService/Watch"

@@ -10,19 +10,18 @@ from pathlib import Path
 from types import MappingProxyType
 
 from adapter_support import NOW, Owner, document
-from audit_support import close
-from certs_support import City
-
 from adapters.frame import FrameProcessor, Standpoint
 from adapters.ledger import Ledger, Trace
 from adapters.questions import Examiner
 from adapters.store import create_store, open_store
-from audit.proofs import check_entry
 from audit.checkpoint import open_note
+from audit.proofs import check_entry
 from audit.store import LogStore
+from audit_support import close
 from certs.owner_keys import OwnerKeyStore
 from certs.sealing import Opener, SealingContext
 from certs.signing import CertificateVerifier
+from certs_support import City
 from policy.centre import parse_centre, parse_matter
 from policy.enforcer import Enforcer
 from policy.model import Directory

@@ -15,21 +15,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from certs_support import City
 from securesystemslib.signer import CryptoSigner
-from zhiwang.wire.errors import Reason, RefusedError
-from zhiwang.wire.header import ClaimShape, Header, SlotShape
-from zhiwang.wire.places import Jurisdiction
 
 from certs.credentials import IdentityFiles
 from certs.identity import Identity, Kind
 from certs.signing import Signer
+from certs_support import City
 from policy.directory import DirectoryClient, DirectoryHolder
 from policy.enforcer import Enforcer
 from policy.metadata import build_root, raw_key, signed
 from policy.model import Directory
 from policy.publishing import Draft, Named, draft, read_current, sign
 from policy.repository import RegistrarKeys, Repository, load_key
+from zhiwang.wire.errors import Reason, RefusedError
+from zhiwang.wire.header import ClaimShape, Header, SlotShape
+from zhiwang.wire.places import Jurisdiction
 
 CITY = "shenzhen"
 OPERATOR = "dsjj"

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from zhiwang.audit.v1 import audit_pb2
 
 from audit.entry import MAX_ENTRY_SIZE, EntryError, Event, decode_entry, encode_entry
+from zhiwang.audit.v1 import audit_pb2
 
 NONCE = bytes(range(16))
 OWNER = audit_pb2.OwnerAccess(

@@ -5,16 +5,16 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-import audit_support as support
 import pytest
-from zhiwang.audit.v1 import audit_pb2
-from zhiwang.wire import merkle
-from zhiwang.wire.errors import Reason, RefusedError
 
+import audit_support as support
 from audit.checkpoint import Checkpoint, sign
 from audit.proofs import HeadChecker, HeadView, check_entry, check_included
 from audit.store import LogStore
 from certs.identity import Kind
+from zhiwang.audit.v1 import audit_pb2
+from zhiwang.wire import merkle
+from zhiwang.wire.errors import Reason, RefusedError
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from hashlib import sha256
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from zhiwang.wire import merkle
 
 from audit import tiles
+from zhiwang.wire import merkle
 
 LEAVES = [sha256(number.to_bytes(4)).digest() for number in range(70_000)]
 

@@ -7,13 +7,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from certs_support import City
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from zhiwang.wire.errors import FatalError, Reason, RefusedError
 
 from certs.ca import Authority, parse_request
 from certs.identity import Identity, Kind
@@ -21,6 +19,8 @@ from certs.request import make_requests
 from certs.revocation import RevocationList
 from certs.show import describe
 from certs.signing import SIGNING_USAGE, subject_of
+from certs_support import City
+from zhiwang.wire.errors import FatalError, Reason, RefusedError
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

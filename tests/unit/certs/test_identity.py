@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from zhiwang.wire.errors import Reason, RefusedError
 
 from certs.identity import Identity, Kind, read_private, server_name, write_private, write_public
+from zhiwang.wire.errors import Reason, RefusedError
 
 PART = st.from_regex(r"[a-z]([a-z0-9_-]{0,46}[a-z0-9])?", fullmatch=True)
 

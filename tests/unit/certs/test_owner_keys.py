@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
+from certs.owner_keys import GRACE, KEY_LIFE, ROTATE_AFTER, OwnerKeyStore, verify_statement
+from certs.signing import CertificateVerifier, Signer
 from certs_support import City
 from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.wire.commitments import owner_key_message
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
-
-from certs.owner_keys import GRACE, KEY_LIFE, ROTATE_AFTER, OwnerKeyStore, verify_statement
-from certs.signing import CertificateVerifier, Signer
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 START = NOW.timestamp()

@@ -7,9 +7,9 @@ from Crypto.PublicKey import ECC
 from Crypto.PublicKey.ECC import EccKey
 from hypothesis import given
 from hypothesis import strategies as st
-from zhiwang.wire.errors import Reason, RefusedError
 
 from certs.sealing import CONTEXT_LIFE, NONCE_SIZE, Opener, SealingContext
+from zhiwang.wire.errors import Reason, RefusedError
 
 KEY = ECC.generate(curve="Curve25519")
 RAW = KEY.public_key().export_key(format="raw")

@@ -5,17 +5,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from certs_support import City
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from zhiwang.wire.errors import FatalError, Reason, RefusedError
 
 from certs.identity import Kind
 from certs.signing import SIGNING_USAGE, CertificateVerifier, Signer
+from certs_support import City
+from zhiwang.wire.errors import FatalError, Reason, RefusedError
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 AT = NOW.timestamp()

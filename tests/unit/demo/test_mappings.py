@@ -9,17 +9,13 @@ from shutil import copy
 from typing import Any
 
 import pytest
-from demo_support import EXAMPLES, TODAY, shared_city
-from zhiwang.wire.claims import Predicate
-from zhiwang.wire.identifiers import scheme
-from zhiwang.wire.names import canonical_name, name_spellings
-from zhiwang.wire.records import Outcome
 
 from adapters.dialects import spell_list
 from adapters.mapping import load_mapping
 from adapters.probes import Probes
 from adapters.questions import spell
 from adapters.sql import Source, open_engine
+from demo_support import EXAMPLES, TODAY, shared_city
 from exchange.demo.calendar import ENROLMENT_DAY
 from exchange.demo.chance import source
 from exchange.demo.facts import FACTS, Ledgers
@@ -29,6 +25,10 @@ from exchange.demo.stores import WRITERS, write
 from exchange.demo.truth import Question, Subject, Truth
 from policy.centre import parse_centre
 from policy.document import parse_document
+from zhiwang.wire.claims import Predicate
+from zhiwang.wire.identifiers import scheme
+from zhiwang.wire.names import canonical_name, name_spellings
+from zhiwang.wire.records import Outcome
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 SAMPLE = 250

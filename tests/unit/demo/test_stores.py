@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from demo_support import shared_city
 
+from demo_support import shared_city
 from exchange.demo.stores import WRITERS, write
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)

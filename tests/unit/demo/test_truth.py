@@ -3,8 +3,8 @@ from __future__ import annotations
 from datetime import date
 
 import pytest
-from demo_support import TODAY, places
 
+from demo_support import TODAY, places
 from exchange.demo.calendar import ENROLMENT_DAY, month_index, whole_months, whole_years
 from exchange.demo.codes import company as company_code
 from exchange.demo.codes import house, resident

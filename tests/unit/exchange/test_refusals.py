@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from zhiwang.wire.errors import Reason
 
 from exchange.refusals import ENTRIES_PER_SECOND, MAX_PEERS, Refusals
+from zhiwang.wire.errors import Reason
 
 EDU = "spiffe://shenzhen/edu/system/enrolment"
 

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
+
 from zhiwang.exchange.v1 import exchange_pb2
 from zhiwang.wire.call import CALL, Call
 from zhiwang.wire.errors import Reason, RefusedError

@@ -8,13 +8,14 @@ from typing import Any
 
 import grpc
 import pytest
-from certs_support import City
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from hypothesis import given
 from hypothesis import strategies as st
+
+from certs_support import City
 from zhiwang.wire.call import LOCAL, Peer, PeerTable, current_peer
 from zhiwang.wire.channel import open_channel, refusal_of
 from zhiwang.wire.errors import DOMAIN, Reason, RefusedError
