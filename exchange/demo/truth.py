@@ -7,7 +7,7 @@ theirs and reads no database. Where the two disagree, the demo fails.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import TypeAlias
@@ -99,6 +99,10 @@ def _canonical(name: str) -> str:
     return unicodedata.normalize("NFKC", name).translate(_DOTS)
 
 
+_TRUTH = {NO: 0, UNKNOWN: 1, YES: 2}
+_RULINGS = ("data disagrees", "check by hand", "passed")
+
+
 @dataclass(frozen=True, slots=True)
 class Expected:
     """The expected answer of one claim of a matter for one application.
@@ -135,11 +139,40 @@ def enrolment(application: Application, truth: Truth) -> Iterator[Expected]:
         yield Expected("owner", ordinal, ask("title.owner", "related", home, other=person))
 
 
-def expectations(city: City, as_of: date) -> dict[tuple[str, str, int], str]:
-    """Return the expected answer by application number, claim and ordinal."""
+def ruling(application: Application, answers: Mapping[tuple[str, int], str]) -> str:
+    """Return what the matter's rule should say, as the law reads: whatever is open is checked by hand.
+
+    Args:
+        application: The application.
+        answers: Its answers by claim and guardian.
+    """
+    of = {place: _TRUTH[answer] for place, answer in answers.items()}
+    housed = max(of["lease", 0], of["owned", 0])
+    guardian = max(
+        min(of["parent", n], of["permit", n], of["insured", n], max(of["tenant", n], of["owner", n]))
+        for n in range(len(application.guardians) or 1)
+    )
+    return _RULINGS[min(of["aged", 0], housed, guardian)]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What should come of one application.
+
+    Attributes:
+        answers: Expected answer by claim and guardian.
+        ruling: What the matter's rule should say.
+    """
+
+    answers: Mapping[tuple[str, int], str]
+    ruling: str
+
+
+def expectations(city: City, as_of: date) -> dict[str, Outcome]:
+    """Return what should come of every application, by its number."""
     truth = Truth(city, as_of)
-    return {
-        (application.number, expected.claim, expected.ordinal): expected.answer
-        for application in city.applications
-        for expected in enrolment(application, truth)
-    }
+    outcomes = {}
+    for application in city.applications:
+        answers = {(one.claim, one.ordinal): one.answer for one in enrolment(application, truth)}
+        outcomes[application.number] = Outcome(answers, ruling(application, answers))
+    return outcomes
