@@ -63,20 +63,26 @@ app = typer.Typer(
 )
 
 
+def _print_version(wanted: bool) -> None:  # noqa: FBT001  the interface of an option's callback
+    if wanted:
+        sys.stdout.write(f"zhiwang {version('zhiwang')}\n")
+        raise typer.Exit
+
+
 @app.callback()
 def _root(
     *,
-    show_version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
 ) -> None:
-    if show_version:
-        sys.stdout.write(f"zhiwang {version('zhiwang')}\n")
-        raise typer.Exit
+    pass
 
 
 def main() -> None:
     """Run the command line, and end with its exit status."""
     try:
-        app()
+        app(prog_name="zhiwang")
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:  # noqa: BLE001  the last place to turn it into a message

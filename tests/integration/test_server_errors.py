@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
-import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
 import pytest
-import structlog
 from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from logging_support import captured_log
 from zhiwang.exchange.v1 import exchange_pb2, exchange_pb2_grpc
 from zhiwang.wire.call import LOCAL
 from zhiwang.wire.channel import open_channel, refusal_of
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
-from zhiwang.wire.logging import configure
 from zhiwang.wire.server import RpcRules, build_server, time_left
 
 SECRET = "guess of 11010519491231002X 欧阳晓明"
@@ -54,15 +51,8 @@ class Exchange(exchange_pb2_grpc.ExchangeServiceServicer):
 @pytest.fixture(autouse=True)
 def log() -> Iterator[Callable[[], str]]:
     """What the server logs."""
-    stream = io.StringIO()
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    configure("test", json=True, stream=stream)
-    yield stream.getvalue
-    logging.captureWarnings(capture=False)
-    root.handlers = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
+    with captured_log() as stream:
+        yield stream.getvalue
 
 
 @asynccontextmanager

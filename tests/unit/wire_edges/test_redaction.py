@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from logging_support import captured_log
 from zhiwang.exchange.v1 import exchange_pb2
 from zhiwang.wire.call import CALL, Call
 from zhiwang.wire.errors import Reason, RefusedError
@@ -35,15 +36,8 @@ SECRETS = [RESIDENT, OLD_RESIDENT, COMPANY, HOUSE, NAME, RESIDENT.lower(), "ä¹°ä
 @pytest.fixture
 def written() -> Iterator[Callable[[], str]]:
     """Everything that is logged, as the lines of a process that logs JSON."""
-    stream = io.StringIO()
-    root = logging.getLogger()
-    before = (root.handlers[:], root.level, sys.excepthook, warnings.formatwarning)
-    configure("test", json=True, stream=stream)
-    yield stream.getvalue
-    logging.captureWarnings(capture=False)
-    root.handlers, (_, level, sys.excepthook, warnings.formatwarning) = before[0], before
-    root.setLevel(level)
-    structlog.reset_defaults()
+    with captured_log() as stream:
+        yield stream.getvalue
 
 
 def fail(kind: type[Exception]) -> None:
