@@ -19,14 +19,6 @@ from typing import Self
 
 import grpc
 import structlog
-from zhiwang.audit.v1 import audit_pb2
-from zhiwang.exchange.v1 import exchange_pb2, exchange_pb2_grpc, sealed_pb2
-from zhiwang.verification.v1 import verification_pb2
-from zhiwang.wire.channel import RenewableChannel, open_channel, refusal_of
-from zhiwang.wire.errors import FatalError, Reason, RefusedError, ZhiwangError
-from zhiwang.wire.header import SUITE
-from zhiwang.wire.process import locked_state
-from zhiwang.wire.profile import Profile
 
 from certs.credentials import IdentityFiles
 from certs.identity import ROOT_METADATA, Kind, server_name
@@ -46,6 +38,14 @@ from policy.authorise import local_date
 from policy.directory import DirectoryClient, DirectoryHolder
 from policy.follower import begin, follow, hub_fetch
 from policy.model import Directory
+from zhiwang.audit.v1 import audit_pb2
+from zhiwang.exchange.v1 import exchange_pb2, exchange_pb2_grpc, sealed_pb2
+from zhiwang.verification.v1 import verification_pb2
+from zhiwang.wire.channel import RenewableChannel, open_channel, refusal_of
+from zhiwang.wire.errors import FatalError, Reason, RefusedError, ZhiwangError
+from zhiwang.wire.header import SUITE
+from zhiwang.wire.process import locked_state
+from zhiwang.wire.profile import Profile
 
 TIMEOUT = 10.0
 """Seconds that a verification may take, unless its caller says otherwise."""
@@ -194,6 +194,10 @@ class Client:
         """Whether a directory is in force."""
         return self._holder.fresh
 
+    def revoked(self) -> frozenset[int]:
+        """Serials of certificates that are revoked, as last known."""
+        return self._holder.revoked()
+
     async def verify(
         self,
         case: Case,
@@ -239,6 +243,20 @@ class Client:
         Raises:
             RefusedError: The context cannot be asked under at all.
         """
+        async with aclosing(self.verify_batches(cases, context, timeout=timeout, receipt=receipt)) as found:
+            async for results in found:
+                for result in results:
+                    yield result
+
+    async def verify_batches(
+        self,
+        cases: Iterable[Case] | AsyncIterable[Sequence[Case]],
+        context: Context,
+        *,
+        timeout: float = MAX_TIMEOUT,  # noqa: ASYNC109  the same
+        receipt: bool = False,
+    ) -> AsyncGenerator[Sequence[CaseResult]]:
+        """As `verify_many`, as many results at a time as became ready together."""
         question = self._question(context)
 
         def prepare(case: Case) -> Prepared:
@@ -252,8 +270,16 @@ class Client:
             return await self._ask(context, question, chunk, timeout, bulk=True, receipt=receipt)
 
         async with aclosing(run_roster(cases, prepare, ask)) as found:
-            async for result in found:
-                yield result
+            async for results in found:
+                yield results
+
+    def check(self, context: Context) -> None:
+        """Check a context without asking anything.
+
+        Raises:
+            RefusedError: As `verify`.
+        """
+        self._question(context)
 
     def _question(self, context: Context) -> Question:
         return self._questions.question(context, self._holder.current, local_date(self._clock()))

@@ -13,13 +13,12 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
-from zhiwang.audit.v1 import audit_pb2
-from zhiwang.wire.errors import FatalError, Reason, RefusedError
-
 from audit.checkpoint import Checkpoint
 from audit.proofs import HeadChecker, HeadView
 from certs.identity import Kind
 from certs.signing import CertificateVerifier
+from zhiwang.audit.v1 import audit_pb2
+from zhiwang.wire.errors import FatalError, Reason, RefusedError
 
 FILE = "heads.json"
 
@@ -153,5 +152,5 @@ class Heads:
         except (ValueError, KeyError, TypeError, AttributeError, RefusedError):
             raise FatalError(
                 Reason.PROOF_INVALID,
-                f"{self._path} is damaged; it remembers what the hub's log was: ask the audit office before you remove it",
+                f"{self._path} is damaged; it holds what the hub's log was: ask the audit office before removing it",
             ) from None

@@ -12,11 +12,10 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaita
 from contextlib import aclosing
 from itertools import islice
 
-from zhiwang.wire.errors import RefusedError
-from zhiwang.wire.header import MAX_ANSWERS_PER_REQUEST
-
 from exchange.client.case import Case, CaseResult
 from exchange.client.plan import Plan, Prepared
+from zhiwang.wire.errors import RefusedError
+from zhiwang.wire.header import MAX_ANSWERS_PER_REQUEST
 
 CHUNK = 256
 """Cases of one sealed request, at most."""
@@ -54,14 +53,13 @@ class _Roster:
         self._ready: asyncio.Queue[Sequence[CaseResult] | BaseException | None] = asyncio.Queue()
         self._asking: set[asyncio.Task[None]] = set()
 
-    async def run(self, batches: AsyncIterator[Sequence[Case]]) -> AsyncGenerator[CaseResult]:
+    async def run(self, batches: AsyncIterator[Sequence[Case]]) -> AsyncGenerator[Sequence[CaseResult]]:
         reader = asyncio.create_task(self._read(batches))
         try:
             while (results := await self._ready.get()) is not None:
                 if isinstance(results, BaseException):
                     raise results
-                for result in results:
-                    yield result
+                yield results
                 self._places.release()
         finally:
             reader.cancel()
@@ -144,8 +142,8 @@ async def run_roster(
     batches: Iterable[Case] | AsyncIterable[Sequence[Case]],
     prepare: Callable[[Case], Prepared],
     ask: Callable[[Sequence[Prepared]], Awaitable[Sequence[CaseResult]]],
-) -> AsyncGenerator[CaseResult]:
-    """Results of many cases, in any order.
+) -> AsyncGenerator[Sequence[CaseResult]]:
+    """Results of many cases, in any order, as many at a time as became ready together.
 
     Args:
         batches: Cases, read no faster than results are taken. What comes asynchronously comes in batches of any size,
@@ -154,9 +152,9 @@ async def run_roster(
         ask: Asks cases of one plan and gives their results.
     """
     source = aiter(batches) if isinstance(batches, AsyncIterable) else _slices(batches)
-    async with aclosing(_Roster(prepare, ask).run(source)) as results:
-        async for result in results:
-            yield result
+    async with aclosing(_Roster(prepare, ask).run(source)) as found:
+        async for results in found:
+            yield results
 
 
 async def _slices(cases: Iterable[Case]) -> AsyncIterator[Sequence[Case]]:

@@ -1,0 +1,308 @@
+"""The agent: serves the client to the department's own programs, in any language, over the plain gRPC API.
+
+It stands on the requester's premises. On its own machine it is called without TLS, over loopback or a Unix socket; from
+elsewhere over mTLS only. It keeps nothing: cases and results pass through memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, aclosing
+from typing import Any
+
+from certs.credentials import IdentityFiles
+from exchange.client.batches import Batches
+from exchange.client.callers import Caller, Callers
+from exchange.client.case import Case, CaseResult, Context
+from exchange.client.client import MAX_TIMEOUT, TIMEOUT, Client
+from exchange.client.messages import attribute_message, case_of, context_of, matter_message, result_message
+from zhiwang.verification.v1 import verification_pb2, verification_pb2_grpc
+from zhiwang.wire import metrics
+from zhiwang.wire.call import LOCAL
+from zhiwang.wire.call import Caller as AnyCaller
+from zhiwang.wire.errors import FatalError, Reason, RefusedError
+from zhiwang.wire.identity import Kind
+from zhiwang.wire.process import Process
+from zhiwang.wire.profile import Profile
+from zhiwang.wire.server import Readiness, RpcRules, Server, build_server, current_peer, time_left
+
+DEFAULT_LISTEN = "127.0.0.1:7441"
+
+PAGE = 100
+MAX_PAGE = 1000
+"""Attributes or matters on a page: usually, and at most."""
+
+RESULTS = 64
+"""Results in one message of a batch, at most."""
+
+STOP_GRACE = 10.0
+"""Seconds that calls have to end when the agent stops."""
+
+WATCH_SECONDS = 0.5
+"""How often readiness is looked at."""
+
+CALLERS: frozenset[AnyCaller] = frozenset({LOCAL, Kind.SYSTEM, Kind.AGENT})
+
+RULES: RpcRules = {
+    f"/zhiwang.verification.v1.VerificationService/{method}": CALLERS
+    for method in ("Verify", "VerifyBatch", "SubmitBatch", "GetBatchResults", "ListAttributes", "ListMatters")
+}
+"""Who may call at all; which of them, the profile says."""
+
+ServicerContext = Any
+"""grpc.aio.ServicerContext, which carries no types."""
+
+
+class AgentMetrics:
+    """What an agent counts: claims by status and reason, never by answer, and nothing of a case."""
+
+    def __init__(self, client: Callable[[], Client]) -> None:
+        self._claims = metrics.counter("zhiwang_agent_claims", "Claims settled, by status", ("status", "reason"))
+        self._cases = metrics.counter("zhiwang_agent_cases", "Cases settled", ("reason",))
+        metrics.gauge("zhiwang_agent_pending", "Requests at the hub").set_function(lambda: client().transport.pending)
+        metrics.gauge("zhiwang_agent_connected", "Whether a hub takes requests").set_function(
+            lambda: client().transport.connected
+        )
+
+    def __call__(self, results: Sequence[CaseResult]) -> None:
+        """Note settled cases."""
+        for result in results:
+            self._cases.labels(result.reason.name if result.reason else "").inc()
+            for claim in result.claims:
+                self._claims.labels(claim.status.name, claim.reason.name if claim.reason else "").inc()
+
+
+class VerificationServicer(verification_pb2_grpc.VerificationServiceServicer):
+    """The plain API over one client.
+
+    Args:
+        client: Of the system for which the agent speaks.
+        callers: Who may call.
+        batches: Those that were submitted.
+        count: Told about settled cases.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        callers: Callers,
+        batches: Batches,
+        count: Callable[[Sequence[CaseResult]], None] = lambda _results: None,
+    ) -> None:
+        self._client = client
+        self._callers = callers
+        self._batches = batches
+        self._count = count
+
+    async def Verify(  # noqa: N802  named by gRPC
+        self, request: verification_pb2.VerifyRequest, context: ServicerContext
+    ) -> verification_pb2.VerifyResponse:
+        """One case."""
+        asked = self._asked(self._caller(), request.context)
+        seconds = time_left(context, TIMEOUT if context.time_remaining() is None else MAX_TIMEOUT)
+        if seconds <= 0:
+            raise RefusedError(Reason.DEADLINE_EXCEEDED)
+        try:
+            result = await self._client.verify(case_of(request.case), asked, timeout=seconds, receipt=request.receipt)
+        except RefusedError as error:
+            if error.field and not error.field.startswith("context"):
+                raise RefusedError(error.reason, error.detail, field=f"case.{error.field}") from None
+            raise
+        self._count((result,))
+        return verification_pb2.VerifyResponse(result=result_message(result))
+
+    async def VerifyBatch(  # noqa: N802  named by gRPC
+        self, request_iterator: AsyncIterator[verification_pb2.VerifyBatchRequest], context: ServicerContext
+    ) -> AsyncIterator[verification_pb2.VerifyBatchResponse]:
+        """Many cases, read no faster than their results are taken."""
+        del context
+        caller = self._caller()
+        first = await anext(aiter(request_iterator), None)
+        if first is None:
+            return
+        peer = current_peer()
+
+        async def batches() -> AsyncIterator[Sequence[Case]]:
+            yield [case_of(case) for case in first.cases]
+            async for request in request_iterator:
+                peer.check()
+                yield [case_of(case) for case in request.cases]
+
+        asked = self._asked(caller, first.context)
+        async with aclosing(self._client.verify_batches(batches(), asked, receipt=first.receipt)) as found:
+            async for results in found:
+                self._count(results)
+                for start in range(0, len(results), RESULTS):
+                    part = results[start : start + RESULTS]
+                    yield verification_pb2.VerifyBatchResponse(results=[result_message(result) for result in part])
+
+    async def SubmitBatch(  # noqa: N802  named by gRPC
+        self, request: verification_pb2.SubmitBatchRequest, context: ServicerContext
+    ) -> verification_pb2.SubmitBatchResponse:
+        """Many cases at once."""
+        del context
+        caller = self._caller()
+        asked = self._asked(caller, request.context)
+        self._client.check(asked)
+        cases = [case_of(case) for case in request.cases]
+        return verification_pb2.SubmitBatchResponse(
+            batch_id=self._batches.submit(
+                caller.certificate, len(cases), self._counted(cases, asked, receipt=request.receipt)
+            )
+        )
+
+    async def GetBatchResults(  # noqa: N802  named by gRPC
+        self, request: verification_pb2.GetBatchResultsRequest, context: ServicerContext
+    ) -> verification_pb2.GetBatchResultsResponse:
+        """What is ready of a submitted batch."""
+        del context
+        return await self._batches.fetch(
+            self._caller().certificate, request.batch_id, request.page_size, request.page_token
+        )
+
+    async def ListAttributes(  # noqa: N802  named by gRPC
+        self, request: verification_pb2.ListAttributesRequest, context: ServicerContext
+    ) -> verification_pb2.ListAttributesResponse:
+        """What can be asked."""
+        del context
+        self._caller()
+        found = {
+            f"{attribute.owner}.{attribute.name}": attribute
+            for department, document in self._client.directory.documents.items()
+            if request.owner in {"", department}
+            for attribute in document.attributes.values()
+        }
+        names, token = page(found, request.page_size, request.page_token)
+        return verification_pb2.ListAttributesResponse(
+            attributes=[attribute_message(found[name]) for name in names], next_page_token=token
+        )
+
+    async def ListMatters(  # noqa: N802  named by gRPC
+        self, request: verification_pb2.ListMattersRequest, context: ServicerContext
+    ) -> verification_pb2.ListMattersResponse:
+        """For what one can ask."""
+        del context
+        self._caller()
+        found = self._client.directory.matters
+        names, token = page(found, request.page_size, request.page_token)
+        return verification_pb2.ListMattersResponse(
+            matters=[matter_message(found[name]) for name in names], next_page_token=token
+        )
+
+    def _caller(self) -> Caller:
+        return self._callers.of(current_peer())
+
+    def _asked(self, caller: Caller, context: verification_pb2.Context) -> Context:
+        return caller.context(context_of(context), self._client.profile.defaults)
+
+    async def _counted(
+        self, cases: Sequence[Case], context: Context, *, receipt: bool
+    ) -> AsyncIterator[Sequence[CaseResult]]:
+        async with aclosing(self._client.verify_batches(cases, context, receipt=receipt)) as found:
+            async for results in found:
+                self._count(results)
+                yield results
+
+
+def page(names: Iterable[str], size: int, token: str) -> tuple[list[str], str]:
+    """Names of one page, in order, and the token of the next; a token is the last name before it.
+
+    Raises:
+        RefusedError: PAGE_TOKEN_INVALID.
+    """
+    if size < 0 or (token and not token.isprintable()):
+        raise RefusedError(Reason.PAGE_TOKEN_INVALID)
+    rest = sorted(name for name in names if name > token)
+    found = rest[: min(size or PAGE, MAX_PAGE)]
+    return found, found[-1] if len(found) < len(rest) else ""
+
+
+def assemble(
+    client: Client,
+    batches: Batches,
+    count: Callable[[Sequence[CaseResult]], None] = lambda _results: None,
+    observe: metrics.RpcMetrics | None = None,
+    city: str | None = None,
+) -> Server:
+    """An agent's server over a client that is open.
+
+    Args:
+        client: Of the system for which it speaks.
+        batches: Those that are submitted.
+        count: Told about settled cases.
+        observe: Told about each finished RPC.
+        city: Of callers with certificates; None for local callers only.
+    """
+    servicer = VerificationServicer(client, Callers(client.profile.agent.caller), batches, count)
+    return build_server(
+        ((verification_pb2_grpc.add_VerificationServiceServicer_to_server, servicer),),
+        RULES,
+        city=city,
+        revoked=client.revoked,
+        readiness=Readiness(("directory", "hub")),
+        observe=observe,
+    )
+
+
+async def main(profile: Profile, process: Process) -> None:
+    """Run an agent until the process is told to stop.
+
+    Raises:
+        ZhiwangError: It cannot start.
+    """
+    files = agent_files(profile)
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(await Client.open(profile))
+        batches = Batches(asyncio.get_running_loop().time)
+        stack.push_async_callback(batches.close)
+        city = files.identity.city if files is not None else None
+        server = assemble(client, batches, AgentMetrics(lambda: client), metrics.RpcMetrics(), city)
+        address = server.listen(profile.listen or DEFAULT_LISTEN, None)
+        address_tls = None
+        if files is not None and profile.agent.listen_tls is not None:
+            address_tls = server.listen(profile.agent.listen_tls, files.server_credentials())
+            _keep(stack, files.watch())
+        served = metrics.MetricsServer(profile.metrics) if profile.metrics is not None else None
+        if served is not None:
+            stack.callback(served.close)
+        _keep(stack, watch(client, server.readiness))
+        await server.start()
+        process.announce(listen=address, listen_tls=address_tls, metrics=served.address if served is not None else None)
+        # What lives from here to the end needs no looking at by the garbage collector.
+        gc.freeze()
+        await process.stopping.wait()
+        await server.stop(STOP_GRACE)
+
+
+def agent_files(profile: Profile) -> IdentityFiles | None:
+    """The agent's own certificates, with which it serves other machines; None if it does not.
+
+    Raises:
+        FatalError: CERTIFICATE_INVALID.
+    """
+    if profile.agent.listen_tls is None:
+        return None
+    files = IdentityFiles(profile.path.parent / profile.agent.identity, profile.root)
+    if files.identity.kind is not Kind.AGENT:
+        raise FatalError(Reason.CERTIFICATE_INVALID, f"{files.identity.short} is no agent; `listen_tls` needs one")
+    return files
+
+
+async def watch(client: Client, readiness: Readiness) -> None:
+    """Tell whether the agent can serve; runs until it is cancelled."""
+    while True:
+        await readiness.set("directory", holds=client.fresh)
+        await readiness.set("hub", holds=client.transport.connected)
+        await asyncio.sleep(WATCH_SECONDS)
+
+
+def _keep(stack: AsyncExitStack, work: Any) -> None:
+    task = asyncio.create_task(work)
+
+    async def end() -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    stack.push_async_callback(end)

@@ -1,0 +1,88 @@
+"""Between the messages of the plain API (`zhiwang.verification.v1`) and our values. Pure."""
+
+from __future__ import annotations
+
+from exchange.client.case import Case, CaseResult, Context, Subject
+from policy import model
+from zhiwang.verification.v1 import verification_pb2
+from zhiwang.wire.claims import Predicate
+
+
+def case_of(message: verification_pb2.Case) -> Case:
+    """A case as its caller sent it."""
+    subjects = tuple([Subject(one.slot, one.identifier, one.name) for one in message.subjects])
+    return Case(subjects, tuple(message.claims), message.key)
+
+
+def context_of(message: verification_pb2.Context) -> Context:
+    """A context as its caller sent it."""
+    return Context(
+        matter=message.matter,
+        reference=message.reference,
+        official=message.official,
+        role=message.role,
+        jurisdiction=message.jurisdiction,
+        reference_date=message.reference_date,
+    )
+
+
+def result_message(result: CaseResult) -> verification_pb2.CaseResult:
+    """A result as its caller gets it."""
+    message = verification_pb2.CaseResult(
+        key=result.key,
+        ruling=result.ruling.value,
+        reason=result.reason.name if result.reason else "",
+        field=result.field,
+        receipt=result.receipt,
+    )
+    for claim, name, ordinal, compared, status, answer, reason, data_as_of, counter in result.claims:
+        one = message.claims.add(
+            claim=claim,
+            name=name,
+            ordinal=ordinal,
+            compared_ordinal=compared,
+            status=status.value,
+            answer=answer.value,
+            counter=counter,
+        )
+        if reason is not None:
+            one.reason = reason.name
+        if data_as_of is not None:
+            one.data_as_of.seconds = data_as_of
+    return message
+
+
+def attribute_message(attribute: model.Attribute) -> verification_pb2.Attribute:
+    """A published attribute. Cells are those of all its predicates, each once."""
+    cells = dict.fromkeys((*attribute.at_least, *attribute.at_most))
+    return verification_pb2.Attribute(
+        name=f"{attribute.owner}.{attribute.name}",
+        title=_title(attribute.title),
+        subject=attribute.subject,
+        type=attribute.type,
+        predicates=[str(predicate) for predicate in Predicate if predicate in attribute.predicates],
+        cells=cells,
+        sensitivity=attribute.sensitivity,
+        counter=attribute.counter,
+    )
+
+
+def matter_message(matter: model.Matter) -> verification_pb2.Matter:
+    """A published matter."""
+    return verification_pb2.Matter(
+        name=matter.name,
+        title=_title(matter.title),
+        basis=matter.basis,
+        requesters=sorted(matter.requesters),
+        reference_date=matter.reference_date.isoformat() if matter.reference_date else "today",
+        reference_pattern=matter.reference,
+        slots=[
+            verification_pb2.Matter.Slot(name=slot.name, kind=slot.kind, up_to=slot.up_to)
+            for slot in matter.slots.values()
+        ],
+        claims={name: str(claim) for name, claim in matter.claims.items()},
+    )
+
+
+def _title(title: model.Title) -> verification_pb2.Title:
+    return verification_pb2.Title(zh=title.zh, en=title.en)
