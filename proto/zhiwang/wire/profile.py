@@ -66,10 +66,12 @@ class Agent(StrictModel):
 
     Attributes:
         listen_tls: Address for callers on other machines, over mTLS; empty for none.
+        identity: Directory with the agent's own certificates (kind agent), with which it serves `listen_tls`.
         caller: Who may call.
     """
 
     listen_tls: Address | None = None
+    identity: str = "agent-identity"
     caller: tuple[AgentCaller, ...] = ()
 
 
