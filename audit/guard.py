@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Final
 
 import structlog
-from zhiwang.wire.errors import FatalError, Reason
 
 from audit.checkpoint import Checkpoint, CheckpointError, split_note
+from zhiwang.wire.errors import FatalError, Reason
 
 INTERVAL: Final = 1.0
 """Seconds between two writings."""
@@ -113,26 +113,32 @@ class Guard:
         self._wake.set()
 
     def close(self) -> None:
-        """Write the last checkpoint and end the thread."""
+        """End the thread and write the last checkpoint."""
         thread, self._thread = self._thread, None
-        if thread is not None:
-            self._stop.set()
-            self._wake.set()
-            thread.join()
+        if thread is None:
+            return
+        self._stop.set()
+        self._wake.set()
+        thread.join()
+        self._try()  # the thread may have been writing an older one when it was told to end
 
     def _run(self) -> None:
         while True:
             self._wake.wait()
             self._wake.clear()
-            try:
-                self.write()
-            except OSError as error:
-                if self.failure is None:
-                    _log.exception("the log's guard cannot be written", path=str(self.path))
-                self.failure = error.strerror or type(error).__name__
-                self._wake.set()  # tried again after the interval
-            else:
-                self.failure = None
             if self._stop.is_set():
                 return
+            if not self._try():
+                self._wake.set()  # again after the interval
             self._stop.wait(self._interval)
+
+    def _try(self) -> bool:
+        try:
+            self.write()
+        except OSError as error:
+            if self.failure is None:
+                _log.exception("the log's guard cannot be written", path=str(self.path))
+            self.failure = error.strerror or type(error).__name__
+            return False
+        self.failure = None
+        return True

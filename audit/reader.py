@@ -11,15 +11,15 @@ from threading import Lock
 from typing import Final
 
 from sqlalchemy import Connection, Engine
-from zhiwang.audit.v1 import audit_pb2
-from zhiwang.wire import merkle
-from zhiwang.wire.errors import FatalError, Reason, RefusedError
 
 from audit import checkpoint, schema, tiles
 from audit.appended import Head
 from audit.entry import EntryError, decode_entry
 from audit.sqlite import reading
 from certs.signing import CertificateVerifier, Signer
+from zhiwang.audit.v1 import audit_pb2
+from zhiwang.wire import merkle
+from zhiwang.wire.errors import FatalError, Reason, RefusedError
 
 CACHED_TILES: Final = 512
 """Tiles kept for proofs of what is old; 8 KiB each."""
@@ -151,6 +151,8 @@ class LogReader:
         first = size >> tiles.TILE_HEIGHT << tiles.TILE_HEIGHT
         rows = connection.exec_driver_sql(_ROWS, (first, size)).all()
         leaves = [leaf for leaf, _ in rows]
+        if len(leaves) != size - first:
+            raise _broken(f"entries from index {first} on are missing")
         if leaves != [merkle.leaf_hash(data) for _, data in rows]:
             raise _broken(f"an entry from index {first} on is not the one that was hashed")
         unfinished.append(leaves)

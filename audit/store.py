@@ -143,20 +143,18 @@ class LogStore:
         Raises:
             FatalError: LOG_UNAVAILABLE: something does not hold. Nothing is appended to such a log.
         """
-        again = self._newest.size > 0
-        self.stopped = "the log is being opened"
+        failed = self.stopped is not None and self._newest.size > 0
         try:
             guarded = self._guard.read() if self._guard is not None else None
-            force_to_disk(self.engine, wait=again)
+            force_to_disk(self.engine, wait=failed)
             # A write transaction, so that no other thread of this process has the edge in hand.
             with self.engine.begin() as connection:
                 head, edge = self._reader.load(connection, self.origin, self._signer, self._verifier)
                 for known in (guarded, self._newest):
                     self._check_extends(head, edge, known)
-                self._edge = edge
-        except SQLAlchemyError as error:
-            raise FatalError(Reason.LOG_UNAVAILABLE, f"the log cannot be read: {type(error).__name__}") from error
-        self._newest = head
+                self._edge, self._newest = edge, head
+        except (SQLAlchemyError, FatalError) as error:
+            raise self.stop(error) from error
         self.stopped = None
         if self._guard is not None:
             self._guard.start()
@@ -209,9 +207,9 @@ class LogStore:
     def stop(self, error: BaseException) -> FatalError:
         """Refuse everything until `open` succeeds. Returns the error to raise."""
         detail = error.detail if isinstance(error, FatalError) else f"the log's store failed: {type(error).__name__}"
-        if self.stopped is None:
-            self.stopped = detail
+        if detail != self.stopped:
             _log.error("the log has stopped", origin=self.origin, size=self._newest.size, detail=detail)
+        self.stopped = detail
         return FatalError(Reason.LOG_UNAVAILABLE, detail)
 
     def append(self, connection: Connection, entries: Sequence[NewEntry]) -> Appended:

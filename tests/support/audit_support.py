@@ -10,9 +10,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding
-from zhiwang.audit.v1 import audit_pb2
-from zhiwang.wire import merkle
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from audit.appended import Appended, NewEntry
 from audit.checkpoint import open_note
@@ -22,6 +20,8 @@ from audit.store import LogStore
 from certs.ca import Authority
 from certs.identity import Identity, Kind
 from certs.signing import CertificateVerifier, Signer
+from zhiwang.audit.v1 import audit_pb2
+from zhiwang.wire import merkle
 
 CITY = "shenzhen"
 HUB = Identity(CITY, "centre", Kind.HUB, "main")
@@ -154,3 +154,10 @@ def _expected_tiles(leaves: list[bytes]) -> list[tuple[int, int, bytes]]:
         hashes = [merkle.Tree(hashes[256 * i : 256 * (i + 1)]).root for i in range(complete)]
         level += 1
     return found
+
+
+def write_signer(path: Path, identity: Identity = HUB) -> None:
+    """Key and certificate of an identity's first signer, for another process."""
+    ours = signer(identity)
+    key = ours._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.write_bytes(key + x509.load_der_x509_certificate(ours.certificate_der).public_bytes(Encoding.PEM))

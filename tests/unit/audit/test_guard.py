@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from audit.checkpoint import Checkpoint
+from audit.guard import Guard
+from zhiwang.wire.errors import FatalError
+
+NOTE = "shenzhen/centre/hub/main\n{}\nAAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n\n— x AAAAAAAA\n"
+
+
+def note(size: int) -> bytes:
+    return NOTE.format(size).encode()
+
+
+class Newest:
+    size = 1
+
+    def __call__(self) -> bytes:
+        return note(self.size)
+
+
+@pytest.fixture
+def newest() -> Newest:
+    return Newest()
+
+
+@pytest.fixture
+def guard(tmp_path: Path, newest: Newest) -> Iterator[Guard]:
+    guard = Guard(tmp_path / "guard", newest, interval=0.01)
+    yield guard
+    guard.close()
+
+
+def test_what_was_written_is_read_back(guard: Guard, newest: Newest) -> None:
+    guard.write()
+    assert guard.read() == Checkpoint("shenzhen/centre/hub/main", 1, bytes(range(32)))
+    newest.size = 5
+    guard.write()
+    read = guard.read()
+    assert read is not None
+    assert read.size == 5
+    assert [path.name for path in guard.path.parent.iterdir()] == ["guard"]
+
+
+def test_a_missing_guard_is_refused_with_what_to_do(guard: Guard) -> None:
+    with pytest.raises(FatalError, match="make an empty file"):
+        guard.read()
+
+
+def test_an_empty_guard_is_an_operators_decision(guard: Guard) -> None:
+    guard.path.touch()
+    assert guard.read() is None
+    assert not guard.exists()
+
+
+@pytest.mark.parametrize("data", [b"x", b"\n", note(1)[:-5], b"\xff" * 10])
+def test_a_damaged_guard_is_refused(guard: Guard, data: bytes) -> None:
+    guard.path.write_bytes(data)
+    with pytest.raises(FatalError, match="damaged"):
+        guard.read()
+
+
+def test_the_thread_writes_the_newest_and_the_last(guard: Guard, newest: Newest) -> None:
+    written = threading.Event()
+    inner = guard.write
+
+    def write() -> None:
+        inner()
+        written.set()
+
+    guard.write = write  # type: ignore[method-assign]  # to see when the thread writes
+    guard.start()
+    newest.size = 2
+    guard.wake()
+    assert written.wait(10)
+    newest.size = 9
+    guard.wake()
+    guard.close()
+    assert guard.path.read_bytes() == note(9)
+
+
+def test_it_is_written_at_most_once_in_an_interval(
+    tmp_path: Path, newest: Newest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guard = Guard(tmp_path / "guard", newest, interval=60)
+    writes: list[int] = []
+    first = threading.Event()
+
+    def write() -> None:
+        writes.append(newest.size)
+        first.set()
+
+    monkeypatch.setattr(guard, "write", write)
+    guard.start()
+    guard.wake()
+    assert first.wait(10)
+    for size in range(2, 100):
+        newest.size = size
+        guard.wake()
+    guard.close()
+    assert writes == [1, 99]
+
+
+def test_a_guard_that_cannot_be_written_says_so_and_recovers(guard: Guard, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed, mended = threading.Event(), threading.Event()
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if not mended.is_set():
+            failed.set()
+            raise OSError(28, "No space left on device")
+        real(descriptor)
+
+    def until(failure: str | None) -> bool:
+        for _ in range(10_000):
+            if guard.failure == failure:
+                return True
+            threading.Event().wait(0.001)
+        return False
+
+    monkeypatch.setattr("audit.guard.os.fsync", fsync)
+    guard.start()
+    guard.wake()
+    assert failed.wait(10)
+    assert until("No space left on device")
+    mended.set()
+    assert until(None)
+    assert guard.path.read_bytes() == note(1)

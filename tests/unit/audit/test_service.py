@@ -1,0 +1,238 @@
+"""The servicer, called as the wrapper of `zhiwang.wire.server` calls it. The command line's tests go over the wire."""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import urlsafe_b64encode
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import audit_support as support
+from audit.entry import decode_entry
+from audit.log import AuditLog
+from audit.proofs import HeadView, check_entry
+from audit.service import MAX_PAGE, MAX_WATCHERS, RULES, AuditServicer
+from certs.identity import Identity, Kind
+from zhiwang.audit.v1 import audit_pb2 as pb
+from zhiwang.wire import merkle
+from zhiwang.wire.call import Peer, PeerTable
+from zhiwang.wire.errors import FatalError, Reason, RefusedError
+
+AUDITOR = Identity(support.CITY, "audit-office", Kind.AUDITOR, "one")
+CONTEXT: Any = None
+
+
+class Served:
+    def __init__(self, path: Path) -> None:
+        self.store = support.make_store(path)
+        self.log = AuditLog(self.store)
+        self.caller = AUDITOR
+        self.revoked: set[int] = set()
+        self._table = PeerTable(support.CITY, lambda: self.revoked)
+        self.servicer = AuditServicer(self.store, self.log.append, "centre", peer=self.peer, watch_seconds=0.01)
+
+    def peer(self) -> Peer:
+        return Peer(self.caller, 77, b"", 0.0, 1e12, self._table)
+
+    async def list_all(self, page_size: int = 0, start: int = 0) -> tuple[list[bytes], int]:
+        """Every entry of a listing, and the number of pages."""
+        found: list[bytes] = []
+        token, pages = "", 0
+        while True:
+            request = pb.ListEntriesRequest(page_size=page_size, page_token=token, start=start)
+            page = await self.servicer.ListEntries(request, CONTEXT)
+            assert page.start == start + len(found)
+            found += page.entries
+            pages += 1
+            token = page.next_page_token
+            if not token:
+                return found, pages
+
+    async def reads(self) -> list[pb.AuditRead]:
+        entries = [decode_entry(data) for data in self.store.entries(0, 100_000)]
+        return [entry.audit_read for entry in entries if entry.audit_read.reader == self.caller.uri]
+
+
+@pytest.fixture
+async def served(tmp_path: Path) -> AsyncIterator[Served]:
+    served = Served(tmp_path / "log.db")
+    yield served
+    await served.log.close()
+    served.store.engine.dispose()
+    support.check_log(tmp_path / "log.db")
+
+
+def refused(reason: Reason) -> AbstractContextManager[object]:
+    return pytest.raises(RefusedError, check=lambda error: error.reason is reason)
+
+
+async def test_the_whole_log_is_read_page_by_page_and_leads_to_the_checkpoint(served: Served) -> None:
+    support.append(served.store, 700)
+    response = await served.servicer.GetCheckpoint(pb.GetCheckpointRequest(), CONTEXT)
+    checkpoint = HeadView(support.checker()).verify_head(response.head)
+    entries, pages = await served.list_all(100)
+    assert pages == 8
+    assert merkle.Tree([merkle.leaf_hash(data) for data in entries[: checkpoint.size]]).root == checkpoint.root
+    assert len(entries) == checkpoint.size
+
+
+async def test_a_listing_is_recorded_once_and_does_not_chase_its_own_tail(served: Served) -> None:
+    support.append(served.store, 50)
+    entries, _ = await served.list_all(10, start=5)
+    assert len(entries) == 46
+    (read,) = await served.reads()
+    assert (read.method, read.start, read.count) == ("ListEntries", 5, 46)
+    assert served.store.newest.size == 52
+
+
+async def test_a_page_is_bounded_in_entries_and_bytes(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    support.append(served.store, MAX_PAGE + 200)
+    page = await served.servicer.ListEntries(pb.ListEntriesRequest(page_size=1_000_000), CONTEXT)
+    assert len(page.entries) == MAX_PAGE
+    page = await served.servicer.ListEntries(pb.ListEntriesRequest(), CONTEXT)
+    assert len(page.entries) == 256
+    monkeypatch.setattr("audit.service.MAX_PAGE_BYTES", 500)
+    page = await served.servicer.ListEntries(pb.ListEntriesRequest(), CONTEXT)
+    assert sum(map(len, page.entries)) <= 500
+    assert len(page.entries) >= 1
+    entries, _ = await served.list_all()
+    assert len(entries) == 1 + MAX_PAGE + 200 + 3
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "x",
+        "é",
+        "AAAA",
+        urlsafe_b64encode(b"zwa1" + bytes(15) + b"\x01").decode()[:-3],
+        urlsafe_b64encode(b"else" + bytes(15) + b"\x01").decode().rstrip("="),
+        urlsafe_b64encode(b"zwa1" + bytes(8) + b"\xff" * 8).decode().rstrip("="),
+        urlsafe_b64encode(b"zwa1" + b"\xff" * 16).decode().rstrip("="),
+        urlsafe_b64encode(b"zwa1" + bytes(16)).decode().rstrip("="),
+    ],
+)
+async def test_a_page_token_that_was_not_given_is_refused(served: Served, token: str) -> None:
+    with refused(Reason.PAGE_TOKEN_INVALID):
+        await served.servicer.ListEntries(pb.ListEntriesRequest(page_token=token), CONTEXT)
+
+
+async def test_a_listing_beyond_the_end_or_of_a_negative_size_is_refused(served: Served) -> None:
+    with refused(Reason.ENTRY_UNKNOWN):
+        await served.servicer.ListEntries(pb.ListEntriesRequest(start=2), CONTEXT)
+    with refused(Reason.REQUEST_MALFORMED):
+        await served.servicer.ListEntries(pb.ListEntriesRequest(page_size=-1), CONTEXT)
+    page = await served.servicer.ListEntries(pb.ListEntriesRequest(start=1), CONTEXT)
+    assert (list(page.entries), page.next_page_token) == ([], "")
+
+
+async def test_one_entry_comes_with_its_proof_and_the_read_is_recorded(served: Served) -> None:
+    support.append(served.store, 5)
+    response = await served.servicer.GetEntry(pb.GetEntryRequest(index=3), CONTEXT)
+    entry = check_entry(response.entry, support.checker().check(response.head))
+    assert entry.audit_read.start == 2
+    (read,) = await served.reads()
+    assert (read.method, read.start, read.count) == ("GetEntry", 3, 1)
+    with refused(Reason.ENTRY_UNKNOWN):
+        await served.servicer.GetEntry(pb.GetEntryRequest(index=7), CONTEXT)
+
+
+async def test_nothing_is_shown_when_the_read_cannot_be_recorded(served: Served) -> None:
+    support.append(served.store, 5)
+    served.store.stop(OSError())
+    with pytest.raises(FatalError):
+        await served.servicer.GetEntry(pb.GetEntryRequest(index=3), CONTEXT)
+    with pytest.raises(FatalError):
+        await served.servicer.ListEntries(pb.ListEntriesRequest(), CONTEXT)
+    await served.log.reload()
+
+
+@pytest.mark.parametrize(
+    ("caller", "welcome"),
+    [
+        (Identity(support.CITY, "anything", Kind.AUDITOR, "x"), True),
+        (Identity(support.CITY, "centre", Kind.ADMIN, "x"), True),
+        (Identity(support.CITY, "edu", Kind.ADMIN, "x"), False),
+    ],
+)
+async def test_entries_are_for_auditors_and_the_logs_own_admins(
+    served: Served, caller: Identity, *, welcome: bool
+) -> None:
+    served.caller = caller
+    with nullcontext() if welcome else refused(Reason.RPC_NOT_ALLOWED):
+        await served.servicer.ListEntries(pb.ListEntriesRequest(), CONTEXT)
+    with nullcontext() if welcome else refused(Reason.RPC_NOT_ALLOWED):
+        await served.servicer.GetEntry(pb.GetEntryRequest(), CONTEXT)
+
+
+def test_every_rpc_of_the_service_stands_in_the_table() -> None:
+    service = pb.DESCRIPTOR.services_by_name["AuditService"]
+    assert set(RULES) == {f"/{service.full_name}/{method.name}" for method in service.methods}
+    for callers in RULES.values():
+        assert Kind.SYSTEM not in callers
+
+
+async def test_consistency_is_proved_between_any_two_sizes(served: Served) -> None:
+    sizes = [support.append(served.store, count).size for count in (3, 400, 7)]
+    leaves = [merkle.leaf_hash(data) for data in served.store.entries(0, 1000)]
+    roots = {size: merkle.Tree(leaves[:size]).root for size in (1, *sizes)}
+    for old, new in ((1, sizes[2]), (sizes[0], sizes[1]), (sizes[1], 0), (sizes[2], sizes[2])):
+        request = pb.GetConsistencyProofRequest(old_size=old, new_size=new)
+        response = await served.servicer.GetConsistencyProof(request, CONTEXT)
+        new_size = new or sizes[2]
+        merkle.verify_consistency(old, new_size, roots[old], roots[new_size], response.consistency_path)
+    for old, new in ((0, 1), (2, 1), (1, 10_000), (10_000, 0)):
+        with refused(Reason.ENTRY_UNKNOWN):
+            await served.servicer.GetConsistencyProof(
+                pb.GetConsistencyProofRequest(old_size=old, new_size=new), CONTEXT
+            )
+
+
+async def test_a_watcher_sees_every_step_proved_from_the_one_before(served: Served) -> None:
+    view = HeadView(support.checker())
+    stream = served.servicer.WatchCheckpoints(pb.WatchCheckpointsRequest(), CONTEXT)
+    sizes = []
+    async for response in stream:
+        sizes.append(view.verify_head(response.head).size)
+        if len(sizes) == 4:
+            break
+        await asyncio.to_thread(support.append, served.store, 5)
+    await stream.aclose()
+    assert sizes == [1, 6, 11, 16]
+
+
+async def test_a_watcher_sees_what_another_process_appends(served: Served, tmp_path: Path) -> None:
+    stream = served.servicer.WatchCheckpoints(pb.WatchCheckpointsRequest(known_tree_size=1), CONTEXT)
+    view = HeadView(support.checker())
+    view.verify_head((await anext(stream)).head)
+    other = support.reopen(tmp_path / "log.db")
+    await asyncio.to_thread(support.append, other, 300)
+    assert view.verify_head((await anext(stream)).head).size == 301
+    await stream.aclose()
+    support.close(other)
+
+
+async def test_a_watcher_is_sent_away_when_its_certificate_is_revoked(served: Served) -> None:
+    stream = served.servicer.WatchCheckpoints(pb.WatchCheckpointsRequest(), CONTEXT)
+    await anext(stream)
+    served.revoked.add(77)
+    with refused(Reason.CERTIFICATE_REVOKED):
+        await anext(stream)
+
+
+async def test_watchers_are_bounded_and_leave_their_places(served: Served) -> None:
+    streams = [served.servicer.WatchCheckpoints(pb.WatchCheckpointsRequest(), CONTEXT) for _ in range(MAX_WATCHERS)]
+    for stream in streams:
+        await anext(stream)
+    late = served.servicer.WatchCheckpoints(pb.WatchCheckpointsRequest(), CONTEXT)
+    with refused(Reason.OVERLOADED):
+        await anext(late)
+    for stream in streams:
+        await stream.aclose()
+    again = served.servicer.WatchCheckpoints(pb.WatchCheckpointsRequest(), CONTEXT)
+    await anext(again)
+    await again.aclose()
