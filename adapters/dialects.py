@@ -1,3 +1,4 @@
+# ruff: noqa: D102 - what each method means stands once, in the protocol
 """How each family of databases says the few things that SQL leaves to its dialects.
 
 A dialect hands a group of subjects to the database as two relations: `k(n, k)`, the accepted spellings of the subject
@@ -387,7 +388,7 @@ class Mysql:
         return self._bytes(one) == self._bytes(other)
 
     def listed(self, spellings: Element, value: Element) -> Element:
-        separator = literal_column("X'1f'")
+        separator: Element = literal_column("X'1f'")
         text = self._bytes(value)
         found = func.instr(self._bytes(spellings), func.concat(separator, text, separator)) > literal_column("0")
         return and_(func.instr(text, separator) == literal_column("0"), found)

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from threading import Lock
 
 import structlog
 from sqlalchemy import Connection
@@ -23,6 +24,7 @@ from adapters import replay
 from adapters.ledger import Bill, Ledger, OutpacedError, Trace
 from adapters.questions import Examination, Examiner
 from adapters.refusals import RefusalCounter
+from adapters.standpoint import Standpoint
 from audit.appended import Appended, NewEntry
 from audit.entry import Event
 from audit.sqlite import reading
@@ -31,7 +33,6 @@ from certs.identity import Identity, Kind
 from certs.sealing import Opener, ReplySealer
 from certs.signing import CertificateVerifier
 from policy.authorise import Authorisation, authorise
-from policy.enforcer import Enforcer
 from zhiwang.adapter.v1 import adapter_pb2
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.exchange.v1 import sealed_pb2
@@ -56,14 +57,6 @@ _DENIALS = {
     Reason.DATE_NOT_PUBLISHED: Outcome.DATE_NOT_PUBLISHED,
 }
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Standpoint:
-    """By what a request is decided: one snapshot of the directory, and the examiner of the document in it."""
-
-    enforcer: Enforcer
-    examiner: Examiner
 
 
 @dataclass(slots=True)
@@ -166,6 +159,7 @@ class FrameProcessor:
         self._reading = reading(log.engine)
         self._refusals = RefusalCounter(clock)
         self._pruned = clock()
+        self._reopening = Lock()
         self.refused: Counter[Reason] = Counter()
         self.outcomes: Counter[int] = Counter()
 
@@ -175,17 +169,39 @@ class FrameProcessor:
         Raises:
             FatalError: LOG_UNAVAILABLE.
         """
-        counted = self._refusals.take(at_once=bool(events))
-        if not events and not counted:
+        self.append([self._log.new_entry(event) for event in events])
+
+    def append(self, entries: Sequence[NewEntry]) -> None:
+        """Append entries in a transaction of their own.
+
+        Raises:
+            FatalError: LOG_UNAVAILABLE.
+        """
+        with self._log.transaction() as connection:
+            appended = self._log.append(connection, entries)
+        self._log.committed(appended)
+
+    def housekeep(self) -> None:
+        """Open a log that has stopped, and write down refusals that were only counted. Call every few seconds.
+
+        Raises:
+            FatalError: LOG_UNAVAILABLE.
+        """
+        self._reopen()
+        counted = self._refusals.take()
+        if not counted:
             return
         try:
-            entries = [self._log.new_entry(event) for event in (*events, *counted)]
-            with self._log.transaction() as connection:
-                appended = self._log.append(connection, entries)
-            self._log.committed(appended)
+            self.record(counted)
         except BaseException:
             self._refusals.give_back(counted)
             raise
+
+    def _reopen(self) -> None:
+        if self._log.stopped is not None:
+            with self._reopening:
+                if self._log.stopped is not None:
+                    self._log.open()
 
     def process(self, frame: adapter_pb2.RequestFrame) -> adapter_pb2.ReplyFrame:
         """Replies to every item of a frame. Raises nothing that concerns one request, or the log."""
@@ -211,8 +227,7 @@ class FrameProcessor:
         )
 
     def _answer(self, work: _Frame, frame: adapter_pb2.RequestFrame) -> None:
-        if self._log.stopped is not None:
-            self._log.open()
+        self._reopen()
         now = self._clock()
         requests: list[_Request] = []
         for place, item in enumerate(frame.items):
@@ -303,7 +318,10 @@ class FrameProcessor:
         header, envelope = request.header, request.envelope
         standpoint = self._standpoint()
         authorisation = authorise(standpoint.enforcer, header, request.identity, now)
-        own_denied = {i: _DENIALS.get(authorisation.decisions[i].reason, _DENIED) for i in authorisation.denied}
+        own_denied = {
+            i: _DENIALS.get(authorisation.decisions[i].reason or Reason.NOT_GRANTED, _DENIED)
+            for i in authorisation.denied
+        }
         if len(own_denied.keys() | request.hub_denied) == len(header.claims):
             # Nothing to answer, so nothing is opened. The reasons do not depend on whom it is about.
             reasons = [decision.reason for decision in authorisation.decisions if decision.reason is not None]

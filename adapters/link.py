@@ -179,7 +179,7 @@ class Session:
         hello: The first message.
     """
 
-    def __init__(self, stub: adapter_pb2_grpc.AdapterServiceAsyncStub, lanes: Lanes, hello: adapter_pb2.Hello) -> None:
+    def __init__(self, stub: adapter_pb2_grpc.AdapterServiceStub, lanes: Lanes, hello: adapter_pb2.Hello) -> None:
         self._stub = stub
         self._lanes = lanes
         self._hello = hello
@@ -276,6 +276,7 @@ class HubLink:
         replica: Names this process among the replicas of the adapter.
         keys: Gives the valid sealing keys.
         version: Of this software.
+        credit: Requests that the adapter takes unanswered.
     """
 
     def __init__(
@@ -286,12 +287,14 @@ class HubLink:
         replica: str,
         keys: Callable[[], Sequence[sealed_pb2.OwnerKeyStatement]],
         version: str,
+        credit: int = CREDIT,
     ) -> None:
         self._channel = channel
         self._lanes = lanes
         self._replica = replica
         self._keys = keys
         self._version = version
+        self._credit = credit
         self._generation = 0
         self._renewed = asyncio.Event()
         self._sessions: set[Session] = set()
@@ -337,9 +340,8 @@ class HubLink:
         # A hub takes a second stream of one name for the return of the first, which is right after a loss. Only a
         # stream that is to stand beside an old one has another name.
         replica = f"{self._replica}-{self._generation % 2}"
-        hello = adapter_pb2.Hello(replica=replica, credit=CREDIT, keys=self._keys(), version=self._version)
-        stub = adapter_pb2_grpc.AdapterServiceStub(self._channel.current)
-        session = Session(stub, self._lanes, hello)
+        hello = adapter_pb2.Hello(replica=replica, credit=self._credit, keys=self._keys(), version=self._version)
+        session = Session(adapter_pb2_grpc.AdapterServiceStub(self._channel.current), self._lanes, hello)
         self._sessions.add(session)
         return session
 

@@ -1,5 +1,7 @@
-"""Questions with known answers, asked of the database at start and every hour: what fails makes its attribute
-UNAVAILABLE, never NO."""
+"""Questions with known answers, asked of the database at start and every hour.
+
+What fails makes its attribute UNAVAILABLE, never NO.
+"""
 
 from __future__ import annotations
 

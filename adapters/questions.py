@@ -16,7 +16,7 @@ from datetime import date, datetime
 from sqlalchemy import Connection
 
 from adapters.dialects import Row, spell_list
-from adapters.ledger import Bill, Ledger
+from adapters.ledger import Bill, Charge, Ledger
 from adapters.sql import LOCAL_TIME, DatabaseError, Source
 from adapters.statements import Plan
 from zhiwang.wire.claims import Predicate
@@ -101,7 +101,7 @@ class Examiner:
         source: The department's data sets.
         ledger: Makes charges.
         schemes: Scheme of each kind of subject.
-        failing: Attributes whose probes fail now.
+        failing: Whether the probe of an attribute fails now.
         clock: Seconds since the epoch.
     """
 
@@ -110,7 +110,7 @@ class Examiner:
         source: Source,
         ledger: Ledger,
         schemes: Dictionary[str, Scheme],
-        failing: Container[str],
+        failing: Callable[[str], bool],
         clock: Callable[[], float],
     ) -> None:
         self._source = source
@@ -166,7 +166,7 @@ class Examiner:
         published = self._source.attributes.get(shape.attribute)
         if mapped is None or published is None or not mapped.serves(shape.predicate):
             return Outcome.FAILED
-        if shape.attribute in self._failing:
+        if self._failing(shape.attribute):
             return Outcome.PROBE_FAILED
         region = self._source.mapping.data[mapped.data].region
         place = header.jurisdiction
@@ -276,11 +276,11 @@ class Examiner:
                 return None
             examination.subjects.add((other.kind, other.identifier))
             # Under both identifiers: otherwise one could try every child on one parent.
-            charges = (
+            both = (
                 ledger.value(department, subject.kind, subject.identifier, shape.attribute, other.identifier),
                 ledger.value(department, other.kind, other.identifier, shape.attribute, subject.identifier),
             )
-            bill.claims.append((position, charges))
+            bill.claims.append((position, both))
             return spell_list(scheme.spellings(other.identifier))
         text = record.values[shape.compared_value] if shape.compared_value is not None else ""
         spelled = spell(attribute.type, text, self._schemes, self._today())
@@ -288,7 +288,9 @@ class Examiner:
             invalid.append(position)
             return None
         guess, value = spelled
-        charges = (ledger.value(department, subject.kind, subject.identifier, shape.attribute, guess),)
+        charges: tuple[Charge, ...] = (
+            ledger.value(department, subject.kind, subject.identifier, shape.attribute, guess),
+        )
         scheme = self._schemes.get(attribute.type)
         if scheme is not None:
             examination.subjects.add((attribute.type, guess))

@@ -12,20 +12,20 @@ from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Mapping as Dictionary
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import structlog
-from sqlalchemy import Connection, Engine, bindparam, create_engine, text
+from sqlalchemy import Connection, Engine, Select, column, create_engine, false, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from adapters.dialects import DIALECTS, Row
 from adapters.mapping import Database, DataSet, Mapping, sqlite_location
-from adapters.statements import Asked, Plan
+from adapters.statements import Asked, Plan, source
 from policy.model import Attribute
 from zhiwang.wire.claims import Predicate
 from zhiwang.wire.records import Outcome
@@ -257,7 +257,7 @@ class Source:
         original = error.orig
         code = getattr(original, "sqlite_errorcode", None)
         state = getattr(original, "sqlstate", None) or ""
-        if code is not None and code & 0xFF == sqlite3.SQLITE_INTERRUPT or state == "57014":
+        if (code is not None and code & 0xFF == sqlite3.SQLITE_INTERRUPT) or state == "57014":
             _log.warning("statement timed out", error=_kind(error))
             raise DatabaseError(Outcome.TIMED_OUT) from None
         if (
@@ -267,6 +267,23 @@ class Source:
         ):
             _log.warning("database unavailable", error=_kind(error))
             raise DatabaseError from None
+
+    def look(self) -> None:
+        """Try to read each data set, without a row.
+
+        Raises:
+            DatabaseError: One cannot be read.
+        """
+        with self.connection() as connection:
+            for data in self.mapping.data.values():
+                statement: Select[Any] = select(column(data.subject)).select_from(source(data)).where(false())
+                try:
+                    connection.execute(
+                        statement, {"as_of": date(2000, 1, 1)} if ":as_of" in (data.select or "") else {}
+                    )
+                except DBAPIError as error:
+                    _log.warning("data set cannot be read", error=_kind(error))
+                    raise DatabaseError from None
 
     def loaded(self, connection: Connection, name: str) -> Loaded:
         """When a data set was last loaded.

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import (
     Date,
@@ -38,6 +38,7 @@ from sqlalchemy import (
     true,
 )
 from sqlalchemy.engine.interfaces import Dialect as EngineDialect
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
 from sqlalchemy.sql.elements import Grouping
 
 from adapters.dialects import Dialect, Element, OrderedJoin, Row
@@ -45,8 +46,10 @@ from adapters.mapping import DataSet, MappedAttribute
 from zhiwang.wire.claims import Predicate
 from zhiwang.wire.records import Outcome
 
-_ONE, _TWO, _THREE = (literal_column(str(number)) for number in (Outcome.YES, Outcome.NO, Outcome.UNKNOWN))
-_SPELLED = frozenset({"text", "code"})
+_YES: Element = literal_column(str(Outcome.YES.value))
+_NO: Element = literal_column(str(Outcome.NO.value))
+_UNKNOWN: Element = literal_column(str(Outcome.UNKNOWN.value))
+Columns: TypeAlias = "ReadOnlyColumnCollection[str, Any]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +151,17 @@ class Plan:
         d = self._records(size)
         same = and_(d.c.zw_subject == k.c.k, self._dialect.same(d.c.zw_subject, k.c.k))
         joined = OrderedJoin(OrderedJoin(k, d, same), a, a.c.n == k.c.n)
-        states = [self._state(i, one, d, a).label(f"s{i}") for i, one in enumerate(self.asked)]
-        r = select(a.c.n.label("n"), *states).select_from(joined).subquery("r")
+        values = [column for column in d.c if column.name != "zw_subject"]
+        # Materialised, so that each of the mapping's expressions is evaluated once for each record.
+        records = select(*a.c, *values).select_from(joined).cte("records")
+        for family in ("sqlite", "postgresql"):
+            records = records.prefix_with("MATERIALIZED", dialect=family)
+        states = [self._state(i, one, records.c).label(f"s{i}") for i, one in enumerate(self.asked)]
+        r = select(records.c.n, *states).subquery("r")
         return select(r.c.n, *(_fold(one, r.c[f"s{i}"]) for i, one in enumerate(self.asked))).group_by(r.c.n)
 
     def _records(self, size: tuple[int, int]) -> FromClause:
-        """The data set, cut to what the claims need. Its columns are in scope of the mapping's expressions; ours not."""
+        """The data set, cut to what the claims need. Only its own columns are in scope of the mapping's expressions."""
         data = self.data
         columns: list[Any] = [column(data.subject).label("zw_subject")]
         if data.name is not None:
@@ -173,36 +181,38 @@ class Plan:
             records = records.where(column(data.subject).in_([bindparam(f"k{i}") for i in range(size[1])]))
         return records.subquery("d")
 
-    def _state(self, i: int, one: Asked, d: FromClause, a: FromClause) -> Element:
+    def _state(self, i: int, one: Asked, record: Columns) -> Element:
+        """What one record says, as a number (see the top of this module)."""
         gates: list[Element] = []
         if self.data.name is not None:
-            gates.append(or_(a.c.name.is_(null()), self._dialect.listed(a.c.name, d.c.zw_name)))
+            gates.append(or_(record.name.is_(null()), self._dialect.listed(record.name, record.zw_name)))
         if self.data.region is not None and one.predicate is not Predicate.ABSENT:
-            gates.append(self._dialect.within(d.c.zw_region, a.c.place))
+            gates.append(self._dialect.within(record.zw_region, record.place))
         if one.mapped.where is not None:
-            gates.append(d.c[f"zw_w{i}"])
+            gates.append(record[f"zw_w{i}"])
         told: Element
         if one.predicate is Predicate.EXISTS:
-            told = _ONE
+            told = _YES
         elif one.predicate is Predicate.ABSENT:
-            told = _TWO
+            told = _NO
         else:
-            truth = self._truth(i, one, d, a)
-            told = case((truth, _ONE), (not_(truth), _TWO), else_=_THREE)
-        state = case((and_(true(), *gates), told), else_=_THREE) if gates else told
+            truth = self._truth(i, one, record)
+            told = case((truth, _YES), (not_(truth), _NO), else_=_UNKNOWN)
+        state = case((and_(true(), *gates), told), else_=_UNKNOWN) if gates else told
         if one.mapped.where is None:
             return state
-        return case((not_(d.c[f"zw_w{i}"]), null()), else_=state)
+        return case((not_(record[f"zw_w{i}"]), null()), else_=state)
 
-    def _truth(self, i: int, one: Asked, d: FromClause, a: FromClause) -> Element:
+    def _truth(self, i: int, one: Asked, record: Columns) -> Element:
         """What one record says: true, false or null."""
         dialect = self._dialect
         if one.predicate is Predicate.VALID:
-            first, last = dialect.day(d.c[f"zw_f{i}"]), dialect.day(d.c[f"zw_t{i}"])
+            first, last = dialect.day(record[f"zw_f{i}"]), dialect.day(record[f"zw_t{i}"])
             day = dialect.as_day(bindparam("as_of", type_=Date))
             # Written so that a null at either end is null, even if the other end alone would decide.
             return case((and_(first.is_not(null()), last.is_not(null())), and_(first <= day, day <= last)))
-        value, compared = d.c[f"zw_v{i}"], a.c[f"v{i}"]
+        value: Element = record[f"zw_v{i}"]
+        compared: Element = record[f"v{i}"]
         if one.type == "integer":
             value, compared = dialect.integer(value), dialect.as_integer(compared)
         elif one.type == "decimal":
@@ -222,9 +232,9 @@ def _fold(one: Asked, state: Element) -> Element:
     """States of a subject's records as one outcome (see the top of this module)."""
     least, most = func.min(state), func.max(state)
     if one.predicate is Predicate.EXISTS:
-        return case((least == _ONE, _ONE), else_=_THREE)
+        return case((least == _YES, _YES), else_=_UNKNOWN)
     if one.predicate is Predicate.ABSENT:
-        return case((least == _TWO, _TWO), (most == _THREE, _THREE), else_=_ONE)
+        return case((least == _NO, _NO), (most == _UNKNOWN, _UNKNOWN), else_=_YES)
     if one.mapped.rows == "any":
-        return case((least == _ONE, _ONE), (most == _TWO, _TWO), else_=_THREE)
-    return case((least == most, least), else_=_THREE)
+        return case((least == _YES, _YES), (most == _NO, _NO), else_=_UNKNOWN)
+    return case((least == most, least), else_=_UNKNOWN)

@@ -10,69 +10,74 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from adapters import ledger, replay
+from adapters.config import StateFiles
 from adapters.ledger import open_key
 from audit.sqlite import open_sqlite
 from audit.store import LogStore
 from certs.signing import CertificateVerifier, Signer
 from zhiwang.wire.errors import FatalError, Reason
 
-STORE = "adapter.db"
-GUARD = "guard"
-LEDGER_KEY = "ledger.key"
-
 
 def create_store(
-    state: Path,
+    state: StateFiles,
     signer: Signer,
     *,
     verifier: CertificateVerifier | None = None,
     clock: Callable[[], float] = time.time,
 ) -> LogStore:
-    """Make the store in a state directory, with the log's first entry, and the ledger's key.
+    """Make directories and store, with the log's first entry, and the ledger's key.
 
     Raises:
-        FatalError: LOG_UNAVAILABLE: there is one.
+        FatalError: LOG_UNAVAILABLE: there is a store.
     """
-    engine = open_sqlite(state / STORE, create=True)
-    log = LogStore(engine, signer.identity.log_origin, signer, clock, guard=state / GUARD, verifier=verifier)
-    log.create()
-    with engine.begin() as connection:
-        for statement in (*ledger.SCHEMA, *replay.SCHEMA):
-            connection.exec_driver_sql(statement)
-    open_key(state / LEDGER_KEY, create=True)
+    state.make()
+    engine = open_sqlite(state.store, create=True)
+    log = LogStore(engine, signer.identity.log_origin, signer, clock, guard=state.guard, verifier=verifier)
+    try:
+        log.create()
+        with log.transaction() as connection:
+            for statement in (*ledger.SCHEMA, *replay.SCHEMA):
+                connection.exec_driver_sql(statement)
+        open_key(state.ledger_key, create=True)
+    except BaseException:
+        engine.dispose()
+        raise
     return log
 
 
 def open_store(
-    state: Path,
+    state: StateFiles,
     signer: Signer,
     *,
     verifier: CertificateVerifier | None = None,
     clock: Callable[[], float] = time.time,
 ) -> LogStore:
-    """Open the store and check its log.
+    """Open the store and check its log. Blocks.
 
     Raises:
         FatalError: LOG_UNAVAILABLE: it is not there, or does not hold together.
     """
-    engine = open_sqlite(state / STORE)
-    log = LogStore(engine, signer.identity.log_origin, signer, clock, guard=state / GUARD, verifier=verifier)
-    log.open()
+    engine = open_sqlite(state.store)
+    log = LogStore(engine, signer.identity.log_origin, signer, clock, guard=state.guard, verifier=verifier)
+    try:
+        log.open()
+    except BaseException:
+        engine.dispose()
+        raise
     return log
 
 
-def ledger_key(state: Path) -> bytes:
+def ledger_key(state: StateFiles) -> bytes:
     """The ledger's key.
 
     Raises:
         FatalError: INTERNAL: it is missing or damaged. Without it every guess would count as new.
     """
     try:
-        return open_key(state / LEDGER_KEY, create=False)
+        return open_key(state.ledger_key, create=False)
     except (OSError, ValueError) as error:
         raise FatalError(
-            Reason.INTERNAL, f"{LEDGER_KEY} cannot be read ({type(error).__name__}); restore it with the store"
+            Reason.INTERNAL, f"{state.ledger_key.name} cannot be read ({type(error).__name__}); restore it"
         ) from None

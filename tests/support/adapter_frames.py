@@ -10,10 +10,12 @@ from pathlib import Path
 from types import MappingProxyType
 
 from adapter_support import NOW, Owner, document
-from adapters.frame import FrameProcessor, Standpoint
+from adapters.config import StateFiles
+from adapters.frame import FrameProcessor
 from adapters.ledger import Ledger, Trace
 from adapters.questions import Examiner
-from adapters.store import create_store, open_store
+from adapters.standpoint import Standpoint
+from adapters.store import create_store
 from audit.checkpoint import open_note
 from audit.proofs import check_entry
 from audit.store import LogStore
@@ -119,11 +121,10 @@ class Bureau(Owner):
         )
         self.revoked: set[int] = set()
         self.failing: set[str] = set()
-        (directory / "state").mkdir()
         (directory / "keys").mkdir()
         self.keys = OwnerKeyStore(directory / "keys", self.identity.signer, lambda: self.now)
         self.keys.refresh()
-        self.log = create_store(directory / "state", self.identity.signer(), clock=lambda: self.now)
+        self.log = create_store(StateFiles(directory / "state"), self.identity.signer(), clock=lambda: self.now)
         self.frames = self.processor(self.log)
         self.requesters: dict[str, Requester] = {}
         self.records: dict[bytes, Sequence[CaseRecord]] = {}
@@ -131,7 +132,7 @@ class Bureau(Owner):
     def processor(self, log: LogStore) -> FrameProcessor:
         ledger = Ledger((b"k" * 32), self.mapping.limits, lambda: self.now)
         schemes = {"person": scheme("resident"), "entity": scheme("uscc")}
-        examiner = Examiner(self.source, ledger, schemes, self.failing, lambda: self.now)
+        examiner = Examiner(self.source, ledger, schemes, self.failing.__contains__, lambda: self.now)
         return FrameProcessor(
             department="hrss",
             log=log,
@@ -139,7 +140,7 @@ class Bureau(Owner):
             standpoint=lambda: Standpoint(Enforcer(self.directory_), examiner),
             opener=Opener(self.keys.private),
             ledger=ledger,
-            trace=Trace(self.directory / "state", lambda: self.now),
+            trace=Trace(self.directory / "state" / "keys", lambda: self.now),
             clock=lambda: self.now,
         )
 

@@ -1,0 +1,403 @@
+"""The adapter's composition root: from a profile to a process that answers, and its orderly end.
+
+Everything that the parts need is made here and handed to them; nothing else reads profile, environment or clock. Work
+on frames happens in the lanes' threads, everything else on the event loop or in short-lived threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import socket
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import structlog
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from adapters.check import inspect
+from adapters.config import ADMINS, DEFAULT_LISTEN, DRAIN_SECONDS, STOP_GRACE, StateFiles
+from adapters.frame import FrameProcessor
+from adapters.kinds import schemes_of
+from adapters.ledger import Ledger, Trace
+from adapters.link import HubLink, Lanes
+from adapters.mapping import Mapping
+from adapters.measures import AdapterMetrics
+from adapters.sql import open_engine
+from adapters.standpoint import Standpoints
+from adapters.store import create_store, ledger_key, open_store
+from audit import service as audit_service
+from audit.appended import NewEntry
+from audit.store import LogStore
+from certs.credentials import IdentityFiles
+from certs.identity import ROOT_METADATA, Kind
+from certs.owner_keys import OwnerKeyStore
+from certs.sealing import Opener
+from certs.signing import CertificateVerifier
+from policy.directory import DirectoryClient, DirectoryHolder
+from policy.document import parse_document
+from policy.follower import begin, follow, hub_fetch
+from policy.model import Directory, Document
+from zhiwang.audit.v1 import audit_pb2, audit_pb2_grpc
+from zhiwang.exchange.v1 import exchange_pb2_grpc, sealed_pb2
+from zhiwang.wire import metrics
+from zhiwang.wire.channel import RenewableChannel, open_channel
+from zhiwang.wire.errors import FatalError, Reason, ZhiwangError
+from zhiwang.wire.identity import server_name
+from zhiwang.wire.process import Process
+from zhiwang.wire.profile import AdapterPaths, Profile
+from zhiwang.wire.server import Readiness, build_server
+
+WATCH_SECONDS = 0.25
+"""How often readiness is looked at."""
+
+DATABASE_SECONDS = 5.0
+"""How often the database is tried, and a log that has stopped is checked anew."""
+
+KEYS_SECONDS = 600.0
+"""How often it is seen whether sealing keys have to be rotated."""
+
+_log = structlog.get_logger(__name__)
+
+
+def adapter_identity(profile: Profile) -> IdentityFiles:
+    """The certificates of the profile, which must be an adapter's.
+
+    Raises:
+        FatalError: CERTIFICATE_INVALID.
+    """
+    files = IdentityFiles(profile.identity, profile.root)
+    if files.identity.kind is not Kind.ADAPTER:
+        raise FatalError(
+            Reason.CERTIFICATE_INVALID, f"{files.identity.short} is no adapter; is this the right profile?"
+        )
+    return files
+
+
+def adapter_paths(profile: Profile) -> AdapterPaths:
+    """Mapping and document of the profile.
+
+    Raises:
+        FatalError: INTERNAL: the profile names none.
+    """
+    if profile.adapter is None:
+        raise FatalError(
+            Reason.INTERNAL, f'{profile.path.name}: an adapter needs [adapter] with mapping = "…" and document = "…"'
+        )
+    return profile.adapter
+
+
+def init(profile: Profile) -> None:
+    """Make the state of an adapter: directories, keys and an empty log. Once, deliberately.
+
+    Raises:
+        FatalError: There is one already, or the certificates are not an adapter's.
+    """
+    files = adapter_identity(profile)
+    log = create_store(StateFiles(profile.state), files.signer(), verifier=CertificateVerifier(files.ca_pem, frozenset))
+    log.close()
+    log.engine.dispose()
+
+
+def pinned_admins(profile: Profile, department: str) -> dict[str, frozenset[bytes]]:
+    """Keys of the department's own admins, if this installation pins their certificates.
+
+    Raises:
+        FatalError: CERTIFICATE_INVALID: one of the files is no signing certificate.
+    """
+    paths = sorted((profile.root / ADMINS).glob("*.pem"))
+    if not paths:
+        return {}
+    keys = set()
+    for path in paths:
+        try:
+            key = x509.load_pem_x509_certificate(path.read_bytes()).public_key()
+        except ValueError:
+            key = None
+        if not isinstance(key, Ed25519PublicKey):
+            raise FatalError(Reason.CERTIFICATE_INVALID, f"{path.name} is no signing certificate of an admin")
+        keys.add(key.public_bytes_raw())
+    return {department: frozenset(keys)}
+
+
+async def main(profile: Profile, process: Process) -> None:
+    """Run an adapter until the process is told to stop.
+
+    Raises:
+        ZhiwangError: It cannot start.
+    """
+    files = adapter_identity(profile)
+    paths = adapter_paths(profile)
+    if not profile.hub:
+        raise FatalError(Reason.INTERNAL, f"{profile.path.name}: an adapter needs `hub`")
+    adapter = Adapter(profile, files, paths, process)
+    try:
+        await adapter.start()
+        await process.stopping.wait()
+    finally:
+        await adapter.stop()
+
+
+class Adapter:
+    """One adapter process. Belongs to the event loop.
+
+    Args:
+        profile: Who it is and whom it talks to.
+        files: Its certificates.
+        paths: Its mapping and document.
+        process: The process.
+    """
+
+    def __init__(self, profile: Profile, files: IdentityFiles, paths: AdapterPaths, process: Process) -> None:
+        self._profile = profile
+        self._files = files
+        self._paths = paths
+        self._process = process
+        self._clock: Callable[[], float] = time.time
+        self._department = files.identity.department
+        self._state = StateFiles(profile.state)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._closing: list[Callable[[], Any]] = []
+        self._events: asyncio.Queue[audit_pb2.DirectoryChange | audit_pb2.OwnerKeyPublished] = asyncio.Queue()
+        self.readiness = Readiness(("log", "directory", "database"))
+
+    async def start(self) -> None:
+        """Put everything together and serve.
+
+        Raises:
+            ZhiwangError: A part cannot start.
+        """
+        files, state, clock = self._files, self._state, self._clock
+        holder = self._holder = DirectoryHolder(clock)
+        self._channels = [self._channel(target) for target in self._profile.hub]
+        client = self._directory_client()
+        await self._begin(client)
+        document = parse_document(self._paths.document)
+        mapping = await asyncio.to_thread(self._inspected, document)
+        # No deny-list: a log whose former key was revoked must still be opened.
+        log = self._log = await asyncio.to_thread(
+            open_store, state, files.signer(), verifier=CertificateVerifier(files.ca_pem, frozenset)
+        )
+        self._keys = OwnerKeyStore(state.owner_keys, files.signer, clock)
+        await self._rotate()
+        engine = open_engine(mapping.database, self._paths.mapping.parent)
+        ledger = Ledger(ledger_key(state), mapping.limits, clock)
+        self._standpoints = Standpoints(holder, engine, mapping, ledger, document, clock)
+        self._opener = Opener(self._keys.private)
+        self._frames = FrameProcessor(
+            department=self._department,
+            log=log,
+            verifier=CertificateVerifier(files.ca_pem, holder.revoked),
+            standpoint=self._standpoints.current,
+            opener=self._opener,
+            ledger=ledger,
+            trace=Trace(state.keys, clock),
+            clock=clock,
+        )
+        self._lanes = Lanes(self._frames.process)
+        self._links = [
+            HubLink(
+                channel,
+                self._lanes,
+                replica=f"{socket.gethostname()[:32]}-{os.getpid()}",
+                keys=self._keys.statements,
+                version=version("zhiwang"),
+                credit=self._paths.credit,
+            )
+            for channel in self._channels
+        ]
+        if holder.latest is not None:
+            self._directory_changed(holder.latest)
+        holder.on_change(self._directory_changed)
+        files.on_change(self._certificates_changed)
+        await self._probe()
+        await self._serve(log)
+        for coroutine in (
+            self._lanes.run(),
+            follow(client, holder, self._directory_stub),
+            files.watch(),
+            self._watch(),
+            self._watch_database(),
+            self._rotate_keys(),
+            self._record_events(),
+            self._probe_hourly(),
+            *(link.run() for link in self._links),
+        ):
+            self._tasks.append(asyncio.create_task(coroutine))
+        # What lives from here to the end needs no looking at by the garbage collector.
+        gc.freeze()
+
+    def _channel(self, target: str) -> RenewableChannel:
+        name = server_name(self._files.identity.city, Kind.HUB)
+        return RenewableChannel(lambda: open_channel(target, self._files.channel_credentials(), server_name=name))
+
+    def _directory_stub(self) -> Any:
+        """Over a hub that is attached, else any: a hub that is down must not keep the directory from us."""
+        links = getattr(self, "_links", [])
+        attached = [channel for channel, link in zip(self._channels, links, strict=False) if link.attached]
+        turn = int(self._clock()) % len(self._channels)
+        return exchange_pb2_grpc.DirectoryServiceStub((attached or [self._channels[turn]])[0].current)
+
+    def _directory_client(self) -> DirectoryClient:
+        return DirectoryClient(
+            (self._profile.root / ROOT_METADATA).read_bytes(),
+            self._files.ca_pem,
+            self._state.policy,
+            hub_fetch(self._directory_stub),
+            pins=pinned_admins(self._profile, self._department),
+        )
+
+    async def _begin(self, client: DirectoryClient) -> None:
+        """Take up what directory there is. Without one the adapter starts, answers nothing and is not ready."""
+        try:
+            await begin(client, self._holder)
+        except ZhiwangError as error:
+            self._holder.failed(f"{error.reason.name}: {error.detail}")
+
+    def _inspected(self, document: Document) -> Mapping:
+        """The mapping, if it holds against document and database. Failing probes do not keep the adapter from starting.
+
+        Raises:
+            FatalError: DOCUMENT_INVALID: it does not; every finding has been logged.
+        """
+        if document.department != self._department:
+            raise FatalError(Reason.DOCUMENT_INVALID, f"{self._paths.document.name} is that of {document.department}")
+        mapping, report = inspect(self._paths.mapping, document, schemes_of(self._holder.latest), clock=self._clock)
+        for warning in report.warnings:
+            _log.warning(
+                "mapping", at=f"{Path(warning.file).name}:{warning.line}", key=warning.key, detail=warning.message
+            )
+        fatal = [finding for finding in report.findings if not finding.key.startswith("probe")]
+        for finding in fatal:
+            _log.error(
+                "mapping", at=f"{Path(finding.file).name}:{finding.line}", key=finding.key, detail=finding.message
+            )
+        if fatal:
+            raise FatalError(
+                Reason.DOCUMENT_INVALID,
+                f"{self._paths.mapping.name} does not hold: {len(fatal)} findings; see `zhiwang adapter check`",
+            )
+        return mapping
+
+    async def _serve(self, log: LogStore) -> None:
+        """The owner's log for auditors of the department's own machine, health, reflection and metrics."""
+        self._server = build_server(
+            (
+                (
+                    audit_pb2_grpc.add_AuditServiceServicer_to_server,
+                    audit_service.AuditServicer(log, self._append, self._department),
+                ),
+            ),
+            audit_service.RULES,
+            city=self._files.identity.city,
+            revoked=self._holder.revoked,
+            readiness=self.readiness,
+            observe=metrics.RpcMetrics(),
+            clock=self._clock,
+        )
+        AdapterMetrics(self._frames, log, lambda: sum(link.attached for link in self._links), self._standpoints)
+        served = metrics.MetricsServer(self._profile.metrics) if self._profile.metrics is not None else None
+        if served is not None:
+            self._closing.append(served.close)
+        address = self._server.listen(self._profile.listen or DEFAULT_LISTEN, self._files.server_credentials())
+        await self._server.start()
+        self._process.announce(listen=address, metrics=served.address if served is not None else None)
+
+    async def _append(self, entries: Sequence[NewEntry]) -> None:
+        """Record a read of the log."""
+        await asyncio.to_thread(self._frames.append, entries)
+
+    # What changes while it runs.
+
+    def _directory_changed(self, directory: Directory) -> None:
+        self._standpoints.refresh(directory)
+        self._events.put_nowait(
+            audit_pb2.DirectoryChange(directory_version=directory.version, timestamp_hash=directory.timestamp_hash)
+        )
+
+    def _certificates_changed(self) -> None:
+        self._log.signer = self._files.signer()
+        for channel in self._channels:
+            channel.renew()
+
+    async def _rotate(self) -> bool:
+        """Rotate sealing keys if it is time, and have new ones recorded."""
+        known = {statement.key for statement in self._keys.statements()}
+        if not await asyncio.to_thread(self._keys.refresh):
+            return False
+        for statement in self._keys.statements():
+            if statement.key not in known:
+                key = sealed_pb2.OwnerKey.FromString(statement.key)
+                self._events.put_nowait(audit_pb2.OwnerKeyPublished(key_id=key.key_id, serial=key.serial))
+        return True
+
+    async def _rotate_keys(self) -> None:
+        while True:
+            await asyncio.sleep(KEYS_SECONDS)
+            if await self._rotate():
+                self._opener.forget()
+                for link in self._links:
+                    link.announce_keys()
+
+    async def _record_events(self) -> None:
+        """Write what happened to the log; wait for a log that has stopped."""
+        while True:
+            event = await self._events.get()
+            while True:
+                try:
+                    await asyncio.to_thread(self._frames.record, [event])
+                    break
+                except ZhiwangError:
+                    await asyncio.sleep(DATABASE_SECONDS)
+
+    async def _watch(self) -> None:
+        """Keep readiness true to log and directory."""
+        while True:
+            await self.readiness.set("log", self._log.healthy)
+            await self.readiness.set("directory", self._holder.fresh)
+            await asyncio.sleep(WATCH_SECONDS)
+
+    async def _watch_database(self) -> None:
+        """Keep readiness true to the database; look again at a log that has stopped; count refusals into the log."""
+        while True:
+            await self.readiness.set("database", await asyncio.to_thread(self._standpoints.database_answers))
+            try:
+                await asyncio.to_thread(self._frames.housekeep)
+            except ZhiwangError as error:
+                _log.error("the log stays stopped", detail=error.detail)
+            await asyncio.sleep(DATABASE_SECONDS)
+
+    async def _probe(self) -> None:
+        await asyncio.to_thread(self._standpoints.probe)
+
+    async def _probe_hourly(self) -> None:
+        while True:
+            await asyncio.sleep(self._standpoints.seconds_to_probe)
+            await self._probe()
+
+    async def stop(self) -> None:
+        """Not ready; take nothing more; finish what is here; then end."""
+        await self.readiness.close()
+        if hasattr(self, "_links"):
+            await asyncio.gather(*(link.drain(DRAIN_SECONDS) for link in self._links))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if hasattr(self, "_lanes"):
+            await asyncio.to_thread(self._lanes.close)
+        if hasattr(self, "_server"):
+            await self._server.stop(STOP_GRACE)
+        for channel in getattr(self, "_channels", []):
+            await channel.close()
+        for close in self._closing:
+            close()
+        if hasattr(self, "_standpoints"):
+            self._standpoints.close()
+        if hasattr(self, "_log"):
+            self._log.close()
+            self._log.engine.dispose()

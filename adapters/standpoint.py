@@ -1,0 +1,134 @@
+"""What requests are decided by at the moment: the directory in force, and an examiner of the document in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy import Engine
+
+from adapters.kinds import schemes_of
+from adapters.ledger import Ledger
+from adapters.mapping import Mapping, check_against
+from adapters.probes import INTERVAL, Probes
+from adapters.questions import Examiner
+from adapters.sql import DatabaseError, Source
+from policy.directory import DirectoryHolder
+from policy.enforcer import Enforcer
+from policy.model import Directory, Document
+
+RETRY = 60.0
+"""Seconds after which probes are asked again if the database could not be reached."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Standpoint:
+    """By what a request is decided: one snapshot of the directory, and the examiner of the document in it."""
+
+    enforcer: Enforcer
+    examiner: Examiner
+
+
+class Standpoints:
+    """Makes the standpoint of each directory. `current` may be called from any thread.
+
+    Args:
+        holder: The directory in force.
+        engine: Of the department's database; closed here.
+        mapping: Of its facts.
+        ledger: Makes charges.
+        document: The department's own copy of its document, until a directory brings another.
+        clock: Seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        holder: DirectoryHolder,
+        engine: Engine,
+        mapping: Mapping,
+        ledger: Ledger,
+        document: Document,
+        clock: Callable[[], float],
+    ) -> None:
+        self._holder = holder
+        self._engine = engine
+        self._mapping = mapping
+        self._ledger = ledger
+        self._clock = clock
+        self._failing: frozenset[str] = frozenset()
+        self._reached = True
+        self._document = document
+        self._source = Source(engine, mapping, document.attributes, clock=clock)
+        self._schemes = schemes_of(None)
+        self._standpoint: Standpoint | None = None
+
+    def current(self) -> Standpoint:
+        """The standpoint of the directory in force.
+
+        Raises:
+            RefusedError: DIRECTORY_EXPIRED, if there is none that still holds.
+        """
+        enforcer = self._holder.enforcer
+        standpoint = self._standpoint
+        if standpoint is None or standpoint.enforcer is not enforcer:
+            standpoint = self._standpoint = self._make(enforcer)
+        return standpoint
+
+    def _make(self, enforcer: Enforcer) -> Standpoint:
+        examiner = Examiner(self._source, self._ledger, self._schemes, self._is_failing, self._clock)
+        return Standpoint(enforcer, examiner)
+
+    def _is_failing(self, attribute: str) -> bool:
+        return attribute in self._failing
+
+    @property
+    def failing(self) -> frozenset[str]:
+        """Attributes whose probes fail."""
+        return self._failing
+
+    def refresh(self, directory: Directory) -> None:
+        """Take up the department's document and the kinds of subject of a newer directory."""
+        self._schemes = schemes_of(directory)
+        document = directory.documents.get(self._mapping.department)
+        if document is None:
+            _log.error("the directory has no document of this department; nothing is granted")
+        elif document.attributes != self._document.attributes:
+            for mistake in check_against(self._mapping, document):
+                key = ".".join(map(str, mistake.key))
+                _log.error("the mapping does not fit the published document", key=key, detail=mistake.message)
+            self._source = Source(self._engine, self._mapping, document.attributes, clock=self._clock)
+            self._document = document
+        self._standpoint = None
+
+    # What the database says of itself; these block.
+
+    def probe(self) -> None:
+        """Ask every probe, and note whose attributes fail."""
+        try:
+            self._failing = Probes(self._source, self._schemes, self._clock).failing()
+        except DatabaseError as error:
+            # Nothing is known; requests will find out for themselves.
+            _log.warning("probes could not be asked", outcome=error.outcome.name)
+            self._reached = False
+        else:
+            self._reached = True
+
+    @property
+    def seconds_to_probe(self) -> float:
+        """Until when the probes' results are good."""
+        return INTERVAL if self._reached else RETRY
+
+    def database_answers(self) -> bool:
+        """Whether every data set can be read."""
+        try:
+            self._source.look()
+        except DatabaseError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._engine.dispose()
