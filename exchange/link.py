@@ -11,6 +11,7 @@ Every ticket handed to a link comes back exactly once: in a reply frame (`LinkEv
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
 from typing import Protocol
 
@@ -82,6 +83,45 @@ class LinkEvents(Protocol):
         """A frame of replies came; `tickets` stand beside its items, None where the number is unknown."""
 
 
+class OwnerLog:
+    """What the hub has seen of one adapter's log, shared by the links of its replicas.
+
+    A head is proved from one that was seen before. Until there is a first one, one frame is sent at a time; what else
+    could go waits here, since a head that is proved from nothing would be as good as any other.
+
+    Args:
+        view: What was seen.
+    """
+
+    def __init__(self, view: HeadView) -> None:
+        self.view = view
+        self._first: Link | None = None
+        self._held: deque[tuple[Link, list[Ticket]]] = deque()
+
+    def admit(self, link: Link, tickets: list[Ticket]) -> bool:
+        """Whether a frame may be sent now; if not, it is kept and sent later."""
+        if self.view.known_tree_size or self._first is None:
+            if not self.view.known_tree_size:
+                self._first = link
+            return True
+        self._held.append((link, tickets))
+        return False
+
+    def answered(self, link: Link) -> None:
+        """Something came back on a link, or nothing will: others may go."""
+        if self._first is link:
+            self._first = None
+        while self._held and (self.view.known_tree_size or self._first is None):
+            waiting, tickets = self._held.popleft()
+            waiting.send(tickets)
+
+    def withdraw(self, link: Link) -> list[Ticket]:
+        """Take back what was to go on a link."""
+        taken = [ticket for holder, tickets in self._held if holder is link for ticket in tickets]
+        self._held = deque(entry for entry in self._held if entry[0] is not link)
+        return taken
+
+
 class Link:
     """One attached replica.
 
@@ -89,7 +129,7 @@ class Link:
         identity: Of the adapter, as TLS proved it.
         replica: Its own name for the process.
         credit: Requests that it takes at a time.
-        view: The hub's view of the log of this adapter, shared by its replicas.
+        owner_log: What the hub has seen of this adapter's log, shared by its replicas.
         events: The hub.
         clock: Seconds since the epoch.
     """
@@ -99,7 +139,7 @@ class Link:
         identity: Identity,
         replica: str,
         credit: int,
-        view: HeadView,
+        owner_log: OwnerLog,
         events: LinkEvents,
         clock: Callable[[], float],
         limits: Limits | None = None,
@@ -107,7 +147,7 @@ class Link:
         self.identity = identity
         self.owner = identity.department
         self.replica = replica
-        self.view = view
+        self._log = owner_log
         self.keys: dict[bytes, VerifiedOwnerKey] = {}
         self.statements: dict[bytes, sealed_pb2.OwnerKeyStatement] = {}
         self.draining = False
@@ -117,8 +157,13 @@ class Link:
         self._last_number = 0
         self._outbox: asyncio.Queue[adapter_pb2.AttachResponse | None] = asyncio.Queue()
         self._gathering: Gathering[Ticket] = Gathering(
-            self._send, limits, credit=min(credit, MAX_CREDIT), alive=lambda ticket: ticket.wanted
+            self.send, limits, credit=min(credit, MAX_CREDIT), alive=lambda ticket: ticket.wanted
         )
+
+    @property
+    def view(self) -> HeadView:
+        """What the hub has seen of this adapter's log."""
+        return self._log.view
 
     @property
     def load(self) -> int:
@@ -176,7 +221,8 @@ class Link:
 
     def withdraw(self) -> list[Ticket]:
         """Take back what has not been sent."""
-        tickets = [ticket for ticket in self._gathering.close() if ticket.wanted]
+        waiting = self._log.withdraw(self) + self._gathering.close()
+        tickets = [ticket for ticket in waiting if ticket.wanted]
         for ticket in tickets:
             ticket.link = None
         return tickets
@@ -186,6 +232,7 @@ class Link:
         tickets = self.withdraw()
         tickets.extend(self._sent.values())
         self._sent.clear()
+        self._log.answered(self)
         self.end()
         return tickets
 
@@ -196,6 +243,8 @@ class Link:
             del self._sent[ticket.number]
         bulk = sum(ticket.bulk for ticket in overdue)
         self._gathering.answered(len(overdue) - bulk, bulk)
+        if overdue:
+            self._log.answered(self)
         return overdue
 
     @property
@@ -219,12 +268,18 @@ class Link:
     def _say(self, message: adapter_pb2.AttachResponse) -> None:
         self._outbox.put_nowait(message)
 
-    def _send(self, tickets: list[Ticket]) -> None:
+    def send(self, tickets: list[Ticket]) -> None:
+        """Send a frame; for the gathering, and for what `OwnerLog` kept."""
+        if not self._log.admit(self, tickets):
+            return
         message = adapter_pb2.AttachResponse()
         frame = message.request_frame
         frame.known_tree_size = self.view.known_tree_size
         now = self._clock()
         for ticket in tickets:
+            if not ticket.wanted:
+                self._gathering.answered(not ticket.bulk, ticket.bulk)
+                continue
             self._last_number += 1
             ticket.number = self._last_number
             self._sent[ticket.number] = ticket
@@ -234,7 +289,10 @@ class Link:
             left = max(0.0, ticket.deadline - now)
             microseconds = int((left - margin(left)) * 1_000_000)
             item.timeout.seconds, item.timeout.nanos = microseconds // 1_000_000, microseconds % 1_000_000 * 1000
-        self._say(message)
+        if frame.items:
+            self._say(message)
+        else:
+            self._log.answered(self)
 
     def _replied(self, frame: adapter_pb2.ReplyFrame) -> None:
         tickets = [self._sent.pop(item.correlation_id, None) for item in frame.items]
@@ -242,6 +300,7 @@ class Link:
         known = sum(ticket is not None for ticket in tickets)
         self._gathering.answered(known - bulk, bulk)
         self._events.replied(self, frame, tickets)
+        self._log.answered(self)
 
 
 class Links:
@@ -253,18 +312,18 @@ class Links:
 
     def __init__(self, view: Callable[[Identity], HeadView]) -> None:
         self._make_view = view
-        self._views: dict[Identity, HeadView] = {}
+        self._logs: dict[Identity, OwnerLog] = {}
         self._by_owner: dict[str, list[Link]] = {}
 
     def __iter__(self) -> Iterator[Link]:
         return (link for links in self._by_owner.values() for link in links)
 
-    def view(self, adapter: Identity) -> HeadView:
-        """The hub's view of an adapter's log. It outlives links, so that a log cannot fall back by reconnecting."""
-        view = self._views.get(adapter)
-        if view is None:
-            view = self._views[adapter] = self._make_view(adapter)
-        return view
+    def owner_log(self, adapter: Identity) -> OwnerLog:
+        """What was seen of an adapter's log. It outlives links, so that a log cannot fall back by reconnecting."""
+        owner_log = self._logs.get(adapter)
+        if owner_log is None:
+            owner_log = self._logs[adapter] = OwnerLog(self._make_view(adapter))
+        return owner_log
 
     def attach(self, link: Link) -> Link | None:
         """Take a link in.

@@ -275,7 +275,7 @@ class AdapterServicer(adapter_pb2_grpc.AdapterServiceServicer):
         hello, links = first.hello, self._hub.links
         if len(hello.replica) > MAX_REPLICA_NAME or not hello.replica.isascii() or not hello.replica.isprintable():
             raise RefusedError(Reason.REQUEST_MALFORMED, "a replica's name is short printable ASCII")
-        link = Link(peer.identity, hello.replica, hello.credit, links.view(peer.identity), self._hub, self._clock)
+        link = Link(peer.identity, hello.replica, hello.credit, links.owner_log(peer.identity), self._hub, self._clock)
         self._announce(link, hello.keys)
         former = links.attach(link)
         if former is not None:
