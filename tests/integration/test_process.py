@@ -21,10 +21,13 @@ from zhiwang.wire.metrics import MetricsServer, counter, make_registry, serve_me
 from zhiwang.wire.process import locked_state, read_address, write_address
 
 PROGRAM = """
-import asyncio, sys
+import asyncio, gc, sys
 from pathlib import Path
 from zhiwang.wire.errors import FatalError, Reason
 from zhiwang.wire.process import Process, run
+
+async def fail() -> None:
+    raise ValueError("plain guess 11010519491231002X")
 
 async def main(process: Process) -> None:
     mode = sys.argv[2]
@@ -34,7 +37,9 @@ async def main(process: Process) -> None:
         raise ValueError("plain guess 11010519491231002X")
     process.announce(listen="127.0.0.1:1", metrics=None)
     if mode == "loop":
-        asyncio.get_running_loop().call_soon(lambda: 1 / 0)
+        asyncio.ensure_future(fail())
+        await asyncio.sleep(0.1)
+        gc.collect()
     await process.stopping.wait()
     if mode == "stuck":
         await asyncio.sleep(3600)
@@ -129,8 +134,7 @@ def test_a_mistake_of_ours_is_told_without_its_text(tmp_path: Path, mode: str) -
     assert child.returncode == (1 if mode == "bug" else 0)
     assert "11010519491231002X" not in said
     assert "plain guess" not in said
-    assert "division by zero" not in said
-    assert ("ValueError" if mode == "bug" else "ZeroDivisionError") in said
+    assert "ValueError" in said
     assert "Traceback" not in said
 
 
