@@ -10,17 +10,17 @@ from dataclasses import dataclass
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from zhiwang.audit.v1 import audit_pb2, audit_pb2_grpc
-from zhiwang.wire.channel import open_channel
-from zhiwang.wire.errors import Reason, RefusedError
-from zhiwang.wire.identity import Kind, server_name
-from zhiwang.wire.merkle import Tree, leaf_hash
 
 from audit.checkpoint import Checkpoint
 from audit.entry import decode_entry
 from audit.proofs import HeadChecker
 from certs.credentials import IdentityFiles
 from certs.signing import CertificateVerifier
+from zhiwang.audit.v1 import audit_pb2, audit_pb2_grpc
+from zhiwang.wire.channel import open_channel
+from zhiwang.wire.errors import Reason, RefusedError
+from zhiwang.wire.identity import Kind, server_name
+from zhiwang.wire.merkle import Tree, leaf_hash
 
 PAGE = 1000
 TIMEOUT = 20.0

@@ -16,22 +16,21 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zhiwang.wire.profile import Profile, load_profile
-
 from certs.ca import Authority
 from certs.credentials import IdentityFiles
-from certs.identity import CA_CERTIFICATE, ROOT_METADATA, Identity, write_private, write_public
+from certs.identity import CA_CERTIFICATE, ROOT_METADATA, SIGNING_CERTIFICATE, Identity, write_private, write_public
 from certs.request import make_requests
 from exchange.demo import stores
 from policy import registrar
 from policy.metadata import build_root, signed
 from policy.publishing import Current, Named, draft, sign
 from policy.repository import load_key, new_key
+from zhiwang.wire.profile import Profile, load_profile
 
 CITY = "shenzhen"
 CENTRE = "data"
@@ -157,7 +156,7 @@ def write_profile(layout: Layout, place: str, identity: str, **more: Any) -> Pro
         layout: Where.
         place: "registrar", "hub", "agent" or a department.
         identity: Whose it is, as "department/kind/name".
-        more: Further keys; a mapping becomes a table, several of them an array of tables.
+        more: Further keys; a mapping becomes a table, a tuple of mappings an array of tables.
     """
     home = layout.home(place)
     home.mkdir(mode=0o700, exist_ok=True)
@@ -166,18 +165,24 @@ def write_profile(layout: Layout, place: str, identity: str, **more: Any) -> Pro
 
 def write_profile_file(layout: Layout, path: Path, identity: str, **more: Any) -> Profile:
     """The same for a profile at a place of its own."""
+    own = path.parent / "root"
     relative = {
-        "root": os.path.relpath(layout.root, path.parent),
+        "root": os.path.relpath(own if own.is_dir() else layout.root, path.parent),
         "identity": os.path.relpath(layout.identity(identity), path.parent),
     }
     write_public(path, "".join(_toml({**relative, **more})).encode())
     return load_profile(path)
 
 
-def copy_files(layout: Layout, examples: Path, department: str) -> None:
-    """Give a department its mapping and its own copy of its document."""
+def furnish(layout: Layout, examples: Path, department: str) -> None:
+    """Give a department what its adapter reads: mapping, its own copy of its document, and what it pins itself."""
     home = layout.home(department)
-    home.mkdir(mode=0o700, exist_ok=True)
+    home.mkdir(mode=0o700)
+    shutil.copytree(layout.root, home / "root")
+    (home / "root" / "admins").mkdir()
+    for admin in ADMINS:
+        certificate = layout.identity(f"{department}/admin/{admin}") / SIGNING_CERTIFICATE
+        shutil.copyfile(certificate, home / "root" / "admins" / f"{admin}.pem")
     for folder, name in (("mappings", "mapping.toml"), ("documents", "document.toml")):
         shutil.copyfile(examples / folder / f"{department}.toml", home / name)
 
@@ -188,12 +193,17 @@ def examples_directory() -> Path:
     return package if package.is_dir() else Path(__file__).parents[2] / "examples"
 
 
-def _toml(values: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
-    """Yield lines of TOML; plain values first, since tables follow them."""
+def _toml(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield lines of TOML: plain values first, then tables, then arrays of tables."""
+    tables = {key: value for key, value in values.items() if isinstance(value, Mapping)}
+    arrays = {key: value for key, value in values.items() if isinstance(value, tuple)}
     for key, value in values.items():
-        if not isinstance(value, Mapping):
+        if key not in tables and key not in arrays:
             yield f"{key} = {json.dumps(value, ensure_ascii=False)}\n"
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield f"\n[{prefix}{key}]\n"
-            yield from _toml(value, f"{prefix}{key}.")
+    for key, value in tables.items():
+        yield f"\n[{prefix}{key}]\n"
+        yield from _toml(value, f"{prefix}{key}.")
+    for key, items in arrays.items():
+        for item in items:
+            yield f"\n[[{prefix}{key}]]\n"
+            yield from _toml(item, f"{prefix}{key}.")

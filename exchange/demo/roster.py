@@ -9,14 +9,14 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import grpc
-from zhiwang.verification.v1 import verification_pb2 as api
-from zhiwang.verification.v1 import verification_pb2_grpc
 
 from exchange.demo.build import MATTER, ROLE
 from exchange.demo.calendar import ENROLMENT_DAY
 from exchange.demo.model import Application
 from exchange.demo.places import CODE_SYSTEM
 from exchange.demo.truth import Outcome
+from zhiwang.verification.v1 import verification_pb2 as api
+from zhiwang.verification.v1 import verification_pb2_grpc
 
 JOB = f"{ENROLMENT_DAY.year}-000000"
 """Reference of the whole roster; the applications' own numbers never leave the agent."""
