@@ -131,8 +131,11 @@ class Client:
             raise FatalError(Reason.HUB_UNREACHABLE, f"{profile.path.name} names no hub")
         async with AsyncExitStack() as stack:
             own = profile.state / state
-            if profile.state.is_dir():
-                own.mkdir(mode=0o700, exist_ok=True)
+            if not profile.state.is_dir():
+                raise FatalError(
+                    Reason.INTERNAL, f"there is no state directory {profile.state}; make it with `zhiwang agent init`"
+                )
+            own.mkdir(mode=0o700, exist_ok=True)
             stack.enter_context(locked_state(own))
             holder = DirectoryHolder(clock)
             verifier = CertificateVerifier(files.ca_pem, holder.revoked)

@@ -45,6 +45,7 @@ _PASSING = frozenset(
 _STATUS = {int(outcome): Status(outcome.status) for outcome in Outcome}
 _ANSWER = {int(outcome): Answer(outcome.answer) for outcome in Outcome}
 _REASON = {int(outcome): outcome.reason for outcome in Outcome}
+_DENIED = frozenset({int(Outcome.DENIED_BY_HUB), int(Outcome.DENIED_BY_OWNER)})
 _FACT: Mapping[int, Fact] = {Outcome.YES: Fact.YES, Outcome.NO: Fact.NO, Outcome.UNKNOWN: Fact.UNKNOWN}
 _RULING = {
     Verdict.PASSED: Ruling.PASSED,
@@ -76,12 +77,13 @@ def _result(
     claims = []
     codes = bytearray()
     plan, labels = case.plan, case.labels
-    for claim, name, ordinal, compared, _, part, column, counter in plan.asked:
+    for claim, name, ordinal, compared, _, part, column, counter, denied in plan.asked:
         outcome = outcomes[part]
         if isinstance(outcome, Failure):
             code = 0
+            reason = denied if outcome.reason is Reason.NOT_GRANTED else outcome.reason
             one = ClaimResult(
-                labels[claim], name, ordinal, compared, outcome.status, Answer.NONE, outcome.reason, None, counter
+                labels[claim], name, ordinal, compared, outcome.status, Answer.NONE, reason, None, counter
             )
         else:
             answers = outcome.answers
@@ -93,7 +95,7 @@ def _result(
                 compared,
                 _STATUS[code],
                 _ANSWER[code],
-                _REASON[code],
+                _REASON[code] if code not in _DENIED else denied,
                 answers.data_as_of[column],
                 "" if code == Outcome.YES else counter,
             )

@@ -13,7 +13,7 @@ from datetime import date
 from typing import NamedTuple
 
 from exchange.client.case import Case, Ruling
-from policy.model import Directory, Matter, Rule
+from policy.model import Attribute, Directory, Matter, Rule
 from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.wire.claims import Claim
 from zhiwang.wire.errors import Reason, RefusedError
@@ -59,6 +59,7 @@ class Asked(NamedTuple):
         part: Index of the owner's part in the plan.
         column: Index of the claim in that part's header.
         counter: Where an answer is disputed.
+        denied: What a denial of it is called: that its threshold is not published is no secret.
     """
 
     claim: int
@@ -69,6 +70,7 @@ class Asked(NamedTuple):
     part: int
     column: int
     counter: str
+    denied: Reason
 
 
 class Part(NamedTuple):
@@ -272,9 +274,20 @@ class Planner:
             for ordinal, compared in _pairs(slot, claim.compared_slot, subjects):
                 column = builder.column(claim, (slot, ordinal), compared, text)
                 ordinals = {slot: ordinal} if compared is None else {slot: ordinal, compared[0]: compared[1]}
-                counter = attribute.counter if attribute is not None else ""
                 compared_ordinal = compared[1] if compared is not None else 0
-                asked.append(Asked(index, name, ordinal, compared_ordinal, ordinals, builder.index, column, counter))
+                asked.append(
+                    Asked(
+                        claim=index,
+                        name=name,
+                        ordinal=ordinal,
+                        compared_ordinal=compared_ordinal,
+                        ordinals=ordinals,
+                        part=builder.index,
+                        column=column,
+                        counter=attribute.counter if attribute is not None else "",
+                        denied=_denied(claim, attribute),
+                    )
+                )
             if len(asked) > MAX_CLAIMS or builder.full:
                 raise RefusedError(Reason.TOO_MANY_CLAIMS, field=f"claims[{index}]")
         names = {one.name for one in asked}
@@ -359,6 +372,12 @@ def _pairs(
         for other in range(others)
         if alone or ordinal != other
     ]
+
+
+def _denied(claim: Claim, attribute: Attribute | None) -> Reason:
+    if attribute is not None and claim.predicate in attribute.predicates and claim.predicate.takes_cell:
+        return Reason.NOT_GRANTED if claim.cell in attribute.cells(claim.predicate) else Reason.CELL_NOT_PUBLISHED
+    return Reason.NOT_GRANTED
 
 
 def _textless(claim: Claim) -> tuple[object, ...]:
