@@ -40,7 +40,7 @@ SAMPLE = 20
 _SAFE = re.compile(
     r"(no such (table|column|function)|near \"|ambiguous column|wrong number|unable to open|file is not|misuse)"
 )
-_OWN_RELATIONS = frozenset({"k", "a", "d", "r", "keys", "rows", "zw_data"})
+_OWN_RELATIONS = frozenset({"k", "a", "d", "r", "keys", "rows", "records", "zw_data", "CONSTANT", "2-ROW"})
 
 
 @dataclass(slots=True)
@@ -272,7 +272,7 @@ def _scans(connection: Connection, sql: str, parameters: Any) -> set[str]:
         steps = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", parameters)]
         found = {step.split()[1] for step in steps if step.startswith("SCAN ") and "VIRTUAL TABLE" not in step}
         automatic = {step.split()[1] for step in steps if "AUTOMATIC" in step}
-        return {name for name in found | automatic if name not in _OWN_RELATIONS and name not in {"CONSTANT", "2-ROW"}}
+        return {name for name in found | automatic if name not in _OWN_RELATIONS and not name.startswith("(")}
     if family == "postgresql":
         steps = [row[0] for row in connection.exec_driver_sql(f"EXPLAIN {sql}", parameters)]
         return {match[1] for step in steps if (match := re.search(r"Seq Scan on (\S+)", step))}
