@@ -24,6 +24,7 @@ NOUNS: Mapping[str, tuple[str, str]] = {
     "receipt": ("exchange.cli.receipt:app", "凭证  Verify a receipt offline, and read it."),
     "certs": ("exchange.cli.certs:app", "证书  Certificate authority, requests, certificates, revocation."),
     "policy": ("exchange.cli.policy:app", "政策  Check, sign and publish documents; explain decisions."),
+    "audit": ("exchange.cli.audit:app", "审计  Read and verify the logs."),
     "registrar": ("exchange.cli.registrar:app", "名录服务  The registrar, which keeps the directory fresh."),
     "hub": ("exchange.cli.hub:app", "枢纽  The hub."),
     "adapter": ("", "适配器  The adapter beside an owner's database; check a mapping."),
