@@ -84,11 +84,16 @@ class HeadView:
     Args:
         checker: Verifies the heads.
         origin: Of the log; the origin of the first head if None.
+
+    Attributes:
+        given_up: How many heads were never linked.
+        restored_size: Size of the tree that `restore` took up; 0 if there was none.
     """
 
     def __init__(self, checker: HeadChecker, origin: str | None = None) -> None:
         self.origin = origin
         self.given_up = 0
+        self.restored_size = 0
         self._checker = checker
         self._newest = Checkpoint("", 0, merkle.EMPTY_ROOT)
         # size → root; all of them, but for the unlinked, are known to be prefixes of the newest.
@@ -209,6 +214,7 @@ class HeadView:
             raise RefusedError(Reason.PROOF_INVALID, f"the remembered state is of {origin}, not of {self.origin}")
         if size:
             self.origin = origin
+            self.restored_size = size
             self._newest = Checkpoint(origin, size, root)
             self._seen = OrderedDict([(size, root)])
             self._unlinked = OrderedDict(unlinked)

@@ -1,0 +1,159 @@
+"""An auditor reads a log from its first entry to its signed checkpoint, over AuditService, and believes nobody.
+
+It recomputes the root from the entries' own bytes, reads every entry strictly, and checks that the log extends the
+checkpoint that it remembers from the last time. Memory stays bounded: of the tree only the right edge is kept.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from audit import tiles
+from audit.checkpoint import Checkpoint
+from audit.entry import EntryError, decode_entry
+from audit.proofs import HeadChecker, HeadView, check_entry
+from zhiwang.audit.v1 import audit_pb2, audit_pb2_grpc
+from zhiwang.wire import merkle
+from zhiwang.wire.errors import Reason, RefusedError
+
+PAGE: Final = 1000
+TIMEOUT: Final = 30.0
+"""Seconds for one call."""
+
+
+def _quiet(done: int, size: int) -> None:
+    """Progress that nobody looks at."""
+
+
+@dataclass(slots=True)
+class ReadLog:
+    """A log that was read whole and holds.
+
+    Attributes:
+        checkpoint: Its signed state; entries that came later are not counted.
+        extends: Size of the remembered tree that it was proved to extend; 0 if none was remembered.
+        events: How many entries there are of each kind.
+        first_time: Time of the first entry, in seconds since the epoch.
+        last_time: Time of the last.
+    """
+
+    checkpoint: Checkpoint
+    extends: int
+    events: Counter[str] = field(default_factory=Counter)
+    first_time: int = 0
+    last_time: int = 0
+
+
+class Auditor:
+    """Reads one log.
+
+    Args:
+        stub: Of the process that keeps it.
+        checker: Says which logs are welcome.
+        recall: Gives what `HeadView.export` gave for a log of this origin the last time; empty for nothing.
+    """
+
+    def __init__(
+        self,
+        stub: audit_pb2_grpc.AuditServiceStub,
+        checker: HeadChecker,
+        recall: Callable[[str], bytes] = lambda _origin: b"",
+    ) -> None:
+        self._stub = stub
+        self._checker = checker
+        self._recall = recall
+
+    async def meet(self) -> HeadView:
+        """A view of the log at its newest checkpoint, which extends what is remembered of it.
+
+        Raises:
+            RefusedError: PROOF_INVALID, or an error of the certificate.
+            grpc.aio.AioRpcError: The call failed.
+        """
+        response = await self._stub.GetCheckpoint(audit_pb2.GetCheckpointRequest(), timeout=TIMEOUT)
+        view = HeadView(self._checker, self._checker.check(response.head).origin)
+        remembered = self._recall(view.origin or "")
+        if remembered:
+            # Only its origin is believed so far: which memory is this log's.
+            view.restore(remembered)
+            request = audit_pb2.GetCheckpointRequest(known_tree_size=view.known_tree_size)
+            response = await self._stub.GetCheckpoint(request, timeout=TIMEOUT)
+        view.verify_head(response.head)
+        return view
+
+    async def read(self, view: HeadView, progress: Callable[[int, int], None] = _quiet) -> ReadLog:
+        """Read every entry under the view's newest checkpoint and recompute its root.
+
+        Args:
+            view: From `meet`.
+            progress: Told how many entries of how many have been read.
+
+        Raises:
+            RefusedError: PROOF_INVALID: the entries are not those that the checkpoint signs.
+            grpc.aio.AioRpcError: A call failed.
+        """
+        checkpoint = view.newest
+        found = ReadLog(checkpoint, 0)
+        edge = tiles.RightEdge()
+        token = ""
+        while edge.size < checkpoint.size:
+            request = audit_pb2.ListEntriesRequest(page_size=PAGE, page_token=token)
+            page: audit_pb2.ListEntriesResponse = await self._stub.ListEntries(request, timeout=TIMEOUT)
+            # Reading is recorded: what the listing itself added stands behind the checkpoint.
+            entries = page.entries[: checkpoint.size - edge.size]
+            if page.start != edge.size or not entries:
+                raise _broken(checkpoint, "its listing leaves entries out")
+            for index, data in enumerate(entries, edge.size):
+                _count(found, checkpoint, index, data)
+            edge.extend([merkle.leaf_hash(data) for data in entries])
+            edge.trim()
+            progress(edge.size, checkpoint.size)
+            token = page.next_page_token
+            if not token and edge.size < checkpoint.size:
+                raise _broken(checkpoint, "its listing ends before the checkpoint")
+        if tiles.root(edge.size, edge.node) != checkpoint.root:
+            raise _broken(checkpoint, "the root over its entries is not the one that its checkpoint signs")
+        return found
+
+    async def verify(
+        self, progress: Callable[[int, int], None] = lambda _done, _size: None
+    ) -> tuple[ReadLog, HeadView]:
+        """`meet` and `read`; the view is to be remembered, by `HeadView.export`, once this has returned."""
+        view = await self.meet()
+        found = await self.read(view, progress)
+        found.extends = view.restored_size
+        return found, view
+
+    async def entry(self, index: int) -> tuple[audit_pb2.Entry, Checkpoint]:
+        """One entry, proved, and the checkpoint that proves it.
+
+        Raises:
+            RefusedError: PROOF_INVALID, or an error of the certificate.
+            grpc.aio.AioRpcError: The call failed, e.g. since there is no such entry.
+        """
+        response = await self._stub.GetEntry(audit_pb2.GetEntryRequest(index=index), timeout=TIMEOUT)
+        checkpoint = self._checker.check(response.head)
+        if response.entry.index != index:
+            raise _broken(checkpoint, "it answers with another entry than was asked for")
+        return check_entry(response.entry, checkpoint), checkpoint
+
+
+def _count(found: ReadLog, checkpoint: Checkpoint, index: int, data: bytes) -> None:
+    try:
+        entry = decode_entry(data)
+    except EntryError as error:
+        raise _broken(checkpoint, f"entry {index} cannot be read: {error}") from error
+    kind = entry.WhichOneof("event") or ""
+    if (index == 0) != (kind == "log_opened") or (index == 0 and entry.log_opened.origin != checkpoint.origin):
+        raise _broken(checkpoint, f"entry {index}: a log is opened once, by its first entry, under its own name")
+    found.events[kind] += 1
+    found.last_time = entry.time.seconds
+    if index == 0:
+        found.first_time = entry.time.seconds
+
+
+def _broken(checkpoint: Checkpoint, what: str) -> RefusedError:
+    return RefusedError(Reason.PROOF_INVALID, f"{checkpoint.origin}: {what}")
