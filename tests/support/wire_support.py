@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 from typing import TypeVar
 
 from zhiwang.exchange.v1 import sealed_pb2
@@ -12,8 +15,9 @@ from zhiwang.wire.records import Answers, CaseRecord, Outcome, SubjectRecord
 
 T = TypeVar("T")
 
+ROOT = Path(__file__).parents[2]
 NOW = 1_795_000_000.0
-CHILD = SubjectRecord("person", "440399201905010012", "张小明")
+CHILD = SubjectRecord("person", "440399201905010010", "张小明")
 MOTHER = SubjectRecord("person", "440399199001010018", "阿依古丽·买买提")
 SALTS = tuple(bytes([number]) * 32 for number in range(1, 10))
 
@@ -24,6 +28,16 @@ def outcome_of(call: Callable[[], T]) -> T | Reason:
         return call()
     except RefusedError as error:
         return error.reason
+
+
+def script(name: str) -> ModuleType:
+    """A script of `dev/`, as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "dev" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def header_message(*, cases: int = 2) -> sealed_pb2.Header:
