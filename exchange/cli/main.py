@@ -94,6 +94,13 @@ def _explain(error: Exception) -> int:
     from exchange.cli import output  # noqa: PLC0415  the same
     from zhiwang.wire.errors import ZhiwangError  # noqa: PLC0415  lazily, so that the overview is quick
 
+    if "grpc" in sys.modules:
+        import grpc  # noqa: PLC0415  only if a noun has used it
+
+        from zhiwang.wire.channel import refusal_of  # noqa: PLC0415  the same
+
+        if isinstance(error, grpc.aio.AioRpcError):
+            error = refusal_of(error)
     findings = any(kind.__module__ == "zhiwang.wire.tomlfile" for kind in type(error).__mro__)
     if findings or isinstance(error, ZhiwangError | OSError):
         return output.print_error(error)

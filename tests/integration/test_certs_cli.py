@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
+import grpc
 import pytest
 import typer
 from rich.cells import cell_len
@@ -167,6 +168,17 @@ def test_a_refusal_says_both_languages_and_whether_the_person_typed_it_wrong(
     assert found == code
     for text in (reason.name, reason.value.zh, "and this [detail]", "subject.child"):
         assert text in said
+
+
+def test_an_error_of_a_server_is_told_by_its_reason(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing = grpc.aio.Metadata()
+    fake(
+        monkeypatch, grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, nothing, nothing, details="connect to 10.0.0.1")
+    )
+    code, _, said = run("fake")
+    assert code == 1
+    assert Reason.HUB_UNREACHABLE.value.zh in said
+    assert "10.0.0.1" not in said
 
 
 def test_a_noun_that_is_not_installed_or_broken_spoils_no_other(
