@@ -1,0 +1,167 @@
+"""`zhiwang audit` as a person runs it, against a log that is served over mTLS."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import audit_support as support
+from audit.log import AuditLog
+from audit.service import RULES, AuditServicer
+from audit.sqlite import open_sqlite
+from audit.store import LogStore
+from certs_support import City
+from zhiwang.audit.v1 import audit_pb2, audit_pb2_grpc
+from zhiwang.exchange.v1 import sealed_pb2
+from zhiwang.wire.process import write_address
+from zhiwang.wire.server import build_server
+
+ZHIWANG = Path(sys.executable).with_name("zhiwang")
+
+
+@dataclass
+class Served:
+    log: AuditLog
+    address: str
+
+
+@asynccontextmanager
+async def served(city: City, short: str, path: Path) -> AsyncIterator[Served]:
+    files = city.enrol(short)
+    store = LogStore(open_sqlite(path, create=True), files.identity.log_origin, files.signer())
+    store.create()
+    log = AuditLog(store)
+    servicer = AuditServicer(store, log.append, files.identity.department)
+    pair = (audit_pb2_grpc.add_AuditServiceServicer_to_server, servicer)
+    server = build_server((pair,), RULES, city="shenzhen")
+    address = server.listen("127.0.0.1:0", files.server_credentials())
+    await server.start()
+    try:
+        yield Served(log, address)
+    finally:
+        await server.stop(0)
+        await log.close()
+        store.engine.dispose()
+
+
+@pytest.fixture
+def city(tmp_path: Path) -> City:
+    return City.create(tmp_path / "city")
+
+
+def write_profile(city: City, short: str, hub: str = "") -> Path:
+    city.enrol(short)
+    path = city.directory / f"{short.replace('/', '-')}.toml"
+    hubs = f'hub = ["{hub}"]\n' if hub else ""
+    path.write_text(f'{hubs}root = "root"\nidentity = "identities/{short}"\nstate = "state-{path.stem}"\n', "utf-8")
+    return path
+
+
+async def zhiwang(*arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+    def run() -> subprocess.CompletedProcess[str]:
+        command = [str(ZHIWANG), "audit", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603 - ours
+
+    done = await asyncio.to_thread(run)
+    assert done.returncode == status, done.stderr
+    return done
+
+
+async def test_an_auditor_verifies_the_hubs_log_again_and_again(city: City, tmp_path: Path) -> None:
+    async with served(city, "centre/hub/main", tmp_path / "log.db") as hub:
+        await hub.log.append(support.new_entries(hub.log.store, 2500))
+        profile = str(write_profile(city, "office/auditor/one", hub.address))
+        refused = await zhiwang("verify", "--profile", profile, status=1)
+        assert "make it with the init command" in refused.stderr
+        await zhiwang("init", "--profile", profile)
+        facts = json.loads((await zhiwang("verify", "--profile", profile, "--json")).stdout)
+        assert facts["origin"] == "shenzhen/centre/hub/main"
+        assert (facts["size"], facts["extends"], facts["verified"]) == (2501, None, True)
+        assert facts["events"] == {"audit_read": 2500, "log_opened": 1}
+        shown = await zhiwang("verify", "--profile", profile)
+        assert "extends the 2501 entries" in shown.stderr
+        assert "shenzhen/centre/hub/main" in shown.stdout
+
+
+async def test_a_log_that_was_begun_anew_is_found_by_what_the_auditor_remembers(city: City, tmp_path: Path) -> None:
+    async with served(city, "centre/hub/main", tmp_path / "log.db") as hub:
+        await hub.log.append(support.new_entries(hub.log.store, 20))
+        profile = str(write_profile(city, "office/auditor/one"))
+        await zhiwang("init", "--profile", profile)
+        await zhiwang("verify", "--profile", profile, "--from", hub.address)
+    async with served(city, "centre/hub/main", tmp_path / "anew.db") as hub:
+        await hub.log.append(support.new_entries(hub.log.store, 40))
+        for _ in range(2):  # and it stays found
+            refused = await zhiwang("verify", "--profile", profile, "--from", hub.address, status=1)
+            assert "PROOF_INVALID" in refused.stderr
+            assert "does not extend the one of 21" in refused.stderr
+            assert not refused.stdout
+
+
+async def test_an_owners_log_is_found_by_the_state_directory_of_its_adapter(city: City, tmp_path: Path) -> None:
+    state = tmp_path / "adapter-state"
+    state.mkdir()
+    profile = str(write_profile(city, "hrss/admin/li"))
+    missing = await zhiwang("show", "0", "--profile", profile, "--owner", "hrss", "--from", str(state), status=2)
+    assert "no address.json" in missing.stderr
+    async with served(city, "hrss/adapter/main", tmp_path / "log.db") as adapter:
+        write_address(state, listen=adapter.address)
+        source = ("--profile", profile, "--from", str(state))
+        facts = json.loads((await zhiwang("show", "0", *source, "--owner", "hrss", "--json")).stdout)
+        assert (facts["event"], facts["origin"]) == ("log_opened", "shenzhen/hrss/adapter/main")
+        # It is not the hub, nor the log of another department.
+        await zhiwang("show", "0", *source, status=1)
+        refused = await zhiwang("show", "0", *source, "--owner", "police", status=1)
+        assert "PROOF_INVALID" in refused.stderr
+        # And an admin of another department may not read it.
+        other = str(write_profile(city, "edu/admin/wang"))
+        refused = await zhiwang("show", "0", "--profile", other, "--from", str(state), "--owner", "hrss", status=1)
+        assert "RPC_NOT_ALLOWED" in refused.stderr
+
+
+async def test_an_entry_is_shown_as_what_it_says(city: City, tmp_path: Path) -> None:
+    header = sealed_pb2.Header(
+        system="spiffe://shenzhen/edu/system/enrolment", matter="school-enrolment\x1b[2J", cases=3
+    )
+    access = audit_pb2.HubAccess(
+        header=header.SerializeToString(),
+        signature=b"s" * 64,
+        sealed_hash=b"h" * 32,
+        request_root=b"r" * 32,
+        outcome=audit_pb2.OUTCOME_DENIED,
+        reason="NOT_GRANTED",
+        denied_claims=[0, 1],
+    )
+    async with served(city, "centre/hub/main", tmp_path / "log.db") as hub:
+        appended = await hub.log.record(access)
+        profile = str(write_profile(city, "office/auditor/one", hub.address))
+        index = str(appended.first)
+        facts = json.loads((await zhiwang("show", index, "--profile", profile, "--json")).stdout)
+        assert facts["event"] == "hub_access"
+        assert (facts["outcome"], facts["reason"], facts["denied_claims"]) == ("OUTCOME_DENIED", "NOT_GRANTED", [0, 1])
+        assert facts["header"]["system"] == system
+        assert facts["sealed_hash"] == "68" * 32
+        shown = (await zhiwang("show", index, "--profile", profile)).stdout
+        assert "header.cases" in shown
+        assert "\x1b" not in shown
+        assert "\\u001b[2J" in shown
+        refused = await zhiwang("show", "99999", "--profile", profile, status=1)
+        assert "ENTRY_UNKNOWN" in refused.stderr
+
+
+async def test_wrong_usage_is_told_from_what_failed(city: City) -> None:
+    profile = str(write_profile(city, "office/auditor/one"))
+    await zhiwang("init", "--profile", profile)
+    assert "names no hub" in (await zhiwang("verify", "--profile", profile, status=2)).stderr
+    assert "--from" in (await zhiwang("verify", "--profile", profile, "--owner", "hrss", status=2)).stderr
+    assert "neither" in (await zhiwang("verify", "--profile", profile, "--from", "nowhere", status=2)).stderr
+    refused = await zhiwang("verify", "--profile", profile, "--from", "127.0.0.1:1", status=1)
+    assert "HUB_UNREACHABLE" in refused.stderr
