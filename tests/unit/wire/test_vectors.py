@@ -10,6 +10,7 @@ import pytest
 import protocol_reference as reference
 from wire_support import ROOT, script
 from zhiwang.exchange.v1 import sealed_pb2
+from zhiwang.wire import commitments, header, identifiers, names
 from zhiwang.wire.merkle import ProofError, verify_consistency, verify_inclusion
 
 VECTORS = ROOT / "tests" / "vectors"
@@ -159,3 +160,25 @@ def test_the_checkpoint_covers_its_entry() -> None:
     entry, leaf, public = unhex(vector, "entry", "entry_leaf_hash", "signing_public_key")
     assert reference.leaf(entry) == leaf
     assert reference.checkpoint(vector["checkpoint"], public) == ("shenzhen/health/adapter/main", 1, leaf)
+
+
+def page_table(head: str) -> dict[str, str]:
+    """First and second column of a table of docs/protocol.md."""
+    text = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
+    rows = text.partition(f"| {head} | value |")[2].partition("\n\n")[0].splitlines()[2:]
+    cells = [[cell.strip().strip("`") for cell in row.split("|")[1:3]] for row in rows]
+    return {cell[0]: cell[1] for cell in cells}
+
+
+def test_the_page_states_every_label() -> None:
+    labels = {name: value.decode() for name, value in vars(commitments).items() if name.endswith(("_LABEL", "_INFO"))}
+    assert page_table("label") == labels
+
+
+def test_the_page_states_the_limits() -> None:
+    known = {**vars(header), "MAX_IDENTIFIER": identifiers.MAX_IDENTIFIER, "MAX_NAME": names.MAX_NAME}
+    stated = page_table("limit")
+    assert len(stated) == 14
+    assert {name: float(value) for name, value in stated.items()} == {name: known[name] for name in stated}
+    limits = {name for name in vars(header) if name.startswith("MAX_")}
+    assert limits <= stated.keys()
