@@ -128,9 +128,8 @@ async def test_an_owners_log_is_found_by_the_state_directory_of_its_adapter(city
 
 
 async def test_an_entry_is_shown_as_what_it_says(city: City, tmp_path: Path) -> None:
-    header = sealed_pb2.Header(
-        system="spiffe://shenzhen/edu/system/enrolment", matter="school-enrolment\x1b[2J", cases=3
-    )
+    system = "spiffe://shenzhen/edu/system/enrolment"
+    header = sealed_pb2.Header(system=system, matter="enrolment\x1b[2J", cases=3)
     access = audit_pb2.HubAccess(
         header=header.SerializeToString(),
         signature=b"s" * 64,
