@@ -21,9 +21,10 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from adapters import replay
-from adapters.ledger import Bill, Ledger, OutpacedError, Trace
+from adapters.ledger import Ledger, Trace
 from adapters.questions import Examination, Examiner
 from adapters.refusals import RefusalCounter
+from adapters.rows import fetch
 from adapters.standpoint import Standpoint
 from audit.appended import Appended, NewEntry
 from audit.entry import Event
@@ -57,6 +58,10 @@ _DENIALS = {
     Reason.DATE_NOT_PUBLISHED: Outcome.DATE_NOT_PUBLISHED,
 }
 _log = structlog.get_logger(__name__)
+
+
+class _OutpacedError(Exception):
+    """Another process of this store wrote between review and transaction; the frame has to be reviewed anew."""
 
 
 @dataclass(slots=True)
@@ -235,23 +240,14 @@ class FrameProcessor:
                 requests.append(self._identify(place, item, now))
             except RefusedError as error:
                 self._refuse(work, place, item.request, error)
-        requests = self._look_for_repeats(work, requests)
-        opened: list[_Opened] = []
-        for request in requests:
-            try:
-                opened.append(self._open(request, now))
-            except RefusedError as error:
-                self._refuse(work, request.place, request.envelope, error)
+        opened: dict[int, _Opened] = {}
         for _ in range(ATTEMPTS):
             try:
-                self._settle(work, opened)
-            except OutpacedError:
-                # Another process has used a subject's last guess or one of the request ids in between.
-                again = [one.request for one in opened]
-                left = {request.place for request in self._look_for_repeats(work, again)}
-                opened = [one for one in opened if one.request.place in left]
-            else:
-                return
+                self._settle(work, requests, opened, now)
+            except _OutpacedError:
+                # What was read of the store is out of date, and with it perhaps an outcome.
+                continue
+            return
         raise FatalError(Reason.LOG_UNAVAILABLE, "other processes of this store were always faster")
 
     # Who asks, and may they.
@@ -288,15 +284,14 @@ class FrameProcessor:
             replay.replay_hash(header.hash, sealed, envelope.request_root, envelope.signature),
         )
 
-    def _look_for_repeats(self, work: _Frame, requests: Sequence[_Request]) -> list[_Request]:
+    def _look_for_repeats(self, work: _Frame, connection: Connection, requests: Sequence[_Request]) -> list[_Request]:
         """Set aside what was answered before, or stands earlier in this frame; refuse a used id with other bytes."""
-        if not requests:
-            return []
-        with self._reading.connect() as connection:
-            known = replay.find(connection, [request.key for request in requests])
+        known = replay.find(connection, [request.key for request in requests])
         first: dict[bytes, _Request] = {}
         left: list[_Request] = []
         for request in requests:
+            if work.replies[request.place].reason:
+                continue
             stored = known.get(request.key)
             other = first.setdefault(request.key, request)
             if (stored.hash if stored is not None else other.hash) != request.hash:
@@ -356,17 +351,20 @@ class FrameProcessor:
 
     # Answers, and the transaction that they stand or fall with.
 
-    def _settle(self, work: _Frame, opened: Sequence[_Opened]) -> None:
-        """Review, evaluate, seal, and write everything in one transaction.
+    def _settle(self, work: _Frame, requests: Sequence[_Request], known: dict[int, _Opened], now: float) -> None:
+        """Look for repeats, open, review, evaluate, seal, and write everything in one transaction.
+
+        Args:
+            work: The frame.
+            requests: Those whose sender and time are right.
+            known: What was opened at an attempt before, by place; filled.
+            now: When the frame came.
 
         Raises:
-            OutpacedError: Another process wrote in between what changes an outcome; nothing was written.
+            _OutpacedError: Another process wrote since the store was read; nothing was written.
             FatalError: LOG_UNAVAILABLE.
         """
-        bills: list[Bill] = [bill for one in opened for bill in one.examination.bills]
-        if bills:
-            with self._reading.connect() as connection:
-                self._ledger.review(connection, bills)
+        size, opened, fresh = self._review(work, requests, known, now)
         by_examiner: dict[int, list[_Opened]] = {}
         for one in opened:
             by_examiner.setdefault(id(one.examiner), []).append(one)
@@ -380,9 +378,12 @@ class FrameProcessor:
             if not entries:
                 return
             with self._log.transaction() as connection:
-                self._write(connection, bills, answers)
                 appended = self._log.append(connection, entries)
-                self._write_index(connection, answers, appended.first)
+                # Every transaction that charges or answers also appends: an index that is not the one that was read
+                # tells that somebody else has.
+                if answers and appended.first != size:
+                    fresh = self._review_again(connection, opened)
+                self._write(connection, answers, fresh, appended.first)
             self._log.committed(appended)
         except BaseException:
             self._refusals.give_back(counted)
@@ -394,6 +395,43 @@ class FrameProcessor:
             work.replies[place].reply.nonce = answer.nonce
             work.replies[place].reply.ciphertext = answer.ciphertext
             self.outcomes.update(answer.opened.examination.outcomes)
+
+    def _review(
+        self, work: _Frame, requests: Sequence[_Request], known: dict[int, _Opened], now: float
+    ) -> tuple[int, list[_Opened], list[tuple[int, int]]]:
+        """What one snapshot of the store says: size of the log, repeats, and what guesses are due."""
+        if not requests:
+            return 0, [], []
+        opened: list[_Opened] = []
+        with self._reading.begin() as connection:
+            ((size,),) = fetch(connection, "SELECT size FROM log_head")
+            for request in self._look_for_repeats(work, connection, requests):
+                one = known.get(request.place)
+                if one is None:
+                    try:
+                        one = known[request.place] = self._open(request, now)
+                    except RefusedError as error:
+                        self._refuse(work, request.place, request.envelope, error)
+                        continue
+                opened.append(one)
+            bills = [bill for one in opened for bill in one.examination.bills]
+            fresh = self._ledger.review(connection, bills) if bills else []
+        return size, opened, fresh
+
+    def _review_again(self, connection: Connection, opened: Sequence[_Opened]) -> list[tuple[int, int]]:
+        """What is due if the outcomes still stand, now that nobody else can write.
+
+        Raises:
+            _OutpacedError: They do not.
+        """
+        if replay.find(connection, [one.request.key for one in opened]):
+            raise _OutpacedError
+        bills = [bill for one in opened for bill in one.examination.bills]
+        before = [(bill.closed, frozenset(bill.spent)) for bill in bills]
+        fresh = self._ledger.review(connection, bills)
+        if before != [(bill.closed, frozenset(bill.spent)) for bill in bills]:
+            raise _OutpacedError
+        return fresh
 
     def _seal(self, opened: _Opened) -> _Answer:
         request, examination = opened.request, opened.examination
@@ -422,18 +460,11 @@ class FrameProcessor:
         )
         return _Answer(opened, entry, nonce, ciphertext)
 
-    def _write(self, connection: Connection, bills: Sequence[Bill], answers: Sequence[_Answer]) -> None:
-        """What must still hold now that nobody else can write."""
-        if replay.find(connection, [answer.opened.request.key for answer in answers]):
-            raise OutpacedError
-        self._ledger.settle(connection, bills)
-        now = self._clock()
-        if not 0 <= now - self._pruned < PRUNE_INTERVAL:
-            self._pruned = now
-            replay.prune(connection, now)
-            self._ledger.prune(connection)
-
-    def _write_index(self, connection: Connection, answers: Sequence[_Answer], first: int) -> None:
+    def _write(
+        self, connection: Connection, answers: Sequence[_Answer], fresh: Sequence[tuple[int, int]], first: int
+    ) -> None:
+        """Charges, replies and the index of subjects, beside their entries."""
+        self._ledger.charge(connection, fresh)
         rows = []
         stored = []
         for index, answer in enumerate(answers, first):
@@ -445,6 +476,11 @@ class FrameProcessor:
             stored.append(replay.Answered(request.key, request.hash, index, answer.nonce, answer.ciphertext, expires))
         replay.insert(connection, stored)
         self._trace.insert(connection, rows)
+        now = self._clock()
+        if not 0 <= now - self._pruned < PRUNE_INTERVAL:
+            self._pruned = now
+            replay.prune(connection, now)
+            self._ledger.prune(connection)
 
     # The reply.
 

@@ -23,12 +23,16 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from adapters.mapping import Limits
+from adapters.rows import fetch, pad, padded_marks, write
 from adapters.sql import LOCAL_TIME
 
 KEY_SIZE = 32
 DAY = 86_400
 _TRACE_SIZE = 16
 _BATCH = 512
+_CHARGE = (
+    "INSERT INTO guess (scope, value, at) VALUES (?, ?, ?) ON CONFLICT (scope, value) DO UPDATE SET at = excluded.at"
+)
 
 SCHEMA = (
     """CREATE TABLE guess (
@@ -46,10 +50,6 @@ SCHEMA = (
     ) WITHOUT ROWID""",
 )
 """Tables of the ledger in the adapter's store."""
-
-
-class OutpacedError(Exception):
-    """Another process charged the same subject between review and settlement; the frame has to be reviewed anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,36 +143,20 @@ class Ledger:
         for start in range(0, len(scopes), _BATCH):
             group = scopes[start : start + _BATCH]
             marks = padded_marks(len(group))
-            found = connection.exec_driver_sql(
-                f"SELECT scope, value FROM guess WHERE scope IN ({marks}) AND at > ?",  # noqa: S608 - only marks
-                (*pad(group), since),
-            )
-            for scope, value in found:
+            select = f"SELECT scope, value FROM guess WHERE scope IN ({marks}) AND at > ?"  # noqa: S608 - only marks
+            for scope, value in fetch(connection, select, (*pad(group), since)):
                 known[scope].add(value)
         return known
 
-    def settle(self, connection: Connection, bills: Iterable[Bill]) -> None:
-        """Charge within the transaction that holds the entries.
-
-        Raises:
-            OutpacedError: What was reviewed before cannot be paid any more.
-        """
-        bills = list(bills)
-        before = [(bill.closed, frozenset(bill.spent)) for bill in bills]
-        fresh = self.review(connection, bills)
-        if before != [(bill.closed, frozenset(bill.spent)) for bill in bills]:
-            raise OutpacedError
+    def charge(self, connection: Connection, fresh: Sequence[tuple[int, int]]) -> None:
+        """Write down what `review` said is due, within the transaction that holds the entries."""
         if fresh:
             now = int(self._clock())
-            connection.exec_driver_sql(
-                "INSERT INTO guess (scope, value, at) VALUES (?, ?, ?)"
-                " ON CONFLICT (scope, value) DO UPDATE SET at = excluded.at",
-                [(scope, value, now) for scope, value in fresh],
-            )
+            write(connection, _CHARGE, [(scope, value, now) for scope, value in fresh])
 
     def prune(self, connection: Connection) -> None:
         """Forget guesses that the window has left behind."""
-        connection.exec_driver_sql("DELETE FROM guess WHERE at < ?", (int(self._clock()) - self._limits.days * DAY,))
+        write(connection, "DELETE FROM guess WHERE at < ?", [(int(self._clock()) - self._limits.days * DAY,)])
 
 
 def _pay(charges: Sequence[Charge], known: dict[int, set[int]], fresh: list[tuple[int, int]]) -> bool:
@@ -185,16 +169,6 @@ def _pay(charges: Sequence[Charge], known: dict[int, set[int]], fresh: list[tupl
             known[charge.scope].add(charge.value)
             fresh.append((charge.scope, charge.value))
     return True
-
-
-def padded_marks(count: int) -> str:
-    """Question marks for an IN list, as many as the next power of two: few statements serve all sizes."""
-    return ",".join("?" * (1 << max(count - 1, 0).bit_length()))
-
-
-def pad(values: Sequence[object]) -> list[object]:
-    """Values for `padded_marks`; null equals nothing."""
-    return [*values, *[None] * ((1 << max(len(values) - 1, 0).bit_length()) - len(values))]
 
 
 class Trace:
@@ -222,9 +196,7 @@ class Trace:
     def insert(self, connection: Connection, rows: Sequence[tuple[int, bytes, int]]) -> None:
         """Write rows in the entries' transaction."""
         if rows:
-            connection.exec_driver_sql(
-                "INSERT OR IGNORE INTO trace (year, subject, entry) VALUES (?, ?, ?)", list(rows)
-            )
+            write(connection, "INSERT OR IGNORE INTO trace (year, subject, entry) VALUES (?, ?, ?)", rows)
 
 
 def open_key(path: Path, *, create: bool) -> bytes:

@@ -199,10 +199,11 @@ class Examiner:
         count = len(header.claims)
         compared = any(shape.predicate.compares for shape in shapes)
         cells = None if compared else tuple([shape.cell or None for shape in shapes])
+        today = self._today()
         lookups = []
         for number, record in enumerate(records):
             subject = record.subjects[slot]
-            scheme = self._scheme_of(subject)
+            scheme = self._scheme_of(subject, today)
             if subject is None or scheme is None:
                 continue
             kind, identifier, name = subject.kind, subject.identifier, subject.name
@@ -226,14 +227,14 @@ class Examiner:
                         values.append(shape.cell or None)
                         continue
                     values.append(
-                        self._compared(examination, department, record, subject, shape, bill, position, invalid)
+                        self._compared(examination, department, record, subject, shape, bill, position, invalid, today)
                     )
             row = (scheme.spellings(identifier), names, place, values)
             lookups.append(Lookup(row, positions, bill, tuple(invalid)))
         if lookups:
             examination.batches.append(Batch(data_name, plan, tuple(claims), lookups))
 
-    def _scheme_of(self, subject: SubjectRecord | None) -> Scheme | None:
+    def _scheme_of(self, subject: SubjectRecord | None, today: date) -> Scheme | None:
         """Scheme of a subject whose identifier and name are canonical; None otherwise.
 
         An agent sends canonical forms only. Whoever sends another form would get a ledger of its own for it.
@@ -244,7 +245,7 @@ class Examiner:
         if scheme is None:
             return None
         try:
-            if scheme.canonical(subject.identifier, today=self._today()) != subject.identifier:
+            if scheme.canonical(subject.identifier, today=today) != subject.identifier:
                 return None
             if subject.name and canonical_name(subject.name) != subject.name:
                 return None
@@ -265,13 +266,14 @@ class Examiner:
         bill: Bill,
         position: int,
         invalid: list[int],
+        today: date,
     ) -> str | None:
         """What a claim compares with, as the statement takes it, charged; None for what can match nothing."""
         attribute = self._source.attributes[shape.attribute]
         ledger = self._ledger
         if shape.compared_slot is not None:
             other = record.subjects[shape.compared_slot]
-            scheme = self._scheme_of(other)
+            scheme = self._scheme_of(other, today)
             if other is None or scheme is None:
                 return None
             examination.subjects.add((other.kind, other.identifier))
@@ -283,7 +285,7 @@ class Examiner:
             bill.claims.append((position, both))
             return spell_list(scheme.spellings(other.identifier))
         text = record.values[shape.compared_value] if shape.compared_value is not None else ""
-        spelled = spell(attribute.type, text, self._schemes, self._today())
+        spelled = spell(attribute.type, text, self._schemes, today)
         if spelled is None:
             invalid.append(position)
             return None

@@ -11,7 +11,7 @@ from hashlib import sha256
 
 from sqlalchemy import Connection
 
-from adapters.ledger import pad, padded_marks
+from adapters.rows import fetch, pad, padded_marks, write
 
 _BATCH = 512
 
@@ -67,11 +67,8 @@ def find(connection: Connection, keys: Sequence[bytes]) -> dict[bytes, Answered]
     for start in range(0, len(keys), _BATCH):
         group = keys[start : start + _BATCH]
         marks = padded_marks(len(group))
-        rows = connection.exec_driver_sql(
-            f"SELECT key, hash, entry, nonce, ciphertext, expires FROM replay WHERE key IN ({marks})",  # noqa: S608 - only marks
-            tuple(pad(group)),
-        )
-        for row in rows:
+        select = f"SELECT key, hash, entry, nonce, ciphertext, expires FROM replay WHERE key IN ({marks})"  # noqa: S608 - only marks
+        for row in fetch(connection, select, pad(group)):
             found[row[0]] = Answered(*row)
     return found
 
@@ -79,7 +76,8 @@ def find(connection: Connection, keys: Sequence[bytes]) -> dict[bytes, Answered]
 def insert(connection: Connection, answered: Sequence[Answered]) -> None:
     """Keep replies. The caller has looked for the keys within the same transaction."""
     if answered:
-        connection.exec_driver_sql(
+        write(
+            connection,
             "INSERT INTO replay (key, hash, entry, nonce, ciphertext, expires) VALUES (?, ?, ?, ?, ?, ?)",
             [(one.key, one.hash, one.entry, one.nonce, one.ciphertext, one.expires) for one in answered],
         )
@@ -87,4 +85,4 @@ def insert(connection: Connection, answered: Sequence[Answered]) -> None:
 
 def prune(connection: Connection, now: float) -> None:
     """Forget what has expired: its requests are refused for their time."""
-    connection.exec_driver_sql("DELETE FROM replay WHERE expires < ?", (int(now),))
+    write(connection, "DELETE FROM replay WHERE expires < ?", [(int(now),)])
