@@ -37,6 +37,8 @@ ANSWER_LABEL = b"zhiwang/1/answer"
 _U16 = Struct(">H")
 _U32 = Struct(">I")
 _OUTCOME = Struct(">BBq")
+_CLAIM_LEAF = b"\x00" + CLAIM_LABEL
+_ANSWER_LEAF = b"\x00" + ANSWER_LABEL
 
 
 def header_hash(raw: bytes) -> bytes:
@@ -119,21 +121,30 @@ def _slot_bytes(header: Header, record: CaseRecord, slot: int) -> bytes:
 def claim_commitments(header: Header, records: Sequence[CaseRecord]) -> list[bytes]:
     """Commitments to all claims of all cases, case-major.
 
-    The same as `claim_commitment` of each, with a case's subjects encoded once.
+    The same as `claim_commitment` of each, written out: this runs for every answer at both ends.
     """
-    indexes = [_U32.pack(index) for index in range(len(header.claims))]
+    pack, digest = _U32.pack, hmac.digest
+    shapes = [
+        (pack(index), claim.slot, claim.compared_slot, claim.compared_value)
+        for index, claim in enumerate(header.claims)
+    ]
+    places = range(len(header.slots))
+    nothing = pack(1) + b"\x00"
     commitments = []
     for record in records:
-        subjects = [_slot_bytes(header, record, slot) for slot in range(len(header.slots))]
-        for index, claim in zip(indexes, header.claims, strict=True):
-            if claim.compared_slot is not None:
-                value = b"\x02" + subjects[claim.compared_slot]
-            elif claim.compared_value is not None:
-                value = b"\x01" + record.values[claim.compared_value].encode()
+        case_salt = record.salt
+        subjects = [_slot_bytes(header, record, place) for place in places]
+        for index, slot, compared_slot, compared_value in shapes:
+            if compared_slot is not None:
+                other = subjects[compared_slot]
+                value = pack(1 + len(other)) + b"\x02" + other
+            elif compared_value is not None:
+                text = record.values[compared_value].encode()
+                value = pack(1 + len(text)) + b"\x01" + text
             else:
-                value = b"\x00"
-            salt = hmac.digest(record.salt, index, "sha256")
-            commitments.append(leaf_hash(CLAIM_LABEL + salt + subjects[claim.slot] + _U32.pack(len(value)) + value))
+                value = nothing
+            salt = digest(case_salt, index, "sha256")
+            commitments.append(sha256(_CLAIM_LEAF + salt + subjects[slot] + value).digest())
     return commitments
 
 
@@ -187,15 +198,17 @@ def answer_tree(header: Header, commitments: Sequence[bytes], answers: Answers) 
         commitments: Leaves of the request tree.
         answers: With `len(commitments)` outcomes.
     """
+    # Of `answer_leaf` written out: this runs for every answer at both ends. A column has one data_as_of and few
+    # outcomes, so their bytes are made once each.
     width = len(header.claims)
-    # A column has one data_as_of and few outcomes: their bytes are made once each.
+    reply_salt, pack, digest = answers.salt, _U32.pack, hmac.digest
     encoded: dict[tuple[int, int], bytes] = {}
     leaves = []
     for index, (commitment, outcome) in enumerate(zip(commitments, answers.outcomes, strict=True)):
-        column = index % width
-        data = encoded.get((column, outcome))
+        key = index % width, outcome
+        data = encoded.get(key)
         if data is None:
-            data = encoded[column, outcome] = outcome_bytes(outcome, answers.data_as_of[column])
-        salt = hmac.digest(answers.salt, _U32.pack(index), "sha256")
-        leaves.append(answer_leaf(commitment, salt, data))
+            data = encoded[key] = outcome_bytes(outcome, answers.data_as_of[key[0]])
+        salted = sha256(OUTCOME_LABEL + digest(reply_salt, pack(index), "sha256") + data).digest()
+        leaves.append(sha256(_ANSWER_LEAF + commitment + salted).digest())
     return Tree(leaves)
