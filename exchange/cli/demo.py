@@ -175,11 +175,10 @@ def _show(findings: Findings) -> None:
         ("凭证 receipt", _receipt(findings)),
     ]
     lines += [
-        (f"日志 log of {log.origin}", f"{log.size:,} entries, verified to the checkpoint")
-        for log in findings.logs
+        (f"日志 log of {log.origin}", f"{log.size:,} entries, verified to the checkpoint") for log in findings.logs
     ]
     lines.append(("用时 in all", f"{findings.seconds:.1f} s"))
-    output.print_table(("", ""), lines)
+    output.print_table(("此外", "besides"), lines)
 
 
 def _reason(findings: Findings) -> str:
@@ -198,19 +197,23 @@ def _receipt(findings: Findings) -> str:
 def _show_city(town: Town, city: City) -> None:
     """Say how to talk to a city that was left running. Its people are invented."""
     layout = town.layout
-    plain = next(one for one in city.applications if not one.trouble and len(one.guardians) > 1)
-    mother = next(party for party in plain.guardians if party.person is plain.child.person.mother)
+    mothers = {account.person for account in city.records.accounts}
+    plain = next(
+        one for one in city.applications if not one.trouble and one.child.person.mother in mothers and one.guardians
+    )
+    mother = plain.guardians[0].person
+    command = sys.argv[0]
     verify = [
-        *("zhiwang", "verify", "--profile", str(layout.system_profile), "--matter", "school-enrolment"),
+        *(command, "verify", "--profile", str(layout.system_profile), "--matter", "school-enrolment"),
         *("--reference", plain.number, "--official", OFFICIAL, "--role", "edu/enrolment-clerk"),
         *("--jurisdiction", f"nbs:{plain.district}"),
         *("--subject", f"child={plain.child.person.identifier}"),
-        *("--subject", f"guardian={mother.person.identifier}"),
+        *("--subject", f"guardian={mother.identifier}"),
         "child: health.birth_mother related @guardian",
         "guardian: hrss.pension_months at_least 12",
     ]
-    receipt = ["zhiwang", "receipt", "verify", str(layout.directory / "receipt.json"), "--root", str(layout.root)]
-    stop = ["zhiwang", "demo", "--stop", "--dir", str(layout.directory)]
+    receipt = [command, "receipt", "verify", str(layout.directory / "receipt.json"), "--root", str(layout.root)]
+    stop = [command, "demo", "--stop", "--dir", str(layout.directory)]
     for heading, line in (
         ("核验 ask about a case", join(verify)),
         ("凭证 verify a receipt", join(receipt)),

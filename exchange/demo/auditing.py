@@ -17,7 +17,7 @@ from audit.proofs import HeadChecker
 from certs.credentials import IdentityFiles
 from certs.signing import CertificateVerifier
 from zhiwang.audit.v1 import audit_pb2, audit_pb2_grpc
-from zhiwang.wire.channel import open_channel
+from zhiwang.wire.channel import open_channel, refusal_of
 from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.identity import Kind, server_name
 from zhiwang.wire.merkle import Tree, leaf_hash
@@ -52,7 +52,7 @@ async def verify_log(target: str, kind: Kind, department: str, auditor: Identity
         auditor: Who reads.
 
     Raises:
-        RefusedError: PROOF_INVALID, if the entries are not what the checkpoint signs.
+        RefusedError: PROOF_INVALID, if the entries are not what the checkpoint signs; or what the process refused.
     """
     verifier = CertificateVerifier(auditor.ca_pem, frozenset)
     checker = HeadChecker(verifier, kinds=(kind,), expected=lambda identity: identity.department == department)
@@ -62,6 +62,8 @@ async def verify_log(target: str, kind: Kind, department: str, auditor: Identity
         response = await stub.GetCheckpoint(audit_pb2.GetCheckpointRequest(), timeout=TIMEOUT)
         checkpoint = checker.check(response.head)
         entries = await _entries(stub, checkpoint.size)
+    except grpc.aio.AioRpcError as error:
+        raise refusal_of(error) from None
     finally:
         await channel.close()
     return _verified(checkpoint, entries)

@@ -150,22 +150,25 @@ class Journey:
                 findings.tally = await run_roster(channel, city.applications, expected, advance)
             findings.failures += findings.tally.mismatches
             plain = next((one for one in city.applications if not one.trouble), city.applications[0])
-            await self._refusal(findings, await ask_once(channel, plain, [NEVER_GRANTED]))
-            await self._receipt(findings, await ask_once(channel, plain, receipt=True))
+            self._refusal(findings, await ask_once(channel, plain, [NEVER_GRANTED]))
+            self._receipt(findings, await ask_once(channel, plain, receipt=True))
         finally:
             await channel.close()
         self._voice.step("审计  reading every log from its first entry to its signed checkpoint")
         await self._logs(town, findings)
+        self._fleet.check()
         return findings
 
-    async def _refusal(self, findings: Findings, result: api.CaseResult) -> None:
+    def _refusal(self, findings: Findings, result: api.CaseResult) -> None:
         """The question that nobody granted must have been denied, for each guardian."""
+        if not result.claims:
+            findings.failures.append(f"{NEVER_GRANTED!r} came to nothing")
         for claim in result.claims:
             findings.refused = Reason.__members__.get(claim.reason)
             if claim.status != api.CLAIM_STATUS_DENIED:
                 findings.failures.append(f"{NEVER_GRANTED!r} was not denied")
 
-    async def _receipt(self, findings: Findings, result: api.CaseResult) -> None:
+    def _receipt(self, findings: Findings, result: api.CaseResult) -> None:
         """Write the receipt to a file, and verify the file with nothing but what is pinned."""
         path = self._layout.directory / "receipt.json"
         write_receipt(path, result.receipt)

@@ -17,6 +17,7 @@ from exchange.demo.places import CODE_SYSTEM
 from exchange.demo.truth import Outcome
 from zhiwang.verification.v1 import verification_pb2 as api
 from zhiwang.verification.v1 import verification_pb2_grpc
+from zhiwang.wire.channel import refusal_of
 
 JOB = f"{ENROLMENT_DAY.year}-000000"
 """Reference of the whole roster; the applications' own numbers never leave the agent."""
@@ -26,6 +27,9 @@ PUBLISHED_SECONDS = 0.26
 """What the city of Shenzhen reported for one student of its own system."""
 
 CASES_PER_MESSAGE = 50
+TIMEOUT = 30.0
+"""Seconds for one application by itself."""
+
 NEVER_GRANTED = "guardian: police.conviction absent"
 """No owner grants this to a school; the centre denies it besides."""
 
@@ -153,6 +157,8 @@ async def run_roster(
                 for result in response.results:
                     tally.add(result, expected[result.key])
                     advance(1)
+        except grpc.aio.AioRpcError as error:
+            tally.mismatches.append(f"district {district}: the agent refused, {refusal_of(error).reason.name}")
         finally:
             call.cancel()
 
@@ -175,10 +181,17 @@ async def _messages(district: str, roster: Sequence[Application]) -> AsyncIterat
 async def ask_once(
     channel: grpc.aio.Channel, application: Application, claims: Sequence[str] = (), *, receipt: bool = False
 ) -> api.CaseResult:
-    """Ask about one application by itself, under its own number."""
+    """Ask about one application by itself, under its own number.
+
+    Raises:
+        RefusedError: The agent refused.
+    """
     stub = verification_pb2_grpc.VerificationServiceStub(channel)
     one = case(application)
     one.claims.extend(claims)
     request = api.VerifyRequest(context=context(application.district, application.number), case=one, receipt=receipt)
-    response: api.VerifyResponse = await stub.Verify(request, timeout=30)
+    try:
+        response: api.VerifyResponse = await stub.Verify(request, timeout=TIMEOUT)
+    except grpc.aio.AioRpcError as error:
+        raise refusal_of(error) from None
     return response.result

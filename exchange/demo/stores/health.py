@@ -1,4 +1,4 @@
-"""Health: Chinese names for tables and columns; one certificate names both parents."""
+"""Health: Chinese names for tables and columns; one row for each parent that a certificate has room for."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from exchange.demo.model import City
 from exchange.demo.stores.book import Book
 
 SCHEMA = """
-CREATE TABLE 出生医学证明 (证书编号 TEXT PRIMARY KEY, 新生儿身份证号 TEXT NOT NULL, 新生儿姓名 TEXT, 母亲身份证号 TEXT,
-    父亲身份证号 TEXT, 签发日期 TEXT, 状态 TEXT);
+CREATE TABLE 出生医学证明 (证书编号 TEXT PRIMARY KEY, 新生儿身份证号 TEXT NOT NULL, 新生儿姓名 TEXT, 签发日期 TEXT,
+    状态 TEXT);
+CREATE TABLE 父母信息 (证书编号 TEXT NOT NULL, 关系 TEXT NOT NULL, 身份证号 TEXT,
+    PRIMARY KEY (证书编号, 关系)) WITHOUT ROWID;
 CREATE TABLE 计划生育登记 (身份证号 TEXT NOT NULL, 姓名 TEXT);
 CREATE TABLE 独生子女 (身份证号 TEXT NOT NULL, 姓名 TEXT);
 CREATE TABLE 预防接种 (儿童身份证号 TEXT NOT NULL, 全程完成日期 TEXT);
@@ -26,23 +28,31 @@ def write(book: Book, city: City) -> None:
     """Write the health commission's books."""
     records = city.records
     book.create(SCHEMA)
+    births = [(f"U44{number:07d}", birth) for number, birth in enumerate(records.births)]
     book.fill(
         "出生医学证明",
         (
             (
-                f"U44{number:07d}",
+                number,
                 r.child.identifier,
                 book.dotted(r.child.name),
-                book.old(r.mother.identifier) if r.mother else None,
-                book.old(r.father.identifier) if r.father else None,
                 r.issued.isoformat(),
                 "作废" if r.void else "有效",
             )
-            for number, r in enumerate(records.births)
+            for number, r in births
         ),
     )
-    parents = (codes.PROBE_ADULT, codes.PROBE_SPOUSE)
-    book.fill("出生医学证明", [("U449999999", codes.PROBE_CHILD, codes.PROBE_NAME, *parents, "2015-01-05", "有效")])
+    book.fill(
+        "父母信息",
+        (
+            (number, relation, book.old(parent.identifier) if parent else None)
+            for number, r in births
+            for relation, parent in (("母亲", r.mother), ("父亲", r.father))
+        ),
+    )
+    probe = "U449999999"
+    book.fill("出生医学证明", [(probe, codes.PROBE_CHILD, codes.PROBE_NAME, "2015-01-05", "有效")])
+    book.fill("父母信息", [(probe, "母亲", codes.PROBE_ADULT), (probe, "父亲", codes.PROBE_SPOUSE)])
     book.fill("计划生育登记", ((p.identifier, p.name) for p in records.planning))
     book.fill("独生子女", ((p.identifier, p.name) for p in records.only_children))
     book.fill(

@@ -64,7 +64,7 @@ def test_eight_departments_spell_as_differently_as_real_ones(books: dict[str, sq
     assert "长期" in column(books["police"], "SELECT YXQZ FROM T_SFZ")
     names = "".join(column(books["police"], "SELECT XM FROM T_SYRK"))
     assert {"·", "•"} <= set(names)
-    assert "母亲身份证号" in column(books["health"], "SELECT name FROM pragma_table_info('出生医学证明')")
+    assert "新生儿身份证号" in column(books["health"], "SELECT name FROM pragma_table_info('出生医学证明')")
 
 
 def test_people_have_several_rows_where_life_gives_them_several(books: dict[str, sqlite3.Connection]) -> None:
