@@ -79,7 +79,7 @@ def _conditions(directory: Directory, question: Question) -> Iterator[Ground]:
     )
     document = directory.documents.get(system.department)
     roles = frozenset() if document is None else document.roles.get(system.name, frozenset())
-    yield question.role in roles, f"its department gives it the role {question.role}"
+    yield Ground("condition", question.role in roles, f"its department gives it the role {question.role}")
     inside = home is not None and home.covers(question.jurisdiction)
     yield Ground("condition", inside, f"{question.jurisdiction} lies within its home")
     matter = directory.matters.get(question.matter)

@@ -294,7 +294,7 @@ def _draft_document(
     own = current.roles.get(department)
     built = build_department(department, own, document=content, admins=keys, now=now)
     suspend = department + SUSPEND
-    stands = suspend in current.roles and not current.lapsed & {department, suspend}
+    stands = suspend in current.roles and suspend not in current.lapsed
     if stands and department not in suspensions and own is not None and role_keys(own, suspend) != keys:
         # Other admins: they sign the standing suspensions again, or those would lapse and the department with them.
         suspensions[department] = current.content(suspend, suspensions_path(department))

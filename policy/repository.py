@@ -333,21 +333,28 @@ class Repository:
 
     def _judge(self, candidate: _State, role: str, now: float) -> Directory:
         """Whether the whole still holds together."""
-        try:
-            directory = assemble(self._parts(candidate), self._ca_pem)
-        except FatalError as error:
-            raise RefusedError(error.reason, error.detail, metadata=_findings([error.detail])) from error
+        directory = self._assembled(candidate)
+        judged = directory
         if role in directory.lapsed:
-            _refuse(f"{role}: {directory.lapsed[role]}")
-        found = _beside_others(candidate, directory, role)
+            # The role itself has been verified: it delegates its suspensions to other admins, who sign them next.
+            metadata = {name: data for name, data in candidate.metadata.items() if name != role + SUSPEND}
+            judged = self._assembled(replace(candidate, metadata=metadata))
+            _log.warning("lapsed until its suspensions are signed again", role=role)
+        found = _beside_others(candidate, judged, role)
         if found:
             raise RefusedError(Reason.DOCUMENT_INVALID, "; ".join(found), metadata=_findings(found))
-        if role == CENTRE or role in directory.documents:
-            flipped = broken(self._directory, directory, None if role == CENTRE else role, now)
+        if role == CENTRE or role in judged.documents:
+            flipped = broken(self._directory, judged, None if role == CENTRE else role, now)
             if flipped:
                 told = [f"{department}: {assertion}" for department, assertion in flipped]
                 raise RefusedError(Reason.ASSERTION_FAILED, "; ".join(told), metadata=_findings(told))
         return directory
+
+    def _assembled(self, state: _State) -> Directory:
+        try:
+            return assemble(self._parts(state), self._ca_pem)
+        except FatalError as error:
+            raise RefusedError(error.reason, error.detail, metadata=_findings([error.detail])) from error
 
     def _parts(self, state: _State) -> Parts:
         """Verified by us: what a lapsed department is, is decided as a reader would."""

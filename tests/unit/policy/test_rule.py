@@ -1,0 +1,132 @@
+"""A matter's rule: passed, check by hand or data disagrees, and never rejected."""
+
+from __future__ import annotations
+
+from itertools import product
+from types import MappingProxyType
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policy.model import Rule
+from policy.rule import Fact, Finding, Verdict, evaluate
+
+YES, NO, UNKNOWN, UNAVAILABLE = Fact
+PASSED, BY_HAND, DISAGREES = Verdict
+RULE = Rule(
+    all=("aged", "housed"),
+    any=MappingProxyType({"housed": ("lease", "owned")}),
+    some=MappingProxyType({"guardian": ("parent", "pension")}),
+)
+
+
+def case(**facts: Fact | tuple[Fact, ...]) -> list[Finding]:
+    """One fact for a claim about one subject; two for claims about each guardian."""
+    findings = []
+    for claim, fact in facts.items():
+        if isinstance(fact, tuple):
+            findings += [Finding(claim, {"guardian": number}, one) for number, one in enumerate(fact)]
+        else:
+            findings.append(Finding(claim, {"child": 0}, fact))
+    return findings
+
+
+GOOD: dict[str, Fact | tuple[Fact, ...]] = {
+    "aged": YES,
+    "lease": NO,
+    "owned": YES,
+    "parent": (YES, NO),
+    "pension": (YES, NO),
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "verdict"),
+    [
+        ({}, PASSED),
+        ({"aged": NO}, DISAGREES),
+        ({"aged": UNKNOWN}, BY_HAND),
+        ({"aged": UNAVAILABLE}, BY_HAND),
+        ({"owned": NO}, DISAGREES),
+        ({"owned": NO, "lease": UNKNOWN}, BY_HAND),
+        ({"owned": NO, "lease": YES}, PASSED),
+        ({"pension": (NO, YES)}, DISAGREES),
+        ({"pension": (NO, YES), "parent": (YES, YES)}, PASSED),
+        ({"pension": (UNKNOWN, NO)}, BY_HAND),
+        ({"pension": (NO, UNAVAILABLE), "parent": (YES, YES)}, BY_HAND),
+        ({"pension": (NO, UNKNOWN), "parent": (YES, NO)}, DISAGREES),
+        ({"parent": (NO, NO), "pension": (YES, YES)}, DISAGREES),
+        ({"aged": NO, "lease": UNKNOWN, "owned": UNKNOWN}, DISAGREES),
+    ],
+)
+def test_verdict(changed: dict[str, Fact | tuple[Fact, ...]], verdict: Verdict) -> None:
+    assert evaluate(RULE, case(**(GOOD | changed))) is verdict
+
+
+def test_one_guardian_must_make_all_of_some_hold() -> None:
+    assert evaluate(RULE, case(**(GOOD | {"parent": (YES, NO), "pension": (NO, YES)}))) is DISAGREES
+
+
+@pytest.mark.parametrize("claim", GOOD)
+def test_what_was_not_asked_is_open(claim: str) -> None:
+    facts = {name: fact for name, fact in GOOD.items() if name != claim}
+    if claim == "lease":
+        assert evaluate(RULE, case(**facts)) is PASSED
+    else:
+        assert evaluate(RULE, case(**facts)) is BY_HAND
+    assert evaluate(RULE, []) is BY_HAND
+
+
+def test_outside_some_a_claim_must_hold_for_every_subject_of_its_slot() -> None:
+    rule = Rule(all=("pension",))
+    assert evaluate(rule, case(pension=(YES, YES))) is PASSED
+    assert evaluate(rule, case(pension=(YES, NO))) is DISAGREES
+    assert evaluate(rule, case(pension=(YES, UNKNOWN))) is BY_HAND
+
+
+def test_a_claim_about_a_pair_counts_for_its_guardian() -> None:
+    rule = Rule(some=MappingProxyType({"guardian": ("mother", "insured")}))
+    pairs = [Finding("mother", {"child": 0, "guardian": 0}, NO), Finding("mother", {"child": 0, "guardian": 1}, YES)]
+    insured = [Finding("insured", {"guardian": 0}, YES), Finding("insured", {"guardian": 1}, YES)]
+    assert evaluate(rule, pairs + insured) is PASSED
+    assert evaluate(rule, [*pairs, insured[0], Finding("insured", {"guardian": 1}, NO)]) is DISAGREES
+
+
+def test_some_may_name_an_any_group() -> None:
+    rule = Rule(
+        any=MappingProxyType({"covered": ("pension", "medical")}),
+        some=MappingProxyType({"guardian": ("parent", "covered")}),
+    )
+    assert evaluate(rule, case(parent=(YES, YES), pension=(NO, NO), medical=(NO, YES))) is PASSED
+    assert evaluate(rule, case(parent=(YES, NO), pension=(NO, NO), medical=(NO, YES))) is DISAGREES
+
+
+def brute(facts: dict[str, Fact | tuple[Fact, ...]]) -> Verdict:
+    """Over every way in which what is open could turn out."""
+    flat = {
+        (claim, number): fact
+        for claim, some in facts.items()
+        for number, fact in enumerate(some if isinstance(some, tuple) else (some,))
+    }
+    open_keys = [key for key, fact in flat.items() if fact not in {YES, NO}]
+    outcomes = set()
+    for chosen in product([True, False], repeat=len(open_keys)):
+        sure = {key: fact is YES for key, fact in flat.items()} | dict(zip(open_keys, chosen, strict=True))
+        outcomes.add(
+            sure["aged", 0]
+            and (sure["lease", 0] or sure["owned", 0])
+            and any(sure["parent", one] and sure["pension", one] for one in (0, 1))
+        )
+    if outcomes == {True}:
+        return PASSED
+    return DISAGREES if outcomes == {False} else BY_HAND
+
+
+FACTS = st.sampled_from(list(Fact))
+PAIRS = st.tuples(FACTS, FACTS)
+
+
+@given(aged=FACTS, lease=FACTS, owned=FACTS, parent=PAIRS, pension=PAIRS)
+def test_a_verdict_is_what_every_possible_truth_agrees_on(**facts: Fact | tuple[Fact, ...]) -> None:
+    assert evaluate(RULE, case(**facts)) is brute(facts)
