@@ -1,0 +1,53 @@
+"""`make bench` runs every benchmark, `make bench ONLY=name` one; results go to bench/results.json and to the terminal.
+
+A figure is a ratio to something plain that was measured in the same run on the same machine. Names and targets are
+those of docs/performance.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+
+import uvloop
+from rich.console import Console
+
+from bench import log, policy, verification
+from bench.result import Result, merge, show
+
+Measure = Callable[[], Coroutine[None, None, list[Result]]]
+
+BENCHMARKS: dict[str, Measure] = {
+    "single_throughput": verification.measure_single,
+    "single_latency": verification.measure_single,
+    "policy_cached": policy.measure,
+    "policy_cold": policy.measure,
+    "log_append": log.measure,
+    "student": verification.measure_student,
+}
+"""By name of the figure; some are measured together."""
+
+RESULTS = Path(__file__).parent / "results.json"
+
+
+def main() -> None:
+    """Run what was asked for; exit 0 whether targets are met or not, since a missed one is a result too."""
+    parser = argparse.ArgumentParser(description=__doc__, prog="make bench")
+    parser.add_argument("--only", choices=sorted(BENCHMARKS), help="run this one, and what is measured with it")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where the JSON goes (default: %(default)s)")
+    arguments = parser.parse_args()
+    console = Console(width=max(Console().width, 120))
+    chosen = [arguments.only] if arguments.only else list(BENCHMARKS)
+    measured: list[Result] = []
+    for measure in dict.fromkeys(BENCHMARKS[name] for name in chosen):
+        print(f"… {measure.__module__}.{measure.__name__}", file=sys.stderr)
+        results = uvloop.run(measure())
+        merge(arguments.results, results)
+        measured += results
+    show(measured, console)
+
+
+if __name__ == "__main__":
+    main()
