@@ -79,9 +79,9 @@ def demo(
         _stop(directory)
         return
     options = Options(students, residents or residents_for(students), seed)
-    signal.signal(signal.SIGTERM, _end)
-    signal.signal(signal.SIGHUP, _end)
     with ExitStack() as stack:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            stack.callback(signal.signal, number, signal.signal(number, _end))
         layout = Layout(_place(directory, stack, keep=keep))
         fleet = Fleet(layout.logs, lasting=keep)
         stack.callback(fleet.stop)
@@ -113,8 +113,8 @@ def _place(directory: Path | None, stack: ExitStack, *, keep: bool) -> Path:
             output.usage_error(f"{directory} is not empty; a demo never writes over anything")
         return directory
     if keep:
-        return Path(tempfile.mkdtemp(prefix="zhiwang-"))
-    return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="zhiwang-")))
+        return Path(tempfile.mkdtemp(prefix="zhiwang-demo-"))
+    return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="zhiwang-demo-")))
 
 
 def _end(number: int, _frame: FrameType | None) -> NoReturn:

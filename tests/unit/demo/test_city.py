@@ -4,9 +4,9 @@ from collections import Counter
 from datetime import date
 
 import pytest
-from demo_support import TODAY, city, places, shared_city
 from stdnum.cn import uscc
 
+from demo_support import TODAY, city, places, shared_city
 from exchange.demo.applications import TROUBLES, NotEnoughChildrenError
 from exchange.demo.calendar import ENROLMENT_DAY, whole_years
 from exchange.demo.codes import UNASSIGNED_DIVISION, company, fifteen, resident

@@ -1,0 +1,154 @@
+"""`zhiwang demo` as a person runs it: real processes, and none of them left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+SCRIPTS = Path(sysconfig.get_path("scripts"))
+ZHIWANG = str(SCRIPTS / "zhiwang")
+SMALL = ("--students", "20", "--residents", "1500")
+IDENTIFIER = re.compile(r"440399[0-9]{11}[0-9X]")
+
+
+def run(
+    command: Sequence[str], *, directory: Path = REPOSITORY, timeout: float = 100
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603 - our own commands
+        command, cwd=directory, capture_output=True, text=True, timeout=timeout, check=False
+    )
+
+
+def processes_of(directory: Path) -> list[str]:
+    """Command lines of living processes that name a directory."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+        except OSError:
+            continue
+        if str(directory) in line and " run " in line:
+            found.append(line)
+    return found
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 60) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.fixture
+def city(tmp_path: Path) -> Iterator[Path]:
+    """A directory for a city, which is stopped in the end whatever happens."""
+    directory = tmp_path / "city"
+    yield directory
+    if (directory / "processes.json").exists():
+        run([ZHIWANG, "demo", "--stop", "--dir", str(directory)])
+    assert processes_of(directory) == []
+
+
+def test_a_city_that_is_kept_can_be_talked_to_and_stopped(city: Path) -> None:
+    done = run([ZHIWANG, "demo", *SMALL, "--keep", "--json", "--dir", str(city)])
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert list(summary) == [
+        *("students", "claims", "answers", "denied", "unavailable", "seconds", "ms_per_student", "log_entries"),
+        *("log_verified", "receipt_verified"),
+    ]
+    assert summary["students"] == 20
+    assert list(summary["answers"]) == ["YES", "NO", "UNKNOWN"]
+    assert sum(summary["answers"].values()) == summary["claims"]
+    assert (summary["denied"], summary["unavailable"]) == (0, 0)
+    assert summary["log_verified"]
+    assert summary["receipt_verified"]
+    assert summary["log_entries"] > 9
+    assert len(processes_of(city)) == 11
+
+    lines = [shlex.split(line) for line in done.stderr.splitlines() if line.startswith(f"    {ZHIWANG}")]
+    verify, receipt, stop = lines
+    assert verify[1] == "verify"
+    answered = run([*verify, "--json"])
+    assert answered.returncode == 0, answered.stderr
+    assert {claim["status"] for claim in json.loads(answered.stdout)["claims"]} == {"ANSWERED"}
+    assert json.loads(answered.stdout)["claims"][0]["answer"] == "YES"
+    assert run(receipt).returncode == 0
+
+    again = run([ZHIWANG, "demo", *SMALL, "--dir", str(city)])
+    assert again.returncode == 2
+    assert "not empty" in again.stderr
+
+    stopped = run(stop)
+    assert stopped.returncode == 0, stopped.stderr
+    assert eventually(lambda: not processes_of(city), 10)
+    assert run(stop).returncode == 2
+    check_that_nothing_names_anybody(city)
+
+
+def check_that_nothing_names_anybody(city: Path) -> None:
+    """Neither what the processes say, nor anything that the hub keeps."""
+    for path in [*(city / "logs").glob("*.log"), *(city / "hub").rglob("*")]:
+        if path.is_file():
+            assert not IDENTIFIER.search(path.read_bytes().decode("latin-1")), path.name
+
+
+@pytest.mark.parametrize(("number", "processes"), [(signal.SIGINT, 1), (signal.SIGTERM, 6)])
+def test_a_demo_that_is_interrupted_leaves_no_process(city: Path, number: signal.Signals, processes: int) -> None:
+    command = [ZHIWANG, "demo", *SMALL, "--dir", str(city)]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as demo:  # noqa: S603 - our own
+        assert eventually(lambda: len(processes_of(city)) >= processes)
+        demo.send_signal(number)
+        _, errors = demo.communicate(timeout=60)
+    assert demo.returncode == 128 + number, errors.decode()
+    assert processes_of(city) == []
+
+
+def test_a_wrong_answer_fails_the_demo_and_names_claim_and_application_only(city: Path) -> None:
+    script = (
+        "from dataclasses import replace; from exchange.demo import journey; from exchange.cli.main import main\n"
+        "right = journey.expectations\n"
+        "def wrong(*arguments):\n"
+        "    outcomes = right(*arguments)\n"
+        "    one = outcomes['2026-000007']\n"
+        "    other = 'NO' if one.answers['aged', 0] == 'YES' else 'YES'\n"
+        "    outcomes['2026-000007'] = replace(one, answers={**one.answers, ('aged', 0): other})\n"
+        "    return outcomes\n"
+        "journey.expectations = wrong\n"
+        "main()"
+    )
+    done = run([sys.executable, "-c", script, "demo", *SMALL, "--json", "--dir", str(city)])
+    assert done.returncode == 1, done.stderr
+    assert "application 2026-000007: aged" in done.stderr
+    assert not IDENTIFIER.search(done.stdout + done.stderr)
+    assert json.loads(done.stdout)["students"] == 20
+
+
+def test_too_few_residents_are_wrong_usage_and_leave_nothing(tmp_path: Path) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(  # noqa: S603 - our own command
+        [ZHIWANG, "demo", "--students", "500", "--residents", "500"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "residents" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+    assert processes_of(tmp_path) == []
