@@ -165,6 +165,8 @@ def test_as_many_claims_as_the_protocol_admits_are_read() -> None:
     assert len(some_header(with_claims(MAX_CLAIMS_PER_CASE)).claims) == MAX_CLAIMS_PER_CASE
     cases = MAX_ANSWERS_PER_REQUEST // MAX_CLAIMS_PER_CASE
     assert some_header(with_claims(MAX_CLAIMS_PER_CASE), cases=cases).cases == cases
+    assert some_header(cases=1).cases == 1
+    assert some_header(cases=MAX_CASES).cases == MAX_CASES
     with pytest.raises(RefusedError, match="TOO_MANY_CLAIMS"):
         some_header(with_claims(MAX_CLAIMS_PER_CASE), cases=cases + 1)
 

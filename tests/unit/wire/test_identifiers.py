@@ -186,3 +186,18 @@ def test_patterns_are_of_ascii_digits_only() -> None:
     assert re.fullmatch(r"\d{18}", arabic)
     with pytest.raises(RefusedError, match="IDENTIFIER_INVALID"):
         scheme("resident").canonical(arabic, today=TODAY)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "440399901301001",  # no month 13
+        "440399900132001",  # no 32 January
+        "440399202613310018",
+        "91110000600037341M",
+        "4" * 14,
+        "0" * 17,
+    ],
+)
+def test_what_no_scheme_accepts_is_not_found(text: str) -> None:
+    assert not contains_identifier(f"no {text}.")

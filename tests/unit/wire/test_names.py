@@ -89,3 +89,9 @@ def test_fifty_of_the_rarest_characters_fit_and_more_are_refused() -> None:
         canonical_name("𪚥" * 51)
     with pytest.raises(RefusedError, match="NAME_INVALID"):
         canonical_name("张" * 100_000)
+
+
+def test_letters_are_also_stored_full_width() -> None:
+    assert name_spellings("!~ Az") == ("!~ Az", "！～　Ａｚ")
+    assert name_spellings("阿·买") == ("阿·买", "阿•买", "阿‧买", "阿・买", "阿．买")
+    assert name_spellings("张三") == ("张三",)

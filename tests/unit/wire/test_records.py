@@ -96,8 +96,10 @@ def test_fifty_rare_characters_fit_beside_the_longest_identifier() -> None:
     assert decode_records(header, encode_records(header, [record])) == [record]
 
 
-def test_what_is_longer_than_its_place_is_refused() -> None:
+def test_what_just_fits_its_place_is_taken_and_what_is_longer_refused() -> None:
     header = some_header(cases=1)
+    just = CaseRecord(SALTS[0], (SubjectRecord("person", CHILD.identifier, "x" * 234), None), ("x" * 190,))
+    assert decode_records(header, encode_records(header, [just])) == [just]
     long_name = CaseRecord(SALTS[0], (SubjectRecord("person", CHILD.identifier, "x" * 240), None), ("",))
     long_value = CaseRecord(SALTS[0], (CHILD, None), ("x" * 191,))
     assert outcome_of(lambda: encode_records(header, [long_name])) is Reason.NAME_INVALID
@@ -132,6 +134,16 @@ def test_any_bytes_are_answers_or_refused(data: bytes) -> None:
         assert encode_answers(HEADER, found) == data
     else:
         assert found is Reason.PROOF_INVALID
+
+
+def test_an_as_of_is_known_or_nothing() -> None:
+    data = bytearray(encode_answers(HEADER, some_answers()))
+    assert data[32] == 1
+    assert data[41:50] == bytes(9)
+    for place, value in ((32, 2), (32, 0), (49, 1)):
+        changed = bytearray(data)
+        changed[place] = value
+        assert outcome_of(partial(decode_answers, HEADER, bytes(changed))) is Reason.PROOF_INVALID
 
 
 def test_answers_of_another_shape_are_not_written() -> None:
