@@ -28,7 +28,6 @@ from adapters.ledger import Ledger, Trace
 from adapters.link import HubLink, Lanes
 from adapters.mapping import Mapping
 from adapters.measures import AdapterMetrics
-from adapters.sql import open_engine
 from adapters.standpoint import Standpoints
 from adapters.store import create_store, ledger_key, open_store
 from audit import service as audit_service
@@ -185,9 +184,9 @@ class Adapter:
         )
         self._keys = OwnerKeyStore(state.owner_keys, files.signer, clock)
         await self._rotate()
-        engine = open_engine(mapping.database, self._paths.mapping.parent)
+        connections = connect_to(mapping.database, self._paths.mapping.parent)
         ledger = Ledger(ledger_key(state), mapping.limits, clock)
-        self._standpoints = Standpoints(holder, engine, mapping, ledger, document, clock)
+        self._standpoints = Standpoints(holder, connections, mapping, ledger, document, clock)
         self._opener = Opener(self._keys.private)
         self._frames = FrameProcessor(
             department=self._department,

@@ -17,15 +17,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, column, false, select, text
+from sqlalchemy import Connection, Select, column, false, select, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from adapters.database import Connections, DatabaseError, Lent, connect_to
 from adapters.dialects import spell_list
 from adapters.leakage import Bound, bounds
 from adapters.mapping import Mapping, load_mapping
 from adapters.probes import ProbeResult, Probes
 from adapters.readonly import writable
-from adapters.sql import LOCAL_TIME, DatabaseError, Source, open_engine
+from adapters.sql import LOCAL_TIME, Source
 from adapters.statements import fragment, source
 from policy.document import Mistake, parse_document
 from policy.model import Attribute, Document
@@ -76,13 +77,13 @@ def inspect(
     """
     published = parse_document(document) if isinstance(document, Path) else document
     mapping = load_mapping(mapping_path, published)
-    engine = open_engine(mapping.database, mapping_path.parent)
+    connections = connect_to(mapping.database, mapping_path.parent)
     try:
-        inspection = _Inspection(mapping, published, engine, schemes, clock)
+        inspection = _Inspection(mapping, published, connections, schemes, clock)
         errors, warnings = inspection.run()
         report = inspection.report
     finally:
-        engine.dispose()
+        connections.close()
     report.findings += as_findings(mapping_path, errors)
     report.warnings += as_findings(mapping_path, warnings)
     report.bounds = bounds(mapping, published)
@@ -96,17 +97,17 @@ class _Inspection:
         self,
         mapping: Mapping,
         document: Document,
-        engine: Engine,
+        connections: Connections,
         schemes: Dictionary[str, Scheme],
         clock: Callable[[], float],
     ) -> None:
         self.report = Report()
         self._mapping = mapping
         self._attributes: Dictionary[str, Attribute] = document.attributes
-        self._engine = engine
+        self._engine = connections.engine
         self._schemes = schemes
         self._clock = clock
-        self._source = Source(engine, mapping, document.attributes, clock=clock)
+        self._source = Source(connections, mapping, document.attributes, clock=clock)
         self._today = datetime.fromtimestamp(clock(), LOCAL_TIME).date()
         self._errors: list[Mistake] = []
         self._warnings: list[Mistake] = []
@@ -117,11 +118,11 @@ class _Inspection:
         """Errors and warnings."""
         try:
             changeable = writable(self._engine, self._mapping)
-            with self._source.connection() as connection:
+            with self._engine.connect() as connection, self._source.lend() as lent:
                 for name in self._mapping.data:
-                    self._inspect_data(connection, name)
+                    self._inspect_data(connection, lent, name)
                 for name in self._mapping.attribute:
-                    self._inspect_attribute(connection, name)
+                    self._inspect_attribute(connection, lent, name)
         except (SQLAlchemyError, OSError, DatabaseError) as error:
             self._errors.append(Mistake(("database", "url"), f"cannot be read: {told(error)}"))
             return self._errors, self._warnings
@@ -132,7 +133,7 @@ class _Inspection:
         self._run_probes()
         return self._errors, self._warnings
 
-    def _inspect_data(self, connection: Connection, name: str) -> None:
+    def _inspect_data(self, connection: Connection, lent: Lent, name: str) -> None:
         data = self._mapping.data[name]
         key = ("data", name)
         word = "table" if data.table is not None else "select"
@@ -147,7 +148,7 @@ class _Inspection:
                 good &= self._try(connection, (*key, what), statement, column_name)
         if data.loaded is not None:
             try:
-                if not self._source.loaded(connection, name).whole:
+                if not self._source.loaded(lent, name).whole:
                     self._warnings.append(
                         Mistake((*key, "loaded"), "gives no time; every answer is UNKNOWN until it does")
                     )
@@ -170,7 +171,7 @@ class _Inspection:
         if not subjects:
             self._warnings.append(Mistake(key, "is empty"))
 
-    def _inspect_attribute(self, connection: Connection, name: str) -> None:
+    def _inspect_attribute(self, connection: Connection, lent: Lent, name: str) -> None:
         mapped = self._mapping.attribute[name]
         subjects = self._readable.get(mapped.data)
         if subjects is None:
@@ -186,9 +187,11 @@ class _Inspection:
                 if not self._try(connection, (*key, word), statement):
                     return
         for predicate in sorted(self._attributes[name].predicates):
-            self._try_predicate(connection, name, predicate, subjects)
+            self._try_predicate(connection, lent, name, predicate, subjects)
 
-    def _try_predicate(self, connection: Connection, name: str, predicate: Predicate, subjects: list[str]) -> None:
+    def _try_predicate(
+        self, connection: Connection, lent: Lent, name: str, predicate: Predicate, subjects: list[str]
+    ) -> None:
         """Run the very statement of a claim on a sample, singly and as a group, and look at its plan."""
         attribute, mapped = self._attributes[name], self._mapping.attribute[name]
         key = ("attribute", name)
@@ -196,10 +199,10 @@ class _Inspection:
         value = _neutral(attribute, predicate)
         rows = [((subject,), None, "", (value,)) for subject in subjects or ["0"]]
         try:
-            outcomes = self._source.run(connection, plan, self._today, rows)
-            self._source.run(connection, plan, self._today, rows[:1])
+            outcomes = self._source.run(lent, plan, self._today, rows)
+            self._source.run(lent, plan, self._today, rows[:1])
             # More than any dialect binds singly, so that the form for groups is tried too.
-            self._source.run(connection, plan, self._today, rows * SAMPLE)
+            self._source.run(lent, plan, self._today, rows * SAMPLE)
         except DatabaseError as error:
             self._errors.append(Mistake(key, f"{predicate} cannot be run: {error.outcome.name}"))
             return

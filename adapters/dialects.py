@@ -84,6 +84,9 @@ class Dialect(Protocol):
     def size(self, rows: Sequence[Row]) -> tuple[int, int]:
         """Shape of the statement for these rows: (rows, spellings), or (0, 0) for the one that takes arrays."""
 
+    def as_of(self, day: date) -> Any:
+        """The reference date as the driver takes it."""
+
     def longest(self) -> int:
         """How many rows one statement takes."""
 
@@ -175,6 +178,9 @@ class Sqlite:
 
     restrict = False
 
+    def as_of(self, day: date) -> Any:
+        return day.isoformat()
+
     def size(self, rows: Sequence[Row]) -> tuple[int, int]:
         if len(rows) > SMALL:
             return 0, 0
@@ -221,7 +227,7 @@ class Sqlite:
                 "stride": stride,
                 "rows": json.dumps([[name, place, *values] for _, name, place, values in rows], ensure_ascii=False),
             }
-        parameters["as_of"] = day.isoformat()
+        parameters["as_of"] = self.as_of(day)
         return parameters
 
     def same(self, one: Element, other: Element) -> Element:
@@ -292,6 +298,9 @@ class Postgresql:
 
     restrict = False
 
+    def as_of(self, day: date) -> Any:
+        return day
+
     def size(self, rows: Sequence[Row]) -> tuple[int, int]:
         del rows
         return 0, 0
@@ -324,7 +333,7 @@ class Postgresql:
             "an": list(range(len(rows))),
             "a_name": [row[1] for row in rows],
             "a_place": [row[2] for row in rows],
-            "as_of": day,
+            "as_of": self.as_of(day),
         }
         for j in range(len(rows[0][3]) if rows else 0):
             parameters[f"a_v{j}"] = [row[3][j] for row in rows]
@@ -367,6 +376,9 @@ class Mysql:
 
     restrict = True
 
+    def as_of(self, day: date) -> Any:
+        return day
+
     def size(self, rows: Sequence[Row]) -> tuple[int, int]:
         return _bucket(len(rows)), _bucket(sum(len(row[0]) for row in rows))
 
@@ -378,7 +390,7 @@ class Mysql:
 
     def parameters(self, rows: Sequence[Row], size: tuple[int, int], day: date) -> dict[str, Any]:
         parameters = _bound_parameters(rows, size)
-        parameters["as_of"] = day
+        parameters["as_of"] = self.as_of(day)
         return parameters
 
     def _bytes(self, value: Element) -> Element:

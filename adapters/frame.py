@@ -24,11 +24,10 @@ from adapters import replay
 from adapters.ledger import Ledger, Trace
 from adapters.questions import Examination, Examiner
 from adapters.refusals import RefusalCounter
-from adapters.rows import fetch
+from adapters.rows import Reading, Snapshots, fetch
 from adapters.standpoint import Standpoint
 from audit.appended import Appended, NewEntry
 from audit.entry import Event
-from audit.sqlite import reading
 from audit.store import LogStore
 from certs.identity import Identity, Kind
 from certs.sealing import Opener, ReplySealer
@@ -161,7 +160,7 @@ class FrameProcessor:
         self._ledger = ledger
         self._trace = trace
         self._clock = clock
-        self._reading = reading(log.engine)
+        self._snapshots = Snapshots(log.engine)
         self._refusals = RefusalCounter(clock)
         self._pruned = clock()
         self._reopening = Lock()
@@ -284,7 +283,7 @@ class FrameProcessor:
             replay.replay_hash(header.hash, sealed, envelope.request_root, envelope.signature),
         )
 
-    def _look_for_repeats(self, work: _Frame, connection: Connection, requests: Sequence[_Request]) -> list[_Request]:
+    def _look_for_repeats(self, work: _Frame, connection: Reading, requests: Sequence[_Request]) -> list[_Request]:
         """Set aside what was answered before, or stands earlier in this frame; refuse a used id with other bytes."""
         known = replay.find(connection, [request.key for request in requests])
         first: dict[bytes, _Request] = {}
@@ -403,7 +402,7 @@ class FrameProcessor:
         if not requests:
             return 0, [], []
         opened: list[_Opened] = []
-        with self._reading.begin() as connection:
+        with self._snapshots.read() as connection:
             ((size,),) = fetch(connection, "SELECT size FROM log_head")
             for request in self._look_for_repeats(work, connection, requests):
                 one = known.get(request.place)

@@ -23,7 +23,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from adapters.mapping import Limits
-from adapters.rows import fetch, pad, padded_marks, write
+from adapters.rows import Reading, fetch, pad, padded_marks, write
 from adapters.sql import LOCAL_TIME
 
 KEY_SIZE = 32
@@ -116,7 +116,7 @@ class Ledger:
         # Parts are joined by NUL, which neither identifiers, names nor canonical values can hold.
         return int.from_bytes(digest(self._key, "\0".join(parts).encode(), "sha256")[:8], "big", signed=True)
 
-    def review(self, connection: Connection, bills: Iterable[Bill]) -> list[tuple[int, int]]:
+    def review(self, connection: Reading, bills: Iterable[Bill]) -> list[tuple[int, int]]:
         """Decide, in order, which charges can be paid; bills see those before them.
 
         Sets `spent` and `closed` of each bill.
@@ -137,7 +137,7 @@ class Ledger:
                     bill.spent.add(position)
         return fresh
 
-    def _known(self, connection: Connection, scopes: Sequence[int]) -> dict[int, set[int]]:
+    def _known(self, connection: Reading, scopes: Sequence[int]) -> dict[int, set[int]]:
         known: dict[int, set[int]] = {scope: set() for scope in scopes}
         since = int(self._clock()) - self._limits.days * DAY
         for start in range(0, len(scopes), _BATCH):

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from datetime import date, datetime
 
 import structlog
-from sqlalchemy import Connection
 
+from adapters.database import DatabaseError, Lent
 from adapters.dialects import spell_list
 from adapters.mapping import Probe
 from adapters.questions import spell
-from adapters.sql import LOCAL_TIME, DatabaseError, Source
+from adapters.sql import LOCAL_TIME, Source
 from zhiwang.wire.claims import Claim, Predicate
 from zhiwang.wire.errors import RefusedError
 from zhiwang.wire.identifiers import Scheme
@@ -74,8 +74,8 @@ class Probes:
         Raises:
             DatabaseError: The database cannot be reached; nothing is known about any attribute.
         """
-        with self._source.connection() as connection:
-            return list(self._results(connection))
+        with self._source.lend() as lent:
+            return list(self._results(lent))
 
     def failing(self) -> frozenset[str]:
         """Attributes of which a probe fails; each failure is logged.
@@ -94,18 +94,18 @@ class Probes:
             )
         return frozenset(result.attribute for result in failed)
 
-    def _results(self, connection: Connection) -> Iterator[ProbeResult]:
+    def _results(self, lent: Lent) -> Iterator[ProbeResult]:
         for index, probe in enumerate(self._source.mapping.probe):
             claim = Claim.parse(probe.claim)
             try:
-                found = self._ask(connection, probe, claim).name
+                found = self._ask(lent, probe, claim).name
             except RefusedError as error:
                 found = error.reason.name
             except DatabaseError as error:
                 found = error.outcome.name
             yield ProbeResult(index, claim.attribute, probe.answer, found)
 
-    def _ask(self, connection: Connection, probe: Probe, claim: Claim) -> Outcome:
+    def _ask(self, lent: Lent, probe: Probe, claim: Claim) -> Outcome:
         """One probe, by the very statement that requests use. Place, age and ledger are not probed.
 
         Raises:
@@ -129,4 +129,4 @@ class Probes:
         )
         day: date = probe.as_of or today
         row = (scheme.spellings(identifier), names, "", (value,))
-        return Outcome(self._source.run(connection, plan, day, [row])[0][0])
+        return Outcome(self._source.run(lent, plan, day, [row])[0][0])

@@ -13,11 +13,10 @@ from collections.abc import Mapping as Dictionary
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
-from sqlalchemy import Connection
-
+from adapters.database import DatabaseError, Lent
 from adapters.dialects import Row, spell_list
 from adapters.ledger import Bill, Charge, Ledger
-from adapters.sql import LOCAL_TIME, DatabaseError, Source
+from adapters.sql import LOCAL_TIME, Source
 from adapters.statements import Plan
 from zhiwang.wire.claims import Predicate
 from zhiwang.wire.errors import RefusedError
@@ -306,10 +305,10 @@ class Examiner:
         if not pending:
             return
         try:
-            with self._source.connection() as connection:
-                for (plan, day), members in self._gather(connection, pending).items():
+            with self._source.lend() as lent:
+                for (plan, day), members in self._gather(lent, pending).items():
                     try:
-                        results = self._source.run(connection, plan, day, [_row(lookup) for _, lookup in members])
+                        results = self._source.run(lent, plan, day, [_row(lookup) for _, lookup in members])
                     except DatabaseError as error:
                         results = [bytes([error.outcome]) * len(plan.asked)] * len(members)
                     for (examination, lookup), codes in zip(members, results, strict=True):
@@ -322,14 +321,14 @@ class Examiner:
             _overrule(examination, batch)
 
     def _gather(
-        self, connection: Connection, pending: Sequence[tuple[Examination, Batch]]
+        self, lent: Lent, pending: Sequence[tuple[Examination, Batch]]
     ) -> dict[tuple[Plan, date], list[tuple[Examination, Lookup]]]:
         """Lookups of all requests by statement and reference date. Notes when each data set was loaded."""
         groups: dict[tuple[Plan, date], list[tuple[Examination, Lookup]]] = {}
         now = self._clock()
         for examination, batch in pending:
             try:
-                loaded = self._source.loaded(connection, batch.data)
+                loaded = self._source.loaded(lent, batch.data)
             except DatabaseError as error:
                 _fill(examination, batch, error.outcome)
                 continue

@@ -11,7 +11,7 @@ from hashlib import sha256
 
 from sqlalchemy import Connection
 
-from adapters.rows import fetch, pad, padded_marks, write
+from adapters.rows import Reading, fetch, pad, padded_marks, write
 
 _BATCH = 512
 
@@ -61,7 +61,7 @@ def replay_hash(header_hash: bytes, sealed_hash: bytes, request_root: bytes, sig
     return sha256(header_hash + sealed_hash + request_root + signature).digest()
 
 
-def find(connection: Connection, keys: Sequence[bytes]) -> dict[bytes, Answered]:
+def find(connection: Reading, keys: Sequence[bytes]) -> dict[bytes, Answered]:
     """Replies by key, of those that were given."""
     found: dict[bytes, Answered] = {}
     for start in range(0, len(keys), _BATCH):

@@ -7,15 +7,55 @@ transaction remains SQLAlchemy's.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
-from typing import Any
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeAlias
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine, PoolProxiedConnection
 
 from zhiwang.wire.errors import FatalError, Reason
 
+Reading: TypeAlias = "Connection | sqlite3.Connection"
+"""A connection that only reads: a snapshot's, or that of a transaction."""
 
-def fetch(connection: Connection, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
+
+class Snapshots:
+    """Held connections to the store for reading. Safe to use from several threads.
+
+    Args:
+        engine: Of the store.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._idle: deque[PoolProxiedConnection] = deque()
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """One state of the store; waits for no writer and stops none.
+
+        Raises:
+            FatalError: LOG_UNAVAILABLE: the store failed.
+        """
+        try:
+            held = self._idle.pop()
+        except IndexError:
+            held = self._engine.raw_connection()
+        driver = _driver(held)
+        try:
+            driver.execute("BEGIN DEFERRED")
+            try:
+                yield driver
+            finally:
+                driver.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            held.invalidate()
+            raise _failed(error) from None
+        self._idle.append(held)
+
+
+def fetch(connection: Reading, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
     """Rows of a SELECT.
 
     Raises:
@@ -39,8 +79,10 @@ def write(connection: Connection, sql: str, rows: Sequence[Sequence[Any]]) -> No
         raise _failed(error) from None
 
 
-def _driver(connection: Connection) -> sqlite3.Connection:
-    driver = connection.connection.driver_connection
+def _driver(connection: Connection | PoolProxiedConnection | sqlite3.Connection) -> sqlite3.Connection:
+    if isinstance(connection, sqlite3.Connection):
+        return connection
+    driver = (connection.connection if isinstance(connection, Connection) else connection).driver_connection
     assert isinstance(driver, sqlite3.Connection)  # noqa: S101 - audit.sqlite makes no other
     return driver
 

@@ -1,31 +1,25 @@
-"""The department's database: opened for reading only, asked in groups, never spoilt by one bad row.
+"""The data sets of a mapping: asked in groups, never spoilt by one bad row.
 
-Owned by worker threads; nothing here is asynchronous. No message of a database is ever logged or raised, since it may
-quote a value; only its class and code are.
+Owned by worker threads; nothing here is asynchronous.
 """
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Mapping as Dictionary
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import structlog
-from sqlalchemy import Connection, Engine, Select, column, create_engine, false, select, text
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.pool import QueuePool
+from sqlalchemy import Select, column, false, select
 
+from adapters.database import Connections, DatabaseError, Lent, Parameters, StatementError
 from adapters.dialects import DIALECTS, Row
-from adapters.mapping import Database, DataSet, Mapping, sqlite_location
-from adapters.statements import Asked, Plan, source
+from adapters.mapping import DataSet, Mapping
+from adapters.statements import Asked, Plan, compiled_for, source
 from policy.model import Attribute
 from zhiwang.wire.claims import Predicate
 from zhiwang.wire.records import Outcome
@@ -42,34 +36,7 @@ CLOCK_TOLERANCE = 86_400.0
 MAX_PLANS = 512
 """Plans kept; one is a few kilobytes, and the shapes that matters ask are far fewer."""
 
-_PROGRESS_STEPS = 20_000
-_SQLITE_OUTAGES = frozenset(
-    {
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_NOMEM,
-        sqlite3.SQLITE_INTERRUPT,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_CORRUPT,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_PROTOCOL,
-        sqlite3.SQLITE_NOTADB,
-    }
-)
-
 _log = structlog.get_logger(__name__)
-
-
-class DatabaseError(Exception):
-    """The database as a whole, or a data set of it, cannot be read now.
-
-    Attributes:
-        outcome: What the claims get: DATABASE_UNAVAILABLE or TIMED_OUT.
-    """
-
-    def __init__(self, outcome: Outcome = Outcome.DATABASE_UNAVAILABLE) -> None:
-        super().__init__(outcome.name)
-        self.outcome = outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,75 +52,32 @@ class Loaded:
     whole: bool
 
 
-def open_engine(database: Database, base: Path) -> Engine:
-    """Engine over held, read-only connections. Connects at first use.
-
-    Args:
-        database: Where, and how many connections.
-        base: Directory of the mapping file.
-    """
-    url = make_url(database.url)
-    family = url.get_backend_name()
-    options: dict[str, Any] = {}
-    if family == "sqlite":
-        path = base / sqlite_location(database.url)[0]
-
-        def connect() -> sqlite3.Connection:
-            # Whatever the URL says, the file is opened such that SQLite itself refuses to write.
-            return sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True, check_same_thread=False)
-
-        options["creator"] = connect
-        url = make_url("sqlite://")
-    elif family == "postgresql":
-        options["connect_args"] = {
-            "options": f"-c default_transaction_read_only=on -c statement_timeout={database.timeout * 1000}"
-        }
-    elif family in {"mysql", "mariadb"}:
-        options["connect_args"] = {
-            "read_timeout": database.timeout,
-            "init_command": "SET SESSION TRANSACTION READ ONLY",
-        }
-    return create_engine(
-        url,
-        poolclass=QueuePool,
-        pool_size=database.connections,
-        max_overflow=0,
-        pool_timeout=database.timeout,
-        pool_pre_ping=family != "sqlite",
-        hide_parameters=True,
-        isolation_level="AUTOCOMMIT",
-        skip_autocommit_rollback=True,
-        **options,
-    )
-
-
 class Source:
     """The data sets of one mapping.
 
     Args:
-        engine: From `open_engine`.
+        connections: To the database.
         mapping: The mapping file.
         attributes: Published attributes by name.
-        timeout: Seconds after which SQLite gives a statement up; other databases know it from `open_engine`.
         clock: Seconds since the epoch.
     """
 
     def __init__(
         self,
-        engine: Engine,
+        connections: Connections,
         mapping: Mapping,
         attributes: Dictionary[str, Attribute],
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.engine = engine
+        self._connections = connections
         self.mapping = mapping
         self.attributes = attributes
         self._clock = clock
-        self._dialect = DIALECTS[engine.dialect.name]()
+        self._dialect = DIALECTS[connections.engine.dialect.name]()
         self._plans: dict[tuple[str, tuple[tuple[str, Predicate], ...]], Plan] = {}
         self._loaded: dict[str, tuple[float, Loaded]] = {}
-        self._sqlite = engine.dialect.name == "sqlite"
+        self._look = {name: self._looking(data) for name, data in mapping.data.items()}
 
     def plan(self, data: str, asked: tuple[tuple[str, Predicate], ...]) -> Plan:
         """The plan that asks one data set for these (attribute, predicate) pairs; made once."""
@@ -168,27 +92,28 @@ class Source:
                     for name, predicate in asked
                 ],
                 self._dialect,
-                self.engine.dialect,
+                self._connections.engine.dialect,
             )
             self._plans[data, asked] = plan
         return plan
 
+    def _looking(self, data: DataSet) -> tuple[str, Parameters]:
+        """A statement that reads no row, in the driver's form."""
+        statement: Select[Any] = select(column(data.subject)).select_from(source(data)).where(false())
+        compiled = compiled_for(statement, self._connections.engine.dialect)
+        return compiled.sql, compiled.bind({"as_of": self._dialect.as_of(date(2000, 1, 1))})
+
     @contextmanager
-    def connection(self) -> Iterator[Connection]:
-        """A held connection.
+    def lend(self) -> Iterator[Lent]:
+        """A held connection for a while.
 
         Raises:
             DatabaseError: There is none to be had.
         """
-        try:
-            connection = self.engine.connect()
-        except (SQLAlchemyError, OSError) as error:
-            _log.warning("database unavailable", error=type(error).__name__)
-            raise DatabaseError from None
-        with connection:
-            yield connection
+        with self._connections.lend() as lent:
+            yield lent
 
-    def run(self, connection: Connection, plan: Plan, day: date, rows: Sequence[Row]) -> list[bytes]:
+    def run(self, lent: Lent, plan: Plan, day: date, rows: Sequence[Row]) -> list[bytes]:
         """Outcomes of each row, in the order of the plan's claims.
 
         Raises:
@@ -197,76 +122,37 @@ class Source:
         longest = self._dialect.longest()
         outcomes: list[bytes] = []
         for start in range(0, len(rows), longest):
-            outcomes += self._group(connection, plan, day, rows[start : start + longest])
+            outcomes += self._group(lent, plan, day, rows[start : start + longest])
         return outcomes
 
-    def _group(self, connection: Connection, plan: Plan, day: date, rows: Sequence[Row]) -> list[bytes]:
+    def _group(self, lent: Lent, plan: Plan, day: date, rows: Sequence[Row]) -> list[bytes]:
         try:
-            return self._execute(connection, plan, day, rows)
-        except DBAPIError as error:
-            self._raise_outage(error)
+            return _execute(lent, plan, day, rows)
+        except StatementError:
             # Asked about nobody, the statement must run: otherwise it is the data set that is broken, not a row.
             try:
-                self._execute(connection, plan, day, [((), None, None, [None] * len(plan.asked))])
-            except DBAPIError as broken:
-                self._raise_outage(broken)
-                _log.warning("data set cannot be read", error=_kind(broken))
+                _execute(lent, plan, day, [((), None, None, [None] * len(plan.asked))])
+            except StatementError as broken:
+                _log.warning("data set cannot be read", error=broken.kind)
                 raise DatabaseError from None
-        return self._halves(connection, plan, day, rows)
+        return self._halves(lent, plan, day, rows)
 
-    def _halves(self, connection: Connection, plan: Plan, day: date, rows: Sequence[Row]) -> list[bytes]:
+    def _halves(self, lent: Lent, plan: Plan, day: date, rows: Sequence[Row]) -> list[bytes]:
         """A group that holds a bad record, cut until the record is alone with one claim; that one is UNKNOWN."""
         if len(rows) == 1:
             if len(plan.asked) == 1:
                 return [bytes([Outcome.UNKNOWN])]
-            single = rows[0]
-            return [
-                b"".join(
-                    self._retry(connection, part, day, [(*single[:3], [single[3][i]])])[0]
-                    for i, part in enumerate(plan.parts())
-                )
-            ]
+            keys, name, place, values = rows[0]
+            parts = enumerate(plan.parts())
+            return [b"".join(self._retry(lent, part, day, [(keys, name, place, [values[i]])])[0] for i, part in parts)]
         middle = len(rows) // 2
-        return self._retry(connection, plan, day, rows[:middle]) + self._retry(connection, plan, day, rows[middle:])
+        return self._retry(lent, plan, day, rows[:middle]) + self._retry(lent, plan, day, rows[middle:])
 
-    def _retry(self, connection: Connection, plan: Plan, day: date, rows: Sequence[Row]) -> list[bytes]:
+    def _retry(self, lent: Lent, plan: Plan, day: date, rows: Sequence[Row]) -> list[bytes]:
         try:
-            return self._execute(connection, plan, day, rows)
-        except DBAPIError as error:
-            self._raise_outage(error)
-        return self._halves(connection, plan, day, rows)
-
-    def _execute(self, connection: Connection, plan: Plan, day: date, rows: Sequence[Row]) -> list[bytes]:
-        sql, parameters = plan.statement(rows, day)
-        if self._sqlite:
-            self._arm(connection)
-        outcomes = [plan.defaults] * len(rows)
-        for n, *codes in connection.exec_driver_sql(sql, parameters):
-            outcomes[n] = bytes(codes)
-        return outcomes
-
-    def _arm(self, connection: Connection) -> None:
-        """Give SQLite a deadline; it asks every few thousand steps of its machine whether to go on."""
-        deadline = time.monotonic() + self.mapping.database.timeout
-        driver = connection.connection.driver_connection
-        assert isinstance(driver, sqlite3.Connection)  # noqa: S101 - the creator in open_engine makes nothing else
-        driver.set_progress_handler(lambda: time.monotonic() > deadline, _PROGRESS_STEPS)
-
-    def _raise_outage(self, error: DBAPIError) -> None:
-        """Raise if an error concerns more than one row."""
-        original = error.orig
-        code = getattr(original, "sqlite_errorcode", None)
-        state = getattr(original, "sqlstate", None) or ""
-        if (code is not None and code & 0xFF == sqlite3.SQLITE_INTERRUPT) or state == "57014":
-            _log.warning("statement timed out", error=_kind(error))
-            raise DatabaseError(Outcome.TIMED_OUT) from None
-        if (
-            error.connection_invalidated
-            or (code is not None and code & 0xFF in _SQLITE_OUTAGES)
-            or state[:2] in {"08", "28", "53", "57", "58", "XX"}
-        ):
-            _log.warning("database unavailable", error=_kind(error))
-            raise DatabaseError from None
+            return _execute(lent, plan, day, rows)
+        except StatementError:
+            return self._halves(lent, plan, day, rows)
 
     def look(self) -> None:
         """Try to read each data set, without a row.
@@ -274,18 +160,16 @@ class Source:
         Raises:
             DatabaseError: One cannot be read.
         """
-        with self.connection() as connection:
-            for data in self.mapping.data.values():
-                statement: Select[Any] = select(column(data.subject)).select_from(source(data)).where(false())
+        with self.lend() as lent:
+            for name in self.mapping.data:
+                sql, parameters = self._look[name]
                 try:
-                    connection.execute(
-                        statement, {"as_of": date(2000, 1, 1)} if ":as_of" in (data.select or "") else {}
-                    )
-                except DBAPIError as error:
-                    _log.warning("data set cannot be read", error=_kind(error))
+                    lent.fetch(sql, parameters)
+                except StatementError as error:
+                    _log.warning("data set cannot be read", data=name, error=error.kind)
                     raise DatabaseError from None
 
-    def loaded(self, connection: Connection, name: str) -> Loaded:
+    def loaded(self, lent: Lent, name: str) -> Loaded:
         """When a data set was last loaded.
 
         Raises:
@@ -295,29 +179,33 @@ class Source:
         known = self._loaded.get(name)
         if known is not None and 0 <= now - known[0] < LOADED_TTL:
             return known[1]
-        data = self.mapping.data[name]
-        state = Loaded(None, whole=True) if data.loaded is None else self._ask_loaded(connection, data, now)
+        statement = self.mapping.data[name].loaded
+        state = Loaded(None, whole=True) if statement is None else self._ask_loaded(lent, name, statement, now)
         self._loaded[name] = (now, state)
         return state
 
-    def _ask_loaded(self, connection: Connection, data: DataSet, now: float) -> Loaded:
+    def _ask_loaded(self, lent: Lent, name: str, statement: str, now: float) -> Loaded:
         try:
-            value = connection.execute(text(data.loaded or "")).scalar()
-        except DBAPIError as error:
-            self._raise_outage(error)
-            _log.warning("time of the last load cannot be read", error=_kind(error))
+            rows = lent.fetch(statement)
+        except StatementError as error:
+            _log.warning("time of the last load cannot be read", data=name, error=error.kind)
             raise DatabaseError from None
-        moment = _moment(value)
+        moment = _moment(rows[0][0]) if rows else None
         if moment is None or moment > now + CLOCK_TOLERANCE:
             return Loaded(None, whole=False)
         return Loaded(int(moment), whole=True)
 
+    def close(self) -> None:
+        """Close the held connections."""
+        self._connections.close()
 
-def _kind(error: DBAPIError) -> str:
-    """Class and code of a driver's error. Its text may quote a value and is never used."""
-    original = error.orig
-    code = getattr(original, "sqlite_errorname", None) or getattr(original, "sqlstate", None) or ""
-    return f"{type(original).__name__} {code}".strip()
+
+def _execute(lent: Lent, plan: Plan, day: date, rows: Sequence[Row]) -> list[bytes]:
+    sql, parameters = plan.statement(rows, day)
+    outcomes = [plan.defaults] * len(rows)
+    for row in lent.fetch(sql, parameters):
+        outcomes[row[0]] = bytes(row[1:])
+    return outcomes
 
 
 def _moment(value: object) -> float | None:

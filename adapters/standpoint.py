@@ -6,14 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
-from sqlalchemy import Engine
 
+from adapters.database import Connections, DatabaseError
 from adapters.kinds import schemes_of
 from adapters.ledger import Ledger
 from adapters.mapping import Mapping, check_against
 from adapters.probes import INTERVAL, Probes
 from adapters.questions import Examiner
-from adapters.sql import DatabaseError, Source
+from adapters.sql import Source
 from policy.directory import DirectoryHolder
 from policy.enforcer import Enforcer
 from policy.model import Directory, Document
@@ -37,7 +37,7 @@ class Standpoints:
 
     Args:
         holder: The directory in force.
-        engine: Of the department's database; closed here.
+        connections: To the department's database; closed here.
         mapping: Of its facts.
         ledger: Makes charges.
         document: The department's own copy of its document, until a directory brings another.
@@ -47,21 +47,21 @@ class Standpoints:
     def __init__(
         self,
         holder: DirectoryHolder,
-        engine: Engine,
+        connections: Connections,
         mapping: Mapping,
         ledger: Ledger,
         document: Document,
         clock: Callable[[], float],
     ) -> None:
         self._holder = holder
-        self._engine = engine
+        self._connections = connections
         self._mapping = mapping
         self._ledger = ledger
         self._clock = clock
         self._failing: frozenset[str] = frozenset()
         self._reached = True
         self._document = document
-        self._source = Source(engine, mapping, document.attributes, clock=clock)
+        self._source = Source(connections, mapping, document.attributes, clock=clock)
         self._schemes = schemes_of(None)
         self._standpoint: Standpoint | None = None
 
@@ -99,7 +99,7 @@ class Standpoints:
             for mistake in check_against(self._mapping, document):
                 key = ".".join(map(str, mistake.key))
                 _log.error("the mapping does not fit the published document", key=key, detail=mistake.message)
-            self._source = Source(self._engine, self._mapping, document.attributes, clock=self._clock)
+            self._source = Source(self._connections, self._mapping, document.attributes, clock=self._clock)
             self._document = document
         self._standpoint = None
 
@@ -131,4 +131,4 @@ class Standpoints:
 
     def close(self) -> None:
         """Close the connections."""
-        self._engine.dispose()
+        self._connections.close()

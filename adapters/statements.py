@@ -104,6 +104,14 @@ def source(data: DataSet) -> FromClause:
     return clause.columns().subquery("zw_data")
 
 
+def compiled_for(statement: Select[Any], dialect: EngineDialect) -> Compiled:
+    """A statement in the form of one database's driver."""
+    result = statement.compile(dialect=dialect)
+    order = getattr(result, "positiontup", None)
+    constants = {name: value for name, value in result.params.items() if value is not None}
+    return Compiled(str(result), constants, None if order is None else tuple(order))
+
+
 class Plan:
     """One data set asked for a list of claims.
 
@@ -140,10 +148,7 @@ class Plan:
 
     def compile(self, size: tuple[int, int]) -> Compiled:
         """The statement for groups of one size."""
-        result = self.select(size).compile(dialect=self._engine_dialect)
-        order = getattr(result, "positiontup", None)
-        constants = {name: value for name, value in result.params.items() if value is not None}
-        return Compiled(str(result), constants, None if order is None else tuple(order))
+        return compiled_for(self.select(size), self._engine_dialect)
 
     def select(self, size: tuple[int, int]) -> Select[Any]:
         """The statement as an expression of SQLAlchemy Core."""

@@ -358,7 +358,6 @@ def test_a_failing_probe_makes_its_attribute_unavailable(bureau: Bureau) -> None
 
 
 def test_a_database_that_is_gone_leaves_a_recorded_unavailable(bureau: Bureau) -> None:
-    bureau.engine.dispose()
     bureau.database.rename(bureau.database.with_suffix(".gone"))
     assert bureau.ask_all([MONTHS], {"child": ANNA}) == [Outcome.DATABASE_UNAVAILABLE]
 
@@ -471,7 +470,6 @@ def test_no_log_line_names_a_subject_or_a_value(bureau: Bureau) -> None:
         bad = bureau.request([MONTHS], [{"child": (BO, "波")}])
         bad.signature = bytes(64)
         bureau.send(bad)
-        bureau.engine.dispose()
         bureau.database.write_bytes(b"no database")
         bureau.ask_all(["child: hrss.status equals SECRET"], {"child": (ANNA, "安娜")})
     assert lines

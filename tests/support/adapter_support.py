@@ -8,10 +8,11 @@ from datetime import date
 from pathlib import Path
 from textwrap import dedent
 
+from adapters.database import connect_to
 from adapters.dialects import spell_list
 from adapters.mapping import Mapping as MappingFile
 from adapters.mapping import load_mapping
-from adapters.sql import Source, open_engine
+from adapters.sql import Source
 from policy.document import parse_document
 from policy.model import Document
 from zhiwang.wire.claims import Predicate
@@ -86,11 +87,11 @@ class Owner:
         self.document = document(published)
         self.mapping: MappingFile = load_mapping(self.mapping_path, self.document)
         self.now = NOW
-        self.engine = open_engine(self.mapping.database, directory)
-        self.source = Source(self.engine, self.mapping, self.document.attributes, clock=lambda: self.now)
+        self.connections = connect_to(self.mapping.database, directory)
+        self.source = Source(self.connections, self.mapping, self.document.attributes, clock=lambda: self.now)
 
     def close(self) -> None:
-        self.engine.dispose()
+        self.connections.close()
 
     def ask(
         self,
@@ -111,5 +112,5 @@ class Owner:
             (kind.spellings(subject), None if name is None else spell_list([name]), place, [compared])
             for subject, compared in zip(subjects, given, strict=True)
         ]
-        with self.source.connection() as connection:
-            return [Outcome(one[0]) for one in self.source.run(connection, plan, as_of, rows)]
+        with self.source.lend() as lent:
+            return [Outcome(one[0]) for one in self.source.run(lent, plan, as_of, rows)]

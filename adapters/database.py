@@ -1,0 +1,293 @@
+"""The department's database: opened for reading only, over connections that are held, and never quoted.
+
+Statements of the hot path go to the driver directly, since SQLAlchemy's execution costs more than SQLite's point
+query; SQLAlchemy opens the connections and compiles the statements. No message of a database is ever logged or raised,
+since it may quote a value; only its class and code are.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import structlog
+from sqlalchemy import Engine, PoolProxiedConnection, create_engine
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import QueuePool
+
+from adapters.mapping import Database, sqlite_location
+from zhiwang.wire.records import Outcome
+
+Parameters = Sequence[Any] | dict[str, Any]
+
+_PROGRESS_STEPS = 20_000
+_SQLITE_OUTAGES = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_NOTADB,
+    }
+)
+_SQLSTATE_OUTAGES = frozenset({"08", "28", "53", "57", "58", "XX"})
+_SQLSTATE_TIMEOUT = "57014"
+_MYSQL_TIMEOUTS = frozenset({1969, 3024})
+
+_log = structlog.get_logger(__name__)
+
+
+class DatabaseError(Exception):
+    """The database as a whole, or a data set of it, cannot be read now.
+
+    Attributes:
+        outcome: What the claims get: DATABASE_UNAVAILABLE or TIMED_OUT.
+    """
+
+    def __init__(self, outcome: Outcome = Outcome.DATABASE_UNAVAILABLE) -> None:
+        super().__init__(outcome.name)
+        self.outcome = outcome
+
+
+class StatementError(Exception):
+    """The database refused one statement and goes on: a bad row, or a data set that is not what it was.
+
+    Attributes:
+        kind: Class and code of the driver's error.
+    """
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        self.kind = kind
+
+
+def open_engine(database: Database, base: Path) -> Engine:
+    """Engine over read-only connections. Connects at first use.
+
+    Args:
+        database: Where, and how many connections.
+        base: Directory of the mapping file.
+    """
+    url = make_url(database.url)
+    family = url.get_backend_name()
+    options: dict[str, Any] = {}
+    if family == "sqlite":
+        path = base / sqlite_location(database.url)[0]
+
+        def connect() -> sqlite3.Connection:
+            # Whatever the URL says, the file is opened such that SQLite itself refuses to write.
+            return sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True, check_same_thread=False)
+
+        options["creator"] = connect
+        url = make_url("sqlite://")
+    elif family == "postgresql":
+        options["connect_args"] = {
+            "options": f"-c default_transaction_read_only=on -c statement_timeout={database.timeout * 1000}"
+        }
+    elif family in {"mysql", "mariadb"}:
+        options["connect_args"] = {
+            "read_timeout": database.timeout,
+            "init_command": "SET SESSION TRANSACTION READ ONLY",
+        }
+    return create_engine(
+        url,
+        poolclass=QueuePool,
+        pool_size=database.connections,
+        max_overflow=0,
+        pool_timeout=database.timeout,
+        hide_parameters=True,
+        isolation_level="AUTOCOMMIT",
+        skip_autocommit_rollback=True,
+        **options,
+    )
+
+
+def connect_to(database: Database, base: Path) -> Connections:
+    """Held connections to the mapping's database."""
+    engine = open_engine(database, base)
+    file = base / sqlite_location(database.url)[0] if engine.dialect.name == "sqlite" else None
+    return Connections(engine, database.timeout, file)
+
+
+class Connections:
+    """Held connections to one database. Safe to use from several threads; each connection serves one at a time.
+
+    Args:
+        engine: From `open_engine`.
+        timeout: Seconds after which SQLite gives a statement up; other databases know it from `open_engine`.
+        file: The file of an SQLite database. A nightly load may put another in its place.
+    """
+
+    def __init__(self, engine: Engine, timeout: float, file: Path | None = None) -> None:
+        self.engine = engine
+        self._timeout = timeout
+        self._idle: deque[PoolProxiedConnection] = deque()
+        self._file = file
+        self._seen = self._stamp()
+
+    @contextmanager
+    def lend(self) -> Iterator[Lent]:
+        """One connection for a while.
+
+        Raises:
+            DatabaseError: There is none to be had.
+        """
+        lent = Lent(self)
+        try:
+            yield lent
+        finally:
+            lent.end()
+
+    def take(self) -> tuple[PoolProxiedConnection, bool]:
+        """A connection, and whether it was in use before.
+
+        Raises:
+            DatabaseError: There is none to be had.
+        """
+        if self._file is not None and self._seen != (stamp := self._stamp()):
+            # What is held belongs to a file that is no longer there.
+            self._seen = stamp
+            self._drop()
+        try:
+            return self._idle.pop(), True
+        except IndexError:
+            return self.connect(), False
+
+    def connect(self) -> PoolProxiedConnection:
+        """A new connection.
+
+        Raises:
+            DatabaseError: There is none to be had.
+        """
+        try:
+            return self.engine.raw_connection()
+        except (SQLAlchemyError, OSError, self.errors) as error:
+            _log.warning("database unavailable", error=kind_of(error))
+            raise DatabaseError from None
+
+    def give(self, connection: PoolProxiedConnection) -> None:
+        """Take a good connection back."""
+        self._idle.append(connection)
+
+    def close(self) -> None:
+        """Close the connections that nobody uses."""
+        self._drop()
+        self.engine.dispose()
+
+    def _drop(self) -> None:
+        while self._idle:
+            self._idle.pop().invalidate()
+
+    def _stamp(self) -> tuple[int, int] | None:
+        try:
+            status = self._file.stat() if self._file is not None else None
+        except OSError:
+            return None
+        return None if status is None else (status.st_dev, status.st_ino)
+
+    def arm(self, connection: PoolProxiedConnection) -> None:
+        """Give SQLite a deadline; it asks every few thousand steps of its machine whether to go on."""
+        driver = connection.driver_connection
+        if isinstance(driver, sqlite3.Connection):
+            deadline = time.monotonic() + self._timeout
+            driver.set_progress_handler(lambda: time.monotonic() > deadline, _PROGRESS_STEPS)
+
+    def execute(self, connection: PoolProxiedConnection, sql: str, parameters: Parameters) -> list[Any]:
+        """Rows of a statement; raises the driver's errors."""
+        self.arm(connection)
+        cursor = connection.cursor()
+        try:
+            cursor.execute(sql, parameters)
+            return list(cursor.fetchall())
+        finally:
+            cursor.close()
+
+    def lost(self, error: Exception, connection: PoolProxiedConnection) -> bool:
+        """Whether an error says that the connection is gone."""
+        dialect = self.engine.dialect
+        driver: Any = connection.dbapi_connection
+        return isinstance(error, dialect.loaded_dbapi.Error) and dialect.is_disconnect(error, driver, None)
+
+    @property
+    def errors(self) -> type[Exception]:
+        """What the driver raises."""
+        errors: type[Exception] = self.engine.dialect.loaded_dbapi.Error
+        return errors
+
+
+class Lent:
+    """A connection while one thread uses it.
+
+    Args:
+        connections: Where it comes from and goes back to.
+    """
+
+    __slots__ = ("_connection", "_connections", "_good", "_used")
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        self._connection, self._used = connections.take()
+        self._good = True
+
+    def fetch(self, sql: str, parameters: Parameters = ()) -> list[Any]:
+        """Rows of a statement in the driver's own form.
+
+        Raises:
+            StatementError: The database refused this statement.
+            DatabaseError: It cannot be read, or took too long.
+        """
+        connections = self._connections
+        try:
+            return connections.execute(self._connection, sql, parameters)
+        except connections.errors as error:
+            judged = _judged(error, lost=connections.lost(error, self._connection))
+            if isinstance(judged, StatementError) or not self._used:
+                self._good = isinstance(judged, StatementError)
+                raise judged from None
+        # It was held while the database restarted or was replaced: once more, over a new one.
+        self._connection.invalidate()
+        self._good = False
+        self._connection, self._used = connections.connect(), False
+        self._good = True
+        return self.fetch(sql, parameters)
+
+    def end(self) -> None:
+        """Give it back, if it is still good."""
+        if self._good:
+            self._connections.give(self._connection)
+        else:
+            self._connection.invalidate()
+
+
+def _judged(error: Exception, *, lost: bool) -> Exception:
+    """Whether a driver's error concerns one statement or the database."""
+    code = getattr(error, "sqlite_errorcode", None)
+    state = getattr(error, "sqlstate", None) or ""
+    number = error.args[0] if error.args else None
+    if (
+        (code is not None and code & 0xFF == sqlite3.SQLITE_INTERRUPT)
+        or state == _SQLSTATE_TIMEOUT
+        or (isinstance(number, int) and number in _MYSQL_TIMEOUTS)
+    ):
+        _log.warning("statement timed out", error=kind_of(error))
+        return DatabaseError(Outcome.TIMED_OUT)
+    if lost or (code is not None and code & 0xFF in _SQLITE_OUTAGES) or state[:2] in _SQLSTATE_OUTAGES:
+        _log.warning("database unavailable", error=kind_of(error))
+        return DatabaseError()
+    return StatementError(kind_of(error))
+
+
+def kind_of(error: Exception) -> str:
+    """Class and code of a driver's error. Its text may quote a value and is never used."""
+    code = getattr(error, "sqlite_errorname", None) or getattr(error, "sqlstate", None) or ""
+    return f"{type(error).__name__} {code}".strip()
