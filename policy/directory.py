@@ -67,6 +67,9 @@ class _Fetcher(FetcherInterface):
             if error.reason is Reason.FILE_UNKNOWN:
                 raise DownloadHTTPError(f"no {url}", _NOT_FOUND) from None
             raise DownloadError(f"{url}: {error.reason.name}") from error
+        except Exception as error:
+            # Whatever a channel or a disk can raise: not to be had, and the last good directory stays.
+            raise DownloadError(f"{url}: {type(error).__name__}") from error
         self.seen[url] = content
         yield content
 

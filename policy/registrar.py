@@ -97,10 +97,10 @@ class Registrar:
 
     def __init__(self, repository: Repository, clock: Callable[[], float] = time.time) -> None:
         self._repository = repository
-        self._clock = clock
         self._changing = asyncio.Lock()
         self.mirror = Mirror()
         self.holder = DirectoryHolder(clock)
+        self._tell()
 
     async def publish(self, publication: Publication) -> Directory:
         """Checks and publishes; whoever watches hears of it before this returns.
@@ -119,17 +119,25 @@ class Registrar:
             await asyncio.to_thread(self._repository.resign)
             self._tell()
 
-    async def keep_fresh(self, after: Callable[[], None] = lambda: None) -> None:
-        """Signs at once and then whenever the timestamp gets old, until cancelled."""
+    async def try_resign(self) -> bool:
+        """As `resign`, but a failure is noted and what is in force stays so until it expires."""
+        try:
+            await self.resign()
+        except (ZhiwangError, OSError) as error:
+            self.holder.failed(f"signing failed: {error}")
+            return False
+        return True
+
+    async def keep_fresh(self, *, signed: bool) -> None:
+        """Signs whenever the timestamp gets old, until cancelled.
+
+        Args:
+            signed: Whether it has just been signed.
+        """
+        pause: float = RESIGN_SECONDS if signed else RETRY_SECONDS
         while True:
-            try:
-                await self.resign()
-                after()
-                pause: float = RESIGN_SECONDS
-            except (ZhiwangError, OSError) as error:
-                self.holder.failed(f"signing failed: {error}")
-                pause = RETRY_SECONDS
             await asyncio.sleep(pause)
+            pause = RESIGN_SECONDS if await self.try_resign() else RETRY_SECONDS
 
     def _tell(self) -> None:
         directory = self._repository.directory
@@ -174,8 +182,10 @@ async def serve(process: Process, profile: Profile) -> None:
         version.set(directory.version)
 
     registrar.holder.on_change(note)
+    # Before anybody is served: the last timestamp may be as old as the last stop.
+    signed = await registrar.try_resign()
     tasks = [
-        asyncio.create_task(registrar.keep_fresh()),
+        asyncio.create_task(registrar.keep_fresh(signed=signed)),
         asyncio.create_task(_watch_readiness(readiness, registrar.holder)),
         asyncio.create_task(files.watch()),
     ]
