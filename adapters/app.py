@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from adapters.check import inspect
 from adapters.config import ADMINS, DEFAULT_LISTEN, DRAIN_SECONDS, STOP_GRACE, StateFiles
+from adapters.database import connect_to
 from adapters.frame import FrameProcessor
 from adapters.kinds import schemes_of
 from adapters.ledger import Ledger, Trace
