@@ -70,11 +70,18 @@ class OwnerKeys:
         Raises:
             RefusedError: OWNER_NOT_ATTACHED, if the hub has no usable key of it; HUB_UNREACHABLE.
         """
+        held = self.ready(owner)
+        if held is not None:
+            return held
         now = self._clock()
         key = self._usable(owner, now)
         age = now - self._fetched
         if not 0 <= age < (FRESH_SECONDS if key is not None else PAUSE_SECONDS):
             await self._refresh()
+            # Of many who waited for the keys, the first makes the context for all.
+            held = self.ready(owner)
+            if held is not None:
+                return held
             key = self._usable(owner, self._clock())
         if key is None:
             raise RefusedError(Reason.OWNER_NOT_ATTACHED, owner)

@@ -381,7 +381,7 @@ def read_receipt(data: bytes) -> verification_pb2.Receipt:
     try:
         content = json.loads(data.decode("utf-8"), object_pairs_hook=_once)
         receipt = json_format.ParseDict(content, verification_pb2.Receipt())
-    except (ValueError, RecursionError, json_format.ParseError):
+    except (ValueError, TypeError, AttributeError, RecursionError, json_format.ParseError):
         raise RefusedError(Reason.PROOF_INVALID, "the file is no receipt") from None
     if _as_json(receipt) != content:
         _broken("the file is not written as receipts are")

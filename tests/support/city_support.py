@@ -67,6 +67,18 @@ official = "clerk-17"
 """
 
 
+class OneVoice(Owner):
+    """An owner whose replies leave one after another, since gRPC takes one write of a stream at a time."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._saying = asyncio.Lock()
+
+    async def say(self, **message: Any) -> None:
+        async with self._saying:
+            await super().say(**message)
+
+
 @dataclass
 class Hub:
     """A hub of the city that can be stopped and started again over the same log."""
@@ -156,7 +168,7 @@ class RunningCity:
         return await hub.start()
 
     async def add_owner(self, department: str, hub: Hub | None = None) -> Owner:
-        owner = Owner((hub or self.hub).up, self.path / "owners" / department, f"{department}/adapter/main")
+        owner = OneVoice((hub or self.hub).up, self.path / "owners" / department, f"{department}/adapter/main")
         self._stack.push_async_callback(owner.close)
         await owner.attach()
         self.owners[department] = owner

@@ -1,0 +1,164 @@
+"""What was seen of the logs is remembered, and nothing that contradicts it is believed."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from certs.signing import CertificateVerifier
+from certs_support import City
+from client_support import Log
+from exchange.client.heads import FILE, Heads, OtherLogError
+from zhiwang.audit.v1 import audit_pb2
+from zhiwang.wire.errors import FatalError, Reason, RefusedError
+from zhiwang.wire.merkle import consistency_path, largest_power_of_two_below, node_hash
+
+HERE = "hub.city:7440"
+THERE = "other.city:7440"
+
+
+@pytest.fixture(scope="module")
+def city(tmp_path_factory: pytest.TempPathFactory) -> City:
+    return City.create(tmp_path_factory.mktemp("city"))
+
+
+class Fixture:
+    def __init__(self, city: City, state: Path) -> None:
+        self.city = city
+        self.state = state
+        self.hub = Log(city.enrol("dsjj/hub/main").signer())
+
+    def heads(self) -> Heads:
+        return Heads(self.state, CertificateVerifier(self.city.ca_pem, frozenset), time.time)
+
+
+@pytest.fixture
+def fixture(city: City, tmp_path: Path) -> Fixture:
+    return Fixture(city, tmp_path)
+
+
+def grow(log: Log, number: int = 1) -> None:
+    for _ in range(number):
+        log.append(audit_pb2.Refusal(reason="NOT_GRANTED", count=1), at=time.time())
+
+
+def head(log: Log, known: int = 0) -> audit_pb2.LogHead:
+    leaves = log._leaves
+
+    def subtree(start: int, end: int) -> bytes:
+        if end - start == 1:
+            return leaves[start]
+        middle = start + largest_power_of_two_below(end - start)
+        return node_hash(subtree(start, middle), subtree(middle, end))
+
+    message = log.head()
+    if known:
+        message.known_tree_size = known
+        message.consistency_path.extend(consistency_path(known, len(leaves), subtree))
+    return message
+
+
+def test_a_log_that_grows_is_followed(fixture: Fixture) -> None:
+    heads = fixture.heads()
+    assert heads.known(HERE) == 0
+    heads.check_hub(HERE, head(fixture.hub))
+    grow(fixture.hub, 3)
+    assert heads.check_hub(HERE, head(fixture.hub, heads.known(HERE))).size == 8
+    assert heads.known(HERE) == 8
+
+
+def test_a_log_that_forks_is_noticed(fixture: Fixture) -> None:
+    heads = fixture.heads()
+    heads.check_hub(HERE, head(fixture.hub))
+    known = heads.known(HERE)
+    fixture.hub._leaves[2] = bytes(32)
+    grow(fixture.hub)
+    with pytest.raises(RefusedError) as caught:
+        heads.check_hub(HERE, head(fixture.hub, known))
+    assert caught.value.reason is Reason.PROOF_INVALID
+    assert heads.known(HERE) == known
+
+
+def test_a_log_that_fell_back_is_noticed_after_a_restart(fixture: Fixture) -> None:
+    heads = fixture.heads()
+    grow(fixture.hub, 4)
+    heads.check_hub(HERE, head(fixture.hub))
+    heads.save()
+    del fixture.hub._leaves[-2:]
+    again = fixture.heads()
+    assert again.known(HERE) == 9
+    with pytest.raises(RefusedError) as caught:
+        again.check_hub(HERE, head(fixture.hub))
+    assert caught.value.reason is Reason.PROOF_INVALID
+
+
+def test_a_damaged_memory_stops_the_start(fixture: Fixture) -> None:
+    heads = fixture.heads()
+    heads.check_hub(HERE, head(fixture.hub))
+    heads.save()
+    (fixture.state / FILE).write_text("{}")
+    with pytest.raises(FatalError):
+        fixture.heads()
+
+
+def test_a_memory_that_nothing_changed_is_not_written(fixture: Fixture) -> None:
+    fixture.heads().save()
+    assert not (fixture.state / FILE).exists()
+
+
+def test_another_hub_at_an_address_has_a_log_of_its_own(fixture: Fixture) -> None:
+    heads = fixture.heads()
+    heads.check_hub(HERE, head(fixture.hub))
+    other = Log(fixture.city.enrol("dsjj/hub/second").signer(), before=2)
+    assert heads.check_hub(HERE, head(other)).size == 2
+    assert heads.known(HERE) == 2
+
+
+def test_a_hub_that_moved_is_asked_again_by_what_was_seen_of_it(fixture: Fixture) -> None:
+    heads = fixture.heads()
+    heads.check_hub(HERE, head(fixture.hub))
+    grow(fixture.hub)
+    with pytest.raises(OtherLogError):
+        heads.check_hub(THERE, head(fixture.hub))
+    assert heads.check_hub(THERE, head(fixture.hub, heads.known(THERE))).size == 6
+
+
+def test_only_a_hub_keeps_a_hubs_log(fixture: Fixture) -> None:
+    owner = Log(fixture.city.enrol("hrss/adapter/main").signer())
+    with pytest.raises(RefusedError):
+        fixture.heads().check_hub(HERE, head(owner))
+
+
+def test_only_the_owners_own_adapter_keeps_its_log(fixture: Fixture) -> None:
+    heads = fixture.heads()
+    owner = Log(fixture.city.enrol("hrss/adapter/main").signer())
+    assert heads.check_owner("hrss", owner.head()).size == 5
+    with pytest.raises(RefusedError):
+        heads.check_owner("health", owner.head())
+    with pytest.raises(RefusedError):
+        heads.check_owner("dsjj", fixture.hub.head())
+
+
+def test_an_owner_with_two_roots_of_one_size_is_noticed(fixture: Fixture) -> None:
+    heads = fixture.heads()
+    owner = Log(fixture.city.enrol("hrss/adapter/main").signer())
+    heads.check_owner("hrss", owner.head())
+    owner._leaves[0] = bytes(32)
+    with pytest.raises(RefusedError) as caught:
+        heads.check_owner("hrss", owner.head())
+    assert caught.value.reason is Reason.PROOF_INVALID
+
+
+def test_a_head_of_an_hour_ago_by_a_revoked_log_is_refused(fixture: Fixture) -> None:
+    signer = fixture.city.enrol("hrss/adapter/main").signer()
+    log = Log(signer)
+    revoked: set[int] = set()
+    verifier = CertificateVerifier(fixture.city.ca_pem, lambda: revoked)
+    heads = Heads(fixture.state, verifier, time.time)
+    heads.check_owner("hrss", log.head())
+    revoked.add(verifier.verify(signer.certificate_der, time.time()).serial)
+    with pytest.raises(RefusedError) as caught:
+        heads.check_owner("hrss", log.head())
+    assert caught.value.reason is Reason.CERTIFICATE_REVOKED
