@@ -1,0 +1,92 @@
+"""The pages about policy cannot drift: their examples are parsed, their tables compared with the models."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from policy.centre import parse_centre, parse_matter
+from policy.document import parse_document, parse_suspensions
+from policy.shapes import (
+    AssertFile,
+    AttributeFile,
+    CentreFile,
+    DenyFile,
+    DocumentFile,
+    GrantFile,
+    MatterFile,
+    MemberFile,
+    RuleFile,
+    SuspendEntry,
+    SuspendFile,
+)
+from zhiwang.wire.profile import Defaults, ProfileFile
+from zhiwang.wire.tomlfile import load
+
+DOCS = Path(__file__).parents[3] / "docs"
+FILES = (DOCS / "files.md").read_text("utf-8")
+
+
+def section(name: str) -> str:
+    return FILES.partition(f"## {name}\n")[2].partition("\n## ")[0]
+
+
+def example(name: str) -> bytes:
+    (text,) = re.findall(r"```toml\n(.*?)```", section(name), re.DOTALL)
+    return str(text).encode()
+
+
+def test_the_examples_are_what_the_parsers_take() -> None:
+    centre = parse_centre(example("centre.toml"))
+    assert str(centre.home("edu", "enrolment")) == "nbs:4403"
+    matter = parse_matter(example("matter.toml"))
+    assert matter.rule is not None
+    document = parse_document(example("document.toml"))
+    assert len(document.grants) == 2
+    assert len(parse_suspensions(example("suspend.toml"))[1]) == 3
+    assert load(example("profile.toml"), ProfileFile).defaults.official == "clerk-17"
+
+
+def test_the_example_mapping_is_what_the_adapter_takes() -> None:
+    mapping = pytest.importorskip("adapters.mapping")
+    load(example("mapping.toml"), mapping.Mapping)
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix", "model"),
+    [
+        ("centre.toml", "", CentreFile),
+        ("centre.toml", "department.NAME.", MemberFile),
+        ("centre.toml", "deny.", DenyFile),
+        ("matter.toml", "", MatterFile),
+        ("matter.toml", "rule.", RuleFile),
+        ("document.toml", "", DocumentFile),
+        ("document.toml", "attribute.NAME.", AttributeFile),
+        ("document.toml", "grant.", GrantFile),
+        ("document.toml", "assert.", AssertFile),
+        ("suspend.toml", "", SuspendFile),
+        ("suspend.toml", "suspend.", SuspendEntry),
+        ("profile.toml", "", ProfileFile),
+        ("profile.toml", "defaults.", Defaults),
+    ],
+)
+def test_every_key_is_explained(name: str, prefix: str, model: type[BaseModel]) -> None:
+    first_cells = " ".join(line.split("|")[1] for line in section(name).splitlines() if line.startswith("| "))
+    for key, field in model.model_fields.items():
+        word = field.alias or key
+        alternatives = (f"`{prefix}{word}", f"`[[{word}", f"`{word}`", f"`.{word}`", f"`{prefix}{word}.")
+        assert any(text in first_cells for text in alternatives), f"{name}: {prefix}{word}"
+
+
+def test_every_command_of_policy_and_registrar_is_in_the_table() -> None:
+    import typer  # noqa: PLC0415 # only here
+
+    from exchange.cli import policy, registrar  # noqa: PLC0415 # only here
+
+    page = (DOCS / "policy.md").read_text("utf-8")
+    for noun, app in (("policy", policy.app), ("registrar", registrar.app)):
+        for command in typer.main.get_group(app).commands:
+            assert f"zhiwang {noun} {command}" in page, f"{noun} {command}"
