@@ -49,6 +49,9 @@ HUB, REGISTRAR, AUDITOR = f"{CENTRE}/hub/main", f"{CENTRE}/registrar/main", f"{C
 SYSTEM = f"{REQUESTER}/system/enrolment"
 ROLE = f"{REQUESTER}/enrolment-clerk"
 MATTER = "school-enrolment"
+DISTRICT = "440306"
+"""Where the people of the example profiles work: Bao'an."""
+
 LOOPBACK = "127.0.0.1:0"
 
 

@@ -417,7 +417,7 @@ FACTS: dict[str, Fact] = {
     "title.share": Fact(_share, any_row=True),
     "title.owner": Fact(_owner, any_row=True),
     "title.months": Fact(_title_months, any_row=True),
-    "title.home": Fact(_home),
+    "title.homes": Fact(_home),
     "edu.enrolled": Fact(_enrolled),
     "edu.place_lock": Fact(_place_lock),
     "edu.degree": Fact(_degree, stale=True),

@@ -24,8 +24,16 @@ _POLL_SECONDS = 0.02
 _PR_SET_PDEATHSIG = 1
 
 
+LAST_LINES = 3
+"""Lines of a process's log that are shown when it fails."""
+
+
 class ProcessError(RuntimeError):
-    """A process ended by itself; the message names its log file."""
+    """A process ended by itself, or does not start; the message ends with the last lines of its log."""
+
+    def __init__(self, what: str, log: Path) -> None:
+        text = log.read_text("utf-8", "replace") if log.is_file() else ""
+        super().__init__("\n".join([f"{what}; see {log}", *text.splitlines()[-LAST_LINES:]]))
 
 
 def zhiwang(*arguments: str) -> list[str]:
@@ -79,7 +87,7 @@ class Fleet:
         for name, process in self._processes.items():
             status = process.poll()
             if status is not None:
-                raise ProcessError(f"{name} ended with status {status}; see {self.log(name)}")
+                raise ProcessError(f"{name} ended with status {status}", self.log(name))
 
     def stop(self) -> None:
         """Stop everything: SIGTERM to all, and SIGKILL to the groups of those that are slow. May be called twice."""

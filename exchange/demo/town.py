@@ -22,7 +22,8 @@ from exchange import app as hub
 from exchange.cli.main import ENTRY_POINTS
 from exchange.demo import build
 from exchange.demo.auditing import is_serving
-from exchange.demo.build import AUDITOR, CITY, HUB, LOOPBACK, OWNERS, ROLE, SYSTEM, Layout
+from exchange.demo.build import AUDITOR, CITY, DISTRICT, HUB, LOOPBACK, OWNERS, ROLE, SYSTEM, Layout
+from exchange.demo.places import CODE_SYSTEM
 from exchange.demo.processes import Fleet, ProcessError, stop_groups, zhiwang
 from zhiwang.exchange.v1 import exchange_pb2, exchange_pb2_grpc, sealed_pb2
 from zhiwang.wire.channel import open_channel
@@ -75,7 +76,7 @@ class Town:
 
     def start_agent(self) -> None:
         """Start the education bureau's agent, and leave a profile for its people."""
-        defaults = {"role": ROLE, "jurisdiction": "nbs:440306"}
+        defaults = {"role": ROLE, "jurisdiction": f"{CODE_SYSTEM}:{DISTRICT}"}
         target = [self._address("hub")]
         build.write_profile(
             self.layout,
@@ -110,7 +111,7 @@ class Town:
                 break
             self.fleet.check()
             if time.monotonic() > deadline:
-                raise ProcessError(f"{place} does not start; see {self.fleet.log(place)}")
+                raise ProcessError(f"{place} does not start", self.fleet.log(place))
             time.sleep(_POLL_SECONDS)
         return self.addresses[place]
 
@@ -130,7 +131,7 @@ class Town:
             while not await is_serving(target, own, name):
                 self.fleet.check()
                 if time.monotonic() > deadline:
-                    raise ProcessError(f"{place} does not become ready; see {self.fleet.log(place)}")
+                    raise ProcessError(f"{place} does not become ready", self.fleet.log(place))
                 await asyncio.sleep(_POLL_SECONDS)
         await self._attached(deadline)
 
@@ -150,7 +151,7 @@ class Town:
                     return
                 self.fleet.check()
                 if time.monotonic() > deadline:
-                    raise ProcessError(f"not attached to the hub: {', '.join(missing)}; see {self.layout.logs}")
+                    raise ProcessError(f"{missing[0]} is not attached to the hub", self.fleet.log(missing[0]))
                 await asyncio.sleep(_POLL_SECONDS)
         finally:
             await channel.close()

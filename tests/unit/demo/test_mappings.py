@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from adapters.database import connect_to
 from adapters.dialects import spell_list
 from adapters.mapping import load_mapping
 from adapters.probes import Probes
 from adapters.questions import spell
-from adapters.sql import Source, open_engine
+from adapters.sql import Source
 from demo_support import EXAMPLES, TODAY, shared_city
 from exchange.demo.calendar import ENROLMENT_DAY
 from exchange.demo.chance import source
@@ -47,11 +48,10 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Sour
         copy(EXAMPLES / "mappings" / f"{department}.toml", home / "mapping.toml")
         write(department, home / f"{department}.db", shared_city(), seed=1, now=NOW)
         mapping = load_mapping(home / "mapping.toml", document)
-        engine = open_engine(mapping.database, home)
-        made[department] = Source(engine, mapping, document.attributes, clock=NOW.timestamp)
+        made[department] = Source(connect_to(mapping.database, home), mapping, document.attributes, clock=NOW.timestamp)
     yield made
     for opened in made.values():
-        opened.engine.dispose()
+        opened.close()
 
 
 def questions(city: City, attribute: str, predicate: Predicate, rng: Random) -> Iterator[Question]:
@@ -143,13 +143,13 @@ def ask(source: Source, question: Question, predicate: Predicate, attribute: str
     plan = source.plan(mapped.data, ((attribute, predicate),))
     assert question.subject is not None
     row = (SCHEMES[published.subject].spellings(identifier(question.subject)), names, question.district, [value])
-    with source.connection() as connection:
-        loaded = source.loaded(connection, mapped.data)
+    with source.lend() as lent:
+        loaded = source.loaded(lent, mapped.data)
         assert loaded.whole
         assert loaded.time is not None
         if published.max_age is not None and NOW.timestamp() - loaded.time > published.max_age:
             return "UNKNOWN"
-        return Outcome(source.run(connection, plan, day, [row])[0][0]).name
+        return Outcome(source.run(lent, plan, day, [row])[0][0]).name
 
 
 @pytest.mark.parametrize(("attribute", "predicate"), ASKED, ids=[f"{a} {p}" for a, p in ASKED])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -104,7 +105,7 @@ def test_a_failure_ends_loudly_with_status_1_and_json_stays_alone_on_standard_ou
 
 def test_a_process_that_ends_ends_the_demo_with_status_1(monkeypatch: pytest.MonkeyPatch) -> None:
     def run(_self: Journey) -> None:
-        raise ProcessError("hub ended with status 1; see hub.log")
+        raise ProcessError("hub ended with status 1", Path("hub.log"))
 
     monkeypatch.setattr(Journey, "run", run)
     done = CliRunner().invoke(demo.app, [])

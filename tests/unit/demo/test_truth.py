@@ -131,11 +131,11 @@ def test_two_mothers_are_no_mother(town: City) -> None:
 
 def test_absence_is_yes_without_a_record_no_with_one_and_never_scoped_by_place(town: City) -> None:
     owner = person(name="王芳")
-    assert ask(town, "title.home", "absent", owner) == YES
+    assert ask(town, "title.homes", "absent", owner) == YES
     town.records.titles.append(Title(Dwelling(house(ELSEWHERE, 1, 1, 101)), [(owner, 100)], date(2020, 1, 1)))
-    assert ask(town, "title.home", "absent", owner) == NO
-    assert ask(town, "title.home", "exists", owner) == UNKNOWN
-    assert ask(town, "title.home", "absent", owner, name="李四") == UNKNOWN
+    assert ask(town, "title.homes", "absent", owner) == NO
+    assert ask(town, "title.homes", "exists", owner) == UNKNOWN
+    assert ask(town, "title.homes", "absent", owner, name="李四") == UNKNOWN
 
 
 def test_a_permit_holds_from_its_first_to_its_last_day(town: City) -> None:
