@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from prometheus_client import Counter
+from prometheus_client import Counter, Histogram
 
 from audit import service as audit_service
 from audit.log import AuditLog
@@ -23,7 +23,7 @@ from certs.credentials import IdentityFiles
 from certs.identity import ROOT_METADATA, Identity, Kind
 from certs.signing import CertificateVerifier
 from exchange.config import DEFAULT_LISTEN, DRAIN_SECONDS, STOP_GRACE, StateFiles
-from exchange.hub import Hub
+from exchange.hub import Hub, Meter
 from exchange.link import Links
 from exchange.service import AdapterServicer, ExchangeServicer
 from exchange.verify import Examiner
@@ -72,10 +72,10 @@ RULES: RpcRules = {
 _log = structlog.get_logger(__name__)
 
 
-class HubMetrics:
+class HubMetrics(Meter):
     """What the hub counts. Labels are outcomes, reasons and departments; none comes from a request's content."""
 
-    def __init__(self, hub: Callable[[], Hub]) -> None:
+    def __init__(self, hub: Callable[[], Hub], holder: DirectoryHolder) -> None:
         self._requests = metrics.counter(
             "zhiwang_hub_requests", "Requests settled, by what became of them", ("outcome", "reason")
         )
@@ -87,6 +87,23 @@ class HubMetrics:
         metrics.gauge("zhiwang_hub_log_size", "Entries of the hub's log").set_function(
             lambda: hub().audit_log.store.newest.size
         )
+        metrics.gauge("zhiwang_hub_directory_version", "Version of the directory's snapshot in force").set_function(
+            lambda: getattr(holder.latest, "version", 0)
+        )
+        metrics.gauge(
+            "zhiwang_hub_directory_expire_time_seconds", "When the directory in force expires, since the epoch"
+        ).set_function(lambda: getattr(holder.latest, "expires", 0.0))
+        self._owners = metrics.histogram(
+            "zhiwang_hub_owner_seconds", "Time from a request's arrival to its owner's reply", ("owner",)
+        )
+        self._by_owner: dict[str, Histogram] = {}
+
+    def replied(self, owner: str, seconds: float) -> None:
+        """Note how long an owner took."""
+        child = self._by_owner.get(owner)
+        if child is None:
+            child = self._by_owner[owner] = self._owners.labels(owner)
+        child.observe(seconds)
 
     def count(self, outcome: str, reason: str, number: int) -> None:
         """Note settled requests."""
@@ -121,7 +138,7 @@ def assemble(
     audit_log: AuditLog,
     views: OwnerViews,
     *,
-    count: Callable[[str, str, int], None] = lambda _outcome, _reason, _number: None,
+    meter: Meter | None = None,
     observe: metrics.RpcMetrics | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Parts:
@@ -137,7 +154,7 @@ def assemble(
         audit_log=audit_log,
         links=Links(views.view),
         clock=clock,
-        count=count,
+        meter=meter,
     )
     exchange = ExchangeServicer(hub, clock)
     adapters = AdapterServicer(hub, verifier, identity, clock)
@@ -236,7 +253,7 @@ async def main(profile: Profile, process: Process) -> None:
     holder, mirror = DirectoryHolder(clock), Mirror()
     verifier = CertificateVerifier(files.ca_pem, holder.revoked)
     views = OwnerViews(state.owner_logs, verifier, clock)
-    counts = HubMetrics(lambda: parts.hub)
+    counts = HubMetrics(lambda: parts.hub, holder)
     parts = assemble(
         files.identity,
         files.ca_pem,
@@ -244,7 +261,7 @@ async def main(profile: Profile, process: Process) -> None:
         mirror,
         audit_log,
         views,
-        count=counts.count,
+        meter=counts,
         observe=metrics.RpcMetrics(),
         clock=clock,
     )

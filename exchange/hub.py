@@ -82,6 +82,16 @@ class Caller(Protocol):
         """A result."""
 
 
+class Meter:
+    """Is told what happens; this one takes no notice."""
+
+    def count(self, outcome: str, reason: str, number: int) -> None:
+        """So many requests were settled."""
+
+    def replied(self, owner: str, seconds: float) -> None:
+        """An owner replied, so long after the request had come."""
+
+
 @dataclass(frozen=True, slots=True)
 class Incoming:
     """One request as a caller sent it.
@@ -116,19 +126,27 @@ class Waiting(Ticket):
     """A ticket and who waits for it.
 
     Attributes:
+        arrived: When it came, seconds since the epoch.
         caller: Who waits; None once it has its result, or has gone.
         correlation_id: The caller's.
         requester: Whose load this counts as.
         alarm: Its deadline.
     """
 
-    __slots__ = ("alarm", "caller", "correlation_id", "requester")
+    __slots__ = ("alarm", "arrived", "caller", "correlation_id", "requester")
 
     def __init__(
-        self, access: Access, deadline: float, caller: Caller, correlation_id: int, requester: Requester
+        self,
+        access: Access,
+        arrived: float,
+        deadline: float,
+        caller: Caller,
+        correlation_id: int,
+        requester: Requester,
     ) -> None:
         bulk = access.header.priority == sealed_pb2.PRIORITY_BULK
         super().__init__(access, deadline, bulk=bulk, size=access.request.ByteSize())
+        self.arrived = arrived
         self.caller: Caller | None = caller
         self.correlation_id = correlation_id
         self.requester = requester
@@ -160,7 +178,7 @@ class Hub:
         audit_log: The hub's log.
         links: Attached adapters.
         clock: Seconds since the epoch.
-        count: Takes (outcome, reason, number of requests) for the metrics.
+        meter: Is told what happens, for the metrics.
     """
 
     def __init__(
@@ -171,14 +189,14 @@ class Hub:
         audit_log: AuditLog,
         links: Links,
         clock: Callable[[], float],
-        count: Callable[[str, str, int], None],
+        meter: Meter | None = None,
     ) -> None:
         self._examiner = examiner
         self._directory = directory
         self.audit_log = audit_log
         self.links = links
         self._clock = clock
-        self._count = count
+        self._meter = meter or Meter()
         self._refusals = Refusals()
         self._requesters: dict[str, Requester] = {}
         self._deadlines: Deadlines[Waiting] = Deadlines(self._expired, clock)
@@ -253,7 +271,7 @@ class Hub:
             return
         life = header.expire_time - now
         seconds = min(item.timeout, life) if item.timeout > 0 else life
-        ticket = Waiting(examined, now + seconds - margin(seconds), caller, item.correlation_id, requester)
+        ticket = Waiting(examined, now, now + seconds - margin(seconds), caller, item.correlation_id, requester)
         requester.count += 1
         requester.size += ticket.size
         ticket.alarm = self._deadlines.set(ticket.deadline, ticket)
@@ -266,7 +284,7 @@ class Hub:
         answer = result(outcome, reason, clock_offset_ms=untrusted.clock_offset_ms)
         event = self._refusals.note(caller.peer.uri, reason, untrusted.header_hash)
         if event is None:
-            self._count(audit_pb2.Outcome.Name(outcome), reason.name, 1)
+            self._meter.count(audit_pb2.Outcome.Name(outcome), reason.name, 1)
             caller.deliver(Delivery(item.correlation_id, answer))
         else:
             decided.append(Record(event, caller, item.correlation_id, answer))
@@ -294,12 +312,14 @@ class Hub:
         # Its consistency with what the hub has seen is the hub's business; the requester checks note and entry.
         owner_log = audit_pb2.LogHead(checkpoint=note, certificate=frame.log.certificate)
         records: list[Record] = []
+        now = self._clock()
         for number, (item, ticket) in enumerate(zip(frame.items, tickets, strict=True)):
             if number and not number % SLICE:
                 await asyncio.sleep(0)
             if not isinstance(ticket, Waiting):
                 log.warning("a reply to an unknown request", adapter=link.identity.short, replica=link.replica)
                 continue
+            self._meter.replied(link.owner, now - ticket.arrived)
             access, caller = ticket.access, self._finish(ticket)
             if item.reason:
                 reason = known_reason(item.reason)
@@ -396,12 +416,12 @@ class Hub:
             for record in records:
                 if record.caller is not None:
                     record.caller.deliver(Delivery(record.correlation_id, withheld))
-            self._count("OUTCOME_UNAVAILABLE", error.reason.name, len(records))
+            self._meter.count("OUTCOME_UNAVAILABLE", error.reason.name, len(records))
             return
         for offset, record in enumerate(records):
             answer = record.answer
             if answer is not None:
-                self._count(audit_pb2.Outcome.Name(answer.outcome), answer.reason, 1)
+                self._meter.count(audit_pb2.Outcome.Name(answer.outcome), answer.reason, 1)
                 if record.caller is not None:
                     delivery = Delivery(record.correlation_id, answer, appended, offset, record.owner_log)
                     record.caller.deliver(delivery)
