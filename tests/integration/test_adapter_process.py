@@ -1,0 +1,311 @@
+"""A real `zhiwang adapter` process beside a real database, attached to a hub over mTLS and asked by the real client."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import sys
+import sysconfig
+import urllib.request
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import policy_support
+import pytest
+from adapter_support import make_database
+from city_support import CHILD, FATHER, MOTHER, RunningCity, running_city
+
+from adapters.config import StateFiles
+from audit.entry import decode_entry
+from audit.sqlite import open_sqlite
+from audit.store import LogStore
+from exchange.client.case import Answer, Case, ClaimResult, Status, Subject
+from zhiwang.wire.errors import Reason
+from zhiwang.wire.process import read_address
+
+ZHIWANG = [sys.executable, str(Path(sysconfig.get_path("scripts")) / "zhiwang"), "adapter"]
+SECONDS = 30.0
+
+TABLES = """
+CREATE TABLE person (id_card TEXT, full_name TEXT, region TEXT, months INTEGER);
+CREATE INDEX person_id ON person (id_card);
+CREATE TABLE load (at TEXT);
+INSERT INTO load VALUES (strftime('%Y-%m-%dT%H:%M:%SZ', 'now'));
+"""
+
+MAPPING = """
+department = "hrss"
+
+[database]
+url = "sqlite:///file:hrss.db?mode=ro&uri=true"
+
+[data.person]
+table = "person"
+subject = "id_card"
+name = "full_name"
+region = { column = "region", codes = "nbs" }
+loaded = "SELECT at FROM load"
+
+[attribute.pension_months]
+data = "person"
+value = "months"
+
+[attribute.insured]
+data = "person"
+
+[[probe]]
+claim = "hrss.pension_months at_least 12"
+subject = "MOTHER"
+answer = "YES"
+"""
+
+PENSION = "guardian: hrss.pension_months at_least 12"
+INSURED = "guardian: hrss.insured exists"
+
+
+class AdapterProcess:
+    """The process and its files."""
+
+    def __init__(self, city: RunningCity, directory: Path) -> None:
+        self.directory = directory
+        directory.mkdir()
+        self.state = StateFiles(directory / "state")
+        self.database = make_database(
+            directory / "hrss.db",
+            TABLES,
+            {"person": [(MOTHER, "李·梅", "440306001", 24), (FATHER, "王", "440306", 6), (CHILD, "小明", "440306", None)]},
+        )
+        (directory / "mapping.toml").write_text(MAPPING.replace("MOTHER", MOTHER), "utf-8")
+        (directory / "document.toml").write_text(policy_support.HRSS, "utf-8")
+        city.kit.city.enrol("hrss/adapter/main")
+        self.profile = directory / "profile.toml"
+        self.profile.write_text(
+            f'hub = ["{city.hub.address}"]\nroot = "{city.kit.city.root}"\n'
+            f'identity = "{city.kit.city.path("hrss/adapter/main")}"\n'
+            'listen = "127.0.0.1:0"\nmetrics = "127.0.0.1:0"\n'
+            '[adapter]\nmapping = "mapping.toml"\ndocument = "document.toml"\n',
+            "utf-8",
+        )
+        self.process: asyncio.subprocess.Process | None = None
+
+    async def command(self, *arguments: str) -> tuple[int, str, str]:
+        process = await asyncio.create_subprocess_exec(
+            *ZHIWANG, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+        out, err = await asyncio.wait_for(process.communicate(), SECONDS)
+        return process.returncode or 0, out.decode(), err.decode()
+
+    async def init(self) -> None:
+        status, _, err = await self.command("init", "--profile", str(self.profile))
+        assert status == 0, err
+
+    async def start(self) -> None:
+        log = os.open(self.directory / "log", os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
+        try:
+            self.process = await asyncio.create_subprocess_exec(
+                *ZHIWANG, "run", "--profile", str(self.profile), stderr=log, stdout=log
+            )
+        finally:
+            os.close(log)
+
+    async def attached(self, city: RunningCity, *, links: int = 1) -> None:
+        async with asyncio.timeout(SECONDS):
+            while sum(link.owner == "hrss" for link in city.hub.up.parts.hub.links) != links:
+                assert self.process is not None
+                assert self.process.returncode is None, self.log
+                await asyncio.sleep(0.05)
+
+    async def stop(self, number: int = signal.SIGTERM) -> int:
+        assert self.process is not None
+        if self.process.returncode is None:
+            self.process.send_signal(number)
+        return await asyncio.wait_for(self.process.wait(), SECONDS)
+
+    @property
+    def log(self) -> str:
+        return (self.directory / "log").read_text("utf-8")
+
+    def entries(self, city: RunningCity) -> list[str]:
+        """Kinds of the entries of the owner's log, opened and checked from the first to the last."""
+        files = city.kit.city.enrol("hrss/adapter/main") if False else None
+        del files
+        from certs.credentials import IdentityFiles
+
+        signer = IdentityFiles(city.kit.city.path("hrss/adapter/main"), city.kit.city.root).signer()
+        store = LogStore(open_sqlite(self.state.store), signer.identity.log_origin, signer)
+        try:
+            store.open()
+            store.verify_all()
+            return [decode_entry(data).WhichOneof("event") or "" for data in store.entries(0, 100_000)]
+        finally:
+            store.close()
+            store.engine.dispose()
+
+
+@asynccontextmanager
+async def running_adapter(tmp_path: Path) -> AsyncIterator[tuple[RunningCity, AdapterProcess]]:
+    async with running_city(tmp_path, owners=()) as city:
+        adapter = AdapterProcess(city, tmp_path / "adapter")
+        await adapter.init()
+        await adapter.start()
+        try:
+            await adapter.attached(city)
+            yield city, adapter
+        finally:
+            await adapter.stop()
+
+
+def case(guardian: str = MOTHER, name: str = "", claims: tuple[str, ...] = (PENSION, INSURED)) -> Case:
+    return Case((Subject("child", CHILD), Subject("guardian", guardian, name)), claims)
+
+
+def told(claims: tuple[ClaimResult, ...]) -> list[Answer | Reason | None]:
+    return [claim.answer if claim.status is Status.ANSWERED else claim.reason for claim in claims]
+
+
+async def test_answers_come_from_the_database_and_stop_leaves_a_whole_log(tmp_path: Path) -> None:
+    async with running_adapter(tmp_path) as (city, adapter):
+        async with city.client() as client:
+            assert told((await client.verify(case(name="李·梅"), city.context())).claims) == [Answer.YES, Answer.YES]
+            assert told((await client.verify(case(FATHER), city.context())).claims) == [Answer.NO, Answer.YES]
+            assert told((await client.verify(case(name="李四"), city.context())).claims) == [Answer.UNKNOWN] * 2
+        address = read_address(adapter.state.directory)
+        assert address is not None
+        with urllib.request.urlopen(f"http://{address['metrics']}/metrics") as response:
+            metrics = response.read().decode()
+        assert 'zhiwang_adapter_claims_total{outcome="UNKNOWN"} 2.0' in metrics
+        assert await adapter.stop() == 0
+        kinds = adapter.entries(city)
+        assert kinds[0] == "log_opened"
+        assert kinds.count("owner_access") == 3
+        assert {"directory_change", "owner_key_published"} < set(kinds)
+        for secret in (MOTHER, FATHER, CHILD, "李"):
+            assert secret not in adapter.log
+            assert secret not in metrics
+        assert read_address(adapter.state.directory) is None
+
+
+async def test_a_lost_link_is_taken_up_again(tmp_path: Path) -> None:
+    async with running_adapter(tmp_path) as (city, adapter):
+        address = city.hub.address
+        await city.hub.stop()
+        await city.hub.start(address)
+        await adapter.attached(city)
+        async with city.client() as client:
+            assert told((await client.verify(case(), city.context())).claims) == [Answer.YES, Answer.YES]
+
+
+async def test_a_killed_adapter_comes_back_with_every_answer_in_its_log(tmp_path: Path) -> None:
+    async with running_adapter(tmp_path) as (city, adapter), city.client() as client:
+        answered = 0
+
+        async def ask() -> None:
+            nonlocal answered
+            while True:
+                result = await client.verify(case(), city.context(), timeout=2.0)
+                answered += all(claim.status is Status.ANSWERED for claim in result.claims)
+
+        askers = [asyncio.create_task(ask()) for _ in range(8)]
+        for _ in range(3):
+            await asyncio.sleep(0.4)
+            assert await adapter.stop(signal.SIGKILL) == -signal.SIGKILL
+            await adapter.start()
+            await adapter.attached(city)
+        await asyncio.sleep(0.4)
+        for asker in askers:
+            asker.cancel()
+        await asyncio.gather(*askers, return_exceptions=True)
+        assert await adapter.stop() == 0
+        assert 0 < answered <= adapter.entries(city).count("owner_access")
+
+
+async def test_a_database_that_goes_and_comes_back_makes_claims_unavailable_in_between(tmp_path: Path) -> None:
+    async with running_adapter(tmp_path) as (city, adapter), city.client() as client:
+        assert told((await client.verify(case(), city.context())).claims) == [Answer.YES, Answer.YES]
+        elsewhere = adapter.database.with_suffix(".gone")
+        adapter.database.rename(elsewhere)
+        result = await client.verify(case(), city.context())
+        assert told(result.claims) == [Reason.DATABASE_UNAVAILABLE] * 2
+        async with asyncio.timeout(SECONDS):
+            while '"condition": "database", "holds": false' not in adapter.log:
+                await asyncio.sleep(0.1)
+        shutil.copyfile(elsewhere, adapter.database)
+        assert told((await client.verify(case(), city.context())).claims) == [Answer.YES, Answer.YES]
+
+
+async def test_a_renewed_certificate_takes_over_without_a_gap(tmp_path: Path) -> None:
+    async with running_adapter(tmp_path) as (city, adapter), city.client() as client:
+        done = asyncio.Event()
+        results: list[Answer | Reason | None] = []
+
+        async def ask() -> None:
+            while not done.is_set():
+                results.extend(told((await client.verify(case(), city.context())).claims))
+                await asyncio.sleep(0.01)
+
+        asker = asyncio.create_task(ask())
+        city.kit.city.enrol("hrss/adapter/main")
+        await adapter.attached(city, links=2)
+        await adapter.attached(city, links=1)
+        done.set()
+        await asker
+        assert set(results) == {Answer.YES}
+
+
+async def test_a_failing_probe_makes_its_attribute_unavailable_never_no(tmp_path: Path) -> None:
+    async with running_city(tmp_path, owners=()) as city:
+        adapter = AdapterProcess(city, tmp_path / "adapter")
+        with sqlite3.connect(adapter.database) as connection:
+            connection.execute("UPDATE person SET months = 0 WHERE id_card = ?", (MOTHER,))
+        connection.close()
+        await adapter.init()
+        await adapter.start()
+        await adapter.attached(city)
+        try:
+            async with city.client() as client:
+                assert told((await client.verify(case(), city.context())).claims) == [Reason.PROBE_FAILED, Answer.YES]
+        finally:
+            await adapter.stop()
+
+
+@pytest.mark.parametrize("change", [("months", "no_such_column"), ("mode=ro&", ""), ('table = "person"', 'table = "people"')])
+async def test_an_adapter_whose_mapping_does_not_hold_does_not_start(tmp_path: Path, change: tuple[str, str]) -> None:
+    async with running_city(tmp_path, owners=()) as city:
+        adapter = AdapterProcess(city, tmp_path / "adapter")
+        await adapter.init()
+        path = adapter.directory / "mapping.toml"
+        path.write_text(path.read_text("utf-8").replace(*change), "utf-8")
+        await adapter.start()
+        assert adapter.process is not None
+        assert await asyncio.wait_for(adapter.process.wait(), SECONDS) == 1
+        assert "mapping.toml" in adapter.log
+        status, out, _ = await adapter.command(
+            "check", str(path), str(adapter.directory / "document.toml"), "--json"
+        )
+        assert status == 1
+        found = json.loads(out)["findings"]
+        assert found
+        assert all(one["line"] > 0 for one in found)
+
+
+async def test_check_says_what_can_be_learnt_and_init_makes_a_state_once(tmp_path: Path) -> None:
+    async with running_city(tmp_path, owners=()) as city:
+        adapter = AdapterProcess(city, tmp_path / "adapter")
+        status, out, _ = await adapter.command(
+            "check", str(adapter.directory / "mapping.toml"), str(adapter.directory / "document.toml"), "--json"
+        )
+        report = json.loads(out)
+        assert (status, report["ok"], report["findings"]) == (0, True, [])
+        assert {tuple(one["attributes"]): one["bits"] for one in report["bounds"]} == {
+            ("pension_months",): 2.322,
+            ("insured",): 1.0,
+        }
+        await adapter.init()
+        status, _, err = await adapter.command("init", "--profile", str(adapter.profile))
+        assert status == 1
+        assert "never made over another" in err
