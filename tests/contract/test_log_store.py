@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import stat
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -346,3 +348,44 @@ def test_verifying_everything_reports_its_progress(path: Path) -> None:
     store.verify_all(lambda done, size: steps.append((done, size)))
     assert steps == [(1000, 2501), (2000, 2501), (2501, 2501)]
     support.close(store)
+
+
+def test_every_connection_is_durable_and_fires_every_trigger(path: Path) -> None:
+    store = support.make_store(path)
+    wanted = {
+        "synchronous": 2,
+        "journal_mode": "wal",
+        "recursive_triggers": 1,
+        "foreign_keys": 1,
+        "busy_timeout": 10_000,
+    }
+    with store.engine.connect() as one, reading(store.engine).connect() as two:
+        for connection in (one, two):
+            for pragma, value in wanted.items():
+                assert connection.exec_driver_sql(f"PRAGMA {pragma}").scalar_one() == value
+    support.close(store)
+
+
+def test_a_transaction_begins_with_the_right_to_write(path: Path) -> None:
+    store = support.make_store(path)
+    with store.engine.begin() as writer:
+        before = writer.exec_driver_sql("SELECT count(*) FROM log_entry").scalar_one()
+        # A reader neither waits nor sees what is not committed.
+        store.append(writer, support.new_entries(store, 2))
+        with reading(store.engine).connect() as reader:
+            assert reader.exec_driver_sql("SELECT count(*) FROM log_entry").scalar_one() == before
+        other = sqlite3.connect(path, isolation_level=None, timeout=0)
+        with closing(other), pytest.raises(sqlite3.OperationalError, match="locked"):
+            other.execute("BEGIN IMMEDIATE")
+    support.close(store)
+
+
+def test_a_log_that_has_stopped_takes_nothing_in_a_transaction_begun_elsewhere_either(path: Path) -> None:
+    store = support.make_store(path)
+    store.stop(OSError())
+    with pytest.raises(FatalError), store.engine.begin() as connection:
+        store.append(connection, support.new_entries(store, 1))
+    store.open()
+    support.append(store, 1)
+    support.close(store)
+    assert support.check_log(path) == 2
