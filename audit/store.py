@@ -229,7 +229,8 @@ class LogStore:
         before, edge = stored.size, self._edge
         leaves = [merkle.leaf_hash(entry.data) for entry in entries]
         edge.extend(leaves)
-        root = tiles.root(edge.size, edge.node)
+        rest = tiles.ragged(edge.size, edge.node)
+        root = rest[-1] or merkle.EMPTY_ROOT
         signer = self._signer
         note = checkpoint.sign(
             checkpoint.Checkpoint(self.origin, edge.size, root), self.origin, signer.public_key_raw, signer.sign
@@ -254,7 +255,7 @@ class LogStore:
             before,
             [entry.data for entry in entries],
             leaves,
-            tiles.paths(before, len(entries), edge.size, edge.node),
+            tiles.paths(before, len(entries), edge.size, edge.node, rest),
             head,
         )
 

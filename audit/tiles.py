@@ -79,8 +79,17 @@ def root(size: int, node: NodeReader) -> bytes:
     return ragged(size, node)[-1] or merkle.EMPTY_ROOT
 
 
-def paths(first: int, count: int, size: int, node: NodeReader) -> list[list[bytes]]:
+def paths(
+    first: int, count: int, size: int, node: NodeReader, rest: Sequence[bytes | None] | None = None
+) -> list[list[bytes]]:
     """Audit paths of `count` neighbouring leaves in the tree of `size`; the upper parts are worked out once.
+
+    Args:
+        first: Index of the first leaf.
+        count: Of leaves.
+        size: Of the tree.
+        node: Gives its complete nodes.
+        rest: `ragged(size, node)`, if it is at hand.
 
     Raises:
         IndexError: Not all of these leaves are in the tree.
@@ -89,7 +98,8 @@ def paths(first: int, count: int, size: int, node: NodeReader) -> list[list[byte
         return []
     if not 0 <= first <= first + count <= size:
         raise IndexError(first)
-    rest = ragged(size, node)
+    if rest is None:
+        rest = ragged(size, node)
     last = first + count - 1
     above: list[list[bytes]] = [[]]
     above_first = 0
