@@ -19,7 +19,7 @@ from rich.text import Text
 from exchange.cli import output
 from exchange.demo import town as towns
 from exchange.demo.applications import NotEnoughChildrenError
-from exchange.demo.build import DISTRICT, Layout
+from exchange.demo.build import DISTRICT, MATTER, ROLE, Layout
 from exchange.demo.calendar import ENROLMENT_DAY
 from exchange.demo.generate import residents_for
 from exchange.demo.journey import Findings, Journey, Options
@@ -149,7 +149,7 @@ def _summary(findings: Findings) -> dict[str, object]:
         "unavailable": tally.unavailable,
         "seconds": round(tally.seconds, 3),
         "ms_per_student": round(tally.seconds * 1000 / max(1, tally.students), 3),
-        "log_entries": sum(log.size for log in findings.logs),
+        "log_entries": sum(log.checkpoint.size for log in findings.logs),
         "log_verified": findings.log_verified,
         "receipt_verified": bool(findings.receipt),
     }
@@ -176,9 +176,9 @@ def _show(findings: Findings) -> None:
         ("拒绝的问题 refused", f"{NEVER_GRANTED!r}: {_reason(findings)}"),
         ("凭证 receipt", _receipt(findings)),
     ]
-    lines += [
-        (f"日志 log of {log.origin}", f"{log.size:,} entries, verified to the checkpoint") for log in findings.logs
-    ]
+    for log in findings.logs:
+        name, size = log.checkpoint.origin, log.checkpoint.size
+        lines.append((f"日志 log of {name}", f"{size:,} entries, verified from the first to the signed checkpoint"))
     lines.append(("用时 in all", f"{findings.seconds:.1f} s"))
     output.print_table(("此外", "besides"), lines)
 
@@ -202,23 +202,35 @@ def _show_city(town: Town, city: City) -> None:
     plain = _sample(city)
     mother = plain.guardians[0].person
     command = sys.argv[0]
+    context = ["--matter", MATTER, "--role", ROLE, "--jurisdiction", f"nbs:{plain.district}"]
     verify = [
-        *(command, "verify", "--profile", str(layout.system_profile), "--matter", "school-enrolment"),
-        *("--reference", plain.number, "--official", OFFICIAL, "--role", "edu/enrolment-clerk"),
-        *("--jurisdiction", f"nbs:{plain.district}"),
-        *("--subject", f"child={plain.child.person.identifier}"),
-        *("--subject", f"guardian={mother.identifier}"),
+        *(command, "verify", "--profile", str(layout.system_profile), *context),
+        *("--reference", plain.number, "--official", OFFICIAL),
+        *("--subject", f"child={plain.child.person.identifier}", "--subject", f"guardian={mother.identifier}"),
         "child: health.birth_mother related @guardian",
         "guardian: hrss.pension_months at_least 12",
     ]
     receipt = [command, "receipt", "verify", str(layout.directory / "receipt.json"), "--root", str(layout.root)]
-    stop = [command, "demo", "--stop", "--dir", str(layout.directory)]
+    auditor = ["--profile", str(layout.auditor_profile)]
+    explain = [
+        command,
+        "policy",
+        "explain",
+        "police.conviction absent",
+        *auditor,
+        "--system",
+        "edu/enrolment",
+        *context,
+    ]
+    audit = [command, "audit", "verify", *auditor, "--owner", "hrss", "--from", str(layout.state("hrss"))]
     for heading, line in (
         ("核验 ask about a case", join(verify)),
         ("凭证 verify a receipt", join(receipt)),
+        ("政策 why something is refused", join(explain)),
+        ("审计 read a log", f"{join([command, 'audit', 'init', *auditor])} && {join(audit)}"),
         ("接口 any gRPC client, with reflection and health", f"{town.agent} (zhiwang.verification.v1, without TLS)"),
         ("日志 what the processes say", str(layout.logs)),
-        ("停止 stop the city", join(stop)),
+        ("停止 stop the city", join([command, "demo", "--stop", "--dir", str(layout.directory)])),
     ):
         sys.stderr.write(f"\n{heading}\n    {line}\n")
 

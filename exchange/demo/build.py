@@ -46,6 +46,7 @@ ROOT_KEYS = ("first", "second", "third")
 ROOT_THRESHOLD = 2
 
 HUB, REGISTRAR, AUDITOR = f"{CENTRE}/hub/main", f"{CENTRE}/registrar/main", f"{CENTRE}/auditor/zhao"
+ADMIN = f"hrss/admin/{ADMINS[0]}"
 SYSTEM = f"{REQUESTER}/system/enrolment"
 ROLE = f"{REQUESTER}/enrolment-clerk"
 MATTER = "school-enrolment"
@@ -80,6 +81,16 @@ class Layout:
     def system_profile(self) -> Path:
         """Profile of the education bureau's system, for `zhiwang verify`."""
         return self.directory / f"{REQUESTER}.toml"
+
+    @property
+    def auditor_profile(self) -> Path:
+        """Profile of an auditor, for `zhiwang audit` and `zhiwang policy explain`."""
+        return self.directory / "auditor.toml"
+
+    @property
+    def admin_profile(self) -> Path:
+        """Profile of an admin of social security, for `zhiwang policy publish`."""
+        return self.directory / "hrss-admin.toml"
 
     def identity(self, short: str) -> Path:
         """Directory of an identity, by "department/kind/name"."""

@@ -11,11 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
+from audit.auditor import ReadLog
 from certs.identity import CA_CERTIFICATE
 from certs.signing import CertificateVerifier
 from exchange.client.receipt import ProvedPart, read_receipt, verify_receipt, write_receipt
 from exchange.demo import build, stores
-from exchange.demo.auditing import VerifiedLog, verify_log
+from exchange.demo.auditing import read_log
 from exchange.demo.build import CENTRE, OWNERS, Layout
 from exchange.demo.calendar import ENROLMENT_DAY
 from exchange.demo.generate import generate
@@ -71,7 +72,7 @@ class Findings:
 
     tally: Tally = field(default_factory=Tally)
     refused: Reason | None = None
-    logs: list[VerifiedLog] = field(default_factory=list)
+    logs: list[ReadLog] = field(default_factory=list)
     receipt: tuple[ProvedPart, ...] = ()
     failures: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -182,6 +183,6 @@ class Journey:
         keepers = [("hub", Kind.HUB, CENTRE), *((owner, Kind.ADAPTER, owner) for owner in OWNERS)]
         for place, kind, department in keepers:
             try:
-                findings.logs.append(await verify_log(town.addresses[place], kind, department, town.auditor))
+                findings.logs.append(await read_log(town.addresses[place], kind, department, town.auditor))
             except RefusedError as error:
                 findings.failures.append(f"the log of {place} does not verify: {error}")

@@ -22,7 +22,7 @@ from exchange import app as hub
 from exchange.cli.main import ENTRY_POINTS
 from exchange.demo import build
 from exchange.demo.auditing import is_serving
-from exchange.demo.build import AUDITOR, CITY, DISTRICT, HUB, LOOPBACK, OWNERS, ROLE, SYSTEM, Layout
+from exchange.demo.build import ADMIN, AUDITOR, CITY, DISTRICT, HUB, LOOPBACK, OWNERS, ROLE, SYSTEM, Layout
 from exchange.demo.places import CODE_SYSTEM
 from exchange.demo.processes import Fleet, ProcessError, stop_groups, zhiwang
 from zhiwang.exchange.v1 import exchange_pb2, exchange_pb2_grpc, sealed_pb2
@@ -75,7 +75,7 @@ class Town:
         self._start(department, "adapter")
 
     def start_agent(self) -> None:
-        """Start the education bureau's agent, and leave a profile for its people."""
+        """Start the education bureau's agent, and leave profiles for its people, an admin and an auditor."""
         defaults = {"role": ROLE, "jurisdiction": f"{CODE_SYSTEM}:{DISTRICT}"}
         target = [self._address("hub")]
         build.write_profile(
@@ -92,6 +92,15 @@ class Town:
         )
         for state in (self.layout.state("agent"), self.layout.directory / "edu-state"):
             state.mkdir(mode=0o700)
+        for path, identity in ((self.layout.auditor_profile, AUDITOR), (self.layout.admin_profile, ADMIN)):
+            build.write_profile_file(
+                self.layout,
+                path,
+                identity,
+                hub=target,
+                registrar=self._address("registrar"),
+                state=f"{path.stem}-state",
+            )
         self._start("agent")
 
     def _start(self, place: str, noun: str = "") -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from audit.auditor import ReadLog
+from audit.checkpoint import Checkpoint
 from demo_support import shared_city
 from exchange.cli import demo
-from exchange.demo.auditing import VerifiedLog
 from exchange.demo.build import OWNERS
 from exchange.demo.calendar import ENROLMENT_DAY
 from exchange.demo.journey import Findings, Journey
@@ -85,7 +86,7 @@ def test_the_agents_key_is_the_number_and_nothing_of_anybody() -> None:
 def findings(*failures: str) -> Findings:
     tally = Tally()
     tally.add(result(), EXPECTED)
-    logs = [VerifiedLog("x", 10, {}) for _ in range(len(OWNERS) + 1)]  # type: ignore[arg-type]  # not looked at
+    logs = [ReadLog(Checkpoint("x", 10, bytes(32)), 0) for _ in range(len(OWNERS) + 1)]
     return Findings(tally=tally, logs=logs, failures=list(failures))
 
 
