@@ -116,13 +116,10 @@ def _cases(directory: Directory, assertion: Assertion) -> Iterator[_Case]:
         if assertion.place.covers(place)
     }
     for level in Level if assertion.level is None else (assertion.level,):
-        homes = {_ancestor(assertion.place, level)}
-        if level > assertion.place.level:
-            homes |= below
-        for home in homes:
-            for place in {home, assertion.place} | below:
-                if home.covers(place):
-                    yield _Case(home, level, place)
+        # A system of a lower level is at home inside the place; the place itself stands for wherever that is.
+        home = _ancestor(assertion.place, level)
+        for place in {home, assertion.place} | below:
+            yield _Case(home, level, place)
 
 
 def _times(directory: Directory, assertion: Assertion, now: float) -> set[float]:

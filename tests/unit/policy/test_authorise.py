@@ -105,6 +105,13 @@ def test_a_header_signed_by_another_is_refused(directory: Directory, requester: 
     assert error.value.reason is Reason.IDENTITY_MISMATCH
 
 
+def test_only_a_system_asks_even_if_its_agent_signs_under_its_own_name(directory: Directory) -> None:
+    agent = Identity("shenzhen", "edu", Kind.AGENT, "enrolment")
+    with pytest.raises(RefusedError) as error:
+        decide(directory, agent, system=agent.uri)
+    assert error.value.reason is Reason.IDENTITY_MISMATCH
+
+
 def test_a_system_of_another_city_is_refused_even_under_its_own_name(directory: Directory) -> None:
     foreign = Identity("guangzhou", "edu", Kind.SYSTEM, "enrolment")
     with pytest.raises(RefusedError) as error:

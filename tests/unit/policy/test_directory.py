@@ -329,6 +329,7 @@ def test_a_snapshot_without_hashes_is_refused(kit: DirectoryKit, tmp_path: Path)
     "content",
     [
         b"this is no TOML",
+        support.EDU.encode(),
         support.HRSS.replace('department = "hrss"', 'department = "health"').encode(),
         support.HRSS.replace('ask = "hrss.insured exists"', 'ask = "health.birth_mother related"').encode(),
         support.HRSS.replace('level = "district"', 'level = "province"').encode(),

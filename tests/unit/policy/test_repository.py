@@ -17,7 +17,7 @@ from certs.identity import read_private
 from certs_support import City
 from policy import repository as module
 from policy.ceremony import make_root, next_root
-from policy.metadata import CENTRE, Publication, TufSigner, moment, raw_key, signed, target_file
+from policy.metadata import CENTRE, Publication, TufSigner, meta_file, moment, raw_key, signed, target_file
 from policy.model import Directory
 from policy.publishing import Draft, sign
 from policy.repository import RegistrarKeys, Repository, load_key, new_key
@@ -341,6 +341,13 @@ def test_a_matter_can_go_and_grants_for_it_never_apply(kit: DirectoryKit) -> Non
     kit.publish(support.CENTRE, removed=["school-enrolment"])
     assert set(kit.directory.matters) == {"senior-card"}
     assert kit.directory.documents["hrss"].grants, "the document stands"
+
+
+def test_what_readers_would_refuse_is_never_written(kit: DirectoryKit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever mistake the registrar makes itself: a real client reads the candidate first."""
+    publication = sign(drafted(kit, SUSPEND), kit.admins["hrss"])
+    monkeypatch.setattr(module, "meta_file", lambda version, _: meta_file(version, b"another"))
+    assert "a reader would refuse it" in refused(kit, publication).detail
 
 
 # The root

@@ -93,6 +93,10 @@ def test_a_claim_about_a_pair_counts_for_its_guardian() -> None:
     assert evaluate(rule, [*pairs, insured[0], Finding("insured", {"guardian": 1}, NO)]) is DISAGREES
 
 
+def test_nobody_in_the_slot_of_some_is_open() -> None:
+    assert evaluate(Rule(some=MappingProxyType({"guardian": ("pension",)})), []) is BY_HAND
+
+
 def test_some_may_name_an_any_group() -> None:
     rule = Rule(
         any=MappingProxyType({"covered": ("pension", "medical")}),
