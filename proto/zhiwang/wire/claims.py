@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.wire.errors import Reason, RefusedError
+from zhiwang.wire.identifiers import contains_identifier
 
 NAME = r"[a-z][a-z0-9_]*"
 """Pattern of the names of slots, owners and attributes."""
@@ -137,7 +138,8 @@ class Claim:
         rest = text[end:].strip()
         predicate = ask.predicate
         if predicate.takes_cell:
-            if not _CELL.fullmatch(rest):
+            # What stands in the header in clear must be about nobody, also where a program mixes its columns up.
+            if not _CELL.fullmatch(rest) or contains_identifier(rest, grouped=True):
                 _refuse(f"{predicate} is followed by a threshold")
             return Claim(name, ask.owner, ask.attribute, predicate, cell=rest)
         if predicate.compares:

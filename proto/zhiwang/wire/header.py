@@ -269,6 +269,8 @@ def _check_words(system: str, role: str, matter: str, owner: str) -> None:
         or not _is_name(owner)
     ):
         _malformed("system, role, matter or owner is not a name")
+    if any(contains_identifier(word, grouped=True) for word in (role, matter, owner)):
+        _malformed("role, matter or owner holds an identifier")
 
 
 def _safe_token(text: str) -> bool:
@@ -333,7 +335,8 @@ def _checked_shapes(data: bytes) -> tuple[tuple[SlotShape, ...], tuple[ClaimShap
 
 
 def _slot(slot: sealed_pb2.Slot) -> SlotShape:
-    if not _is_name(slot.name) or not _is_name(slot.kind) or slot.ordinal >= MAX_SLOTS:
+    named = _is_name(slot.name) and _is_name(slot.kind)
+    if not named or slot.ordinal >= MAX_SLOTS or contains_identifier(slot.name, grouped=True):
         _malformed("a slot is malformed")
     return SlotShape(slot.name, slot.ordinal, slot.kind)
 
@@ -350,6 +353,9 @@ def _claim(claim: sealed_pb2.ClaimShape, slots: int) -> ClaimShape:
         _malformed("equals and related compare with something, the others do not")
     if predicate.takes_cell != bool(claim.cell) or (claim.cell and not _CELL.fullmatch(claim.cell)):
         _malformed("at_least and at_most have a cell, the others have none")
+    if contains_identifier(claim.cell, grouped=True) or contains_identifier(claim.attribute, grouped=True):
+        # A program that mixes its columns up must not tell the hub whom it asks about.
+        _malformed("a cell or an attribute's name holds an identifier")
     compared_slot = claim.compared_slot if compared == "compared_slot" else None
     compared_value = claim.compared_value if compared == "compared_value" else None
     if compared_slot is not None and compared_slot >= slots:
