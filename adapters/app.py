@@ -11,7 +11,7 @@ import gc
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,7 @@ from zhiwang.wire.identity import server_name
 from zhiwang.wire.process import Process
 from zhiwang.wire.profile import AdapterPaths, Profile
 from zhiwang.wire.server import Readiness, build_server
+from zhiwang.wire.tomlfile import FileError, Finding
 
 WATCH_SECONDS = 0.25
 """How often readiness is looked at."""
@@ -177,8 +178,7 @@ class Adapter:
         self._channels = [self._channel(target) for target in self._profile.hub]
         client = self._directory_client()
         await self._begin(client)
-        document = parse_document(self._paths.document)
-        mapping = await asyncio.to_thread(self._inspected, document)
+        mapping, document = await asyncio.to_thread(self._inspected)
         # No deny-list: a log whose former key was revoked must still be opened.
         log = self._log = await asyncio.to_thread(
             open_store, state, files.signer(), verifier=CertificateVerifier(files.ca_pem, frozenset)
@@ -259,30 +259,30 @@ class Adapter:
         except ZhiwangError as error:
             self._holder.failed(f"{error.reason.name}: {error.detail}")
 
-    def _inspected(self, document: Document) -> Mapping:
-        """The mapping, if it holds against document and database. Failing probes do not keep the adapter from starting.
+    def _inspected(self) -> tuple[Mapping, Document]:
+        """Mapping and document, if they hold against each other and the database. Blocks.
+
+        Failing probes do not keep the adapter from starting; their attributes are UNAVAILABLE.
 
         Raises:
-            FatalError: DOCUMENT_INVALID: it does not; every finding has been logged.
+            FatalError: DOCUMENT_INVALID: they do not; every finding has been logged.
         """
-        if document.department != self._department:
-            raise FatalError(Reason.DOCUMENT_INVALID, f"{self._paths.document.name} is that of {document.department}")
-        mapping, report = inspect(self._paths.mapping, document, schemes_of(self._holder.latest), clock=self._clock)
+        paths = self._paths
+        try:
+            document = parse_document(paths.document)
+            if document.department != self._department:
+                raise FatalError(Reason.DOCUMENT_INVALID, f"{paths.document.name} is that of {document.department}")
+            mapping, report = inspect(paths.mapping, document, schemes_of(self._holder.latest), clock=self._clock)
+        except FileError as error:
+            raise _refused(error.findings) from None
+        except OSError as error:
+            raise FatalError(Reason.DOCUMENT_INVALID, f"{error.filename}: {error.strerror}") from None
         for warning in report.warnings:
-            _log.warning(
-                "mapping", at=f"{Path(warning.file).name}:{warning.line}", key=warning.key, detail=warning.message
-            )
+            _log.warning("mapping", at=_place(warning), key=warning.key, detail=warning.message)
         fatal = [finding for finding in report.findings if not finding.key.startswith("probe")]
-        for finding in fatal:
-            _log.error(
-                "mapping", at=f"{Path(finding.file).name}:{finding.line}", key=finding.key, detail=finding.message
-            )
         if fatal:
-            raise FatalError(
-                Reason.DOCUMENT_INVALID,
-                f"{self._paths.mapping.name} does not hold: {len(fatal)} findings; see `zhiwang adapter check`",
-            )
-        return mapping
+            raise _refused(fatal)
+        return mapping, document
 
     async def _serve(self, log: LogStore) -> None:
         """The owner's log for auditors of the department's own machine, health, reflection and metrics."""
@@ -401,3 +401,18 @@ class Adapter:
         if hasattr(self, "_log"):
             self._log.close()
             self._log.engine.dispose()
+
+
+def _place(finding: Finding) -> str:
+    return f"{Path(finding.file).name}:{finding.line}"
+
+
+def _refused(findings: Iterable[Finding]) -> FatalError:
+    """Log every finding; the error to raise."""
+    listed = list(findings)
+    for finding in listed:
+        _log.error("mapping", at=_place(finding), key=finding.key, detail=finding.message)
+    return FatalError(
+        Reason.DOCUMENT_INVALID,
+        f"mapping and document do not hold: {len(listed)} findings; see `zhiwang adapter check`",
+    )

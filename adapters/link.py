@@ -261,7 +261,7 @@ class Session:
             async with asyncio.timeout(seconds):
                 # What the hub sent before it heard of this is still on its way.
                 await asyncio.sleep(QUIET_SECONDS)
-                while self._unanswered > 0 and not self.over.is_set():
+                while self._unanswered > 0 and not self.over.is_set():  # noqa: ASYNC110 - an answer may be followed by more
                     await asyncio.sleep(QUIET_SECONDS)
                 self._outbox.put_nowait(None)
                 await self.over.wait()
@@ -364,7 +364,9 @@ class HubLink:
     async def _hand_over(self, old: Session) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(WELCOME_SECONDS):
-                while not any(one.attached.is_set() for one in self._sessions if one is not old):
+                while not any(  # noqa: ASYNC110 - the session to wait for may not be there yet
+                    one.attached.is_set() for one in self._sessions if one is not old
+                ):
                     await asyncio.sleep(QUIET_SECONDS)
         await old.retire(DRAIN_SECONDS)
 

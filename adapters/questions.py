@@ -388,19 +388,9 @@ def spell(kind: str, text: str, schemes: Dictionary[str, Scheme], today: date) -
         schemes: Scheme of each kind of subject.
         today: No identifier is of a person who is born later.
     """
-    if kind == "integer":
-        return (text, text) if _INTEGER.fullmatch(text) else None
-    if kind == "decimal":
-        if not _DECIMAL.fullmatch(text):
-            return None
-        plain = text.rstrip("0").rstrip(".") if "." in text else text
-        return plain, plain
-    if kind == "date":
-        try:
-            day = date.fromisoformat(text).isoformat()
-        except ValueError:
-            return None
-        return day, day
+    if kind in _PLAIN:
+        plain = _PLAIN[kind](text)
+        return None if plain is None else (plain, plain)
     if kind == "code":
         return (text, spell_list((text,))) if text else None
     try:
@@ -412,3 +402,26 @@ def spell(kind: str, text: str, schemes: Dictionary[str, Scheme], today: date) -
     except (RefusedError, KeyError):
         return None
     return identifier, spell_list(scheme.spellings(identifier))
+
+
+def _integer(text: str) -> str | None:
+    return text if _INTEGER.fullmatch(text) and text != "-0" else None
+
+
+def _decimal(text: str) -> str | None:
+    """Without zeros at the end: one number, one guess."""
+    if not _DECIMAL.fullmatch(text):
+        return None
+    plain = text.rstrip("0").rstrip(".") if "." in text else text
+    return "0" if plain == "-0" else plain
+
+
+def _day(text: str) -> str | None:
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        return None
+
+
+_PLAIN = {"integer": _integer, "decimal": _decimal, "date": _day}
+"""Types whose canonical form is what the statement takes."""
