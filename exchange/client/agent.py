@@ -254,7 +254,7 @@ async def main(profile: Profile, process: Process) -> None:
     """
     files = agent_files(profile)
     async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(await Client.open(profile))
+        client = await stack.enter_async_context(await Client.open(profile, patient=True))
         batches = Batches(asyncio.get_running_loop().time)
         stack.push_async_callback(batches.close)
         city = files.identity.city if files is not None else None

@@ -111,12 +111,20 @@ class Client:
         self._questions = Questions(profile.defaults)
 
     @classmethod
-    async def open(cls, profile: Profile, *, state: str = "client", clock: Callable[[], float] = time.time) -> Self:
+    async def open(
+        cls,
+        profile: Profile,
+        *,
+        state: str = "client",
+        patient: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> Self:
         """Connect, and take up the directory.
 
         Args:
             profile: Who and where.
             state: Which folder of the profile's state directory is this client's alone.
+            patient: Whether to go on without a directory until a hub can be reached; nothing is answered before.
             clock: Seconds since the epoch.
 
         Raises:
@@ -156,7 +164,12 @@ class Client:
             root_json = (profile.root / ROOT_METADATA).read_bytes()
             reader = DirectoryClient(root_json, files.ca_pem, own / "directory", hub_fetch(directory_stub))
             await transport.ready(CONNECT_SECONDS)
-            await begin(reader, holder)
+            try:
+                await begin(reader, holder)
+            except RefusedError as error:
+                if not patient:
+                    raise
+                log.warning("no directory yet", reason=error.reason.name, detail=error.detail)
             for work in (follow(reader, holder, directory_stub), heads.keep(), files.watch()):
                 stack.push_async_callback(_end, asyncio.create_task(work))
             return cls(
@@ -387,7 +400,9 @@ class Client:
             async with asyncio.timeout_at(deadline):
                 await self._refresh()
                 if self._holder.current is before:
+                    # Ours is the newest; a moment lets whoever is behind catch up, and us if it is we.
                     await asyncio.sleep(RETRY_PAUSE)
+                if self._holder.current is before:
                     return question, case.plan.parts[index]
                 newer = self._question(context)
                 again = newer.planner.prepare(case.case, newer.today)

@@ -20,6 +20,9 @@ from typing import Any
 
 import policy_support
 from audit.log import AuditLog
+from audit.sqlite import open_sqlite
+from audit.store import LogStore
+from certs.credentials import IdentityFiles
 from certs.signing import CertificateVerifier
 from exchange.app import assemble, stop
 from exchange.client.case import Case, Context, Subject
@@ -87,6 +90,7 @@ class Hub:
     directory: Path
     running: RunningHub | None = None
     address: str = ""
+    files: IdentityFiles | None = None
     _housekeeping: asyncio.Task[None] | None = None
 
     @property
@@ -99,7 +103,9 @@ class Hub:
         first = not self.directory.exists()
         if first:
             (self.directory / "owner_logs").mkdir(parents=True)
-        files = kit.city.enrol(f"{policy_support.OPERATOR}/hub/{self.directory.name}")
+        if self.files is None:
+            self.files = kit.city.enrol(f"{policy_support.OPERATOR}/hub/{self.directory.name}")
+        files = self.files
         store = (new_log if first else reopened)(self.directory / "hub.db", files)
         audit_log = AuditLog(store)
         holder, mirror = DirectoryHolder(clock), Mirror()
@@ -132,10 +138,7 @@ class Hub:
         hub.store.engine.dispose()
 
 
-def reopened(path: Path, files: Any) -> Any:
-    from audit.sqlite import open_sqlite  # noqa: PLC0415
-    from audit.store import LogStore  # noqa: PLC0415
-
+def reopened(path: Path, files: IdentityFiles) -> LogStore:
     store = LogStore(open_sqlite(path), files.identity.log_origin, files.signer())
     store.open()
     return store
