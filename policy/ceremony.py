@@ -12,8 +12,9 @@ from pathlib import Path
 from tuf.api.metadata import Metadata, Root
 
 from certs.identity import ROOT_METADATA, write_private
+from policy.keys import load_key, new_key
 from policy.metadata import FOUR_EYES, build_root, check_root, parse_metadata, raw_key, role_keys, signed
-from policy.repository import check_signed_root, load_key, new_key
+from policy.repository import check_signed_root
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
 
 DEFAULT_KEYS = 3

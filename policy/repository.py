@@ -18,18 +18,15 @@ from types import MappingProxyType
 from typing import Any, NoReturn
 
 import structlog
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
-from securesystemslib.signer import CryptoSigner
 from tuf.api.exceptions import RepositoryError, UnsignedMetadataError
 from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 
-from certs.identity import read_private, write_private
 from policy.assemble import Parts, assemble
 from policy.assertions import broken
 from policy.crosscheck import check_document, check_matter
 from policy.directory import DirectoryClient
 from policy.document import Mistake
+from policy.keys import RegistrarKeys, load_key, new_key
 from policy.metadata import (
     CENTRE,
     CENTRE_FILE,
@@ -50,12 +47,13 @@ from policy.metadata import (
     meta_file,
     moment,
     parse_metadata,
-    raw_key,
     signed,
     stored_path,
 )
 from policy.model import Directory
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
+
+__all__ = ["RegistrarKeys", "Repository", "check_signed_root", "load_key", "new_key"]
 
 TIMESTAMP_LIFETIME = DAY
 SNAPSHOT_LIFETIME = 30 * DAY
@@ -68,61 +66,6 @@ MAX_FINDINGS = 50
 """Findings that one refusal tells."""
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class RegistrarKeys:
-    """The keys of snapshot and timestamp. Private halves live in files that only the registrar reads (0600)."""
-
-    snapshot: CryptoSigner
-    timestamp: CryptoSigner
-
-    @classmethod
-    def create(cls, directory: Path) -> RegistrarKeys:
-        """Makes both keys.
-
-        Raises:
-            FileExistsError: There are keys already.
-        """
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for name in ("snapshot", "timestamp"):
-            write_private(directory / f"{name}.key", new_key())
-        return cls.load(directory)
-
-    @classmethod
-    def load(cls, directory: Path) -> RegistrarKeys:
-        """Reads both keys.
-
-        Raises:
-            OSError: They are missing, or others can read them.
-        """
-        return cls(*(load_key(directory / f"{name}.key") for name in ("snapshot", "timestamp")))
-
-    @property
-    def public(self) -> tuple[bytes, bytes]:
-        """Raw public keys of snapshot and timestamp, for the root."""
-        return raw_key(self.snapshot.public_key), raw_key(self.timestamp.public_key)
-
-
-def new_key() -> bytes:
-    """An Ed25519 private key as unencrypted PEM."""
-    return Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
-def load_key(path: Path) -> CryptoSigner:
-    """A TUF signer from a private key file that only its owner can read.
-
-    Raises:
-        OSError: It is missing, or others can read it.
-        FatalError: INTERNAL, if it holds no Ed25519 key.
-    """
-    try:
-        key = load_pem_private_key(read_private(path), None)
-    except (ValueError, TypeError):
-        key = None
-    if not isinstance(key, Ed25519PrivateKey):
-        raise FatalError(Reason.INTERNAL, f"{path.name} is not an Ed25519 private key")
-    return CryptoSigner(key)
 
 
 @dataclass(frozen=True, slots=True)
