@@ -73,6 +73,8 @@ class AuditLog:
             RefusedError: OVERLOADED: the queue is full; SHUTTING_DOWN.
             FatalError: LOG_UNAVAILABLE: the log has stopped. Whether the entries are in it is not known.
         """
+        if not entries:
+            raise ValueError("nothing to append")
         if self._closed:
             raise RefusedError(Reason.SHUTTING_DOWN)
         if self.store.stopped is not None:

@@ -389,3 +389,16 @@ def test_a_log_that_has_stopped_takes_nothing_in_a_transaction_begun_elsewhere_e
     support.append(store, 1)
     support.close(store)
     assert support.check_log(path) == 2
+
+
+def test_memory_does_not_grow_with_the_log(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("audit.tiles.KEPT_TILES", (2, 2))
+    monkeypatch.setattr("audit.reader.CACHED_TILES", 3)
+    store = support.make_store(path)
+    for _ in range(40):
+        support.append(store, 256)
+    for index in range(0, store.newest.size, 256):
+        store.inclusion_path(index, store.newest.size)
+    assert sum(len(nodes) for _, nodes in store._edge._levels) < 2 * (2 + 3) * tiles.TILE_WIDTH
+    assert len(store._reader._tiles) == 3
+    support.close(store)

@@ -14,6 +14,7 @@ import audit_support as support
 from audit.checkpoint import Checkpoint, sign
 from audit.schema import STATEMENTS
 from audit.store import LogStore
+from certs.identity import Identity, Kind
 from zhiwang.wire import merkle
 from zhiwang.wire.errors import FatalError, Reason
 
@@ -180,6 +181,17 @@ def test_a_head_signed_by_the_right_key_over_another_tree_is_not_believed(path: 
     note = sign(Checkpoint(origin, SIZE, bytes(32)), origin, signer.public_key_raw, signer.sign)
     tamper(path, f"UPDATE log_head SET checkpoint = x'{note.hex()}'")
     with pytest.raises(FatalError, match="another size or root"):
+        support.reopen(path)
+
+
+def test_a_head_signed_in_the_logs_name_by_another_identity_is_not_believed(path: Path) -> None:
+    other = support.signer(Identity(support.CITY, "centre", Kind.HUB, "other"))
+    store = support.reopen(path)
+    head = Checkpoint(store.origin, store.newest.size, store.newest.root)
+    support.close(store)
+    note = sign(head, head.origin, other.public_key_raw, other.sign)
+    tamper(path, f"UPDATE log_head SET checkpoint = x'{note.hex()}', certificate = x'{other.certificate_der.hex()}'")
+    with pytest.raises(FatalError, match="another identity"):
         support.reopen(path)
 
 

@@ -195,3 +195,39 @@ async def test_a_mistake_in_an_entry_stops_the_log_rather_than_its_writer(opened
         await opened.append()
     await opened.log.reload()
     await opened.append()
+
+
+async def test_appending_nothing_is_the_callers_mistake_and_disturbs_nobody(opened: Opened) -> None:
+    with pytest.raises(ValueError, match="nothing"):
+        await opened.log.append([])
+    assert opened.log.healthy
+    await opened.append()
+
+
+async def test_an_error_of_our_own_stops_the_log_too(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(connection: object, entries: object) -> Appended:
+        raise RuntimeError(connection, entries)
+
+    monkeypatch.setattr(opened.store, "append", broken)
+    with pytest.raises(FatalError):
+        await opened.append()
+    monkeypatch.undo()
+    assert not opened.log.healthy
+    with pytest.raises(FatalError):
+        await opened.append()
+    await opened.log.reload()
+    await opened.append()
+
+
+async def test_a_group_is_bounded_but_one_callers_entries_are_never_parted(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audit.log.GROUP_LIMIT", 10)
+    slow = SlowCommit(opened.store, monkeypatch)
+    tasks = [asyncio.create_task(opened.append())]
+    await slow.busy()
+    tasks += [asyncio.create_task(opened.append(count)) for count in (4, 4, 4, 30, 1)]
+    await asyncio.sleep(0.01)
+    slow.gate.set()
+    await asyncio.gather(*tasks)
+    assert slow.groups == [1, 12, 30, 1]

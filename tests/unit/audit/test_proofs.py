@@ -59,6 +59,15 @@ def test_the_same_checkpoint_costs_no_second_verification(store: LogStore, monke
     assert view.verify_head(head) is view.newest
 
 
+def test_a_checkpoint_that_verified_is_not_believed_under_another_certificate(store: LogStore) -> None:
+    view = HeadView(support.checker())
+    head = store.head()
+    view.verify_head(head)
+    head.certificate = support.signer(support.HUB, 9).certificate_der
+    with refused(match="not signed by the expected key"):
+        view.verify_head(head)
+
+
 def test_a_certificate_revoked_or_expired_meanwhile_is_refused_with_the_same_checkpoint(store: LogStore) -> None:
     revoked: set[int] = set()
     moment = time.time()
