@@ -38,6 +38,7 @@ from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.selectable import Join
+from sqlalchemy.types import NullType
 
 SEPARATOR = "\x1f"
 """Stands around each spelling of a list. It is a control character, which canonical names and identifiers exclude."""
@@ -78,14 +79,14 @@ def _compile_ordered_join(join: OrderedJoin, compiler: SQLCompiler, **kwargs: An
 class Dialect(Protocol):
     """What `adapters/statements.py` asks of a family of databases."""
 
-    restrict: bool
-    """Whether the data set is first cut to an IN list of the spellings, which is in the column's own character set."""
-
     def size(self, rows: Sequence[Row]) -> tuple[int, int]:
         """Shape of the statement for these rows: (rows, spellings), or (0, 0) for the one that takes arrays."""
 
     def as_of(self, day: date) -> Any:
         """The reference date as the driver takes it."""
+
+    def cut(self, subject: Element, size: tuple[int, int]) -> Element | None:
+        """What cuts a data set to the asked subjects where a join alone would not use the subject column's index."""
 
     def longest(self) -> int:
         """How many rows one statement takes."""
@@ -176,7 +177,9 @@ def _bound_parameters(rows: Sequence[Row], size: tuple[int, int]) -> dict[str, A
 class Sqlite:
     """SQLite: arrays by `json_each`; types are those of the values, so each is looked at."""
 
-    restrict = False
+    def cut(self, subject: Element, size: tuple[int, int]) -> Element | None:
+        del subject, size
+        return None
 
     def as_of(self, day: date) -> Any:
         return day.isoformat()
@@ -293,10 +296,18 @@ class Sqlite:
         return text
 
 
+def _array_literal(texts: Iterable[str]) -> str:
+    """An array as PostgreSQL writes it (its manual, section 8.15.6)."""
+    return "{" + ",".join('"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"' for text in texts) + "}"
+
+
 class Postgresql:
     """PostgreSQL: arrays by `unnest`; types are those of the columns, and a text that is no number is an error."""
 
-    restrict = False
+    def cut(self, subject: Element, size: tuple[int, int]) -> Element | None:
+        # A literal without a type takes the column's: an index over char(18) does not serve a comparison with text.
+        del size
+        return subject.op("=")(func.any(bindparam("literal", type_=NullType())))
 
     def as_of(self, day: date) -> Any:
         return day
@@ -333,6 +344,7 @@ class Postgresql:
             "an": list(range(len(rows))),
             "a_name": [row[1] for row in rows],
             "a_place": [row[2] for row in rows],
+            "literal": _array_literal(dict.fromkeys(key for row in rows for key in row[0])),
             "as_of": self.as_of(day),
         }
         for j in range(len(rows[0][3]) if rows else 0):
@@ -374,7 +386,9 @@ class Postgresql:
 class Mysql:
     """MySQL and MariaDB: bound values, and an IN list in the column's own character set so that its index serves."""
 
-    restrict = True
+    def cut(self, subject: Element, size: tuple[int, int]) -> Element | None:
+        # Bound values take the column's own character set, and its index serves; those of a derived table do not.
+        return subject.in_([bindparam(f"k{i}") for i in range(size[1])])
 
     def as_of(self, day: date) -> Any:
         return day

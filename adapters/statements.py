@@ -182,8 +182,9 @@ class Plan:
             elif one.predicate not in {Predicate.EXISTS, Predicate.ABSENT} and one.mapped.value is not None:
                 columns.append(fragment(one.mapped.value).label(f"zw_v{i}"))
         records = select(*columns).select_from(source(data))
-        if self._dialect.restrict:
-            records = records.where(column(data.subject).in_([bindparam(f"k{i}") for i in range(size[1])]))
+        cut = self._dialect.cut(column(data.subject), size)
+        if cut is not None:
+            records = records.where(cut)
         return records.subquery("d")
 
     def _state(self, i: int, one: Asked, record: Columns) -> Element:
