@@ -27,9 +27,9 @@ from certs.identity import CA_CERTIFICATE, ROOT_METADATA, SIGNING_CERTIFICATE, I
 from certs.request import make_requests
 from exchange.demo import stores
 from policy import registrar
+from policy.keys import load_key, new_key
 from policy.metadata import build_root, signed
 from policy.publishing import Current, Named, draft, sign
-from policy.repository import load_key, new_key
 from zhiwang.wire.profile import Profile, load_profile
 
 CITY = "shenzhen"

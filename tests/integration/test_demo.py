@@ -65,49 +65,6 @@ def city(tmp_path: Path) -> Iterator[Path]:
     assert processes_of(directory) == []
 
 
-def test_a_city_that_is_kept_can_be_talked_to_and_stopped(city: Path) -> None:
-    done = run([ZHIWANG, "demo", *SMALL, "--keep", "--json", "--dir", str(city)])
-    assert done.returncode == 0, done.stderr
-    summary = json.loads(done.stdout)
-    assert list(summary) == [
-        *("students", "claims", "answers", "denied", "unavailable", "seconds", "ms_per_student", "log_entries"),
-        *("log_verified", "receipt_verified"),
-    ]
-    assert summary["students"] == 20
-    assert list(summary["answers"]) == ["YES", "NO", "UNKNOWN"]
-    assert sum(summary["answers"].values()) == summary["claims"]
-    assert (summary["denied"], summary["unavailable"]) == (0, 0)
-    assert summary["log_verified"]
-    assert summary["receipt_verified"]
-    assert summary["log_entries"] > 9
-    assert len(processes_of(city)) == 11
-
-    lines = [shlex.split(line) for line in done.stderr.splitlines() if line.startswith(f"    {ZHIWANG}")]
-    verify, receipt, explain, audit, stop = lines
-    assert verify[1] == "verify"
-    answered = run([*verify, "--json"])
-    assert answered.returncode == 0, answered.stderr
-    assert {claim["status"] for claim in json.loads(answered.stdout)["claims"]} == {"ANSWERED"}
-    assert json.loads(answered.stdout)["claims"][0]["answer"] == "YES"
-    assert run(receipt).returncode == 0
-    explained = run([*explain, "--json"])
-    assert explained.returncode == 1, explained.stderr
-    assert not json.loads(explained.stdout)["allowed"]
-    for half in (audit[: audit.index("&&")], audit[audit.index("&&") + 1 :]):
-        read = run(half)
-        assert read.returncode == 0, read.stderr
-
-    again = run([ZHIWANG, "demo", *SMALL, "--dir", str(city)])
-    assert again.returncode == 2
-    assert "not empty" in again.stderr
-
-    stopped = run(stop)
-    assert stopped.returncode == 0, stopped.stderr
-    assert eventually(lambda: not processes_of(city), 10)
-    assert run(stop).returncode == 2
-    check_that_nothing_names_anybody(city)
-
-
 def check_that_nothing_names_anybody(city: Path) -> None:
     """Neither what the processes say, nor anything that the hub keeps."""
     for path in [*(city / "logs").glob("*.log"), *(city / "hub").rglob("*")]:
@@ -115,11 +72,59 @@ def check_that_nothing_names_anybody(city: Path) -> None:
             assert not IDENTIFIER.search(path.read_bytes().decode("latin-1")), path.name
 
 
+def readme_commands() -> list[list[str]]:
+    """Every command of README.md's shell blocks, with the scripts and examples of this checkout."""
+    blocks = re.findall(r"```sh\n(.*?)```", (REPOSITORY / "README.md").read_text("utf-8"), re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines() if line]
+    return [
+        [word.replace(".venv/bin", str(SCRIPTS)).replace("examples/", f"{REPOSITORY}/examples/") for word in words]
+        for words in map(shlex.split, lines)
+    ]
+
+
+def test_a_city_that_is_kept_can_be_talked_to_as_the_readme_says(city: Path) -> None:
+    first, *commands, stop = readme_commands()
+    assert first[-3:] == ["--keep", "--dir", "city"]
+    done = run(first, directory=city.parent)
+    assert done.returncode == 0, done.stderr
+    assert len(processes_of(city)) == 11
+    agent = json.loads((city / "agent" / "state" / "address.json").read_text())["listen"]
+    assert agent in done.stderr
+    outputs = []
+    for command in commands:
+        answered = run([word.replace("AGENT", agent) for word in command], directory=city.parent)
+        assert answered.returncode == 0, f"{command[1:3]}: {answered.stderr}"
+        outputs.append(answered.stdout)
+    assert outputs[0].count("YES") == outputs[1].count("YES") == 2
+
+    # What the demo itself proposes works as well.
+    proposed = [shlex.split(line) for line in done.stderr.splitlines() if line.startswith(f"    {ZHIWANG}")]
+    verify, receipt, explain, audit, proposed_stop = proposed
+    answered = run([*verify, "--json"])
+    assert answered.returncode == 0, answered.stderr
+    assert [claim["answer"] for claim in json.loads(answered.stdout)["claims"]] == ["YES", "YES"]
+    assert run(receipt).returncode == 0
+    explained = run([*explain, "--json"])
+    assert explained.returncode == 1, explained.stderr
+    assert not json.loads(explained.stdout)["allowed"]
+    assert run(audit[audit.index("&&") + 1 :]).returncode == 0
+
+    again = run(first, directory=city.parent)
+    assert again.returncode == 2
+    assert "not empty" in again.stderr
+
+    stopped = run(stop, directory=city.parent)
+    assert stopped.returncode == 0, stopped.stderr
+    assert eventually(lambda: not processes_of(city), 10)
+    assert run(proposed_stop).returncode == 2
+    check_that_nothing_names_anybody(city)
+
+
 @pytest.mark.parametrize(("number", "processes"), [(signal.SIGINT, 1), (signal.SIGTERM, 6)])
 def test_a_demo_that_is_interrupted_leaves_no_process(city: Path, number: signal.Signals, processes: int) -> None:
     command = [ZHIWANG, "demo", *SMALL, "--dir", str(city)]
     with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as demo:  # noqa: S603 - our own
-        assert eventually(lambda: len(processes_of(city)) >= processes)
+        assert eventually(lambda: len(processes_of(city)) >= processes or demo.poll() is not None)
         demo.send_signal(number)
         _, errors = demo.communicate(timeout=200)
     assert demo.returncode == 128 + number, errors.decode()
@@ -143,7 +148,17 @@ def test_a_wrong_answer_fails_the_demo_and_names_claim_and_application_only(city
     assert done.returncode == 1, done.stderr
     assert "application 2026-000007: aged" in done.stderr
     assert not IDENTIFIER.search(done.stdout + done.stderr)
-    assert json.loads(done.stdout)["students"] == 20
+    summary = json.loads(done.stdout)
+    assert list(summary) == [
+        *("students", "claims", "answers", "denied", "unavailable", "seconds", "ms_per_student", "log_entries"),
+        *("log_verified", "receipt_verified"),
+    ]
+    assert summary["students"] == 20
+    assert sum(summary["answers"].values()) == summary["claims"]
+    assert (summary["denied"], summary["unavailable"]) == (0, 0)
+    assert summary["log_verified"]
+    assert summary["receipt_verified"]
+    assert summary["log_entries"] > 9
 
 
 def test_too_few_residents_are_wrong_usage_and_leave_nothing(tmp_path: Path) -> None:
