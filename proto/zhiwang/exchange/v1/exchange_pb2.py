@@ -9,7 +9,6 @@ from google.protobuf import descriptor_pool as _descriptor_pool
 from google.protobuf import runtime_version as _runtime_version
 from google.protobuf import symbol_database as _symbol_database
 from google.protobuf.internal import builder as _builder
-
 _runtime_version.ValidateProtobufRuntimeVersion(
     _runtime_version.Domain.PUBLIC,
     7,
@@ -24,9 +23,9 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
-
 from zhiwang.audit.v1 import audit_pb2 as zhiwang_dot_audit_dot_v1_dot_audit__pb2
 from zhiwang.exchange.v1 import sealed_pb2 as zhiwang_dot_exchange_dot_v1_dot_sealed__pb2
+
 
 DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"zhiwang/exchange/v1/exchange.proto\x12\x13zhiwang.exchange.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1czhiwang/audit/v1/audit.proto\x1a zhiwang/exchange/v1/sealed.proto\"_\n\x0f\x45xchangeRequest\x12\x33\n\x07request\x18\x01 \x01(\x0b\x32\".zhiwang.exchange.v1.SealedRequest\x12\x17\n\x0fknown_tree_size\x18\x02 \x01(\x04\"\xa1\x01\n\x10\x45xchangeResponse\x12\x33\n\x06result\x18\x01 \x01(\x0b\x32#.zhiwang.exchange.v1.ExchangeResult\x12,\n\towner_log\x18\x02 \x01(\x0b\x32\x19.zhiwang.audit.v1.LogHead\x12*\n\x07hub_log\x18\x03 \x01(\x0b\x32\x19.zhiwang.audit.v1.LogHead\"\x93\x02\n\x0e\x45xchangeResult\x12*\n\x07outcome\x18\x01 \x01(\x0e\x32\x19.zhiwang.audit.v1.Outcome\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12/\n\x05reply\x18\x03 \x01(\x0b\x32 .zhiwang.exchange.v1.SealedReply\x12\x32\n\x0bowner_entry\x18\x04 \x01(\x0b\x32\x1d.zhiwang.audit.v1.LoggedEntry\x12\x30\n\thub_entry\x18\x05 \x01(\x0b\x32\x1d.zhiwang.audit.v1.LoggedEntry\x12\x15\n\rdenied_claims\x18\x06 \x03(\r\x12\x17\n\x0f\x63lock_offset_ms\x18\x07 \x01(\x12\"\xf1\x01\n\x15\x45xchangeStreamRequest\x12>\n\x05items\x18\x01 \x03(\x0b\x32/.zhiwang.exchange.v1.ExchangeStreamRequest.Item\x12\x17\n\x0fknown_tree_size\x18\x02 \x01(\x04\x1a\x7f\n\x04Item\x12\x16\n\x0e\x63orrelation_id\x18\x01 \x01(\x04\x12\x33\n\x07request\x18\x02 \x01(\x0b\x32\".zhiwang.exchange.v1.SealedRequest\x12*\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x9c\x02\n\x16\x45xchangeStreamResponse\x12?\n\x05items\x18\x01 \x03(\x0b\x32\x30.zhiwang.exchange.v1.ExchangeStreamResponse.Item\x12-\n\nowner_logs\x18\x02 \x03(\x0b\x32\x19.zhiwang.audit.v1.LogHead\x12*\n\x07hub_log\x18\x03 \x01(\x0b\x32\x19.zhiwang.audit.v1.LogHead\x1a\x66\n\x04Item\x12\x16\n\x0e\x63orrelation_id\x18\x01 \x01(\x04\x12\x33\n\x06result\x18\x02 \x01(\x0b\x32#.zhiwang.exchange.v1.ExchangeResult\x12\x11\n\towner_log\x18\x03 \x01(\r\"%\n\x13GetOwnerKeysRequest\x12\x0e\n\x06owners\x18\x01 \x03(\t\"L\n\x14GetOwnerKeysResponse\x12\x34\n\x04keys\x18\x01 \x03(\x0b\x32&.zhiwang.exchange.v1.OwnerKeyStatement\"\x1e\n\x0eGetFileRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\"\"\n\x0fGetFileResponse\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\"\x0e\n\x0cWatchRequest\"\"\n\rWatchResponse\x12\x11\n\ttimestamp\x18\x01 \x01(\x0c\x32\xbe\x02\n\x0f\x45xchangeService\x12W\n\x08\x45xchange\x12$.zhiwang.exchange.v1.ExchangeRequest\x1a%.zhiwang.exchange.v1.ExchangeResponse\x12m\n\x0e\x45xchangeStream\x12*.zhiwang.exchange.v1.ExchangeStreamRequest\x1a+.zhiwang.exchange.v1.ExchangeStreamResponse(\x01\x30\x01\x12\x63\n\x0cGetOwnerKeys\x12(.zhiwang.exchange.v1.GetOwnerKeysRequest\x1a).zhiwang.exchange.v1.GetOwnerKeysResponse2\xba\x01\n\x10\x44irectoryService\x12T\n\x07GetFile\x12#.zhiwang.exchange.v1.GetFileRequest\x1a$.zhiwang.exchange.v1.GetFileResponse\x12P\n\x05Watch\x12!.zhiwang.exchange.v1.WatchRequest\x1a\".zhiwang.exchange.v1.WatchResponse0\x01\x42\x63\n\x17\x64\x65v.zhiwang.exchange.v1P\x01Z0zhiwang.dev/proto/zhiwang/exchange/v1;exchangev1\xaa\x02\x13Zhiwang.Exchange.V1b\x06proto3')
 

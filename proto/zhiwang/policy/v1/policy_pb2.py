@@ -9,7 +9,6 @@ from google.protobuf import descriptor_pool as _descriptor_pool
 from google.protobuf import runtime_version as _runtime_version
 from google.protobuf import symbol_database as _symbol_database
 from google.protobuf.internal import builder as _builder
-
 _runtime_version.ValidateProtobufRuntimeVersion(
     _runtime_version.Domain.PUBLIC,
     7,
@@ -24,6 +23,7 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+
 
 DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ezhiwang/policy/v1/policy.proto\x12\x11zhiwang.policy.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x15\n\x13GetDirectoryRequest\"\xe9\x01\n\x14GetDirectoryResponse\x12\x19\n\x11\x64irectory_version\x18\x01 \x01(\x04\x12P\n\rrole_versions\x18\x02 \x03(\x0b\x32\x39.zhiwang.policy.v1.GetDirectoryResponse.RoleVersionsEntry\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a\x33\n\x11RoleVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"t\n\x0e\x45xplainRequest\x12\x0e\n\x06system\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0b\n\x03\x61sk\x18\x03 \x01(\t\x12\x14\n\x0cjurisdiction\x18\x04 \x01(\t\x12\x0e\n\x06matter\x18\x05 \x01(\t\x12\x11\n\tassurance\x18\x06 \x01(\t\"_\n\x0f\x45xplainResponse\x12\x0f\n\x07\x61llowed\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x10\n\x08rule_ids\x18\x03 \x03(\t\x12\x19\n\x11\x64irectory_version\x18\x04 \x01(\x04\"\x8e\x01\n\x0ePublishRequest\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x10\n\x08metadata\x18\x02 \x01(\x0c\x12\x35\n\x05\x66iles\x18\x03 \x03(\x0b\x32&.zhiwang.policy.v1.PublishRequest.File\x1a%\n\x04\x46ile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\"B\n\x0fPublishResponse\x12\x19\n\x11\x64irectory_version\x18\x01 \x01(\x04\x12\x14\n\x0crole_version\x18\x02 \x01(\x04\x32\xc2\x01\n\rPolicyService\x12_\n\x0cGetDirectory\x12&.zhiwang.policy.v1.GetDirectoryRequest\x1a\'.zhiwang.policy.v1.GetDirectoryResponse\x12P\n\x07\x45xplain\x12!.zhiwang.policy.v1.ExplainRequest\x1a\".zhiwang.policy.v1.ExplainResponse2f\n\x12PolicyAdminService\x12P\n\x07Publish\x12!.zhiwang.policy.v1.PublishRequest\x1a\".zhiwang.policy.v1.PublishResponseB[\n\x15\x64\x65v.zhiwang.policy.v1P\x01Z,zhiwang.dev/proto/zhiwang/policy/v1;policyv1\xaa\x02\x11Zhiwang.Policy.V1b\x06proto3')
 
