@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import tempfile
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
@@ -30,9 +32,9 @@ ADAPTER = Identity(CITY, "hrss", Kind.ADAPTER, "main")
 
 @lru_cache(maxsize=1)
 def authority() -> Authority:
-    return Authority.create(
-        Path(tempfile.mkdtemp(prefix="zhiwang-ca-")), CITY, now=datetime.now(UTC) - timedelta(days=90)
-    )
+    directory = Path(tempfile.mkdtemp(prefix="zhiwang-ca-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return Authority.create(directory, CITY, now=datetime.now(UTC) - timedelta(days=90))
 
 
 def signer(identity: Identity = HUB, number: int = 0, *, days_ago: int = 0, days: float = 365) -> Signer:
