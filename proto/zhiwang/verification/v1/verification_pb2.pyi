@@ -571,7 +571,7 @@ class Receipt(_message.Message):
         """SHA-256 of enc, nonce and ciphertext, which the signature covers."""
         @_builtins.property
         def request(self) -> _sealed_pb2.SealedRequest:
-            """The sealed request without its ciphertext: header, enc, request_root, signature, certificate."""
+            """The sealed request without anything sealed: header, request_root, signature and certificate only."""
 
         @_builtins.property
         def claims(self) -> _containers.RepeatedCompositeFieldContainer[Global___OpenedClaim]:
