@@ -517,6 +517,43 @@ def test_two_processes_over_one_store_answer_the_same_bytes_once(bureau: Bureau)
     other_log.engine.dispose()
 
 
+def _meanwhile(bureau: Bureau, request: sealed_pb2.SealedRequest) -> list[adapter_pb2.ReplyFrame.Item]:
+    """Have another process of the store answer a request between this one's review and its transaction, once."""
+    log = open_store(StateFiles(bureau.directory / "state"), bureau.identity.signer(), clock=lambda: bureau.now)
+    other = bureau.processor(log)
+    found: list[adapter_pb2.ReplyFrame.Item] = []
+    seal = bureau.frames._seal
+
+    def sealing(opened: object) -> object:
+        if not found:
+            frame = adapter_pb2.RequestFrame()
+            frame.items.add(correlation_id=1, request=request)
+            found.extend(other.process(frame).items)
+            log.close()
+            log.engine.dispose()
+        return seal(opened)  # type: ignore[arg-type]  # passed on as it came
+
+    bureau.frames._seal = sealing  # type: ignore[assignment,method-assign]  # the very moment matters
+    return found
+
+
+def test_bytes_that_another_process_answers_meanwhile_get_that_answer(bureau: Bureau) -> None:
+    request = bureau.request([MONTHS], [{"child": ANNA}])
+    size = bureau.log.newest.size
+    theirs = _meanwhile(bureau, request)
+    ours = bureau.send(request)[0]
+    assert (ours.reply, ours.entry.entry) == (theirs[0].reply, theirs[0].entry.entry)
+    assert bureau.log.refresh().size == size + 1
+
+
+def test_a_guess_that_another_process_spends_meanwhile_is_spent(bureau: Bureau) -> None:
+    for value in ("X1", "X2"):
+        bureau.ask_all([f"child: hrss.status equals {value}"], {"child": ANNA})
+    theirs = _meanwhile(bureau, bureau.request(["child: hrss.status equals X3"], [{"child": ANNA}]))
+    assert bureau.ask_all(["child: hrss.status equals A1"], {"child": ANNA}) == [Outcome.GUESSES_SPENT]
+    assert not theirs[0].reason
+
+
 def _count(bureau: Bureau, table: str) -> int:
     with bureau.log.engine.connect() as connection:
         found: int = connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one()  # noqa: S608 - our names

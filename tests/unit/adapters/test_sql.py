@@ -17,6 +17,8 @@ YES, NO, UNKNOWN = Outcome.YES, Outcome.NO, Outcome.UNKNOWN
 TABLES = """
 CREATE TABLE person (id_card TEXT, full_name TEXT, region TEXT, months, share, born, status, voided INTEGER);
 CREATE INDEX person_id ON person (id_card);
+CREATE TABLE padded (id_card TEXT COLLATE RTRIM, kind TEXT COLLATE NOCASE);
+CREATE INDEX padded_id ON padded (id_card);
 CREATE TABLE lease (id_card TEXT, start_date TEXT, end_date TEXT, house TEXT, voided INTEGER);
 CREATE INDEX lease_id ON lease (id_card);
 CREATE TABLE parent (child TEXT, parent TEXT);
@@ -36,6 +38,10 @@ subject = "id_card"
 
 [data.lease]
 table = "lease"
+subject = "id_card"
+
+[data.padded]
+table = "padded"
 subject = "id_card"
 
 [data.paid]
@@ -93,6 +99,10 @@ data = "parent"
 value = "parent"
 rows = "any"
 
+[attribute.padded]
+data = "padded"
+value = "kind"
+
 [attribute.rented]
 data = "lease"
 value = "json_extract(house, '$.n')"
@@ -110,6 +120,7 @@ PUBLISHED = "".join([
     attribute("homeless", 'asks = ["absent"]'),
     attribute("leases", 'type = "integer"\nat_least = [1, 2]'),
     attribute("parent", 'type = "person"\nasks = ["related"]'),
+    attribute("padded", 'type = "code"\nasks = ["exists", "equals"]'),
     attribute("rented", 'type = "integer"\nat_least = [1]'),
 ])  # fmt: skip
 
@@ -139,6 +150,7 @@ def owner(tmp_path: Path) -> Iterator[Owner]:
                 (CHEN, "2026-01-01", None, "not json", 0),
                 (DING, "2020-01-01", "2021-01-01", '{"n": 0}', None),
             ],
+            "padded": [(f"{ANNA}  ", "A1"), (BO, "a1")],
             "parent": [(ANNA, BO), (ANNA, CHEN), (BO, None)],
         },
         mapping=MAPPING,
@@ -264,3 +276,8 @@ def test_a_group_says_of_each_subject_what_it_says_of_it_alone(owner: Owner) -> 
 
 def test_each_subject_of_a_group_is_compared_with_its_own_value(owner: Owner) -> None:
     assert owner.ask("months at_least", *[ANNA] * 20, values=["12", "13"] * 10) == [YES, NO] * 10
+
+
+def test_what_a_collation_equates_is_not_equal(owner: Owner) -> None:
+    assert owner.ask("padded exists", ANNA, BO) == [UNKNOWN, YES]
+    assert owner.ask("padded equals", BO, value=spell_list(["A1"])) == [NO]
