@@ -116,13 +116,12 @@ class Journey:
         town.start_registrar()
         city = self._city(examples)
         town.start_hub()
-        self._voice.step("八个部门的数据库  eight departments' databases")
+        self._voice.step("启动  eight databases; registrar, hub, eight adapters, the education bureau's agent")
         now = datetime.now(UTC)
         for department in OWNERS:
+            # One department's adapter starts on one core while the next one's database is written on another.
             build.furnish(self._layout, examples, department)
             stores.write(department, self._layout.database(department), city, seed=self._options.seed, now=now)
-        self._voice.step("启动  starting registrar, hub, eight adapters and the education bureau's agent")
-        for department in OWNERS:
             town.start_adapter(department)
         town.start_agent()
         findings = asyncio.run(self._ask(town, city))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import os
 import time
 from contextlib import redirect_stderr, redirect_stdout
 from importlib.metadata import entry_points
@@ -27,8 +26,9 @@ from exchange.demo.places import CODE_SYSTEM
 from exchange.demo.processes import Fleet, ProcessError, stop_groups, zhiwang
 from zhiwang.exchange.v1 import exchange_pb2, exchange_pb2_grpc, sealed_pb2
 from zhiwang.wire.channel import open_channel
+from zhiwang.wire.errors import FatalError
 from zhiwang.wire.identity import Kind, server_name
-from zhiwang.wire.process import read_address
+from zhiwang.wire.process import locked_state, read_address
 from zhiwang.wire.profile import load_profile
 
 START_SECONDS = 60.0
@@ -189,21 +189,22 @@ def stop(directory: Path) -> list[str]:
     places = {pid: place for place, pid in pids.items()}
 
     def is_ours(pid: int) -> bool:
-        """While a process serves, its state directory names it; a number that was given to another is not there."""
-        announced = read_address(layout.state(places[pid]))
-        return announced is not None and announced["pid"] == pid and _is_alive(pid)
+        """A process that serves is named by its state directory and holds its lock; after its death nobody does."""
+        state = layout.state(places[pid])
+        announced = read_address(state)
+        return announced is not None and announced["pid"] == pid and _is_held(state)
 
     stopped = stop_groups(list(places), is_ours)
     layout.processes.unlink()
     return [places[pid] for pid in stopped]
 
 
-def _is_alive(pid: int) -> bool:
+def _is_held(state: Path) -> bool:
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+        with locked_state(state):
+            return False
+    except FatalError:
+        return True
 
 
 def _command(noun: str, *arguments: str) -> None:
