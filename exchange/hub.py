@@ -17,6 +17,7 @@ import structlog
 from audit.appended import Appended
 from audit.checkpoint import Checkpoint
 from audit.log import AuditLog
+from audit.proofs import HeadView
 from certs.identity import Identity
 from exchange.deadlines import Alarm, Deadlines
 from exchange.link import Link, Links, Ticket, margin
@@ -169,6 +170,21 @@ def alarm(what: str, link: Link, error: ZhiwangError) -> None:
     log.error(what, adapter=link.identity.short, replica=link.replica, detail=error.detail)
 
 
+def verify_head(view: HeadView, head: audit_pb2.LogHead, tickets: Iterable[Ticket | None]) -> Checkpoint:
+    """Check the head of an owner's log that came with replies.
+
+    It must be proved from what the hub had seen when it asked, or later. Proved from anything older, two histories
+    could go on side by side, each from its own past.
+
+    Raises:
+        RefusedError: PROOF_INVALID, or what is wrong with the certificate.
+    """
+    known = max((ticket.known for ticket in tickets if ticket is not None), default=0)
+    if head.known_tree_size < known:
+        raise RefusedError(Reason.PROOF_INVALID, f"proved from {head.known_tree_size} where {known} had been seen")
+    return view.verify_head(head)
+
+
 class Hub:
     """Everything between the edges.
 
@@ -296,7 +312,7 @@ class Hub:
         checkpoint: Checkpoint | None = None
         if frame.HasField("log"):
             try:
-                checkpoint = link.view.verify_head(frame.log)
+                checkpoint = verify_head(link.view, frame.log, tickets)
             except ZhiwangError as error:
                 alarm("the owner's log head does not verify", link, error)
         self._spawn(self._settle(link, frame, tickets, checkpoint))

@@ -59,18 +59,20 @@ class Ticket:
         deadline: When its caller must have a result, seconds since the epoch, return margin already taken off.
         bulk: Whether nobody waits at a counter.
         size: Bytes of the request.
+        known: Size of the owner's log that had been seen when it was sent; a reply must be proved from there.
         link: Where it waits or was sent; None before.
         number: Correlation id on that link; 0 until it was sent.
         wanted: Whether it shall still be sent. What was sent is recorded whether wanted or not.
     """
 
-    __slots__ = ("access", "bulk", "deadline", "link", "number", "size", "wanted")
+    __slots__ = ("access", "bulk", "deadline", "known", "link", "number", "size", "wanted")
 
     def __init__(self, access: Access, deadline: float, *, bulk: bool, size: int) -> None:
         self.access = access
         self.deadline = deadline
         self.bulk = bulk
         self.size = size
+        self.known = 0
         self.link: Link | None = None
         self.number = 0
         self.wanted = True
@@ -274,7 +276,7 @@ class Link:
             return
         message = adapter_pb2.AttachResponse()
         frame = message.request_frame
-        frame.known_tree_size = self.view.known_tree_size
+        frame.known_tree_size = known = self.view.known_tree_size
         now = self._clock()
         for ticket in tickets:
             if not ticket.wanted:
@@ -282,6 +284,7 @@ class Link:
                 continue
             self._last_number += 1
             ticket.number = self._last_number
+            ticket.known = known
             self._sent[ticket.number] = ticket
             item = frame.items.add(
                 correlation_id=ticket.number, request=ticket.access.request, denied_claims=ticket.access.denied

@@ -191,6 +191,24 @@ async def test_an_owner_cannot_answer_from_a_log_that_forgets(
     forgotten.engine.dispose()
 
 
+async def test_an_owner_must_prove_its_log_from_what_the_hub_had_seen_when_it_asked(
+    hub: RunningHub, owner: Owner, stream: Stream
+) -> None:
+    """Else it could carry on two histories, each proved from its own past."""
+    requester = Requester(hub.city)
+    await stream.introduce(requester, owner)
+    old = owner.store.newest.size
+    await stream.introduce(requester, owner, 2_000_000)
+
+    def from_the_past(frame: Reply) -> Reply:
+        frame.log.CopyFrom(owner.store.head(old))
+        return frame
+
+    owner.tamper = from_the_past
+    await stream.send(requester.seal(owner.key).request)
+    assert (await stream.result()).reason == "PROOF_INVALID"
+
+
 async def test_another_departments_adapter_cannot_answer_with_the_owners_log(
     hub: RunningHub, owner: Owner, stream: Stream, tmp_path: Path
 ) -> None:

@@ -529,10 +529,10 @@ class Stream:
                     self._results[item.correlation_id] = (item.result, frame)
         return self._results[number][0]
 
-    async def introduce(self, requester: Requester, owner: Owner) -> None:
+    async def introduce(self, requester: Requester, owner: Owner, number: int = 1_000_000) -> None:
         """One answered request, so that the hub has seen a head of the owner's log."""
-        await self.send(requester.seal(owner.key).request, first=1_000_000)
-        assert (await self.result(1_000_000)).outcome == audit_pb2.OUTCOME_ANSWERED
+        await self.send(requester.seal(owner.key).request, first=number)
+        assert (await self.result(number)).outcome == audit_pb2.OUTCOME_ANSWERED
         owner.frames.clear()
 
     def frame_of(self, number: int = 1) -> exchange_pb2.ExchangeStreamResponse:
