@@ -7,6 +7,7 @@ it. Of a record of somebody else's library only the template is kept, not what i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sys
 import warnings
@@ -64,7 +65,7 @@ def configure(
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(file=stream),
+        logger_factory=lambda *_arguments: _Lines(stream),
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()
@@ -92,6 +93,18 @@ def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mutab
 def log_loop_errors(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """An event loop's exception handler: the standard one would print the exception's text, and a task's arguments."""
     structlog.get_logger("asyncio").error("error outside any task", exc_info=context.get("exception"))
+
+
+class _Lines(structlog.WriteLogger):
+    """Writes lines. One that cannot be written is lost: a full disk must not end the task that tells of it."""
+
+    def msg(self, message: str) -> None:
+        """Write one line."""
+        with contextlib.suppress(OSError):
+            super().msg(message)
+
+    log = debug = info = warn = warning = msg
+    fatal = failure = err = error = critical = exception = msg
 
 
 class _Bridge(logging.Handler):
