@@ -27,6 +27,7 @@ from zhiwang.wire.records import CaseRecord, Outcome, SubjectRecord
 
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,9})?")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _DENIED = 1
 """Sixteens of the outcomes that are denials (`zhiwang.wire.records.Outcome`)."""
 
@@ -388,6 +389,9 @@ def spell(kind: str, text: str, schemes: Dictionary[str, Scheme], today: date) -
         schemes: Scheme of each kind of subject.
         today: No identifier is of a person who is born later.
     """
+    if _CONTROL.search(text) is not None:
+        # The separator of spellings is one: a value that holds it would be many guesses for the price of one.
+        return None
     if kind in _PLAIN:
         plain = _PLAIN[kind](text)
         return None if plain is None else (plain, plain)
