@@ -52,7 +52,7 @@ from zhiwang.verification.v1 import verification_pb2 as api
 from zhiwang.verification.v1 import verification_pb2_grpc
 from zhiwang.wire.channel import open_channel
 from zhiwang.wire.claims import Claim
-from zhiwang.wire.commitments import request_tree, sealed_hash, signature_message
+from zhiwang.wire.commitments import header_hash, request_tree, sealed_hash, signature_message
 from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.header import SUITE, Header, parse_header
 from zhiwang.wire.identity import Kind, server_name
@@ -461,8 +461,17 @@ class Forge:
         """Sign whatever the request holds by now."""
         hashed = sealed_hash(request.enc, request.nonce, request.ciphertext)
         request.signature = self.signer.sign(
-            signature_message(parse_header(request.header).hash, hashed, request.request_root)
+            signature_message(header_hash(request.header), hashed, request.request_root)
         )
+
+    def altered(self, forged: Forged, **changes: bytes) -> sealed_pb2.SealedRequest:
+        """The same request with other fields, signed as it is then."""
+        request = sealed_pb2.SealedRequest()
+        request.CopyFrom(forged.request)
+        for name, value in changes.items():
+            setattr(request, name, value)
+        self.sign(request)
+        return request
 
 
 def _subject(one: Subjects, slot: str, kind: str) -> SubjectRecord | None:
