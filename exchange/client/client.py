@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, aclosing
+from datetime import date
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -109,6 +110,8 @@ class Client:
         self._random = random
         self._loop = asyncio.get_running_loop()
         self._questions = Questions(profile.defaults)
+        self._hour = -1
+        self._today = date.min
 
     @classmethod
     async def open(
@@ -298,7 +301,12 @@ class Client:
         self._question(context)
 
     def _question(self, context: Context) -> Question:
-        return self._questions.question(context, self._holder.current, local_date(self._clock()))
+        now = self._clock()
+        hour = int(now // 3600)
+        if hour != self._hour:
+            # The day in China begins on a full hour.
+            self._hour, self._today = hour, local_date(now)
+        return self._questions.question(context, self._holder.current, self._today)
 
     async def _ask(
         self,

@@ -103,7 +103,8 @@ def seal(
     message = sealed_pb2.Header()
     message.CopyFrom(part.header)
     message.suite = SUITE
-    message.request_id = random(REQUEST_ID_SIZE)
+    entropy = random(REQUEST_ID_SIZE + SALT_SIZE * len(cases))
+    message.request_id = entropy[:REQUEST_ID_SIZE]
     message.system = signer.identity.uri
     message.certificate_fingerprint = signer.fingerprint
     message.role = purpose.role
@@ -123,8 +124,8 @@ def seal(
     message.expire_time.nanos = milliseconds * 1_000_000
     raw = message.SerializeToString(deterministic=True)
     header = parse_header(raw)
-    salts = random(SALT_SIZE * len(cases))
-    records = [part.record(case, salts[i * SALT_SIZE : (i + 1) * SALT_SIZE]) for i, case in enumerate(cases)]
+    salts = range(REQUEST_ID_SIZE, len(entropy), SALT_SIZE)
+    records = [part.record(case, entropy[at : at + SALT_SIZE]) for case, at in zip(cases, salts, strict=True)]
     nonce, ciphertext = context.seal(header.hash, encode_records(header, records))
     commitments = claim_commitments(header, records)
     covered = sealed_hash(context.enc, nonce, ciphertext)

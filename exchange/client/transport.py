@@ -19,6 +19,7 @@ import structlog
 from audit.checkpoint import Checkpoint
 from exchange.client.check import Delivery, Frame
 from exchange.client.heads import Heads, OtherLogError
+from exchange.deadlines import Deadlines
 from zhiwang.exchange.v1 import exchange_pb2, exchange_pb2_grpc, sealed_pb2
 from zhiwang.wire.channel import RenewableChannel, refusal_of
 from zhiwang.wire.errors import Reason, RefusedError, ZhiwangError
@@ -139,6 +140,7 @@ class Transport:
         self._loop = asyncio.get_running_loop()
         self._numbers = itertools.count(1)
         self._pending: dict[int, _Item] = {}
+        self._deadlines: Deadlines[_Item] = Deadlines(self._expire, self._loop.time)
         self._link: _Link | None = None
         self._connected = asyncio.Event()
         self._current = 0
@@ -192,7 +194,7 @@ class Transport:
             raise RefusedError(self._trouble)
         item = _Item(next(self._numbers), request, now + seconds, self._loop.create_future(), bulk=bulk)
         self._pending[item.correlation_id] = item
-        alarm = self._loop.call_at(item.deadline, self._expire, item)
+        alarm = self._deadlines.set(item.deadline, item)
         if self._link is not None:
             self._link.gathering.add(item, item.size, bulk=bulk)
         try:
@@ -205,6 +207,7 @@ class Transport:
         """End the stream and whatever still waits."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+        self._deadlines.close()
         self._fail(tuple(self._pending.values()), Reason.SHUTTING_DOWN)
 
     async def _run(self) -> None:

@@ -8,6 +8,7 @@ import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,13 +18,16 @@ from hypothesis import strategies as st
 
 from certs.signing import CertificateVerifier
 from certs_support import City
-from client_support import CASE, CHILD, FATHER, MOTHER, World
+from client_support import CASE, CHILD, FATHER, MOTHER, Log, World
 from exchange.client.case import Case, Subject
 from exchange.client.check import Answered, check_answer
 from exchange.client.receipt import build_receipt, read_receipt, verify_receipt, write_receipt
+from exchange.client.seal import Sealed
+from zhiwang.audit.v1 import audit_pb2
 from zhiwang.verification.v1 import verification_pb2
+from zhiwang.wire.commitments import answer_tree
 from zhiwang.wire.errors import Reason, RefusedError
-from zhiwang.wire.records import Outcome
+from zhiwang.wire.records import Outcome, decode_answers
 
 Receipt = verification_pb2.Receipt
 
@@ -265,3 +269,106 @@ def test_an_entry_long_after_its_request_is_refused(world: World) -> None:
     finally:
         del log.append
     assert "time" in broken(world, build_receipt([check_answer(sealed, deliveries[0])], 0)).detail
+
+
+# What a requester, an owner or a hub that lies could put together.
+
+
+def unchecked(world: World, sealed: Sealed, **changes: Any) -> Answered:
+    """What came back, as if nobody had checked it."""
+    delivery = world.deliver(sealed, **changes)
+    reply = delivery.result.reply
+    opened = decode_answers(sealed.header, sealed.context.open_reply(sealed.header.hash, reply.nonce, reply.ciphertext))
+    return Answered(sealed, opened, answer_tree(sealed.header, sealed.commitments, opened), delivery)
+
+
+def put(field: str, value: Any) -> Any:
+    def change(message: Any) -> None:
+        setattr(message, field, value)
+
+    return change
+
+
+COMMON = [("header", b"x"), ("signature", bytes(64)), ("sealed_hash", bytes(32)), ("request_root", bytes(32))]
+OWNERS = [*COMMON, ("answer_root", bytes(32)), ("cases", 2), ("claims", 7)]
+HUBS = [
+    *COMMON,
+    ("outcome", audit_pb2.OUTCOME_REFUSED),
+    ("owner_leaf_hash", bytes(32)),
+    ("owner_index", 1),
+    ("owner_checkpoint", b"x"),
+]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *[{"change_owner": put(*one)} for one in OWNERS],
+        *[{"change_hub": put(*one)} for one in HUBS],
+    ],
+)
+def test_entries_that_do_not_belong_to_the_request_prove_nothing(world: World, changes: dict[str, Any]) -> None:
+    (sealed, _) = world.seal(world.prepare())
+    broken(world, build_receipt([unchecked(world, sealed, **changes)], 0))
+    assert verify_receipt(build_receipt([unchecked(world, sealed)], 0), world.verifier)
+
+
+def test_an_older_checkpoint_of_the_owner_in_the_hubs_entry_proves_nothing(world: World) -> None:
+    (sealed, _) = world.seal(world.prepare())
+    old = world.owner(sealed.header.owner).head().checkpoint
+    broken(world, build_receipt([unchecked(world, sealed, change_hub=put("owner_checkpoint", old))], 0))
+
+
+def test_an_entry_in_another_departments_log_proves_nothing(world: World) -> None:
+    (sealed, _) = world.seal(world.prepare())
+    owner = sealed.header.owner
+    own = world.owner(owner)
+    world._owners[owner] = Log(world.city.enrol("police/adapter/main").signer())
+    try:
+        receipt = build_receipt([unchecked(world, sealed)], 0)
+    finally:
+        world._owners[owner] = own
+    assert broken(world, receipt).reason is Reason.IDENTITY_MISMATCH
+
+
+@pytest.mark.parametrize("lie", ["identity", "fingerprint"])
+def test_a_header_that_names_another_system_proves_nothing(world: World, lie: str) -> None:
+    own, other = world.signer, world.city.enrol("edu/system/other").signer()
+    liar = SimpleNamespace(
+        identity=own.identity,
+        fingerprint=own.fingerprint,
+        certificate_der=own.certificate_der,
+        sign=own.sign,
+    )
+    setattr(liar, lie, getattr(other, lie))
+    world.signer = liar  # type: ignore[assignment]  # as a requester that lies
+    try:
+        (sealed, _) = world.seal(world.prepare())
+    finally:
+        world.signer = own
+    assert broken(world, build_receipt([unchecked(world, sealed)], 0)).reason is Reason.IDENTITY_MISMATCH
+
+
+def test_claims_of_two_cases_cannot_be_put_together(world: World) -> None:
+    (answered, *_) = [one for one in answers(world, CASE, CASE) if one.sealed.header.owner == "hrss"]
+    first, second = build_receipt([answered], 0), build_receipt([answered], 1)
+    mixed = copy.deepcopy(first)
+    mixed.parts[0].claims[1].CopyFrom(second.parts[0].claims[1])
+    assert "one case" in broken(world, mixed).detail
+
+
+def test_signatures_of_others_do_not_ride_along(world: World, receipt: Receipt) -> None:
+    changed = copy.deepcopy(receipt)
+    line = changed.parts[0].owner_log.checkpoint.splitlines()[-1]
+    changed.parts[0].owner_log.checkpoint += line.replace(b"adapter", b"witness") + b"\n"
+    broken(world, changed)
+
+
+def test_signatures_of_witnesses_are_left_out_of_a_receipt(world: World) -> None:
+    def cosigned(head: audit_pb2.LogHead) -> audit_pb2.LogHead:
+        line = head.checkpoint.splitlines()[-1].replace(b"adapter", b"witness")
+        return audit_pb2.LogHead(checkpoint=head.checkpoint + line + b"\n", certificate=head.certificate)
+
+    (sealed, _) = world.seal(world.prepare())
+    answered = check_answer(sealed, world.deliver(sealed, owner_head=cosigned))
+    assert verify_receipt(build_receipt([answered], 0), world.verifier)
