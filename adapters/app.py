@@ -30,7 +30,7 @@ from adapters.link import HubLink, Lanes
 from adapters.mapping import Mapping
 from adapters.measures import AdapterMetrics
 from adapters.standpoint import Standpoints
-from adapters.store import create_store, ledger_key, open_store
+from adapters.store import create_store, join_store, ledger_key, open_store
 from audit import service as audit_service
 from audit.appended import NewEntry
 from audit.store import LogStore
@@ -93,14 +93,30 @@ def adapter_paths(profile: Profile) -> AdapterPaths:
     return profile.adapter
 
 
+def state_files(profile: Profile) -> StateFiles:
+    """Where an adapter's files lie.
+
+    Raises:
+        FatalError: The profile is not an adapter's.
+    """
+    return StateFiles(profile.state, adapter_paths(profile).store)
+
+
 def init(profile: Profile) -> None:
     """Make the state of an adapter: directories, keys and an empty log. Once, deliberately.
+
+    A further replica, whose profile names the store of the first, gets directories of its own and joins that store.
 
     Raises:
         FatalError: There is one already, or the certificates are not an adapter's.
     """
     files = adapter_identity(profile)
-    log = create_store(StateFiles(profile.state), files.signer(), verifier=CertificateVerifier(files.ca_pem, frozenset))
+    state = state_files(profile)
+    verifier = CertificateVerifier(files.ca_pem, frozenset)
+    if state.shared != state.directory:
+        join_store(state, files.signer(), verifier=verifier)
+        return
+    log = create_store(state, files.signer(), verifier=verifier)
     log.close()
     log.engine.dispose()
 
@@ -161,7 +177,7 @@ class Adapter:
         self._process = process
         self._clock: Callable[[], float] = time.time
         self._department = files.identity.department
-        self._state = StateFiles(profile.state)
+        self._state = state_files(profile)
         self._tasks: list[asyncio.Task[None]] = []
         self._closing: list[Callable[[], Any]] = []
         self._events: asyncio.Queue[audit_pb2.DirectoryChange | audit_pb2.OwnerKeyPublished] = asyncio.Queue()

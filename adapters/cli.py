@@ -80,7 +80,7 @@ def _directory(profile: Path | None) -> Directory | None:
     def offline(path: str) -> bytes:
         raise RefusedError(Reason.HUB_UNREACHABLE, path)
 
-    state = StateFiles(loaded.state)
+    state = StateFiles.alone(loaded.state)
     if not state.policy.is_dir():
         return None
     client = DirectoryClient((loaded.root / ROOT_METADATA).read_bytes(), files.ca_pem, state.policy, offline)

@@ -23,18 +23,25 @@ ADMINS = "admins"
 
 @dataclass(frozen=True, slots=True)
 class StateFiles:
-    """The adapter's state directory.
+    """The adapter's state directory, and where the store lies that replicas on one host may share.
 
     Attributes:
-        directory: All of it; 0700.
+        directory: What is this process's alone; 0700.
+        shared: Where the store and its keys lie; the same unless another replica made them.
     """
 
     directory: Path
+    shared: Path
+
+    @classmethod
+    def alone(cls, directory: Path) -> StateFiles:
+        """Of an adapter with a single process."""
+        return cls(directory, directory)
 
     @property
     def store(self) -> Path:
         """Log, ledger, replies and index (SQLite)."""
-        return self.directory / "adapter.db"
+        return self.shared / "adapter.db"
 
     @property
     def guard(self) -> Path:
@@ -43,8 +50,8 @@ class StateFiles:
 
     @property
     def keys(self) -> Path:
-        """Keys of the ledger and of the index of subjects."""
-        return self.directory / "keys"
+        """Keys of the ledger and of the index of subjects; they go with the store."""
+        return self.shared / "keys"
 
     @property
     def ledger_key(self) -> Path:
@@ -53,8 +60,8 @@ class StateFiles:
 
     @property
     def owner_keys(self) -> Path:
-        """Private halves of the sealing keys."""
-        return self.directory / "owner_keys"
+        """Private halves of the sealing keys: shared too, so that what was sealed for one replica opens at any."""
+        return self.shared / "owner_keys"
 
     @property
     def policy(self) -> Path:

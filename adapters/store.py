@@ -14,6 +14,7 @@ from collections.abc import Callable
 from adapters import ledger, replay
 from adapters.config import StateFiles
 from adapters.ledger import open_key
+from audit.guard import Guard
 from audit.sqlite import open_sqlite
 from audit.store import LogStore
 from certs.signing import CertificateVerifier, Signer
@@ -45,6 +46,27 @@ def create_store(
         engine.dispose()
         raise
     return log
+
+
+def join_store(state: StateFiles, signer: Signer, *, verifier: CertificateVerifier | None = None) -> None:
+    """Make the directories of a further replica, and its guard from the log as it stands.
+
+    Raises:
+        FatalError: LOG_UNAVAILABLE: the other replica's store is not there or does not hold together, or this one has
+            a guard already.
+    """
+    state.make()
+    engine = open_sqlite(state.store)
+    log = LogStore(engine, signer.identity.log_origin, signer, verifier=verifier)
+    try:
+        head = log.open()
+        guard = Guard(state.guard, lambda: head.checkpoint)
+        if guard.exists():
+            raise FatalError(Reason.LOG_UNAVAILABLE, f"{state.guard} is the guard of a replica that was made before")
+        guard.write()
+    finally:
+        log.close()
+        engine.dispose()
 
 
 def open_store(

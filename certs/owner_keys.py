@@ -7,9 +7,12 @@ Who relays a statement need not be trusted.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,7 +76,7 @@ class _Held:
 
 
 class OwnerKeyStore:
-    """The sealing keys of one adapter. One process owns the directory.
+    """The sealing keys of one adapter. Replicas on one host may share them: one makes the next key.
 
     `refresh` has to be called at start and then at least hourly; the other methods only read, and may be called from
     any thread.
@@ -92,31 +95,55 @@ class OwnerKeyStore:
         self._signer = signer
         self._clock = clock
         self._held: dict[bytes, _Held] = {}
-        for path in directory.glob("*.key"):
-            held = self._load(path)
-            self._held[held.key_id] = held
+        with self._turn():
+            self._held = self._on_disk()
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """No other replica makes, reads or destroys keys meanwhile."""
+        descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _on_disk(self) -> dict[bytes, _Held]:
+        """What is held, and what another replica has made since."""
+        names = {f"{key_id.hex()}.key" for key_id in self._held}
+        made = [self._load(path) for path in self._directory.glob("*.key") if path.name not in names]
+        return self._held | {held.key_id: held for held in made}
 
     def refresh(self) -> bool:
-        """Make the next key if it is time, and destroy those that are dead.
+        """Make the next key if it is time and no other replica has, and destroy those that are dead.
 
         Returns:
             Whether `statements` changed.
+
+        Raises:
+            FatalError: INTERNAL, if a file there cannot be read or does not hold together.
         """
+        with self._turn():
+            return self._refresh()
+
+    def _refresh(self) -> bool:
         now = self._clock()
-        dead = [key_id for key_id, held in self._held.items() if now > held.not_after + GRACE]
-        held = {key_id: key for key_id, key in self._held.items() if key_id not in dead}
+        known = self._on_disk()
+        joined = len(known) > len(self._held)
+        dead = [key_id for key_id, held in known.items() if now > held.not_after + GRACE]
+        held = {key_id: key for key_id, key in known.items() if key_id not in dead}
         newest = max((key.not_before for key in held.values()), default=None)
         # A key from the future (a clock that was set back) counts as none.
         due = newest is None or not 0 <= now - newest < ROTATE_AFTER
         if due:
-            fresh = self._make(now)
+            fresh = self._make(now, held)
             held[fresh.key_id] = fresh
         # One assignment, since readers hold no lock.
         self._held = held
         for key_id in dead:
             for suffix in (".key", ".owner_key"):
                 (self._directory / f"{key_id.hex()}{suffix}").unlink(missing_ok=True)
-        return due or bool(dead)
+        return due or joined or bool(dead)
 
     def statements(self) -> list[sealed_pb2.OwnerKeyStatement]:
         """Statements of the keys that are valid, newest first, signed by the signer in force."""
@@ -137,12 +164,12 @@ class OwnerKeyStore:
             return None
         return held.private
 
-    def _make(self, now: float) -> _Held:
+    def _make(self, now: float, known: dict[bytes, _Held]) -> _Held:
         private = ECC.generate(curve="Curve25519")
         public = private.public_key().export_key(format="raw")
         key_id = _key_id(public)
         # Seconds since the epoch rise by themselves, also after a long stop in which every key died.
-        serial = max([int(now), *(key.serial + 1 for key in self._held.values())])
+        serial = max([int(now), *(key.serial + 1 for key in known.values())])
         start = int(now)
         message = sealed_pb2.OwnerKey(
             owner=self._signer().identity.department, key_id=key_id, public_key=public, serial=serial

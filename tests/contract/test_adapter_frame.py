@@ -440,7 +440,7 @@ def test_everything_about_a_subject_costs_the_same_whatever_is_on_record(bureau:
 
 def test_nothing_is_answered_when_the_log_cannot_be_written(bureau: Bureau) -> None:
     request = bureau.request([MONTHS], [{"child": ANNA}])
-    connection = sqlite3.connect(StateFiles(bureau.directory / "state").store)
+    connection = sqlite3.connect(StateFiles.alone(bureau.directory / "state").store)
     connection.execute("CREATE TRIGGER full BEFORE INSERT ON replay BEGIN SELECT RAISE(ABORT, 'disk full'); END")
     connection.commit()
     item = bureau.send(request)[0]
@@ -501,7 +501,7 @@ def test_a_consistency_proof_leads_from_what_the_hub_has_seen(bureau: Bureau) ->
 
 
 def test_two_processes_over_one_store_answer_the_same_bytes_once(bureau: Bureau) -> None:
-    other_log = open_store(StateFiles(bureau.directory / "state"), bureau.identity.signer(), clock=lambda: bureau.now)
+    other_log = open_store(StateFiles.alone(bureau.directory / "state"), bureau.identity.signer(), clock=lambda: bureau.now)
     other = bureau.processor(other_log)
     request = bureau.request([MONTHS], [{"child": ANNA}])
     first = bureau.send(request)[0]
@@ -519,7 +519,7 @@ def test_two_processes_over_one_store_answer_the_same_bytes_once(bureau: Bureau)
 
 def _meanwhile(bureau: Bureau, request: sealed_pb2.SealedRequest) -> list[adapter_pb2.ReplyFrame.Item]:
     """Have another process of the store answer a request between this one's review and its transaction, once."""
-    log = open_store(StateFiles(bureau.directory / "state"), bureau.identity.signer(), clock=lambda: bureau.now)
+    log = open_store(StateFiles.alone(bureau.directory / "state"), bureau.identity.signer(), clock=lambda: bureau.now)
     other = bureau.processor(log)
     found: list[adapter_pb2.ReplyFrame.Item] = []
     seal = bureau.frames._seal

@@ -75,7 +75,7 @@ class AdapterProcess:
     def __init__(self, city: RunningCity, directory: Path) -> None:
         self.directory = directory
         directory.mkdir()
-        self.state = StateFiles(directory / "state")
+        self.state = StateFiles.alone(directory / "state")
         self.database = make_database(
             directory / "hrss.db",
             TABLES,
@@ -156,6 +156,22 @@ class AdapterProcess:
             store.engine.dispose()
 
 
+class Replica(AdapterProcess):
+    """A second process of the same adapter, over the first one's store and database."""
+
+    def __init__(self, first: AdapterProcess) -> None:
+        self.directory = first.directory / "second"
+        self.directory.mkdir()
+        self.state = StateFiles(self.directory / "state", first.state.directory)
+        self.profile = first.directory / "second.toml"
+        text = first.profile.read_text("utf-8")
+        self.profile.write_text(
+            'state = "second/state"\n' + text.replace("[adapter]", '[adapter]\nstore = "state"'), "utf-8"
+        )
+        self._begun = 0
+        self.process = None
+
+
 @asynccontextmanager
 async def running_adapter(tmp_path: Path) -> AsyncIterator[tuple[RunningCity, AdapterProcess]]:
     async with running_city(tmp_path, owners=()) as city:
@@ -181,6 +197,18 @@ def scrape(address: str) -> str:
     with urllib.request.urlopen(f"http://{address}/metrics") as response:
         text: str = response.read().decode()
     return text
+
+
+def metrics_address(adapter: AdapterProcess) -> str:
+    address = read_address(adapter.state.directory)
+    assert address is not None
+    return str(address["metrics"])
+
+
+def outcomes(metrics: str) -> float:
+    """How many claims a process has settled."""
+    lines = [line for line in metrics.splitlines() if line.startswith("zhiwang_adapter_claims_total{")]
+    return sum(float(line.rpartition(" ")[2]) for line in lines)
 
 
 async def test_answers_come_from_the_database_and_stop_leaves_a_whole_log(tmp_path: Path) -> None:
@@ -239,6 +267,32 @@ async def test_a_killed_adapter_comes_back_with_every_answer_in_its_log(tmp_path
         await asyncio.gather(*askers, return_exceptions=True)
         assert await adapter.stop() == 0
         assert 0 < answered <= adapter.entries(city).count("owner_access")
+
+
+async def test_two_replicas_share_one_log_and_one_goes_on_alone(tmp_path: Path) -> None:
+    async with running_adapter(tmp_path) as (city, first), city.client() as client:
+        second = Replica(first)
+        await second.init()
+        assert (await second.command("init", "--profile", str(second.profile)))[0] == 1
+        await second.start()
+        try:
+            await second.attached(city, links=2)
+            results = [
+                result
+                for _ in range(6)
+                for result in await asyncio.gather(*(client.verify(case(), city.context()) for _ in range(40)))
+            ]
+            assert all(told(result.claims) == [Answer.YES, Answer.YES] for result in results)
+            served = [outcomes(await asyncio.to_thread(scrape, metrics_address(one))) for one in (first, second)]
+            assert all(number > 0 for number in served), served
+            assert await first.stop(signal.SIGKILL) == -signal.SIGKILL
+            async with asyncio.timeout(SECONDS):
+                while len(list(city.hub.up.parts.hub.links)) > 1:  # noqa: ASYNC110 - seen from outside only
+                    await asyncio.sleep(0.01)
+            assert told((await client.verify(case(), city.context())).claims) == [Answer.YES, Answer.YES]
+        finally:
+            await second.stop()
+        assert first.entries(city).count("owner_access") == len(results) + 1
 
 
 async def test_a_database_that_goes_and_comes_back_makes_claims_unavailable_in_between(tmp_path: Path) -> None:

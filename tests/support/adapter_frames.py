@@ -124,7 +124,7 @@ class Bureau(Owner):
         (directory / "keys").mkdir()
         self.keys = OwnerKeyStore(directory / "keys", self.identity.signer, lambda: self.now)
         self.keys.refresh()
-        self.log = create_store(StateFiles(directory / "state"), self.identity.signer(), clock=lambda: self.now)
+        self.log = create_store(StateFiles.alone(directory / "state"), self.identity.signer(), clock=lambda: self.now)
         self.frames = self.processor(self.log)
         self.requesters: dict[str, Requester] = {}
         self.records: dict[bytes, Sequence[CaseRecord]] = {}

@@ -39,11 +39,14 @@ class AdapterFiles(StrictModel):
     Attributes:
         mapping: mapping.toml.
         document: document.toml, the department's own copy.
+        store: Directory of the store that this replica shares with others of its adapter on this host: the state
+            directory of the first. Without it, the adapter's own state directory.
         credit: How many requests the hub may have unanswered here at a time.
     """
 
     mapping: str
     document: str
+    store: str | None = None
     credit: Annotated[int, Field(ge=1, le=65536)] = 1024
 
 
@@ -109,6 +112,7 @@ class AdapterPaths:
 
     mapping: Path
     document: Path
+    store: Path
     credit: int
 
 
@@ -153,6 +157,10 @@ def load_profile(path: Path) -> Profile:
         listen=file.listen,
         metrics=file.metrics,
         defaults=file.defaults,
-        adapter=AdapterPaths(base / adapter.mapping, base / adapter.document, adapter.credit) if adapter else None,
+        adapter=None if adapter is None else _adapter_paths(base, adapter, file.state),
         agent=file.agent,
     )
+
+
+def _adapter_paths(base: Path, files: AdapterFiles, state: str) -> AdapterPaths:
+    return AdapterPaths(base / files.mapping, base / files.document, base / (files.store or state), files.credit)

@@ -110,6 +110,22 @@ def test_a_restart_keeps_keys_and_serials(store: OwnerKeyStore, signer: Signer, 
     assert newest.serial > oldest.serial
 
 
+def test_replicas_that_share_a_directory_make_each_key_once(signer: Signer, clock: Clock, tmp_path: Path) -> None:
+    one, other = (OwnerKeyStore(tmp_path, lambda: signer, clock) for _ in range(2))
+    assert one.refresh()
+    assert other.refresh()
+    assert not other.refresh()
+    clock.now += ROTATE_AFTER
+    assert other.refresh()
+    assert one.refresh()
+    statements = one.statements()
+    assert [statement.key for statement in statements] == [statement.key for statement in other.statements()]
+    assert len(statements) == 2
+    for statement in statements:
+        key = sealed_pb2.OwnerKey.FromString(statement.key)
+        assert one.private(key.key_id) == other.private(key.key_id)
+
+
 def test_serials_rise_even_after_every_key_has_died(store: OwnerKeyStore, clock: Clock) -> None:
     before = sealed_pb2.OwnerKey.FromString(store.statements()[0].key).serial
     clock.now += 30 * 24 * HOUR
