@@ -132,9 +132,10 @@ class Waiting(Ticket):
         correlation_id: The caller's.
         requester: Whose load this counts as.
         alarm: Its deadline.
+        settled: Whether it counts no more; its result may still be on the way into the log.
     """
 
-    __slots__ = ("alarm", "arrived", "caller", "correlation_id", "requester")
+    __slots__ = ("alarm", "arrived", "caller", "correlation_id", "requester", "settled")
 
     def __init__(
         self,
@@ -152,6 +153,7 @@ class Waiting(Ticket):
         self.correlation_id = correlation_id
         self.requester = requester
         self.alarm: Alarm[Waiting] | None = None
+        self.settled = False
 
 
 @dataclass(slots=True)
@@ -379,6 +381,9 @@ class Hub:
         sent: dict[Link, list[Ticket]] = {}
         unsent: list[Record] = []
         for ticket in list(waiting):
+            if ticket.settled:
+                # What became of it is being recorded.
+                continue
             ticket.caller = None
             if ticket.alarm is not None:
                 ticket.alarm.cancel()
@@ -412,6 +417,9 @@ class Hub:
 
     def _finish(self, ticket: Waiting) -> Caller | None:
         """The ticket is settled: it counts no more. Returns who still waits for it."""
+        if ticket.settled:
+            return None
+        ticket.settled = True
         ticket.requester.count -= 1
         ticket.requester.size -= ticket.size
         if ticket.alarm is not None:

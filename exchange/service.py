@@ -32,6 +32,9 @@ MAX_FRAME_ITEMS = 512
 MAX_RESULTS = 256
 """Results in one frame to a requester."""
 
+MAX_UNREAD = 2048
+"""Results that one requester may leave unread; until it reads, none of its further frames are taken."""
+
 HELLO_TIMEOUT = 10.0
 """Seconds within which an adapter says who it is."""
 
@@ -52,6 +55,7 @@ class _Stream:
         self._unanswered: set[int] = set()
         self._ready: list[Delivery] = []
         self._wake = asyncio.Event()
+        self._taken = asyncio.Event()
         self._closing = False
         self._ended = False
 
@@ -78,6 +82,12 @@ class _Stream:
         self._ready.append(delivery)
         self._wake.set()
 
+    async def room(self) -> None:
+        """Until the requester has read enough of what it was answered: what nobody reads must not pile up here."""
+        while len(self._ready) >= MAX_UNREAD:
+            self._taken.clear()
+            await self._taken.wait()
+
     def close_when_answered(self) -> None:
         """Nothing more comes in; end when everything has been answered."""
         self._closing = True
@@ -94,6 +104,7 @@ class _Stream:
             await self._wake.wait()
             self._wake.clear()
             ready, self._ready = self._ready, []
+            self._taken.set()
             for start in range(0, len(ready), MAX_RESULTS):
                 yield await self._frame(ready[start : start + MAX_RESULTS])
             if not self._ready and (self._ended or (self._closing and not self._unanswered)):
@@ -185,6 +196,7 @@ class ExchangeServicer(exchange_pb2_grpc.ExchangeServiceServicer):
         reader = asyncio.create_task(self._read(stream, peer, request_iterator))
         try:
             async for frame in stream.frames():
+                peer.check()
                 yield frame
             if reader.done():
                 reader.result()
@@ -201,6 +213,7 @@ class ExchangeServicer(exchange_pb2_grpc.ExchangeServiceServicer):
                 peer.check()
                 stream.known = max(stream.known, frame.known_tree_size)
                 await self._hub.take(stream, stream.incoming(frame), stream.waiting)
+                await stream.room()
         except BaseException:
             stream.end()
             raise
@@ -255,6 +268,8 @@ class AdapterServicer(adapter_pb2_grpc.AdapterServiceServicer):
         try:
             yield adapter_pb2.AttachResponse(welcome=adapter_pb2.Welcome(hub=self._name.uri))
             async for message in link.messages():
+                # It may not have spoken since it was revoked, and a request must not reach it all the same.
+                peer.check()
                 yield message
             if reader.done():
                 reader.result()
