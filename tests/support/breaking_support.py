@@ -551,16 +551,21 @@ class InThread:
 
 
 class DirectAdapter:
-    """A real adapter in this process, attached to the hub; and its frames without the hub: as a hub that lies sends."""
+    """A real adapter in this process, attached to the hub; and its frames without the hub: as a hub that lies sends.
 
-    def __init__(self, city: RealCity, department: str, clock: Callable[[], float] = time.time) -> None:
+    Attributes:
+        ahead: Seconds by which its clock is ahead.
+    """
+
+    def __init__(self, city: RealCity, department: str) -> None:
         self.adapter: Any = None
+        self.ahead = 0.0
         profile = load_profile(city.layout.profile(department))
         files, paths = adapters.app.adapter_identity(profile), adapters.app.adapter_paths(profile)
 
         async def main(process: Process) -> None:
             self.adapter = adapters.app.Adapter(profile, files, paths, process)
-            self.adapter._clock = clock
+            self.adapter._clock = lambda: time.time() + self.ahead
             try:
                 await self.adapter.start()
                 await process.stopping.wait()
