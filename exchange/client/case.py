@@ -15,7 +15,7 @@ from zhiwang.wire.errors import Reason
 
 
 class Subject(NamedTuple):
-    """Who is asked about.
+    """Who is asked about. Never printed.
 
     Attributes:
         slot: Slot of the matter, e.g. "child".
@@ -27,10 +27,13 @@ class Subject(NamedTuple):
     identifier: str
     name: str = ""
 
+    def __repr__(self) -> str:
+        return f"Subject(slot={self.slot!r})"
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One application.
+    """One application. Never printed.
 
     Attributes:
         subjects: In their slots; a slot may stand as often as the matter admits.
@@ -38,9 +41,9 @@ class Case:
         key: The caller's own, returned with the result. Never leaves this process.
     """
 
-    subjects: tuple[Subject, ...]
-    claims: tuple[str, ...] = ()
-    key: str = ""
+    subjects: tuple[Subject, ...] = field(repr=False)
+    claims: tuple[str, ...] = field(default=(), repr=False)
+    key: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,7 +128,7 @@ class Plan(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """A case in canonical form with its plan.
+    """A case in canonical form with its plan. Never printed.
 
     Attributes:
         case: As the caller gave it.
@@ -143,6 +143,9 @@ class Prepared(NamedTuple):
     subjects: dict[str, tuple[SubjectRecord, ...]]
     texts: tuple[str, ...]
     plan: Plan
+
+    def __repr__(self) -> str:
+        return "Prepared()"
 
 
 class _Shape(NamedTuple):

@@ -221,3 +221,9 @@ def test_the_order_of_other_slots_does_not_change_who_is_asked_about(number: int
     after = PLANNER.prepare(Case((*people, CHILD_SUBJECT)), date(2026, 9, 1))
     assert before.plan is after.plan
     assert before.subjects == after.subjects
+
+
+def test_a_case_is_never_printed() -> None:
+    case = Case((Subject("child", CHILD, "小明"),), ("child: health.name equals 小明",), "小明")
+    for secret in (CHILD, "小明"):
+        assert secret not in f"{case!r} {case} {case.subjects} {PLANNER.prepare(case, TODAY).subjects}"
