@@ -12,6 +12,8 @@ Disk reads run in worker threads. Every page is bounded by entries and by bytes,
 from __future__ import annotations
 
 import asyncio
+import hmac
+import secrets
 import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -48,6 +50,7 @@ RULES: Final[RpcRules] = {
 
 _PAGE_TOKEN: Final = struct.Struct(">4sQQ")
 _PAGE_MAGIC: Final = b"zwa1"
+_PAGE_MAC_SIZE: Final = 16
 
 
 class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
@@ -75,6 +78,8 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         self._peer = peer
         self._watch_seconds = watch_seconds
         self._watchers = 0
+        # A listing is recorded with its first page, so nobody but this process may say where a later page begins.
+        self._page_key = secrets.token_bytes(32)
 
     async def GetCheckpoint(  # noqa: N802 - named by the .proto file
         self,
@@ -135,7 +140,7 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         count = min(request.page_size or DEFAULT_PAGE, MAX_PAGE)
         newest = await asyncio.to_thread(self._store.refresh)
         if request.page_token:
-            start, end = _read_token(request.page_token)
+            start, end = self._read_token(reader, request.page_token)
             if not start < end <= newest.size:
                 raise RefusedError(Reason.PAGE_TOKEN_INVALID, field="page_token")
         else:
@@ -148,7 +153,7 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         entries = await asyncio.to_thread(self._store.entries, start, count, max_bytes=MAX_PAGE_BYTES)
         following = start + len(entries)
         return audit_pb2.ListEntriesResponse(
-            entries=entries, start=start, next_page_token=_token(following, end) if following < end else ""
+            entries=entries, start=start, next_page_token=self._token(reader, following, end) if following < end else ""
         )
 
     async def GetEntry(  # noqa: N802 - named by the .proto file
@@ -183,16 +188,20 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         except KeyError:
             return await asyncio.to_thread(self._store.head, known_tree_size)
 
+    def _token(self, reader: str, start: int, end: int) -> str:
+        place = _PAGE_TOKEN.pack(_PAGE_MAGIC, start, end)
+        return urlsafe_b64encode(place + self._page_mac(reader, place)).decode().rstrip("=")
 
-def _token(start: int, end: int) -> str:
-    return urlsafe_b64encode(_PAGE_TOKEN.pack(_PAGE_MAGIC, start, end)).decode().rstrip("=")
+    def _read_token(self, reader: str, token: str) -> tuple[int, int]:
+        try:
+            data = urlsafe_b64decode(token + "=" * (-len(token) % 4))
+            place, mac = data[: _PAGE_TOKEN.size], data[_PAGE_TOKEN.size :]
+            magic, start, end = _PAGE_TOKEN.unpack(place)
+        except (ValueError, struct.error) as error:
+            raise RefusedError(Reason.PAGE_TOKEN_INVALID, field="page_token") from error
+        if magic != _PAGE_MAGIC or not hmac.compare_digest(mac, self._page_mac(reader, place)):
+            raise RefusedError(Reason.PAGE_TOKEN_INVALID, field="page_token")
+        return start, end
 
-
-def _read_token(token: str) -> tuple[int, int]:
-    try:
-        magic, start, end = _PAGE_TOKEN.unpack(urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-    except (ValueError, struct.error) as error:
-        raise RefusedError(Reason.PAGE_TOKEN_INVALID, field="page_token") from error
-    if magic != _PAGE_MAGIC:
-        raise RefusedError(Reason.PAGE_TOKEN_INVALID, field="page_token")
-    return start, end
+    def _page_mac(self, reader: str, place: bytes) -> bytes:
+        return hmac.digest(self._page_key, place + reader.encode(), "sha256")[:_PAGE_MAC_SIZE]
