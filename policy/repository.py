@@ -21,6 +21,7 @@ import structlog
 from tuf.api.exceptions import RepositoryError, UnsignedMetadataError
 from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 
+from certs.revocation import RevocationList
 from policy.assemble import Parts, assemble
 from policy.assertions import broken
 from policy.crosscheck import check_document, check_matter
@@ -235,6 +236,8 @@ class Repository:
         if useless:
             _refuse(f"{role} lists files of no use: {', '.join(useless)}")
         targets = self._with_files(metadata.signed, current, publication.files)
+        if role == CENTRE:
+            self._check_revocations(targets)
         return replace(
             self._state,
             metadata={**self._state.metadata, role: publication.metadata},
@@ -273,6 +276,24 @@ class Repository:
             except RepositoryError:
                 _refuse(f"{path} is not the file that was signed")
         return targets
+
+    def _check_revocations(self, targets: Mapping[str, bytes]) -> None:
+        """Refuse to lose the revocation list, or to go back to an older one: whoever was revoked would be back."""
+        before, after = (held.get(REVOCATIONS_FILE) for held in (self._state.targets, targets))
+        if before is None or after == before:
+            return
+        if after is None:
+            _refuse(f"{REVOCATIONS_FILE} is in force and may only be replaced by a newer list")
+        try:
+            older = RevocationList.parse(before, self._ca_pem).this_update
+        except RefusedError:
+            return  # of an authority that is pinned no longer
+        try:
+            newer = RevocationList.parse(after, self._ca_pem).this_update
+        except RefusedError as error:
+            _refuse(error.detail)
+        if newer < older:
+            _refuse(f"{REVOCATIONS_FILE} is older than the list that is in force")
 
     def _judge(self, candidate: _State, role: str, now: float) -> Directory:
         """Whether the whole still holds together."""
