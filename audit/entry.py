@@ -38,6 +38,9 @@ _FIELD_OF_EVENT: Final[dict[str, str]] = {
 }
 
 
+_OUTCOMES: Final = frozenset(audit_pb2.Outcome.values()) - {audit_pb2.OUTCOME_UNSPECIFIED}
+
+
 class EntryError(ValueError):
     """Bytes are not an entry of this schema."""
 
@@ -107,12 +110,13 @@ def _check_event(entry: audit_pb2.Entry) -> None:
         _sizes("hub_access", SIGNATURE_SIZE, hub.signature)
         if hub.owner_leaf_hash:
             _sizes("hub_access", HASH_SIZE, hub.owner_leaf_hash)
-        if hub.outcome not in audit_pb2.Outcome.values() or hub.outcome == audit_pb2.OUTCOME_UNSPECIFIED:
+        if hub.outcome not in _OUTCOMES:
             raise EntryError("hub_access has no outcome")
     elif kind == "refusal" and entry.refusal.header_hash:
         _sizes("refusal", HASH_SIZE, entry.refusal.header_hash)
 
 
 def _sizes(kind: str, size: int, *values: bytes) -> None:
-    if any(len(value) != size for value in values):
-        raise EntryError(f"{kind} has a field of the wrong size")
+    for value in values:
+        if len(value) != size:
+            raise EntryError(f"{kind} has a field of the wrong size")

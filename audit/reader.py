@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine
 from audit import checkpoint, schema, tiles
 from audit.appended import Head
 from audit.entry import EntryError, decode_entry
-from audit.sqlite import reading
+from audit.sqlite import driver, reading
 from certs.signing import CertificateVerifier, Signer
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.wire import merkle
@@ -49,7 +49,7 @@ class LogReader:
 
     def head(self, connection: Connection) -> Head:
         """The stored head."""
-        row = connection.exec_driver_sql(_HEAD).one_or_none()
+        row = driver(connection).execute(_HEAD).fetchone()
         if row is None:
             raise _broken("it has no head")
         return Head(*row)

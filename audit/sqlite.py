@@ -140,5 +140,15 @@ def _prepare(connection: sqlite3.Connection, _record: Any) -> None:
     cursor.close()
 
 
+def driver(connection: Connection) -> sqlite3.Connection:
+    """The driver's own connection, for the few statements of a hot path; the transaction remains SQLAlchemy's.
+
+    Through SQLAlchemy each costs more than SQLite's work on it. What fails raises `sqlite3.Error`.
+    """
+    found = connection.connection.driver_connection
+    assert isinstance(found, sqlite3.Connection)  # noqa: S101 - `open_sqlite` makes no other
+    return found
+
+
 def _begin(connection: Connection) -> None:
     connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN_OPTION, "BEGIN IMMEDIATE"))

@@ -12,6 +12,7 @@ committed needs neither the lock nor, when they are recent, the disk.
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ from audit.appended import Appended, Head, NewEntry
 from audit.entry import NONCE_SIZE, Event, encode_entry
 from audit.guard import Guard
 from audit.reader import LogReader
-from audit.sqlite import force_to_disk
+from audit.sqlite import driver, force_to_disk
 from certs.signing import CertificateVerifier, Signer
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.wire import merkle
@@ -153,7 +154,7 @@ class LogStore:
                 for known in (guarded, self._newest):
                     self._check_extends(head, edge, known)
                 self._edge, self._newest = edge, head
-        except (SQLAlchemyError, FatalError) as error:
+        except (SQLAlchemyError, sqlite3.Error, FatalError) as error:
             raise self.stop(error) from error
         self.stopped = None
         if self._guard is not None:
@@ -201,7 +202,7 @@ class LogStore:
         try:
             with self.engine.begin() as connection:
                 yield connection
-        except (SQLAlchemyError, OSError, FatalError) as error:
+        except (SQLAlchemyError, sqlite3.Error, OSError, FatalError) as error:
             raise self.stop(error) from error
 
     def stop(self, error: BaseException) -> FatalError:
@@ -240,13 +241,12 @@ class LogStore:
             (index, entry.key, leaf, entry.data)
             for index, entry, leaf in zip(range(before, edge.size), entries, leaves, strict=True)
         ]
-        connection.exec_driver_sql(_INSERT_ENTRY, rows)
+        direct = driver(connection)
+        direct.executemany(_INSERT_ENTRY, rows)
         finished = tiles.completed_tiles(before, edge.size)
         if finished:
-            connection.exec_driver_sql(
-                _INSERT_TILE, [(level, index, edge.tile(level, index)) for level, index in finished]
-            )
-        updated = connection.exec_driver_sql(
+            direct.executemany(_INSERT_TILE, [(level, index, edge.tile(level, index)) for level, index in finished])
+        updated = direct.execute(
             _UPDATE_HEAD, (head.size, head.root, head.checkpoint, head.certificate, before, stored.root)
         )
         if updated.rowcount != 1:
@@ -277,7 +277,7 @@ class LogStore:
             if self._reader.position() != (self._newest.size, self._newest.root):
                 with self.engine.begin() as connection:
                     self._catch_up(connection)
-        except (SQLAlchemyError, FatalError) as error:
+        except (SQLAlchemyError, sqlite3.Error, FatalError) as error:
             raise self.stop(error) from error
         return self._newest
 

@@ -47,6 +47,14 @@ class Disk:
             def cursor(self, factory: Any = Cursor) -> Any:
                 return super().cursor(factory)
 
+            def executemany(self, sql: str, rows: Any, /) -> Any:
+                disk.check(sql)
+                return super().executemany(sql, rows)
+
+            def execute(self, sql: str, *parameters: Any) -> Any:
+                disk.check(sql)
+                return super().execute(sql, *parameters)
+
             def commit(self) -> None:
                 if disk.before_commit:
                     raise sqlite3.OperationalError("disk I/O error")
