@@ -97,6 +97,11 @@ class Probes:
     def _results(self, lent: Lent) -> Iterator[ProbeResult]:
         for index, probe in enumerate(self._source.mapping.probe):
             claim = Claim.parse(probe.claim)
+            published = self._source.attributes.get(claim.attribute)
+            if published is None or published.subject not in self._schemes:
+                # A newer document has let go of it; the other probes go on.
+                yield ProbeResult(index, claim.attribute, probe.answer, "not published")
+                continue
             try:
                 found = self._ask(lent, probe, claim).name
             except RefusedError as error:
