@@ -11,13 +11,14 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from audit.checkpoint import Checkpoint
-from audit.proofs import check_entry
+from audit.entry import EntryError, decode_entry
+from audit.proofs import check_included
 from exchange.client.seal import Sealed
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.exchange.v1 import exchange_pb2
 from zhiwang.wire.commitments import answer_tree
 from zhiwang.wire.errors import Reason, RefusedError
-from zhiwang.wire.merkle import Tree, leaf_hash
+from zhiwang.wire.merkle import Tree
 from zhiwang.wire.records import Answers, Outcome, decode_answers
 
 
@@ -96,11 +97,13 @@ def check_answer(sealed: Sealed, delivery: Delivery) -> Answered:
     if frame.hub is None or not result.HasField("reply"):
         raise _invalid("an answer without the hub's record or without a reply")
     checkpoint = frame.owner(delivery.owner_log, header.owner)
-    hub = check_entry(result.hub_entry, frame.hub)
+    check_included(result.hub_entry, frame.hub)
+    hub = _decode(result.hub_entry)
     _check_hub(sealed, hub, audit_pb2.OUTCOME_ANSWERED)
-    owner = check_entry(result.owner_entry, checkpoint).owner_access
+    owner_leaf = check_included(result.owner_entry, checkpoint)
+    owner = _decode(result.owner_entry).owner_access
     access = hub.hub_access
-    if access.owner_leaf_hash != leaf_hash(result.owner_entry.entry) or access.owner_index != result.owner_entry.index:
+    if access.owner_leaf_hash != owner_leaf or access.owner_index != result.owner_entry.index:
         raise _invalid("the hub's entry names another entry of the owner")
     if access.owner_checkpoint != frame.owner_logs[delivery.owner_log].checkpoint:
         raise _invalid("the hub's entry names another checkpoint of the owner")
@@ -134,12 +137,21 @@ def check_refusal(sealed: Sealed, delivery: Delivery) -> Reason:
     result, frame = delivery.result, delivery.frame
     reason = Reason.__members__.get(result.reason, Reason.OWNER_FAILED)
     if frame.hub is not None and result.HasField("hub_entry"):
-        entry = check_entry(result.hub_entry, frame.hub)
+        check_included(result.hub_entry, frame.hub)
+        entry = _decode(result.hub_entry)
         if entry.WhichOneof("event") == "hub_access":
             _check_hub(sealed, entry, result.outcome)
             if entry.hub_access.reason != result.reason:
                 raise _invalid("the hub recorded another reason than it gave")
     return reason
+
+
+def _decode(logged: audit_pb2.LoggedEntry) -> audit_pb2.Entry:
+    """An entry that is known to be in its log."""
+    try:
+        return decode_entry(logged.entry)
+    except EntryError as error:
+        raise _invalid(f"entry {logged.index}: {error}") from error
 
 
 def _check_hub(sealed: Sealed, entry: audit_pb2.Entry, outcome: int) -> None:

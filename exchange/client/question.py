@@ -7,8 +7,8 @@ owner's to say, and theirs to record.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import date
+from typing import NamedTuple
 
 from exchange.client.case import Context
 from exchange.client.plan import Planner
@@ -24,8 +24,7 @@ from zhiwang.wire.profile import Defaults
 _ROLE = re.compile(r"[a-z][a-z0-9_-]{0,31}/[a-z][a-z0-9_-]{0,63}")
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """Why one asks, under one snapshot of the directory.
 
     Attributes:

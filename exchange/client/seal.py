@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from certs.sealing import SealingContext
 from certs.signing import Signer
@@ -20,8 +20,7 @@ from zhiwang.wire.merkle import Tree
 from zhiwang.wire.records import CaseRecord, encode_records
 
 
-@dataclass(frozen=True, slots=True)
-class Purpose:
+class Purpose(NamedTuple):
     """Why one asks, in full: a context in which nothing is left to a default.
 
     Attributes:
