@@ -355,7 +355,13 @@ class Adapter:
     async def _rotate_keys(self) -> None:
         while True:
             await asyncio.sleep(KEYS_SECONDS)
-            if await self._rotate():
+            try:
+                rotated = await self._rotate()
+            except (ZhiwangError, OSError) as error:
+                # A full disk passes; keys must go on being made, and dead ones destroyed.
+                _log.error("sealing keys were not rotated", error=type(error).__name__)
+                continue
+            if rotated:
                 self._opener.forget()
                 for link in self._links:
                     link.announce_keys()
@@ -386,6 +392,8 @@ class Adapter:
                 await asyncio.to_thread(self._frames.housekeep)
             except ZhiwangError as error:
                 _log.error("the log stays stopped", detail=error.detail)
+            except Exception as error:  # noqa: BLE001 - else nobody would look at log and database again
+                _log.error("the log stays stopped", exc_info=error)
             await asyncio.sleep(DATABASE_SECONDS)
 
     async def _probe(self) -> None:

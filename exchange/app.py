@@ -343,6 +343,8 @@ async def _watch(parts: Parts, holder: DirectoryHolder, audit_log: AuditLog) -> 
                 await audit_log.reload()
             except ZhiwangError as error:
                 _log.error("the log stays stopped", detail=error.detail)
+            except Exception as error:  # noqa: BLE001 - else nobody would look at the log, or at readiness, again
+                _log.error("the log stays stopped", exc_info=error)
             tried = loop.time()
         await asyncio.sleep(WATCH_SECONDS)
 
@@ -351,5 +353,11 @@ async def _keep_views(views: OwnerViews) -> None:
     while True:
         await asyncio.sleep(SAVE_SECONDS)
         changed = views.changed()
-        if changed:
+        if not changed:
+            continue
+        try:
             await asyncio.to_thread(views.save, changed)
+        except OSError as error:
+            # A full disk passes; what was seen must not go unwritten from then on.
+            _log.error("what was seen of owners' logs cannot be written", error=type(error).__name__)
+            views.not_saved(changed)

@@ -7,7 +7,7 @@ witnesses remember by themselves.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import structlog
@@ -66,6 +66,10 @@ class OwnerViews:
                 self._written[path] = view.newest.size
                 found[path] = view.export()
         return found
+
+    def not_saved(self, files: Iterable[Path]) -> None:
+        """These could not be written: `changed` is to give them again."""
+        self._written.update(dict.fromkeys(files, -1))
 
     @staticmethod
     def save(files: dict[Path, bytes]) -> None:
