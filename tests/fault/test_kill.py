@@ -275,6 +275,8 @@ async def test_a_disk_that_takes_nothing_more_means_that_nothing_is_answered(cit
     await answered_again(city)
     await city.until_serving(place, serving=True)
     pid = city.fleet.pids[place]
+    forge = Forge(city, keys=await city.owner_keys())
+    subject = city.applications[2].guardians[0].person.identifier
     recorded, size = len(city.entries(place)), (await city.verified(place)).checkpoint.size
     # Writes beyond this offset of any file fail, those of the process's own log of operation too.
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (1024, resource.RLIM_INFINITY))
@@ -286,6 +288,13 @@ async def test_a_disk_that_takes_nothing_more_means_that_nothing_is_answered(cit
                 assert "CLAIM_STATUS_ANSWERED" not in found["health"]
             else:
                 assert found["health"] == ANSWERED
+            # Nor does anything leave for a caller that would not look for proofs.
+            async with city.hub_channel() as channel:
+                result = (
+                    await exchange(channel, forge.request("hrss", [INSURED], [{"guardian": subject}]).request)
+                ).result
+            assert result.reason == "LOG_UNAVAILABLE"
+            assert not result.HasField("reply")
         await city.until_serving(place, serving=False)
         assert len(city.entries(place)) <= recorded + 2
     finally:

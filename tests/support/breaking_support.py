@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from prometheus_client.registry import Collector
 
 import adapters.app
 from audit.auditor import ReadLog
@@ -56,6 +57,7 @@ from zhiwang.wire.commitments import header_hash, request_tree, sealed_hash, sig
 from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.header import SUITE, Header, parse_header
 from zhiwang.wire.identity import Kind, server_name
+from zhiwang.wire.metrics import REGISTRY
 from zhiwang.wire.process import Process, read_address
 from zhiwang.wire.profile import load_profile
 from zhiwang.wire.records import Answers, CaseRecord, Outcome, SubjectRecord, decode_answers, encode_records
@@ -560,6 +562,7 @@ class DirectAdapter:
     def __init__(self, city: RealCity, department: str) -> None:
         self.adapter: Any = None
         self.ahead = 0.0
+        self._metrics = _put_away_metrics()
         profile = load_profile(city.layout.profile(department))
         files, paths = adapters.app.adapter_identity(profile), adapters.app.adapter_paths(profile)
 
@@ -584,7 +587,24 @@ class DirectAdapter:
         return list(self.adapter._frames.process(frame).items)
 
     def stop(self) -> None:
-        self.thread.stop()
+        try:
+            self.thread.stop()
+        finally:
+            _put_away_metrics()
+            for collector in self._metrics:
+                REGISTRY.register(collector)
+
+
+def _put_away_metrics() -> list[Collector]:
+    """A process has one set of metrics; here several parts of a city may follow one another in one process."""
+    found = [collector for collector, names in list(REGISTRY._collector_to_names.items()) if _is_ours(names)]
+    for collector in found:
+        REGISTRY.unregister(collector)
+    return found
+
+
+def _is_ours(names: Sequence[str]) -> bool:
+    return any(name.startswith("zhiwang_") for name in names)
 
 
 @contextmanager
