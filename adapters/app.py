@@ -294,7 +294,7 @@ class Adapter:
         except OSError as error:
             raise FatalError(Reason.DOCUMENT_INVALID, f"{error.filename}: {error.strerror}") from None
         for warning in report.warnings:
-            _log.warning("mapping", at=_place(warning), key=warning.key, detail=warning.message)
+            _log.warning("mapping", at=_place(warning), setting=warning.key, detail=warning.message)
         fatal = [finding for finding in report.findings if not finding.key.startswith("probe")]
         if fatal:
             raise _refused(fatal)
@@ -435,7 +435,7 @@ def _refused(findings: Iterable[Finding]) -> FatalError:
     """Log every finding; the error to raise."""
     listed = list(findings)
     for finding in listed:
-        _log.error("mapping", at=_place(finding), key=finding.key, detail=finding.message)
+        _log.error("mapping", at=_place(finding), setting=finding.key, detail=finding.message)
     return FatalError(
         Reason.DOCUMENT_INVALID,
         f"mapping and document do not hold: {len(listed)} findings; see `zhiwang adapter check`",

@@ -476,7 +476,9 @@ class FrameProcessor:
         replay.insert(connection, stored)
         self._trace.insert(connection, rows)
         now = self._clock()
-        if not 0 <= now - self._pruned < PRUNE_INTERVAL:
+        # Only beside answers: then the directory is in force, so a clock that leapt ahead has leapt by less than a
+        # timestamp's life, and no window of the ledger is forgotten for it.
+        if answers and not 0 <= now - self._pruned < PRUNE_INTERVAL:
             self._pruned = now
             replay.prune(connection, now)
             self._ledger.prune(connection)

@@ -297,6 +297,16 @@ def check_against(mapping: Mapping, document: Document) -> Iterator[Mistake]:
                 needed = "an interval: valid = { from = …, to = … }" if predicate is Predicate.VALID else "a value"
                 yield Mistake(key, f"is published for {predicate} and needs {needed}")
         data = mapping.data.get(mapped.data)
+        if (
+            data is not None
+            and Predicate.ABSENT in published.predicates
+            and (data.loaded is None or published.max_age is None)
+        ):
+            yield Mistake(
+                key,
+                f"is published for absent, which only a data set that is known to be fresh can say: write `loaded` "
+                f"under [data.{mapped.data}], and max_age in the document",
+            )
         if data is None:
             continue
         if published.max_age is not None and data.loaded is None:

@@ -60,6 +60,7 @@ def open_sqlite(path: Path, *, create: bool = False) -> Engine:
         poolclass=QueuePool,
         pool_size=CONNECTIONS,
         max_overflow=CONNECTIONS,
+        hide_parameters=True,
     )
     event.listen(engine, "connect", _prepare)
     event.listen(engine, "begin", _begin)

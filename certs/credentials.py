@@ -149,7 +149,10 @@ class IdentityFiles:
         for pending in self._servers:
             pending.append(self._server_configuration())
         for listener in self._listeners:
-            listener()
+            try:
+                listener()
+            except Exception as error:  # noqa: BLE001 - one user of the certificates must not keep the others from renewing
+                _log.error("a renewed certificate was not taken up", exc_info=error)
         _log.info("certificates reloaded", holder=loaded.identity.short, expires=loaded.expires)
         return True
 

@@ -77,7 +77,7 @@ PUBLISHED = "".join([
     attribute("months", 'type = "integer"\nat_least = [6, 12]\nat_most = [6]'),
     attribute("old_months", 'type = "integer"\nat_least = [6, 12]\nmax_age = "1d"'),
     attribute("status", 'type = "code"\nasks = ["equals"]'),
-    attribute("card", 'asks = ["exists", "absent"]'),
+    attribute("card", 'asks = ["exists", "absent"]\nmax_age = "30d"'),
     attribute("parent", 'type = "person"\nasks = ["related"]'),
     grants([
         "hrss.months at_least", "hrss.old_months at_least", "hrss.status equals", "hrss.card exists",
@@ -501,7 +501,9 @@ def test_a_consistency_proof_leads_from_what_the_hub_has_seen(bureau: Bureau) ->
 
 
 def test_two_processes_over_one_store_answer_the_same_bytes_once(bureau: Bureau) -> None:
-    other_log = open_store(StateFiles.alone(bureau.directory / "state"), bureau.identity.signer(), clock=lambda: bureau.now)
+    other_log = open_store(
+        StateFiles.alone(bureau.directory / "state"), bureau.identity.signer(), clock=lambda: bureau.now
+    )
     other = bureau.processor(other_log)
     request = bureau.request([MONTHS], [{"child": ANNA}])
     first = bureau.send(request)[0]

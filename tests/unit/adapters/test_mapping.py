@@ -119,3 +119,15 @@ def test_one_data_set_is_about_one_kind_of_subject(tmp_path: Path) -> None:
 def test_quotes_hide_what_looks_like_sql(tmp_path: Path) -> None:
     text = mapping_text(GOOD).replace('value = "months"', "value = \"CASE WHEN kind <> '--;(' THEN months END\"")
     assert findings(tmp_path, text) == []
+
+
+def test_absence_needs_a_data_set_that_is_known_to_be_fresh(tmp_path: Path) -> None:
+    published = attribute("months", 'type = "integer"\nat_least = [12]\nasks = ["absent"]\nmax_age = "45d"')
+    assert findings(tmp_path, mapping_text(GOOD), published) == []
+    for text, wrong in (
+        (GOOD.replace('loaded = "SELECT max(at) FROM load"\n', ""), published),
+        (GOOD, published.replace('\nmax_age = "45d"', "")),
+    ):
+        assert any(
+            "attribute.months: is published for absent" in one for one in findings(tmp_path, mapping_text(text), wrong)
+        )

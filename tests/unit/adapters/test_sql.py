@@ -31,6 +31,7 @@ table = "person"
 subject = "id_card"
 name = "full_name"
 region = { column = "region", codes = "nbs" }
+loaded = "SELECT '2026-09-19 08:00:00'"
 
 [data.free]
 table = "person"
@@ -39,6 +40,7 @@ subject = "id_card"
 [data.lease]
 table = "lease"
 subject = "id_card"
+loaded = "SELECT '2026-09-19 08:00:00'"
 
 [data.padded]
 table = "padded"
@@ -116,8 +118,8 @@ PUBLISHED = "".join([
     attribute("called", 'type = "text"\nasks = ["equals"]'),
     attribute("lease", 'asks = ["valid"]'),
     attribute("only_lease", 'asks = ["valid"]'),
-    attribute("owns", 'asks = ["absent", "exists"]'),
-    attribute("homeless", 'asks = ["absent"]'),
+    attribute("owns", 'asks = ["absent", "exists"]\nmax_age = "30d"'),
+    attribute("homeless", 'asks = ["absent"]\nmax_age = "30d"'),
     attribute("leases", 'type = "integer"\nat_least = [1, 2]'),
     attribute("parent", 'type = "person"\nasks = ["related"]'),
     attribute("padded", 'type = "code"\nasks = ["exists", "equals"]'),

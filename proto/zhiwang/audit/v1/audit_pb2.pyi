@@ -36,7 +36,7 @@ class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.Value
     OUTCOME_ANSWERED: _Outcome.ValueType  # 1
     """The owner processed it, and its entry is named."""
     OUTCOME_DENIED: _Outcome.ValueType  # 2
-    """Every claim was denied, by the hub or by the owner."""
+    """Every claim was denied by the hub, and nothing reached the owner. What an owner denies is sealed."""
     OUTCOME_UNAVAILABLE: _Outcome.ValueType  # 3
     """The owner could not be reached, or failed."""
     OUTCOME_REFUSED: _Outcome.ValueType  # 4
@@ -50,7 +50,7 @@ OUTCOME_UNSPECIFIED: Outcome.ValueType  # 0
 OUTCOME_ANSWERED: Outcome.ValueType  # 1
 """The owner processed it, and its entry is named."""
 OUTCOME_DENIED: Outcome.ValueType  # 2
-"""Every claim was denied, by the hub or by the owner."""
+"""Every claim was denied by the hub, and nothing reached the owner. What an owner denies is sealed."""
 OUTCOME_UNAVAILABLE: Outcome.ValueType  # 3
 """The owner could not be reached, or failed."""
 OUTCOME_REFUSED: Outcome.ValueType  # 4
