@@ -13,13 +13,14 @@ install: $(STAMP)
 
 $(STAMP): requirements-dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Zhiwang needs Python 3.11 or later; say which one with: make install PYTHON=python3.12"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@echo "installing into $(VENV) …" >&2
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable . >&2
 	@touch $(STAMP)
 
 demo: install
-	$(BIN)/zhiwang demo $(ARGS)
+	@$(BIN)/zhiwang demo $(ARGS)
 
 test: install
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
@@ -44,6 +45,8 @@ proto: install
 
 drift: install
 	$(BIN)/python dev/generate_protos.py --check
+	$(BIN)/python dev/make_error_docs.py --check
+	$(BIN)/python dev/make_vectors.py --check
 
 protos-generate: install
 	$(BIN)/python dev/generate_protos.py
