@@ -26,11 +26,12 @@ from adapters.leakage import Bound, bounds
 from adapters.mapping import Mapping, load_mapping
 from adapters.probes import ProbeResult, Probes
 from adapters.readonly import writable
-from adapters.sql import LOCAL_TIME, Source
+from adapters.sql import Source
 from adapters.statements import fragment, source
 from policy.document import Mistake, parse_document
 from policy.model import Attribute, Document
 from zhiwang.wire.claims import Predicate
+from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.identifiers import Scheme
 from zhiwang.wire.records import Outcome
 from zhiwang.wire.tomlfile import Finding, as_findings
@@ -108,7 +109,7 @@ class _Inspection:
         self._schemes = schemes
         self._clock = clock
         self._source = Source(connections, mapping, document.attributes, clock=clock)
-        self._today = datetime.fromtimestamp(clock(), LOCAL_TIME).date()
+        self._today = datetime.fromtimestamp(clock(), CITY_TIME).date()
         self._errors: list[Mistake] = []
         self._warnings: list[Mistake] = []
         # Data sets that can be read at all; only these are asked further.

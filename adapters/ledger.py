@@ -24,7 +24,7 @@ from sqlalchemy import Connection
 
 from adapters.mapping import Limits
 from adapters.rows import Reading, fetch, pad, padded_marks, write
-from adapters.sql import LOCAL_TIME
+from zhiwang.wire.clock import CITY_TIME
 
 KEY_SIZE = 32
 DAY = 86_400
@@ -187,7 +187,7 @@ class Trace:
 
     def row(self, kind: str, identifier: str, entry: int) -> tuple[int, bytes, int]:
         """Index row of a subject of the entry at an index."""
-        year = datetime.fromtimestamp(self._clock(), LOCAL_TIME).year
+        year = datetime.fromtimestamp(self._clock(), CITY_TIME).year
         if year != self._year:
             self._key = open_key(self._directory / f"trace-{year}.key", create=True)
             self._year = year

@@ -17,8 +17,9 @@ from adapters.database import DatabaseError, Lent
 from adapters.dialects import spell_list
 from adapters.mapping import Probe
 from adapters.questions import spell
-from adapters.sql import LOCAL_TIME, Source
+from adapters.sql import Source
 from zhiwang.wire.claims import Claim, Predicate
+from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.errors import RefusedError
 from zhiwang.wire.identifiers import Scheme
 from zhiwang.wire.names import canonical_name, name_spellings
@@ -117,7 +118,7 @@ class Probes:
             RefusedError: The probe's identifier or name is not valid.
             DatabaseError: The data set cannot be read.
         """
-        today = datetime.fromtimestamp(self._clock(), LOCAL_TIME).date()
+        today = datetime.fromtimestamp(self._clock(), CITY_TIME).date()
         attribute = self._source.attributes[claim.attribute]
         scheme = self._schemes[attribute.subject]
         identifier = scheme.canonical(probe.subject, today=today)

@@ -16,9 +16,10 @@ from datetime import date, datetime
 from adapters.database import DatabaseError, Lent
 from adapters.dialects import Row, spell_list
 from adapters.ledger import Bill, Charge, Ledger
-from adapters.sql import LOCAL_TIME, Source
+from adapters.sql import Source
 from adapters.statements import Plan
 from zhiwang.wire.claims import Predicate
+from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.errors import RefusedError
 from zhiwang.wire.header import ClaimShape, Header
 from zhiwang.wire.identifiers import Scheme
@@ -254,7 +255,7 @@ class Examiner:
         return scheme
 
     def _today(self) -> date:
-        return datetime.fromtimestamp(self._clock(), LOCAL_TIME).date()
+        return datetime.fromtimestamp(self._clock(), CITY_TIME).date()
 
     def _compared(
         self,

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import Connection, Engine, PoolProxiedConnection
 
+from audit.sqlite import driver
 from zhiwang.wire.errors import FatalError, Reason
 
 Reading: TypeAlias = "Connection | sqlite3.Connection"
@@ -42,13 +43,13 @@ class Snapshots:
             held = self._idle.pop()
         except IndexError:
             held = self._engine.raw_connection()
-        driver = _driver(held)
+        snapshot = driver(held)
         try:
-            driver.execute("BEGIN DEFERRED")
+            snapshot.execute("BEGIN DEFERRED")
             try:
-                yield driver
+                yield snapshot
             finally:
-                driver.execute("ROLLBACK")
+                snapshot.execute("ROLLBACK")
         except sqlite3.Error as error:
             held.invalidate()
             raise _failed(error) from None
@@ -79,12 +80,8 @@ def write(connection: Connection, sql: str, rows: Sequence[Sequence[Any]]) -> No
         raise _failed(error) from None
 
 
-def _driver(connection: Connection | PoolProxiedConnection | sqlite3.Connection) -> sqlite3.Connection:
-    if isinstance(connection, sqlite3.Connection):
-        return connection
-    driver = (connection.connection if isinstance(connection, Connection) else connection).driver_connection
-    assert isinstance(driver, sqlite3.Connection)  # noqa: S101 - audit.sqlite makes no other
-    return driver
+def _driver(connection: Reading) -> sqlite3.Connection:
+    return connection if isinstance(connection, sqlite3.Connection) else driver(connection)
 
 
 def _failed(error: sqlite3.Error) -> FatalError:

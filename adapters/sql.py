@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Mapping as Dictionary
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime
 from typing import Any
 
 import structlog
@@ -22,10 +22,8 @@ from adapters.mapping import DataSet, Mapping
 from adapters.statements import Asked, Plan, compiled_for, source
 from policy.model import Attribute
 from zhiwang.wire.claims import Predicate
+from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.records import Outcome
-
-LOCAL_TIME = timezone(timedelta(hours=8))
-"""A time without an offset is Chinese standard time."""
 
 LOADED_TTL = 2.0
 """Seconds for which the time of a data set's last load is not asked for again."""
@@ -216,9 +214,9 @@ def _moment(value: object) -> float | None:
         except ValueError:
             return None
     if isinstance(value, datetime):
-        return (value if value.tzinfo is not None else value.replace(tzinfo=LOCAL_TIME)).timestamp()
+        return (value if value.tzinfo is not None else value.replace(tzinfo=CITY_TIME)).timestamp()
     if isinstance(value, date):
-        return datetime(value.year, value.month, value.day, tzinfo=LOCAL_TIME).timestamp()
+        return datetime(value.year, value.month, value.day, tzinfo=CITY_TIME).timestamp()
     if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
         return float(value)
     return None

@@ -17,7 +17,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, PoolProxiedConnection, create_engine, event
 from sqlalchemy.pool import QueuePool
 
 from zhiwang.wire.errors import FatalError, Reason
@@ -141,12 +141,13 @@ def _prepare(connection: sqlite3.Connection, _record: Any) -> None:
     cursor.close()
 
 
-def driver(connection: Connection) -> sqlite3.Connection:
+def driver(connection: Connection | PoolProxiedConnection) -> sqlite3.Connection:
     """The driver's own connection, for the few statements of a hot path; the transaction remains SQLAlchemy's.
 
     Through SQLAlchemy each costs more than SQLite's work on it. What fails raises `sqlite3.Error`.
     """
-    found = connection.connection.driver_connection
+    held = connection.connection if isinstance(connection, Connection) else connection
+    found = held.driver_connection
     assert isinstance(found, sqlite3.Connection)  # noqa: S101 - `open_sqlite` makes no other
     return found
 

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime
 from functools import lru_cache
 
 from certs.identity import Identity, Kind
 from policy.enforcer import Decision, Enforcer, Question
 from policy.model import Attribute, Document, Matter
 from zhiwang.wire.claims import Predicate
+from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.header import ClaimShape, Header
-
-LOCAL_TIME = timezone(timedelta(hours=8))
-"""Dates in documents and matters are days in China; it keeps no summer time."""
 
 _NOT_GRANTED = Decision(allowed=False, reason=Reason.NOT_GRANTED)
 
@@ -166,12 +164,12 @@ def reference_dates(matter: Matter, issue_time: float, now: float) -> frozenset[
 
 def local_date(time: float) -> date:
     """The day in China."""
-    return datetime.fromtimestamp(time, UTC).astimezone(LOCAL_TIME).date()
+    return datetime.fromtimestamp(time, UTC).astimezone(CITY_TIME).date()
 
 
 def local_midnight(day: date) -> int:
     """Seconds since the epoch at which a day begins in China."""
-    return int(datetime(day.year, day.month, day.day, tzinfo=LOCAL_TIME).timestamp())
+    return int(datetime(day.year, day.month, day.day, tzinfo=CITY_TIME).timestamp())
 
 
 @lru_cache(maxsize=1024)

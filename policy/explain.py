@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
 from certs.identity import Kind
-from policy.authorise import LOCAL_TIME
 from policy.enforcer import Question
 from policy.model import Attribute, Deny, Directory, Grant, Suspension
+from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.places import Jurisdiction
 
 
@@ -138,4 +138,4 @@ def _suspends(entry: Suspension, question: Question) -> bool:
 
 
 def _day(time: int) -> str:
-    return datetime.fromtimestamp(time, UTC).astimezone(LOCAL_TIME).date().isoformat()
+    return datetime.fromtimestamp(time, UTC).astimezone(CITY_TIME).date().isoformat()

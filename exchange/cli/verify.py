@@ -15,9 +15,9 @@ from exchange.cli import output
 from exchange.client.case import Answer, Case, CaseResult, ClaimResult, Context, Ruling, Status, Subject
 from exchange.client.client import TIMEOUT, Client
 from exchange.client.receipt import write_receipt
-from policy.authorise import LOCAL_TIME
 from policy.model import Directory
 from zhiwang.wire.claims import Claim, Predicate
+from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.errors import FatalError, RefusedError
 from zhiwang.wire.profile import Profile, load_profile
 
@@ -164,7 +164,7 @@ def answer_text(claim: str, answer: Answer) -> str:
 
 def local_time(seconds: float) -> str:
     """A time as people in China read it."""
-    return datetime.fromtimestamp(seconds, UTC).astimezone(LOCAL_TIME).strftime("%Y-%m-%d %H:%M:%S")
+    return datetime.fromtimestamp(seconds, UTC).astimezone(CITY_TIME).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def as_object(result: CaseResult, receipt: Path | None) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+import adapters.mapping
 from policy.centre import parse_centre, parse_matter
 from policy.document import parse_document, parse_suspensions
 from policy.shapes import (
@@ -51,8 +52,7 @@ def test_the_examples_are_what_the_parsers_take() -> None:
 
 
 def test_the_example_mapping_is_what_the_adapter_takes() -> None:
-    mapping = pytest.importorskip("adapters.mapping")
-    load(example("mapping.toml"), mapping.Mapping)
+    load(example("mapping.toml"), adapters.mapping.Mapping)
 
 
 @pytest.mark.parametrize(
