@@ -34,6 +34,8 @@ from zhiwang.wire.errors import FatalError, Reason, RefusedError
 
 CA_KEY = "ca.key"
 LEDGER = "ledger.jsonl"
+CRL = "crl.pem"
+"""The first revocation list, made with the authority: a directory has one from its first day."""
 
 CA_DAYS = 3653
 """Validity of an authority's certificate: ten years."""

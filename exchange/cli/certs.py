@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from cryptography import x509
 
-from certs.ca import CA_KEY, CRL_DAYS, DEFAULT_DAYS, Authority
+from certs.ca import CA_KEY, CRL, CRL_DAYS, DEFAULT_DAYS, Authority
 from certs.identity import CA_CERTIFICATE, Identity, Kind, write_public
 from certs.request import make_requests
 from certs.show import describe
@@ -32,16 +33,21 @@ Files = Annotated[list[Path], typer.Argument(exists=True, dir_okay=False)]
 def authority_init(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where it will lie; made if need be.")],
     city: Annotated[str, typer.Option(help="Name of the city in every identity, e.g. shenzhen.")],
+    pin: output.Pin = None,
 ) -> None:
-    """Make a certificate authority; do it once, on a machine that is offline.
+    """Make a certificate authority and its first, empty revocation list; do it once, on a machine that is offline.
 
     Example: zhiwang certs authority init /secure/ca --city shenzhen
     """
-    Authority.create(directory, city)
+    authority = Authority.create(directory, city)
+    write_public(directory / CRL, authority.crl())
+    if pin is not None:
+        output.pin(pin, CA_CERTIFICATE, authority.certificate_pem)
     output.say(
         f"The authority of {city} lies in {directory}. Its key, {CA_KEY}, must never leave it; keep a copy offline."
     )
-    output.next_step(f"give {directory / CA_CERTIFICATE} to every installation, into its root directory")
+    if pin is None:
+        output.next_step(f"give {directory / CA_CERTIFICATE} to every installation, into its root directory")
     output.next_step("each department makes its keys: zhiwang certs request hrss/adapter/main --city … --out DIR")
 
 
@@ -52,6 +58,10 @@ def request(
     ],
     out: Annotated[Path, typer.Option(help="Where the identity directories will lie: DIR/department/kind/name.")],
     city: Annotated[str, typer.Option(envvar="ZHIWANG_CITY", help="City of the identities.")] = "",
+    authority: Annotated[
+        Path | None,
+        typer.Option(help="An authority on this very machine: issue the certificates at once.", file_okay=False),
+    ] = None,
 ) -> None:
     """Make keys and certificate requests, several at once. A private key never leaves its directory.
 
@@ -60,11 +70,16 @@ def request(
     Example: zhiwang certs request edu/system/enrolment edu/agent/main edu/admin/li --city shenzhen --out identities
     """
     identities = [_identity(name, city) for name in names]
+    # Opened first, so that nothing is made if it cannot issue.
+    opened = None if authority is None else Authority.load(authority)
     rows = [
         (identity.short, path.stem, path)
         for identity in identities
         for path in make_requests(out / identity.short, identity)
     ]
+    if opened is not None:
+        _issue(opened, [path for _, _, path in rows], days=DEFAULT_DAYS)
+        return
     output.print_table(("identity", "for", "request"), rows)
     output.next_step(
         "carry the requests (.csr, nothing else) to the authority: zhiwang certs issue …/*.csr --authority DIR"
@@ -89,14 +104,25 @@ def issue(
 
     Example: zhiwang certs issue identities/edu/system/enrolment/*.csr --authority /secure/ca
     """
-    opened = Authority.load(authority)
-    parsed = [(path, path.read_bytes()) for path in requests]
+    _issue(Authority.load(authority), requests, days=days, out=out, hosts=host or ())
+
+
+def _issue(
+    authority: Authority,
+    requests: Sequence[Path],
+    *,
+    days: float,
+    out: Path | None = None,
+    hosts: Sequence[str] = (),
+) -> None:
+    """All of them, or none if one cannot be granted; beside each request, or below `out`."""
     targets = []
-    for path, data in parsed:
-        _, identity, _ = opened.examine(data, hosts=host or ())
+    for path in requests:
+        data = path.read_bytes()
+        _, identity, _ = authority.examine(data, hosts=hosts)
         folder = out / identity.short if out else path.parent
         targets.append((identity, folder / f"{path.stem}.pem", data))
-    issued = [(identity, target, opened.issue(data, days=days, hosts=host or ())) for identity, target, data in targets]
+    issued = [(identity, target, authority.issue(data, days=days, hosts=hosts)) for identity, target, data in targets]
     rows = []
     for identity, target, pem in issued:
         target.parent.mkdir(parents=True, exist_ok=True)

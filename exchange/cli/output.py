@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from zhiwang.wire.errors import Reason, ZhiwangError
+from zhiwang.wire.errors import FatalError, Reason, ZhiwangError
 
 OK = 0
 FAILED = 1
@@ -46,7 +46,27 @@ Profile = Annotated[
     Path,
     typer.Option("--profile", envvar="ZHIWANG_PROFILE", help="Profile: who I am and whom I talk to.", dir_okay=False),
 ]
+Pin = Annotated[
+    Path | None,
+    typer.Option("--pin", metavar="ROOT", help="Put the public half also into ROOT, which installations pin."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
+
+
+def pin(root: Path, name: str, data: bytes) -> None:
+    """Put something into a pinned root directory.
+
+    Raises:
+        FatalError: INTERNAL: another one is pinned there; that is never replaced.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    path = root / name
+    try:
+        with path.open("xb") as file:
+            file.write(data)
+    except FileExistsError:
+        if path.read_bytes() != data:
+            raise FatalError(Reason.INTERNAL, f"{path} pins another one already; it is never replaced") from None
 
 
 def console(file: IO[str] | None = None) -> Console:

@@ -59,6 +59,7 @@ def root(
     threshold: Annotated[
         int, typer.Option(min=1, help="How many must sign a later root.")
     ] = ceremony.DEFAULT_THRESHOLD,
+    pin: output.Pin = None,
 ) -> None:
     """Make the root keys and the root that every installation pins; do it once, on a machine that is offline.
 
@@ -72,9 +73,11 @@ def root(
         threshold=threshold,
         now=time.time(),
     )
+    if pin is not None:
+        output.pin(pin, ROOT_METADATA, path.read_bytes())
     output.print_table(("what", "file"), [("root, to be pinned everywhere", path)])
     output.say(f"Give each of the {keys} root-*.key files into other hands, offline.")
-    output.next_step(f"give {path} to every installation, into its root directory, then: zhiwang registrar run")
+    output.next_step(f"give {pin or path} to every installation as its root directory, then: zhiwang registrar run")
 
 
 @app.command("renew-root")

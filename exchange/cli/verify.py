@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,10 +12,10 @@ from typing import Annotated, Any
 import typer
 
 from exchange.cli import output
+from exchange.client.ask import ask_agent
 from exchange.client.case import Answer, Case, CaseResult, ClaimResult, Context, Ruling, Status, Subject
 from exchange.client.client import TIMEOUT, Client
 from exchange.client.receipt import write_receipt
-from policy.model import Directory
 from zhiwang.wire.claims import Claim, Predicate
 from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.errors import FatalError, RefusedError
@@ -46,7 +46,10 @@ app = typer.Typer(help="核验  Verify claims about a case.")
 
 @app.command()
 def verify(
-    profile: output.Profile,
+    profile: Annotated[
+        Path | None,
+        typer.Option("--profile", envvar="ZHIWANG_PROFILE", help="Profile: as whom to ask the hub.", dir_okay=False),
+    ] = None,
     claims: Annotated[
         list[str] | None,
         typer.Argument(metavar="CLAIM…", help="E.g. 'child: police.age at_least 6'. None: all claims of the matter."),
@@ -67,10 +70,15 @@ def verify(
     receipt: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a receipt there; it names citizens, so keep it safe.")
     ] = None,
+    agent: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Ask the agent that runs there on this machine, e.g. 127.0.0.1:7441.")
+    ] = "",
     timeout: Annotated[float, typer.Option(min=0.1, max=60, help="Seconds to wait, at most.")] = TIMEOUT,
     as_json: output.AsJson = False,  # noqa: FBT002  a switch of the command line
 ) -> None:
     """Ask about one case, and print what the owners answered.
+
+    With --profile this command is its own agent; with --agent it asks one that runs already, as any program would.
 
     Exit status: 0 whatever the answers, 1 if anything was denied or unavailable, 2 for wrong usage.
 
@@ -82,8 +90,17 @@ def verify(
         output.usage_error(f"{receipt} is there already; a receipt never replaces another")
     case = Case(subjects, tuple(claims or ()))
     context = Context(matter, reference, official, role, jurisdiction, reference_date)
-    loaded = load_profile(profile)
-    result, directory = asyncio.run(_ask(loaded, case, context, timeout, receipt=receipt is not None))
+    root = Path("root")
+    # The environment may name a profile for all commands: an agent that is named here stands above it.
+    if agent:
+        asking = ask_agent(agent, case, context, seconds=timeout, receipt=receipt is not None)
+    elif profile is not None:
+        loaded = load_profile(profile)
+        root = loaded.root
+        asking = _ask(loaded, case, context, timeout, receipt=receipt is not None)
+    else:
+        output.usage_error("say as whom to ask with --profile, or whom to ask with --agent")
+    result, titles = asyncio.run(asking)
     written = None
     if receipt is not None and result.receipt is not None:
         write_receipt(receipt, result.receipt)
@@ -91,9 +108,9 @@ def verify(
     if as_json:
         output.print_json(as_object(result, written))
     else:
-        _print(result, directory)
+        _print(result, titles)
         if written is not None:
-            output.next_step(f"zhiwang receipt verify {written} --root {loaded.root}")
+            output.next_step(f"zhiwang receipt verify {written} --root {root}")
         elif receipt is not None:
             output.say("没有可出具凭证的结果  Nothing was answered, so there is no receipt.")
     raise typer.Exit(output.OK if all(one.status is Status.ANSWERED for one in result.claims) else output.FAILED)
@@ -136,10 +153,14 @@ def _subject(slot: str, text: str) -> Subject:
 
 async def _ask(
     profile: Profile, case: Case, context: Context, seconds: float, *, receipt: bool
-) -> tuple[CaseResult, Directory]:
+) -> tuple[CaseResult, dict[str, str]]:
     async with await _open(profile) as client:
         result = await client.verify(case, context, timeout=seconds, receipt=receipt)
-        return result, client.directory
+        return result, {
+            f"{attribute.owner}.{attribute.name}": attribute.title.zh
+            for document in client.directory.documents.values()
+            for attribute in document.attributes.values()
+        }
 
 
 async def _open(profile: Profile) -> Client:
@@ -189,12 +210,12 @@ def as_object(result: CaseResult, receipt: Path | None) -> dict[str, Any]:
     }
 
 
-def _print(result: CaseResult, directory: Directory) -> None:
+def _print(result: CaseResult, titles: Mapping[str, str]) -> None:
     rows = []
     for one in result.claims:
         said = answer_text(one.claim, one.answer) if one.status is Status.ANSWERED else STATUSES[one.status]
         as_of = local_time(one.data_as_of) if one.data_as_of else ""
-        rows.append((f"{one.claim}{_which(one)}", _title(one.claim, directory), said, as_of, _help(one)))
+        rows.append((f"{one.claim}{_which(one)}", _title(one.claim, titles), said, as_of, _help(one)))
     output.print_table(
         ("待核事实 claim", "问题 question", "结果 answer", "数据截至 data as of", "说明 note"), rows, styles=_STYLES
     )
@@ -209,13 +230,12 @@ def _which(one: ClaimResult) -> str:
     return f"  (#{one.ordinal + 1}" + (f", @#{one.compared_ordinal + 1})" if "@" in one.claim else ")")
 
 
-def _title(claim: str, directory: Directory) -> str:
+def _title(claim: str, titles: Mapping[str, str]) -> str:
     try:
         ask = Claim.parse(claim)
     except RefusedError:
         return ""
-    attribute = directory.attribute(ask.owner, ask.attribute)
-    return attribute.title.zh if attribute is not None else ""
+    return titles.get(f"{ask.owner}.{ask.attribute}", "")
 
 
 def _help(one: ClaimResult) -> str:

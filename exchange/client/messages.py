@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from exchange.client.case import Case, CaseResult, Context, Subject
+from exchange.client.case import Answer, Case, CaseResult, ClaimResult, Context, Ruling, Status, Subject
 from policy import model
 from zhiwang.verification.v1 import verification_pb2
 from zhiwang.wire.claims import Predicate
+from zhiwang.wire.errors import Reason, RefusedError
 
 
 def case_of(message: verification_pb2.Case) -> Case:
@@ -50,6 +51,59 @@ def result_message(result: CaseResult) -> verification_pb2.CaseResult:
         if data_as_of is not None:
             one.data_as_of.seconds = data_as_of
     return message
+
+
+def verify_request(case: Case, context: Context, *, receipt: bool) -> verification_pb2.VerifyRequest:
+    """A case and why it is asked, as an agent is asked."""
+    return verification_pb2.VerifyRequest(
+        context=verification_pb2.Context(
+            matter=context.matter,
+            reference=context.reference,
+            official=context.official,
+            role=context.role,
+            jurisdiction=context.jurisdiction,
+            reference_date=context.reference_date,
+        ),
+        case=verification_pb2.Case(
+            key=case.key,
+            subjects=[
+                verification_pb2.Subject(slot=one.slot, identifier=one.identifier, name=one.name)
+                for one in case.subjects
+            ],
+            claims=case.claims,
+        ),
+        receipt=receipt,
+    )
+
+
+def result_of(message: verification_pb2.CaseResult) -> CaseResult:
+    """A result as an agent gave it.
+
+    Raises:
+        RefusedError: INTERNAL: it is not one of this version's.
+    """
+    try:
+        claims = tuple(
+            [
+                ClaimResult(
+                    one.claim,
+                    one.name,
+                    one.ordinal,
+                    one.compared_ordinal,
+                    Status(one.status),
+                    Answer(one.answer),
+                    Reason[one.reason] if one.reason else None,
+                    one.data_as_of.seconds if one.HasField("data_as_of") else None,
+                    one.counter,
+                )
+                for one in message.claims
+            ]
+        )
+        ruling, reason = Ruling(message.ruling), Reason[message.reason] if message.reason else None
+    except (KeyError, ValueError):
+        raise RefusedError(Reason.INTERNAL, "the agent speaks another version of the API") from None
+    receipt = message.receipt if message.HasField("receipt") else None
+    return CaseResult(message.key, claims, ruling, receipt, reason, message.field)
 
 
 def attribute_message(attribute: model.Attribute) -> verification_pb2.Attribute:

@@ -236,3 +236,36 @@ def test_json_is_one_value_with_chinese_as_it_is(capsys: pytest.CaptureFixture[s
     out = capsys.readouterr().out
     assert json.loads(out) == {"结果": ["YES", None]}
     assert "结果" in out
+
+
+def test_on_one_machine_keys_and_certificates_come_with_one_command(run: Run, tmp_path: Path) -> None:
+    assert run("certs", "authority", "init", "ca", "--city", "shenzhen", "--pin", "root")[0] == 0
+    assert (tmp_path / "root" / "ca.pem").read_bytes() == (tmp_path / "ca" / "ca.pem").read_bytes()
+    names = ["edu/system/enrolment", "edu/admin/li"]
+    code, out, _ = run("certs", "request", *names, "--city", "shenzhen", "--out", "ids", "--authority", "ca")
+    assert code == 0
+    assert all(name in out for name in names)
+    for name in names:
+        assert IdentityFiles(tmp_path / "ids" / name, tmp_path / "root").signer().identity.short == name
+    # Nothing is made for an authority that is not there.
+    assert run("certs", "request", "edu/admin/wu", "--city", "shenzhen", "--out", "ids", "--authority", "no")[0] == 1
+    assert not (tmp_path / "ids" / "edu" / "admin" / "wu").exists()
+
+
+def test_an_authority_begins_with_an_empty_revocation_list_that_later_ones_follow(run: Run, tmp_path: Path) -> None:
+    run("certs", "authority", "init", "ca", "--city", "shenzhen")
+    run("certs", "crl", "--authority", "ca", "--out", "next.pem")
+    first, later = (
+        RevocationList.parse((tmp_path / name).read_bytes(), (tmp_path / "ca" / "ca.pem").read_bytes())
+        for name in ("ca/crl.pem", "next.pem")
+    )
+    assert (first.number, first.serials, later.number) == (1, frozenset(), 2)
+
+
+def test_what_is_pinned_is_never_replaced(run: Run, tmp_path: Path) -> None:
+    run("certs", "authority", "init", "ca", "--city", "shenzhen", "--pin", "root")
+    before = (tmp_path / "root" / "ca.pem").read_bytes()
+    code, _, said = run("certs", "authority", "init", "other", "--city", "shenzhen", "--pin", "root")
+    assert code == 1
+    assert "never replaced" in said
+    assert (tmp_path / "root" / "ca.pem").read_bytes() == before

@@ -33,6 +33,9 @@ _OPTIONS = (
     ("grpc.enable_http_proxy", 0),
 )
 
+TOLD = "told by the server"
+"""Detail of an error that a server of ours gave, and not gRPC on this side."""
+
 _DETAILS_KEY = "grpc-status-details-bin"
 _BY_STATUS = {
     grpc.StatusCode.UNAVAILABLE: Reason.HUB_UNREACHABLE,
@@ -136,4 +139,4 @@ def _from_details(value: bytes) -> RefusedError | None:
     if info.domain != DOMAIN or info.reason not in Reason.__members__:
         return None
     field = bad.field_violations[0].field[:MAX_URI] if bad.field_violations else ""
-    return RefusedError(Reason[info.reason], "told by the server", field=field, metadata=dict(info.metadata))
+    return RefusedError(Reason[info.reason], TOLD, field=field, metadata=dict(info.metadata))

@@ -162,7 +162,7 @@ class Server:
         Raises:
             FatalError: INTERNAL, if the port cannot be had, or would be open to others without TLS.
         """
-        if credentials is None and not _is_local(address):
+        if credentials is None and not is_local(address):
             raise FatalError(
                 Reason.INTERNAL, f"{address} can be reached from elsewhere; without TLS listen on 127.0.0.1 or unix:"
             )
@@ -413,7 +413,8 @@ def _lenient(deserializer: Callable[[bytes], Any] | None) -> Callable[[bytes], A
     return parse
 
 
-def _is_local(address: str) -> bool:
+def is_local(address: str) -> bool:
+    """Whether an address is on this machine, so that nothing of a call without TLS leaves it."""
     if address.startswith("unix:"):
         return True
     host = address.rpartition(":")[0].strip("[]")

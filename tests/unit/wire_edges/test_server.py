@@ -21,7 +21,7 @@ from zhiwang.wire.channel import open_channel, refusal_of
 from zhiwang.wire.errors import DOMAIN, Reason, RefusedError
 from zhiwang.wire.identity import Kind
 from zhiwang.wire.metrics import RpcMetrics, make_registry
-from zhiwang.wire.server import Server, _is_local, build_server, status_of
+from zhiwang.wire.server import Server, build_server, is_local, status_of
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SECRET = "11010519491231002X"
@@ -183,14 +183,14 @@ def test_there_is_no_peer_outside_an_rpc() -> None:
     "address", ["127.0.0.1:7441", "[::1]:7441", "localhost:7441", "unix:/run/zhiwang/agent", "127.9.9.9:0"]
 )
 def test_addresses_of_this_machine_are_told_from_others(address: str) -> None:
-    assert _is_local(address)
+    assert is_local(address)
 
 
 @pytest.mark.parametrize(
     "address", ["0.0.0.0:7441", "[::]:7441", ":7441", "7441", "hub.city:7441", "10.0.0.1:7441", "localhost.evil:1"]
 )
 def test_addresses_that_others_can_reach_are_not_local(address: str) -> None:
-    assert not _is_local(address)
+    assert not is_local(address)
 
 
 def test_a_channel_with_credentials_names_its_server_and_one_without_does_not() -> None:

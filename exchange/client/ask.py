@@ -1,0 +1,79 @@
+"""Asking a running agent over its plain API, as any program of the department does. The other side of `agent.py`.
+
+What an agent answered it has checked; nothing is checked again here, so it is asked on this machine only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+import grpc
+
+from exchange.client.case import Case, CaseResult, Context
+from exchange.client.messages import result_of, verify_request
+from zhiwang.verification.v1 import verification_pb2, verification_pb2_grpc
+from zhiwang.wire.channel import TOLD, open_channel, refusal_of
+from zhiwang.wire.errors import Reason, RefusedError
+from zhiwang.wire.server import is_local
+
+TITLES_SECONDS = 5.0
+"""For the titles of what was asked, which are a help to the eye and nothing more."""
+
+
+async def ask_agent(
+    address: str, case: Case, context: Context, *, seconds: float, receipt: bool
+) -> tuple[CaseResult, dict[str, str]]:
+    """One case, and the Chinese titles of the attributes that it asks about.
+
+    Args:
+        address: "host:port" on loopback, or "unix:path".
+        case: What is asked.
+        context: Why; what is empty takes the agent's default.
+        seconds: Until when it must be answered, from now.
+        receipt: Whether a receipt is wanted.
+
+    Raises:
+        RefusedError: As the agent refused; INTERNAL: no agent answers; RPC_NOT_ALLOWED for an address elsewhere,
+            where the case would travel in clear.
+    """
+    if not is_local(address):
+        raise RefusedError(
+            Reason.RPC_NOT_ALLOWED, f"{address} is not on this machine, and the case would travel to it in clear"
+        )
+    async with open_channel(address, None) as channel:
+        stub = verification_pb2_grpc.VerificationServiceStub(channel)
+        try:
+            response = await stub.Verify(verify_request(case, context, receipt=receipt), timeout=seconds)
+            result = result_of(response.result)
+            owners = dict.fromkeys(_owner(one.claim) for one in result.claims)
+            return result, await _titles(stub, owners)
+        except grpc.aio.AioRpcError as error:
+            refusal = refusal_of(error)
+            if refusal.reason is Reason.HUB_UNREACHABLE and refusal.detail != TOLD:
+                refusal = RefusedError(
+                    Reason.INTERNAL, f"no agent answers at {address}; start one with: zhiwang agent run --profile …"
+                )
+            raise refusal from None
+
+
+def _owner(claim: str) -> str:
+    return claim.rpartition(": ")[2].partition(".")[0]
+
+
+async def _titles(stub: verification_pb2_grpc.VerificationServiceStub, owners: Iterable[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+
+    async def of(owner: str) -> None:
+        token = ""
+        while True:
+            page = await stub.ListAttributes(
+                verification_pb2.ListAttributesRequest(owner=owner, page_token=token), timeout=TITLES_SECONDS
+            )
+            found.update({one.name: one.title.zh for one in page.attributes})
+            token = page.next_page_token
+            if not token:
+                return
+
+    await asyncio.gather(*(of(owner) for owner in owners))
+    return found
