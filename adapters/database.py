@@ -27,6 +27,9 @@ from zhiwang.wire.records import Outcome
 
 Parameters = Sequence[Any] | dict[str, Any]
 
+Stamp = tuple[int, int] | None
+"""Which file an SQLite database is: device and inode; None if there is none, or for another database."""
+
 _PROGRESS_STEPS = 20_000
 _SQLITE_OUTAGES = frozenset(
     {
@@ -131,9 +134,9 @@ class Connections:
     def __init__(self, engine: Engine, timeout: float, file: Path | None = None) -> None:
         self.engine = engine
         self._timeout = timeout
-        self._idle: deque[PoolProxiedConnection] = deque()
+        # Each with the stamp of the file that it was opened on.
+        self._idle: deque[tuple[PoolProxiedConnection, Stamp]] = deque()
         self._file = file
-        self._seen = self._stamp()
 
     @contextmanager
     def lend(self) -> Iterator[Lent]:
@@ -148,20 +151,22 @@ class Connections:
         finally:
             lent.end()
 
-    def take(self) -> tuple[PoolProxiedConnection, bool]:
-        """A connection, and whether it was in use before.
+    def take(self) -> tuple[PoolProxiedConnection, Stamp, bool]:
+        """A connection, the file that it reads, and whether it was in use before.
 
         Raises:
             DatabaseError: There is none to be had.
         """
-        if self._file is not None and self._seen != (stamp := self._stamp()):
-            # What is held belongs to a file that is no longer there.
-            self._seen = stamp
-            self._drop()
-        try:
-            return self._idle.pop(), True
-        except IndexError:
-            return self.connect(), False
+        stamp = self._stamp()
+        while True:
+            try:
+                connection, seen = self._idle.pop()
+            except IndexError:
+                return self.connect(), stamp, False
+            if seen == stamp:
+                return connection, seen, True
+            # It reads a file that is no longer there, and may have been lent while that was replaced.
+            connection.invalidate()
 
     def connect(self) -> PoolProxiedConnection:
         """A new connection.
@@ -175,20 +180,17 @@ class Connections:
             _log.warning("database unavailable", error=kind_of(error))
             raise DatabaseError from None
 
-    def give(self, connection: PoolProxiedConnection) -> None:
-        """Take a good connection back."""
-        self._idle.append(connection)
+    def give(self, connection: PoolProxiedConnection, seen: Stamp) -> None:
+        """Take a good connection back, with what `take` told of its file."""
+        self._idle.append((connection, seen))
 
     def close(self) -> None:
         """Close the connections that nobody uses."""
-        self._drop()
+        while self._idle:
+            self._idle.pop()[0].invalidate()
         self.engine.dispose()
 
-    def _drop(self) -> None:
-        while self._idle:
-            self._idle.pop().invalidate()
-
-    def _stamp(self) -> tuple[int, int] | None:
+    def _stamp(self) -> Stamp:
         try:
             status = self._file.stat() if self._file is not None else None
         except OSError:
@@ -232,11 +234,11 @@ class Lent:
         connections: Where it comes from and goes back to.
     """
 
-    __slots__ = ("_connection", "_connections", "_good", "_used")
+    __slots__ = ("_connection", "_connections", "_good", "_seen", "_used")
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
-        self._connection, self._used = connections.take()
+        self._connection, self._seen, self._used = connections.take()
         self._good = True
 
     def fetch(self, sql: str, parameters: Parameters = ()) -> list[Any]:
@@ -264,7 +266,7 @@ class Lent:
     def end(self) -> None:
         """Give it back, if it is still good."""
         if self._good:
-            self._connections.give(self._connection)
+            self._connections.give(self._connection, self._seen)
         else:
             self._connection.invalidate()
 
