@@ -7,7 +7,7 @@ ARGS   ?=
 ONLY   ?=
 WORKERS ?= 2
 
-.PHONY: install demo test check format lint types layers proto drift protos-generate lock bench clean
+.PHONY: install demo test check format lint types layers proto drift docs protos-generate lock bench clean
 
 install: $(STAMP)
 
@@ -46,7 +46,14 @@ proto: install
 drift: install
 	$(BIN)/python dev/generate_protos.py --check
 	$(BIN)/python dev/make_error_docs.py --check
+	$(BIN)/python dev/make_config_docs.py --check
+	$(BIN)/python dev/make_cli_docs.py --check
 	$(BIN)/python dev/make_vectors.py --check
+
+docs: install
+	$(BIN)/python dev/make_error_docs.py
+	$(BIN)/python dev/make_config_docs.py
+	$(BIN)/python dev/make_cli_docs.py
 
 protos-generate: install
 	$(BIN)/python dev/generate_protos.py

@@ -1,4 +1,4 @@
-"""The shapes of the TOML files: which keys there are, of which type. `docs/files.md` explains every key.
+"""The shapes of the TOML files: which keys there are, of which type. `docs/configuration.md` is made from them.
 
 Strict: unknown keys are refused. What one value cannot show by itself is checked where the model is made
 (`document.py`, `centre.py`).
@@ -18,7 +18,7 @@ from zhiwang.wire.claims import Ask, Claim
 from zhiwang.wire.errors import ZhiwangError
 from zhiwang.wire.header import SUITE
 from zhiwang.wire.places import Jurisdiction, Level
-from zhiwang.wire.tomlfile import StrictModel
+from zhiwang.wire.tomlfile import Form, StrictModel
 
 DEFAULT_REFERENCE = "[A-Za-z0-9._/-]{1,64}"
 DEFAULT_OFFICIAL = "[A-Za-z0-9._-]{1,32}"
@@ -76,12 +76,18 @@ RoleName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,47}/[a-z
 OfficialName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,47}/[A-Za-z0-9._-]{1,32}$")]
 AttributeName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,47}\.[a-z][a-z0-9_]{0,63}$")]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=400)]
-AskText = Annotated[Ask, _from_text(Ask.parse)]
-ClaimText = Annotated[Claim, _from_text(Claim.parse)]
-PlaceText = Annotated[Jurisdiction, _from_text(Jurisdiction.parse)]
-PatternText = Annotated[str, _from_text(_pattern)]
-AgeText = Annotated[float, _from_text(_age)]
-LevelText = Annotated[Level, _from_text(Level.of_word)]
+AskText = Annotated[Ask, _from_text(Ask.parse), Form("an attribute and a predicate, without the threshold")]
+ClaimText = Annotated[Claim, _from_text(Claim.parse), Form("a claim, as in claims.md")]
+PlaceText = Annotated[
+    Jurisdiction, _from_text(Jurisdiction.parse), Form("a place: code system, colon, 4, 6, 9 or 12 digits")
+]
+PatternText = Annotated[
+    str,
+    _from_text(_pattern),
+    Form(f"a pattern of at most {MAX_PATTERN} characters, with at most {MAX_STRETCHES} repetitions of open length"),
+]
+AgeText = Annotated[float, _from_text(_age), Form("days or hours")]
+LevelText = Annotated[Level, _from_text(Level.of_word), Form(", ".join(f'"{level.word}"' for level in Level))]
 AssuranceText = Literal["asserted", "authenticated", "certificate"]
 Sensitivity = Annotated[int, Field(ge=SENSITIVITIES[0], le=SENSITIVITIES[-1])]
 
@@ -109,36 +115,60 @@ def _reference_date(value: object) -> date | None:
     return None if value == "today" else _day(value)
 
 
-Places = Annotated[tuple[Jurisdiction, ...], PlainValidator(_places)]
-Day = Annotated[date, PlainValidator(_day)]
-ReferenceDate = Annotated[date | None, PlainValidator(_reference_date)]
+Places = Annotated[
+    tuple[Jurisdiction, ...], PlainValidator(_places), Form('"@self", a place, or a list of places', empty='"@self"')
+]
+Day = Annotated[date, PlainValidator(_day), Form("a day")]
+ReferenceDate = Annotated[date | None, PlainValidator(_reference_date), Form('a day, or "today"')]
 
 
 # Shapes of the files -------------------------------------------------------------------------------------------------
 
 
 class TitleFile(StrictModel):
-    """A text in both languages."""
+    """A text in both languages.
+
+    Attributes:
+        zh: In Chinese.
+        en: In English.
+    """
 
     zh: Text
     en: Text
 
 
 class KindFile(StrictModel):
-    """A kind of subject that the centre defines itself."""
+    """A kind of subject that the centre defines itself.
+
+    Attributes:
+        scheme: How its identifiers are checked: residents' numbers, social credit codes, house codes, or by `pattern`
+            alone.
+        pattern: Of an identifier in canonical form (NFKC, stripped, upper case); for `scheme = "plain"`, which needs
+            it.
+    """
 
     scheme: Literal["resident", "uscc", "house", "plain"]
     pattern: PatternText | None = None
 
 
 class HomeFile(StrictModel):
-    """A system of a member."""
+    """A system of a member.
+
+    Attributes:
+        home: Where it may act, within its department's home; that home if left out.
+    """
 
     home: PlaceText | None = None
 
 
 class MemberFile(StrictModel):
-    """A member."""
+    """A member.
+
+    Attributes:
+        title: Name of the department.
+        home: The place that it is responsible for.
+        system: Its systems, by name.
+    """
 
     title: TitleFile
     home: PlaceText
@@ -146,7 +176,16 @@ class MemberFile(StrictModel):
 
 
 class DenyFile(StrictModel):
-    """A deny of the centre."""
+    """A deny of the centre. The keys that are given must all match; at least one must be given.
+
+    Attributes:
+        id: Shows in decisions and logs; `deny-N`, by its place in the file, if left out.
+        role: Role of a department.
+        ask: Attribute and predicate of an owner.
+        attribute: Attribute of an owner, in place of `ask`.
+        matter: For what is asked.
+        place: Where the requester acts, with all that lies in it.
+    """
 
     id: GrantId | None = None
     role: RoleName | None = None
@@ -157,7 +196,14 @@ class DenyFile(StrictModel):
 
 
 class CentreFile(StrictModel):
-    """centre.toml."""
+    """centre.toml: who belongs, what can be asked about, and what nobody may do. Public, signed by the centre.
+
+    Attributes:
+        city: The city, as identities name it.
+        subject: Kinds of subject by name: the scheme of their identifiers, or a table.
+        department: Members by name.
+        deny: What is denied to everybody whom it matches, whatever an owner grants.
+    """
 
     city: Label
     subject: dict[Name, Literal["resident", "uscc", "house"] | KindFile]
@@ -166,13 +212,31 @@ class CentreFile(StrictModel):
 
 
 class RolesFile(StrictModel):
-    """A system of the department and the roles in which it may act."""
+    """A system of the department and the roles in which it may act.
+
+    Attributes:
+        roles: Roles; `clerk` of hrss is written `hrss/clerk` elsewhere.
+    """
 
     roles: tuple[Label, ...]
 
 
 class AttributeFile(StrictModel):
-    """An attribute."""
+    """An attribute.
+
+    Attributes:
+        title: A full question.
+        subject: Kind of subject that it is about.
+        type: `integer`, `decimal`, `date`, `text`, `code`, or a kind of subject (then `related`). Needed where values
+            are compared.
+        asks: Predicates without thresholds.
+        at_least: Thresholds of `at_least`, rising; no others can be asked.
+        at_most: Thresholds of `at_most`, rising; no others can be asked.
+        dates: Reference dates to which it is open; those of the matters if left out.
+        sensitivity: 1 (little) to 5 (most).
+        max_age: Age of the data set beyond which nothing is answered; any if left out.
+        counter: Where a person disputes an answer.
+    """
 
     title: TitleFile
     subject: Name
@@ -187,7 +251,21 @@ class AttributeFile(StrictModel):
 
 
 class GrantFile(StrictModel):
-    """A grant."""
+    """A grant: who may ask what, for what, where, until when.
+
+    Attributes:
+        id: Shows in decisions and logs; unique in the document.
+        role: Who may ask: role of a department.
+        ask: What may be asked, of this department only.
+        matter: For what.
+        place: Where the requester must act; `"@self"` is anywhere within its system's own home.
+        level: Lowest level of a system's home that is admitted; `"community"` admits all.
+        sensitivity: Lowest and highest sensitivity of the attribute at which the grant still holds; `[1, 5]` if left
+            out.
+        assurance: Least assurance of the official.
+        not_before: First day, from 00:00 +08:00; always if left out.
+        not_after: Day at whose beginning it ends; never if left out.
+    """
 
     id: GrantId
     role: RoleName
@@ -202,7 +280,17 @@ class GrantFile(StrictModel):
 
 
 class AssertFile(StrictModel):
-    """An assertion."""
+    """A case that must stay allowed, or denied; checked before anything is published. Either `allow` or `deny`.
+
+    Attributes:
+        allow: What must stay allowed.
+        deny: What must stay denied.
+        role: Who asks.
+        matter: For what.
+        place: Where.
+        level: Level of the system's home. Left out: for `allow` the place's own, for `deny` every one.
+        assurance: Of the official. Left out: for `allow` the least, for `deny` every one.
+    """
 
     allow: AskText | None = None
     deny: AskText | None = None
@@ -214,7 +302,17 @@ class AssertFile(StrictModel):
 
 
 class DocumentFile(StrictModel):
-    """document.toml."""
+    """document.toml: everything that a department says to others. Public, signed by two of its admins.
+
+    Attributes:
+        department: Whose document this is.
+        title: Its name, as the centre lists it.
+        suites: Cipher suites that it accepts as an owner.
+        system: Its systems by name; one without roles may ask nothing.
+        attribute: What it can be asked about, by name.
+        grant: Who may ask it.
+        assert_: Cases that must stay allowed or denied (key `assert`).
+    """
 
     department: Name
     title: TitleFile
@@ -226,14 +324,25 @@ class DocumentFile(StrictModel):
 
 
 class SlotFile(StrictModel):
-    """A slot that takes several subjects."""
+    """A slot that takes several subjects.
+
+    Attributes:
+        kind: Kind of subject.
+        up_to: How many subjects it takes at most.
+    """
 
     kind: Name
     up_to: Annotated[int, Field(ge=1, le=16)] = 1
 
 
 class RuleFile(StrictModel):
-    """The rule of a matter."""
+    """The rule of a matter. It gives passed, check by hand, or data disagrees; nobody is rejected by it.
+
+    Attributes:
+        all: Names of claims and any-groups; each must hold for every subject of its slots.
+        any: Groups by name: one of the claims must hold; used in `all` or `some`.
+        some: By slot: all of these claims and any-groups must hold for one and the same subject of the slot.
+    """
 
     all: tuple[Name, ...] = ()
     any: dict[Name, tuple[Name, ...]] = Field(default_factory=dict)
@@ -241,7 +350,21 @@ class RuleFile(StrictModel):
 
 
 class MatterFile(StrictModel):
-    """matter.toml."""
+    """matter.toml: a public service for which one asks. Public, signed by the centre.
+
+    Attributes:
+        matter: Its name.
+        title: What it is called.
+        basis: The legal basis, in words.
+        requesters: Departments that may ask for it.
+        reference_date: The day as of which every predicate is evaluated; `"today"` is the day in China on which one
+            asks.
+        reference: Of the requester's reference.
+        official: Of the official's id.
+        slots: By name: a kind of subject, or a table for several of them; at least one slot.
+        claims: Claims by name; the slot may be left out if there is only one.
+        rule: What the answers amount to; every claim must hold if left out.
+    """
 
     matter: Label
     title: TitleFile
@@ -256,7 +379,20 @@ class MatterFile(StrictModel):
 
 
 class SuspendEntry(StrictModel):
-    """One suspension."""
+    """One suspension.
+
+    The keys that are given must all match; one of system, role, official, ask and attribute must be given.
+
+    Attributes:
+        id: Shows in decisions and logs; unique here.
+        system: `DEPARTMENT/NAME`.
+        role: `DEPARTMENT/ROLE`.
+        official: `DEPARTMENT/ID`, the id as the requester's headers carry it.
+        ask: Attribute and predicate of an owner.
+        attribute: Attribute of an owner, in place of `ask`.
+        not_before: First day; at once if left out.
+        not_after: Day at whose beginning it ends; until it is lifted if left out.
+    """
 
     id: GrantId
     system: RoleName | None = None
@@ -269,7 +405,14 @@ class SuspendEntry(StrictModel):
 
 
 class SuspendFile(StrictModel):
-    """suspend.toml."""
+    """suspend.toml: what stops at once.
+
+    Public, signed by one admin, since it can only deny; an empty list lifts everything.
+
+    Attributes:
+        department: Whose suspensions these are.
+        suspend: What is suspended.
+    """
 
     department: Name
     suspend: tuple[SuspendEntry, ...] = ()

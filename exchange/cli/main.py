@@ -38,11 +38,11 @@ class Nouns(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  the interface of a group
         """Names of the nouns that are installed, in the order of the table."""
-        return list(_places())
+        return list(places())
 
     def get_command(self, ctx: Any, cmd_name: str) -> TyperCommand | None:  # noqa: ARG002  the interface of a group
         """What the overview shows of a noun: its name and one line, without importing it."""
-        if cmd_name not in _places():
+        if cmd_name not in places():
             return None
         return TyperCommand(name=cmd_name, help=NOUNS[cmd_name][1] if cmd_name in NOUNS else "")
 
@@ -110,7 +110,7 @@ def _explain(error: Exception) -> int:
     return output.FAILED
 
 
-def _places() -> dict[str, str]:
+def places() -> dict[str, str]:
     """Nouns that are installed and where each stands, as "module:attribute"."""
     found = {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
     places = {name: place or found.pop(name, "") for name, (place, _) in NOUNS.items()} | found
@@ -129,7 +129,7 @@ def _load(name: str) -> Any:
 
     # Commands speak by themselves; what libraries of ours log must not get into standard output.
     configure(f"zhiwang {name}", level=WARNING)
-    module, _, attribute = _places()[name].partition(":")
+    module, _, attribute = places()[name].partition(":")
     command = typer.main.get_command(getattr(importlib.import_module(module), attribute))
     command.name = name
     return command

@@ -41,7 +41,7 @@ _STYLES = {ANSWERS[Answer.YES]: "green", ANSWERS[Answer.NO]: "red", ANSWERS[Answ
     STATUSES.values(), "magenta"
 )
 
-app = typer.Typer(help="核验  Verify claims about a case.")
+app = typer.Typer(help="核验  Verify claims about a case.", add_completion=False)
 
 
 @app.command()

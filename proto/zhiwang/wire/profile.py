@@ -11,9 +11,13 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from zhiwang.wire.tomlfile import StrictModel, load
+from zhiwang.wire.tomlfile import Form, StrictModel, load
 
-Address = Annotated[str, StringConstraints(pattern=r"^(unix:.+|(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):[0-9]{1,5})$")]
+Address = Annotated[
+    str,
+    StringConstraints(pattern=r"^(unix:.+|(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):[0-9]{1,5})$"),
+    Form("an address: host:port, [IPv6]:port or unix:path"),
+]
 """host:port, [IPv6]:port or unix:path. Port 0 takes a free one; `address.json` in the state directory tells which."""
 
 

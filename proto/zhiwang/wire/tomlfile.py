@@ -43,6 +43,19 @@ class StrictModel(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
+class Form:
+    """How a value is written, for the configuration reference: metadata of a type that reads a text of ours.
+
+    Attributes:
+        text: To be read after "is".
+        empty: What an empty list stands for, as the file would say it.
+    """
+
+    text: str
+    empty: str = "[]"
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One mistake.
 
