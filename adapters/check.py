@@ -8,7 +8,6 @@ where they speak of names of tables and columns.
 from __future__ import annotations
 
 import re
-import sqlite3
 import time
 from collections.abc import Callable
 from collections.abc import Mapping as Dictionary
@@ -24,6 +23,7 @@ from adapters.database import Connections, DatabaseError, Lent, connect_to
 from adapters.dialects import spell_list
 from adapters.leakage import Bound, bounds
 from adapters.mapping import Mapping, load_mapping
+from adapters.messages import told
 from adapters.probes import ProbeResult, Probes
 from adapters.readonly import writable
 from adapters.sql import Source
@@ -39,9 +39,6 @@ from zhiwang.wire.tomlfile import Finding, as_findings
 SAMPLE = 20
 """Subjects of each data set that every statement is tried on."""
 
-_SAFE = re.compile(
-    r"(no such (table|column|function)|near \"|ambiguous column|wrong number|unable to open|file is not|misuse)"
-)
 _OWN_RELATIONS = frozenset({"k", "a", "d", "r", "keys", "rows", "records", "zw_data", "CONSTANT", "2-ROW"})
 
 
@@ -283,16 +280,3 @@ def _scans(connection: Connection, sql: str, parameters: Any) -> set[str]:
         steps = [row[0] for row in connection.exec_driver_sql(f"EXPLAIN {sql}", parameters)]
         return {match[1] for step in steps if (match := re.search(r"Seq Scan on (\S+)", step))}
     return set()
-
-
-def told(error: Exception) -> str:
-    """What may be passed on of a database's message: names of tables and columns, never a value."""
-    if isinstance(error, DatabaseError):
-        return error.outcome.name
-    original = error.orig if isinstance(error, DBAPIError) else error
-    text_ = str(original)
-    if isinstance(original, sqlite3.Error) and _SAFE.match(text_):
-        return text_
-    if str(getattr(original, "sqlstate", "")).startswith("42"):
-        return text_.splitlines()[0]
-    return f"{type(original).__name__} {getattr(original, 'sqlite_errorname', '')}".strip()

@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from adapters import app as adapter_app
 from adapters.check import Report, inspect
 from adapters.config import StateFiles
+from adapters.drafting import UnusableError, make_draft
 from adapters.kinds import schemes_of
-from adapters.leakage import Bound
 from adapters.mapping import Mapping
+from adapters.printing import draft_as_json, long_task, print_draft, print_report, report_as_json
 from certs.credentials import IdentityFiles
 from certs.identity import ROOT_METADATA
 from policy.directory import DirectoryClient
 from policy.model import Directory
+from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.errors import Reason, RefusedError, ZhiwangError
 from zhiwang.wire.process import run as run_process
 from zhiwang.wire.profile import load_profile
-from zhiwang.wire.tomlfile import FileError, Finding
+from zhiwang.wire.tomlfile import FileError
 
 FAILED = 1
+USAGE = 2
 
 app = typer.Typer(
     help="适配器  The adapter beside an owner's database: opens, evaluates, records.", no_args_is_help=True
@@ -63,9 +65,9 @@ def check(
     except FileError as error:
         report = Report(findings=list(error.findings))
     if as_json:
-        sys.stdout.write(json.dumps(_as_json(report), ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps(report_as_json(report), ensure_ascii=False) + "\n")
     else:
-        _print(report, checked, sql=sql)
+        print_report(report, checked, sql=sql)
     if report.findings:
         raise typer.Exit(FAILED)
 
@@ -90,69 +92,86 @@ def _directory(profile: Path | None) -> Directory | None:
         return None
 
 
-def _as_json(report: Report) -> dict[str, Any]:
-    def finding(one: Finding) -> dict[str, Any]:
-        return {"file": one.file, "line": one.line, "key": one.key, "message": one.message}
-
-    def bound(one: Bound) -> dict[str, Any]:
-        return {
-            "attributes": list(one.attributes),
-            "bits": round(one.bits, 3),
-            "classes": one.classes,
-            "per_date": one.per_date,
-            "per_window": one.per_window,
-        }
-
-    return {
-        "ok": not report.findings,
-        "findings": [finding(one) for one in report.findings],
-        "warnings": [finding(one) for one in report.warnings],
-        "probes": [
-            {"attribute": one.attribute, "expected": one.expected, "found": one.found, "passed": one.passed}
-            for one in report.probes
-        ],
-        "bounds": [bound(one) for one in report.bounds],
-        "statements": report.statements,
-    }
-
-
-def _print(report: Report, mapping: Mapping | None, *, sql: bool) -> None:
-    console = Console(highlight=False, soft_wrap=True)
-    for finding in report.findings:
-        console.print(f"错误 error    {finding}", markup=False)
-    for warning in report.warnings:
-        console.print(f"警告 warning  {warning}", markup=False)
-    if sql:
-        for name, statement in report.statements.items():
-            console.print(f"\n-- {name}\n{statement};", markup=False)
-    if report.bounds and mapping is not None:
-        table = Table("核验项 attribute", "比特 bits", "类 classes", "条件 holds for")
-        for bound in sorted(report.bounds, key=lambda one: -one.bits):
-            conditions = ["每个基准日 each reference date"] if bound.per_date else []
-            if bound.per_window:
-                conditions.append(f"每部门每 {mapping.limits.days} 天 each department in {mapping.limits.days} days")
-            table.add_row(" + ".join(bound.attributes), f"{bound.bits:.1f}", str(bound.classes), "; ".join(conditions))
-        console.print(table)
-    passed = sum(one.passed for one in report.probes)
-    console.print(
-        f"{len(report.findings)} 处错误 errors, {len(report.warnings)} 处警告 warnings, "
-        f"探针 probes {passed}/{len(report.probes)}",
-        markup=False,
-    )
-
-
 @app.command()
-def init(profile: ProfileOption) -> None:
-    """Make an adapter's state: an empty log, its guard, and the ledger's key. Once; `run` never makes them.
+def init(
+    profile: Annotated[
+        Path | None,
+        typer.Option(
+            "--profile", envvar="ZHIWANG_PROFILE", help="Make the state of this profile's adapter.", dir_okay=False
+        ),
+    ] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            "--url",
+            envvar="ZHIWANG_DATABASE_URL",
+            show_envvar=True,
+            help="Draft mapping, document and profile from the live schema of this database. A password in it is moved "
+            "into a file of its own.",
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Directory of the drafts.", file_okay=False)] = Path(),
+    department: Annotated[
+        str | None, typer.Option("--department", help="Name of the department; that of the database if left out.")
+    ] = None,
+    hub: Annotated[str | None, typer.Option("--hub", help="Address of the hub, for the drafted adapter.toml.")] = None,
+    password_file: Annotated[
+        Path | None,
+        typer.Option("--password-file", help="File with the account's password, closed to others.", dir_okay=False),
+    ] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="With --url: one JSON object on standard output.")] = False,
+) -> None:
+    """Begin an adapter: with --url draft its files from a database that exists, with --profile make its state.
 
-    The directory `guard` within the state is best put on other storage: it tells whether the log was rolled back.
+    --url reads the schema and a sample of values, prints no value, and writes mapping.toml, document.toml and
+    adapter.toml for a person to go through. A data set is drafted for each table with a column that looks like a
+    subject's identifier; one attribute is active, so that `zhiwang adapter check` can be run at once, and everything
+    else is commented out. No file is overwritten.
+
+    --profile makes the state, once: an empty log, its guard, and the ledger's key; `run` never makes them. The
+    directory `guard` within the state is best put on other storage: it tells whether the log was rolled back.
+
+    Example: zhiwang adapter init --url postgresql+psycopg://reader@127.0.0.1/insurance --out hrss
 
     Example: zhiwang adapter init --profile adapter.toml
     """
-    loaded = load_profile(profile)
-    adapter_app.init(loaded)
-    sys.stderr.write(f"The adapter's log lies in {loaded.state}.\n")
-    sys.stderr.write(f"Next: zhiwang adapter run --profile {profile}\n")
+    if url is not None:
+        _draft(url, out, department, hub, password_file, as_json=as_json)
+    elif profile is not None:
+        loaded = load_profile(profile)
+        adapter_app.init(loaded)
+        sys.stderr.write(f"The adapter's log lies in {loaded.state}.\n")
+        sys.stderr.write(f"Next: zhiwang adapter run --profile {profile}\n")
+    else:
+        _misused("give --url to draft an adapter's files from a database, or --profile to make an adapter's state")
+
+
+def _draft(
+    url: str, out: Path, department: str | None, hub: str | None, password_file: Path | None, *, as_json: bool
+) -> None:
+    try:
+        with long_task("表 tables") as progress:
+            drafted = make_draft(
+                url,
+                out,
+                department=department,
+                hub=hub,
+                password_file=password_file,
+                today=datetime.now(CITY_TIME).date(),
+                progress=progress,
+            )
+    except UnusableError as error:
+        _misused(str(error))
+    if as_json:
+        sys.stdout.write(json.dumps(draft_as_json(drafted), ensure_ascii=False) + "\n")
+    else:
+        print_draft(drafted)
+
+
+def _misused(text: str) -> NoReturn:
+    sys.stderr.write(f"用法有误 {text}\n")
+    raise typer.Exit(USAGE)
 
 
 @app.command()

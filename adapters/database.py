@@ -7,6 +7,7 @@ since it may quote a value; only its class and code are.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections import deque
@@ -24,6 +25,7 @@ from sqlalchemy.pool import QueuePool
 
 from adapters.mapping import Database, sqlite_location
 from zhiwang.wire.records import Outcome
+from zhiwang.wire.tomlfile import FileError, Finding
 
 Parameters = Sequence[Any] | dict[str, Any]
 
@@ -31,6 +33,7 @@ Stamp = tuple[int, int] | None
 """Which file an SQLite database is: device and inode; None if there is none, or for another database."""
 
 _PROGRESS_STEPS = 20_000
+_LONGEST_PASSWORD = 1024
 _SQLITE_OUTAGES = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -80,8 +83,13 @@ def open_engine(database: Database, base: Path) -> Engine:
     Args:
         database: Where, and how many connections.
         base: Directory of the mapping file.
+
+    Raises:
+        FileError: The password file cannot be used.
     """
     url = make_url(database.url)
+    if database.password_file is not None:
+        url = url.set(password=read_password(base / database.password_file))
     family = url.get_backend_name()
     options: dict[str, Any] = {}
     if family == "sqlite":
@@ -115,8 +123,31 @@ def open_engine(database: Database, base: Path) -> Engine:
     )
 
 
+def read_password(path: Path) -> str:
+    """The first line of a file that nobody else may read.
+
+    Raises:
+        FileError: It cannot be read, is empty, or is open to others.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            password = file.readline(_LONGEST_PASSWORD + 1).rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileError([Finding(str(path), 0, "", getattr(error, "strerror", None) or "is not UTF-8")]) from None
+    if mode & 0o077:
+        raise FileError([Finding(str(path), 0, "", f"can be read by others: chmod 600 {path}")])
+    if not password or len(password) > _LONGEST_PASSWORD:
+        raise FileError([Finding(str(path), 1, "", "must hold the account's password on its first line")])
+    return password
+
+
 def connect_to(database: Database, base: Path) -> Connections:
-    """Held connections to the mapping's database."""
+    """Held connections to the mapping's database.
+
+    Raises:
+        FileError: As `open_engine`.
+    """
     engine = open_engine(database, base)
     file = base / sqlite_location(database.url)[0] if engine.dialect.name == "sqlite" else None
     return Connections(engine, database.timeout, file)

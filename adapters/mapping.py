@@ -38,7 +38,8 @@ Key = tuple[str | int, ...]
 
 _BIND = re.compile(r"(?<![:\w\\]):([A-Za-z_]\w*)")
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`")
-_TABLE = re.compile(r"\A[^\s;'()]+\Z")
+TABLE_NAME = re.compile(r"\A[^\s;'()]+\Z")
+"""What stands under `table`; a table of another name is reached by a SELECT."""
 
 
 class Database(StrictModel):
@@ -47,11 +48,14 @@ class Database(StrictModel):
     Attributes:
         url: Any SQLAlchemy URL of SQLite, PostgreSQL, MySQL or MariaDB. A relative SQLite file is relative to the
             mapping file.
+        password_file: File with the account's password, so that it stands in no URL; relative to the mapping file,
+            and closed to others (0600). The first line counts.
         connections: How many connections the adapter holds at most.
         timeout: Seconds after which a statement is given up.
     """
 
     url: str
+    password_file: str | None = None
     connections: Annotated[int, Field(ge=1, le=64)] = 4
     timeout: Annotated[int, Field(ge=1, le=60)] = 10
 
@@ -200,7 +204,7 @@ def check_alone(mapping: Mapping) -> Iterator[Mistake]:
         key = ("data", name)
         if (data.table is None) == (data.select is None):
             yield Mistake(key, "needs either table or select")
-        if data.table is not None and not _TABLE.match(data.table):
+        if data.table is not None and not TABLE_NAME.match(data.table):
             yield Mistake((*key, "table"), "must be the name of a table or view; a SELECT belongs under select")
         for word, expression in (("select", data.select), ("loaded", data.loaded)):
             if expression is not None:
