@@ -7,7 +7,7 @@ checkpoint that it remembers from the last time. Memory stays bounded: of the tr
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -26,6 +26,10 @@ TIMEOUT: Final = 30.0
 
 def _quiet(done: int, size: int) -> None:
     """Progress that nobody looks at."""
+
+
+def _discard(entries: Sequence[bytes], edge: tiles.RightEdge) -> None:
+    """Entries that nobody keeps."""
 
 
 @dataclass(slots=True)
@@ -54,6 +58,9 @@ class Auditor:
         stub: Of the process that keeps it.
         checker: Says which logs are welcome.
         recall: Gives what `HeadView.export` gave for a log of this origin the last time; empty for nothing.
+
+    Attributes:
+        head: The head that `meet` verified, as it was signed.
     """
 
     def __init__(
@@ -65,6 +72,7 @@ class Auditor:
         self._stub = stub
         self._checker = checker
         self._recall = recall
+        self.head = audit_pb2.LogHead()
 
     async def meet(self) -> HeadView:
         """A view of the log at its newest checkpoint, which extends what is remembered of it.
@@ -82,14 +90,24 @@ class Auditor:
             request = audit_pb2.GetCheckpointRequest(known_tree_size=view.known_tree_size)
             response = await self._stub.GetCheckpoint(request, timeout=TIMEOUT)
         view.verify_head(response.head)
+        self.head = response.head
         return view
 
-    async def read(self, view: HeadView, progress: Callable[[int, int], None] = _quiet) -> ReadLog:
+    async def read(
+        self,
+        view: HeadView,
+        progress: Callable[[int, int], None] = _quiet,
+        *,
+        edge: tiles.RightEdge | None = None,
+        take: Callable[[Sequence[bytes], tiles.RightEdge], None] = _discard,
+    ) -> ReadLog:
         """Read every entry under the view's newest checkpoint and recompute its root.
 
         Args:
             view: From `meet`.
             progress: Told how many entries of how many have been read.
+            edge: Of the tree that was read before; the reading goes on behind it, and the root is still that of all.
+            take: Given each page of entries, with the edge that they have just extended.
 
         Raises:
             RefusedError: PROOF_INVALID: the entries are not those that the checkpoint signs.
@@ -97,10 +115,12 @@ class Auditor:
         """
         checkpoint = view.newest
         found = ReadLog(checkpoint, 0)
-        edge = tiles.RightEdge()
-        token = ""
+        edge = tiles.RightEdge() if edge is None else edge
+        if edge.size > checkpoint.size:
+            raise _broken(checkpoint, f"it has {checkpoint.size} entries, and {edge.size} were read before")
+        start, token = edge.size, ""
         while edge.size < checkpoint.size:
-            request = audit_pb2.ListEntriesRequest(page_size=PAGE, page_token=token)
+            request = audit_pb2.ListEntriesRequest(page_size=PAGE, page_token=token, start=start)
             page: audit_pb2.ListEntriesResponse = await self._stub.ListEntries(request, timeout=TIMEOUT)
             # Reading is recorded: what the listing itself added stands behind the checkpoint.
             entries = page.entries[: checkpoint.size - edge.size]
@@ -109,6 +129,7 @@ class Auditor:
             for index, data in enumerate(entries, edge.size):
                 _count(found, checkpoint, index, data)
             edge.extend([merkle.leaf_hash(data) for data in entries])
+            take(entries, edge)
             edge.trim()
             progress(edge.size, checkpoint.size)
             token = page.next_page_token

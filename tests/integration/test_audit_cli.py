@@ -164,3 +164,27 @@ async def test_wrong_usage_is_told_from_what_failed(city: City) -> None:
     assert "neither" in (await zhiwang("verify", "--profile", profile, "--from", "nowhere", status=2)).stderr
     refused = await zhiwang("verify", "--profile", profile, "--from", "127.0.0.1:1", status=1)
     assert "HUB_UNREACHABLE" in refused.stderr
+
+
+async def test_a_log_is_exported_grown_and_checked_by_whoever_has_the_files(city: City, tmp_path: Path) -> None:
+    out = str(tmp_path / "exported")
+    async with served(city, "centre/hub/main", tmp_path / "log.db") as hub:
+        await hub.log.append(support.new_entries(hub.log.store, 1200))
+        profile = str(write_profile(city, "office/auditor/one", hub.address))
+        first = json.loads((await zhiwang("export", "--profile", profile, "--out", out, "--json")).stdout)
+        assert (first["origin"], first["size"], first["added"]) == ("shenzhen/centre/hub/main", 1201, 1201)
+        kept = tmp_path / "kept"
+        kept.write_bytes((tmp_path / "exported" / "checkpoint").read_bytes())
+        # The export itself was recorded; the next one reads that entry, and no other.
+        second = json.loads((await zhiwang("export", "--profile", profile, "--out", out, "--json")).stdout)
+        assert (second["size"], second["added"]) == (1202, 1)
+    # Nobody serves the log any more.
+    root = str(city.root)
+    facts = json.loads((await zhiwang("fsck", out, "--root", root, "--extends", str(kept), "--json")).stdout)
+    assert (facts["size"], facts["entries"], facts["fault_count"]) == (1202, 1202, 0)
+    assert "shenzhen/centre/hub/main" in (await zhiwang("fsck", out, "--root", root)).stdout
+    tile = tmp_path / "exported" / "tile" / "0" / "002"
+    tile.write_bytes(b"\1" * 32 + tile.read_bytes()[32:])
+    told = await zhiwang("fsck", out, "--root", root, status=1)
+    assert "tile/0/002, entry 512: the hash is not that of the entry" in told.stderr
+    assert "--vkey" in (await zhiwang("fsck", out, status=2)).stderr

@@ -1,0 +1,287 @@
+"""A log as plain files: exported, grown, verified by others, and damaged in every place."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import shutil
+import stat
+import subprocess
+import threading
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import audit_support as support
+from audit import fetch
+from audit.auditor import Auditor
+from audit.checkpoint import Checkpoint, CheckpointError
+from audit.fsck import Examined, examine
+from audit.log import AuditLog
+from audit.mirror import CERTIFICATE, Mirror, verify_by_key, verify_by_root
+from audit.service import AuditServicer
+from audit.store import LogStore
+from certs.identity import CA_CERTIFICATE, Identity, Kind
+from zhiwang.wire.call import Peer, PeerTable
+from zhiwang.wire.errors import FatalError, RefusedError
+
+READER = Peer(Identity(support.CITY, "audit-office", Kind.AUDITOR, "one"), 1, b"", 0.0, 1e12, PeerTable(support.CITY))
+GO_SOURCES = Path("/usr/share/gocode")
+VERIFIERS = Path(__file__).parents[1] / "verifiers"
+
+
+class Exported:
+    """A log and its export.
+
+    Attributes:
+        path: Where it is exported to.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.store: LogStore = support.make_store(directory / "log.db")
+        self.log = AuditLog(self.store)
+        self.path = directory / "exported"
+        self.root = directory / "root"
+        self.root.mkdir()
+        (self.root / CA_CERTIFICATE).write_bytes(support.authority().certificate_pem)
+        self._servicer = AuditServicer(self.store, self.log.append, "centre", peer=lambda: READER)
+
+    def stub(self) -> Any:
+        servicer = self._servicer
+
+        class Stub:
+            def __getattr__(self, method: str) -> Any:
+                async def call(request: Any, **_options: float) -> Any:
+                    return await getattr(servicer, method)(request, None)
+
+                return call
+
+        return Stub()
+
+    async def export(self, *, entries: bool = True) -> Checkpoint:
+        mirror = Mirror(self.path, entries=entries)
+        auditor = Auditor(self.stub(), support.checker())
+        view = await auditor.meet()
+        await auditor.read(view, edge=mirror.edge, take=mirror.take)
+        mirror.seal(auditor.head, view.newest)
+        return view.newest
+
+    def fsck(self, extends: Checkpoint | None = None) -> Examined:
+        reads = fetch.directory(self.path)
+        return examine(reads, lambda note: verify_by_root(note, reads(CERTIFICATE), self.root), extends=extends)
+
+
+@pytest.fixture
+async def exported(tmp_path: Path) -> AsyncIterator[Exported]:
+    exported = Exported(tmp_path)
+    yield exported
+    await exported.log.close()
+    exported.store.engine.dispose()
+    support.check_log(tmp_path / "log.db")
+
+
+def faults(found: Examined) -> list[tuple[str, int | None]]:
+    return [(fault.path, fault.index) for fault in found.faults]
+
+
+@pytest.mark.parametrize("entries", [True, False])
+async def test_an_exported_log_holds_at_whatever_size_it_was_exported(exported: Exported, *, entries: bool) -> None:
+    kept = None
+    # Through every edge of a tile: empty but for its first entry, one short, full, one more, several tiles at once.
+    for count in (1, 200, 53, 0, 1, 255, 1300):
+        if count:
+            support.append(exported.store, count)
+        checkpoint = await exported.export(entries=entries)
+        found = exported.fsck(kept)
+        assert (found.faults, found.checkpoint) == ([], checkpoint)
+        assert found.entries == (checkpoint.size if entries else 0)
+        assert sum(found.events.values()) == found.entries
+        kept = checkpoint
+    growing = sorted(str(path.relative_to(exported.path)) for path in exported.path.rglob("*.p/*"))
+    full, width = divmod(kept.size if kept else 0, 256)
+    assert f"tile/0/{full:03d}.p/{width}" in growing
+    assert len(growing) == (3 if entries else 2)
+
+
+async def test_what_was_complete_is_not_written_again(exported: Exported) -> None:
+    support.append(exported.store, 600)
+    await exported.export()
+    before = {
+        path: path.stat().st_mtime_ns
+        for path in exported.path.rglob("*")
+        if path.is_file() and path.parent.suffix != ".p"
+    }
+    support.append(exported.store, 600)
+    await exported.export()
+    tiles = {path: when for path, when in before.items() if "tile" in path.parts}
+    assert len(tiles) == 4
+    assert {path: path.stat().st_mtime_ns for path in tiles} == tiles
+
+
+async def test_entries_are_readable_by_their_owner_only_and_hashes_by_everybody(exported: Exported) -> None:
+    await exported.export()
+    assert stat.S_IMODE((exported.path / "tile" / "entries").stat().st_mode) == 0o700
+    assert not (exported.path / "tile" / "0").stat().st_mode & stat.S_IWOTH
+
+
+async def test_every_damage_is_named_by_its_place(exported: Exported) -> None:
+    support.append(exported.store, 1100)
+    kept = await exported.export()
+    whole = exported.path.with_name("whole")
+    shutil.copytree(exported.path, whole)
+
+    def damaged(name: str, at: int = -1, *, gone: bool = False) -> list[tuple[str, int | None]]:
+        shutil.rmtree(exported.path)
+        shutil.copytree(whole, exported.path)
+        path = exported.path / name
+        data = bytearray(path.read_bytes())
+        data[at] ^= 1
+        path.unlink()
+        if not gone:
+            path.write_bytes(data)
+        return faults(exported.fsck(kept))
+
+    assert damaged("tile/0/001", 5 * 32) == [("tile/0/001", 256 + 5)]
+    assert damaged("tile/1/000.p/4", 2 * 32) == [("tile/1/000.p/4", 512)]
+    assert damaged("tile/0/002", gone=True) == [("tile/0/002", None)]
+    assert damaged("tile/0/004.p/77", 76 * 32) == [("tile/0/004.p/77", 1100)]
+    assert ("tile/entries/003", None) in damaged("tile/entries/003", 0)
+    found = damaged("tile/entries/003")
+    assert ("tile/0/003", 1023) in found
+    assert ("checkpoint", None) in found
+    assert ("tile/entries/001", None) in damaged("tile/entries/001", gone=True)
+    assert damaged("checkpoint", 3)[0] == ("checkpoint", None)
+    assert damaged("checkpoint", gone=True) == [("checkpoint", None)]
+    assert damaged("certificate.pem", gone=True) == [("checkpoint", None)]
+
+
+async def test_a_tile_of_zeros_is_a_fault_and_not_a_gap(exported: Exported) -> None:
+    support.append(exported.store, 300)
+    await exported.export()
+    (exported.path / "tile" / "0" / "000").write_bytes(bytes(8192))
+    found = exported.fsck()
+    assert found.number == 256
+    assert found.faults[0].index == 0
+
+
+async def test_a_log_that_forgot_or_changed_what_was_kept_is_named(exported: Exported) -> None:
+    support.append(exported.store, 700)
+    checkpoint = await exported.export()
+    assert exported.fsck(Checkpoint(checkpoint.origin, 300, b"\1" * 32)).number == 1
+    assert exported.fsck(Checkpoint(checkpoint.origin, 9000, b"\1" * 32)).number == 1
+    assert exported.fsck(Checkpoint("another/hub/main", 300, b"\1" * 32)).number == 1
+
+
+async def test_another_key_a_foreign_authority_and_a_broken_key_are_refused(exported: Exported) -> None:
+    await exported.export()
+    note = (exported.path / "checkpoint").read_bytes()
+    key = (exported.path / "log.vkey").read_text()
+    assert verify_by_key(note, key).size == 1
+    name, identifier, public = key.strip().split("+", 2)
+    for wrong in ("", name, f"{name}+00000000+{public}", f"other+{identifier}+{public}", f"{name}+{identifier}+AAAA"):
+        with pytest.raises(CheckpointError):
+            verify_by_key(note, wrong)
+    shutil.copy(exported.path / CERTIFICATE, exported.root / CA_CERTIFICATE)
+    with pytest.raises((RefusedError, FatalError)):
+        verify_by_root(note, (exported.path / CERTIFICATE).read_bytes(), exported.root)
+
+
+async def test_an_export_goes_on_only_in_a_directory_that_holds(exported: Exported) -> None:
+    support.append(exported.store, 300)
+    await exported.export()
+    with pytest.raises(FatalError, match="as it was begun"):
+        await exported.export(entries=False)
+    growing = next(exported.path.glob("tile/0/001.p/*"))
+    growing.write_bytes(b"\1" * growing.stat().st_size)
+    with pytest.raises(FatalError, match="audit fsck"):
+        await exported.export()
+    other = exported.path.with_name("other")
+    other.mkdir()
+    (other / "file").touch()
+    exported.path = other
+    with pytest.raises(FatalError, match="not empty"):
+        await exported.export()
+
+
+async def test_an_export_that_was_interrupted_goes_on(exported: Exported) -> None:
+    support.append(exported.store, 900)
+    await exported.export()
+    support.append(exported.store, 900)
+    mirror = Mirror(exported.path, entries=True)
+    auditor = Auditor(exported.stub(), support.checker())
+    view = await auditor.meet()
+    await auditor.read(view, edge=mirror.edge, take=mirror.take)
+    # The machine stops before the checkpoint is written: what is there is still the log of before.
+    found = exported.fsck()
+    assert found.checkpoint is not None
+    assert (found.faults, found.checkpoint.size) == ([], 901)
+    await exported.export()
+    assert exported.fsck().faults == []
+
+
+@pytest.fixture
+def server(exported: Exported) -> Iterator[str]:
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_arguments: object) -> None:
+            pass
+
+    serving = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=exported.path))
+    thread = threading.Thread(target=serving.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{serving.server_port}/"
+    serving.shutdown()
+    serving.server_close()
+    thread.join()
+
+
+async def test_a_log_behind_a_file_server_is_checked_like_one_in_a_directory(exported: Exported, server: str) -> None:
+    support.append(exported.store, 300)
+    checkpoint = await exported.export()
+    key = (exported.path / "log.vkey").read_text()
+    found = examine(fetch.server(server), lambda note: verify_by_key(note, key))
+    assert (found.faults, found.checkpoint, found.entries) == ([], checkpoint, 301)
+    (exported.path / "tile" / "0" / "000").unlink()
+    assert faults(examine(fetch.server(server), lambda note: verify_by_key(note, key))) == [("tile/0/000", None)]
+
+
+async def test_a_file_server_that_is_not_there_is_said_so() -> None:
+    with pytest.raises(FatalError, match=r"127\.0\.0\.1:9"):
+        fetch.server("http://127.0.0.1:9")("checkpoint")
+
+
+@pytest.mark.skipif(shutil.which("go") is None, reason="Go is not installed (Debian: golang-go)")
+@pytest.mark.skipif(
+    not (GO_SOURCES / "src/golang.org/x/mod/sumdb").is_dir(), reason="Debian's golang-golang-x-mod-dev is not installed"
+)
+async def test_gos_own_transparency_log_code_verifies_our_export(exported: Exported, tmp_path: Path) -> None:
+    support.append(exported.store, 1500)
+    checkpoint = await exported.export()
+    environment = {
+        **os.environ,
+        "GOPATH": str(GO_SOURCES),
+        "GO111MODULE": "off",
+        "GOFLAGS": "",
+        "GOCACHE": str(tmp_path / "cache"),
+    }
+    binary = tmp_path / "verify"
+    built = subprocess.run(  # noqa: ASYNC221, S603 - a compiler, before anything runs
+        ["go", "build", "-o", str(binary), str(VERIFIERS / "go" / "main.go")],  # noqa: S607 - whichever is installed
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stderr
+
+    def verified() -> subprocess.CompletedProcess[str]:
+        return subprocess.run([binary, exported.path], capture_output=True, text=True, check=False)  # noqa: S603 - just built
+
+    assert verified().stdout.strip() == str(checkpoint.size)
+    tile = exported.path / "tile" / "0" / "002"
+    data = bytearray(tile.read_bytes())
+    data[0] ^= 1
+    tile.write_bytes(data)
+    assert verified().returncode != 0
