@@ -223,6 +223,7 @@ class Adapter:
                 replica=f"{socket.gethostname()[:32]}-{os.getpid()}",
                 keys=self._keys.statements,
                 version=version("zhiwang"),
+                turned_away=self._frames.turn_away,
                 credit=self._paths.credit,
             )
             for channel in self._channels

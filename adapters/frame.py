@@ -38,7 +38,7 @@ from zhiwang.audit.v1 import audit_pb2
 from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.wire.commitments import answer_tree, claim_commitments, sealed_hash, signature_message
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
-from zhiwang.wire.header import SKEW, Header, check_envelope, check_sealed_size, check_times, parse_header
+from zhiwang.wire.header import Header, check_envelope, check_sealed_size, check_times, parse_header
 from zhiwang.wire.merkle import Tree, leaf_hash
 from zhiwang.wire.records import Answers, Outcome, decode_records, encode_answers
 
@@ -61,6 +61,10 @@ _log = structlog.get_logger(__name__)
 
 class _OutpacedError(Exception):
     """Another process of this store wrote between review and transaction; the frame has to be reviewed anew."""
+
+
+class _SpoiltError(Exception):
+    """A request of the frame failed and was taken out of it; the others have to be settled without it."""
 
 
 @dataclass(slots=True)
@@ -185,6 +189,11 @@ class FrameProcessor:
             appended = self._log.append(connection, entries)
         self._log.committed(appended)
 
+    def turn_away(self, reason: Reason, number: int) -> None:
+        """Count requests that were refused before they came here. Their entry is written with the next housekeeping."""
+        self.refused[reason] += number
+        self._refusals.count(reason, number)
+
     def housekeep(self) -> None:
         """Open a log that has stopped, and write down refusals that were only counted. Call every few seconds.
 
@@ -239,12 +248,19 @@ class FrameProcessor:
                 requests.append(self._identify(place, item, now))
             except RefusedError as error:
                 self._refuse(work, place, item.request, error)
+            except Exception as error:  # noqa: BLE001 - one request must not spoil its neighbours
+                self._fail(work, place, item.request, error)
         opened: dict[int, _Opened] = {}
-        for _ in range(ATTEMPTS):
+        outpaced = 0
+        while outpaced < ATTEMPTS:
             try:
                 self._settle(work, requests, opened, now)
             except _OutpacedError:
                 # What was read of the store is out of date, and with it perhaps an outcome.
+                outpaced += 1
+                continue
+            except _SpoiltError:
+                # Without the request that failed guesses may be due to others. Each time there is one request less.
                 continue
             return
         raise FatalError(Reason.LOG_UNAVAILABLE, "other processes of this store were always faster")
@@ -286,12 +302,19 @@ class FrameProcessor:
     def _look_for_repeats(self, work: _Frame, connection: Reading, requests: Sequence[_Request]) -> list[_Request]:
         """Set aside what was answered before, or stands earlier in this frame; refuse a used id with other bytes."""
         known = replay.find(connection, [request.key for request in requests])
+        horizon = replay.horizon(connection)
+        work.repeats.clear()
         first: dict[bytes, _Request] = {}
         left: list[_Request] = []
         for request in requests:
             if work.replies[request.place].reason:
                 continue
             stored = known.get(request.key)
+            if stored is None and replay.expiry(request.header.expire_time) < horizon:
+                # It may have been answered and forgotten: the clock stood later once than it does now.
+                error = RefusedError(Reason.REQUEST_EXPIRED, "expired before the horizon; was the clock set back?")
+                self._refuse(work, request.place, request.envelope, error)
+                continue
             other = first.setdefault(request.key, request)
             if (stored.hash if stored is not None else other.hash) != request.hash:
                 self._refuse(work, request.place, request.envelope, RefusedError(Reason.REPLAYED))
@@ -348,6 +371,17 @@ class FrameProcessor:
             _log.info("refused", reason=error.reason.name, detail=error.detail)
             work.events.append(noted.event())
 
+    def _fail(self, work: _Frame, place: int, envelope: sealed_pb2.SealedRequest, error: Exception) -> None:
+        """Take a request out of its frame for an error that nobody foresaw; its neighbours are answered.
+
+        Raises:
+            FatalError: It was the log or the store that failed; that concerns every request.
+        """
+        if isinstance(error, FatalError):
+            raise error
+        _log.error("a request failed", exc_info=error)
+        self._refuse(work, place, envelope, RefusedError(Reason.OWNER_FAILED, type(error).__name__))
+
     # Answers, and the transaction that they stand or fall with.
 
     def _settle(self, work: _Frame, requests: Sequence[_Request], known: dict[int, _Opened], now: float) -> None:
@@ -361,15 +395,12 @@ class FrameProcessor:
 
         Raises:
             _OutpacedError: Another process wrote since the store was read; nothing was written.
+            _SpoiltError: A request failed; nothing was written.
             FatalError: LOG_UNAVAILABLE.
         """
         size, opened, fresh = self._review(work, requests, known, now)
-        by_examiner: dict[int, list[_Opened]] = {}
-        for one in opened:
-            by_examiner.setdefault(id(one.examiner), []).append(one)
-        for group in by_examiner.values():
-            group[0].examiner.evaluate([one.examination for one in group])
-        answers = [self._seal(one) for one in opened]
+        self._evaluate(work, opened)
+        answers = self._sealed(work, opened)
         counted = self._refusals.take()
         try:
             entries = [answer.entry for answer in answers]
@@ -412,10 +443,55 @@ class FrameProcessor:
                     except RefusedError as error:
                         self._refuse(work, request.place, request.envelope, error)
                         continue
+                    except Exception as error:  # noqa: BLE001 - one request must not spoil its neighbours
+                        self._fail(work, request.place, request.envelope, error)
+                        continue
                 opened.append(one)
             bills = [bill for one in opened for bill in one.examination.bills]
             fresh = self._ledger.review(connection, bills) if bills else []
         return size, opened, fresh
+
+    def _evaluate(self, work: _Frame, opened: Sequence[_Opened]) -> None:
+        """Ask the database, all requests together; if that fails as it never should, one by one.
+
+        Raises:
+            _SpoiltError: Some fail also by themselves, and are taken out.
+        """
+        by_examiner: dict[int, list[_Opened]] = {}
+        for one in opened:
+            by_examiner.setdefault(id(one.examiner), []).append(one)
+        try:
+            for group in by_examiner.values():
+                group[0].examiner.evaluate([one.examination for one in group])
+        except Exception as error:  # noqa: BLE001 - whose fault it is will be seen
+            _log.warning("a frame failed and is evaluated one by one", error=type(error).__name__)
+            self._each(work, opened, lambda one: one.examiner.evaluate([one.examination]))
+
+    def _sealed(self, work: _Frame, opened: Sequence[_Opened]) -> list[_Answer]:
+        """Entries and sealed replies.
+
+        Raises:
+            _SpoiltError: Some could not be made, and their requests are taken out.
+        """
+        answers: list[_Answer] = []
+        self._each(work, opened, lambda one: answers.append(self._seal(one)))
+        return answers
+
+    def _each(self, work: _Frame, opened: Sequence[_Opened], act: Callable[[_Opened], None]) -> None:
+        """Do something for each request by itself.
+
+        Raises:
+            _SpoiltError: It failed for some, which are taken out.
+        """
+        failed = False
+        for one in opened:
+            try:
+                act(one)
+            except Exception as error:  # noqa: BLE001 - one request must not spoil its neighbours
+                self._fail(work, one.request.place, one.request.envelope, error)
+                failed = True
+        if failed:
+            raise _SpoiltError
 
     def _review_again(self, connection: Connection, opened: Sequence[_Opened]) -> list[tuple[int, int]]:
         """What is due if the outcomes still stand, now that nobody else can write.
@@ -423,7 +499,10 @@ class FrameProcessor:
         Raises:
             _OutpacedError: They do not.
         """
-        if replay.find(connection, [one.request.key for one in opened]):
+        horizon = replay.horizon(connection)
+        if replay.find(connection, [one.request.key for one in opened]) or any(
+            replay.expiry(one.request.header.expire_time) < horizon for one in opened
+        ):
             raise _OutpacedError
         bills = [bill for one in opened for bill in one.examination.bills]
         before = [(bill.closed, frozenset(bill.spent)) for bill in bills]
@@ -471,7 +550,7 @@ class FrameProcessor:
             rows += [
                 self._trace.row(kind, identifier, index) for kind, identifier in answer.opened.examination.subjects
             ]
-            expires = int(request.header.expire_time + SKEW) + 1
+            expires = replay.expiry(request.header.expire_time)
             stored.append(replay.Answered(request.key, request.hash, index, answer.nonce, answer.ciphertext, expires))
         replay.insert(connection, stored)
         self._trace.insert(connection, rows)

@@ -49,6 +49,10 @@ Process = Callable[[adapter_pb2.RequestFrame], adapter_pb2.ReplyFrame]
 """Turns a frame into its reply; runs in a worker thread."""
 
 
+class _FloodedError(Exception):
+    """The hub sends beyond its credit and takes no refusal; the stream ends."""
+
+
 @dataclass(slots=True)
 class _Job:
     """A frame that waits in a lane."""
@@ -177,14 +181,23 @@ class Session:
         stub: Of the hub's AdapterService.
         lanes: Where frames go.
         hello: The first message.
+        turned_away: Told of requests that were refused because the hub sent more than it was given credit for.
     """
 
-    def __init__(self, stub: adapter_pb2_grpc.AdapterServiceStub, lanes: Lanes, hello: adapter_pb2.Hello) -> None:
+    def __init__(
+        self,
+        stub: adapter_pb2_grpc.AdapterServiceStub,
+        lanes: Lanes,
+        hello: adapter_pb2.Hello,
+        turned_away: Callable[[Reason, int], None],
+    ) -> None:
         self._stub = stub
         self._lanes = lanes
         self._hello = hello
+        self._turned_away = turned_away
         self._outbox: asyncio.Queue[adapter_pb2.AttachRequest | None] = asyncio.Queue()
         self._unanswered = 0
+        self._exceeded = False
         self.attached = asyncio.Event()
         self.over = asyncio.Event()
 
@@ -204,6 +217,7 @@ class Session:
         Raises:
             grpc.aio.AioRpcError: The stream could not be opened, or broke.
             TimeoutError: The hub did not answer Hello.
+            _FloodedError: The hub keeps no bound.
         """
         call = self._stub.Attach()
         writer: asyncio.Task[None] | None = None
@@ -248,11 +262,35 @@ class Session:
     def _receive(self, message: adapter_pb2.AttachResponse) -> None:
         kind = message.WhichOneof("message")
         if kind == "request_frame":
-            self._unanswered += len(message.request_frame.items)
-            self._lanes.add(self, message.request_frame)
+            self._take(message.request_frame)
         elif kind == "draining":
             _log.info("the hub stops")
         # Cancel needs nothing: what was begun is recorded, and what was not ends with its own timeout.
+
+    def _take(self, frame: adapter_pb2.RequestFrame) -> None:
+        """Requests of the hub, as many as it has credit for: a hub that ignores it must not fill this process.
+
+        Raises:
+            _FloodedError: It does not even read the refusals.
+        """
+        room = max(0, self._hello.credit - self._unanswered)
+        beyond = frame.items[room:]
+        if beyond:
+            if not self._exceeded:
+                self._exceeded = True
+                _log.warning("the hub exceeds its credit", requests=len(beyond))
+            if self._outbox.qsize() > self._hello.credit:
+                raise _FloodedError
+            self._turned_away(Reason.OVERLOADED, len(beyond))
+            reason = Reason.OVERLOADED.name
+            refused = [
+                adapter_pb2.ReplyFrame.Item(correlation_id=item.correlation_id, reason=reason) for item in beyond
+            ]
+            self.send(adapter_pb2.AttachRequest(reply_frame=adapter_pb2.ReplyFrame(items=refused)))
+            del frame.items[room:]
+        if frame.items:
+            self._unanswered += len(frame.items)
+            self._lanes.add(self, frame)
 
     async def retire(self, seconds: float) -> None:
         """Take nothing more, finish what is here, end the stream; give up after so many seconds."""
@@ -276,6 +314,7 @@ class HubLink:
         replica: Names this process among the replicas of the adapter.
         keys: Gives the valid sealing keys.
         version: Of this software.
+        turned_away: As of `Session`.
         credit: Requests that the adapter takes unanswered.
     """
 
@@ -287,6 +326,7 @@ class HubLink:
         replica: str,
         keys: Callable[[], Sequence[sealed_pb2.OwnerKeyStatement]],
         version: str,
+        turned_away: Callable[[Reason, int], None],
         credit: int = CREDIT,
     ) -> None:
         self._channel = channel
@@ -294,6 +334,7 @@ class HubLink:
         self._replica = replica
         self._keys = keys
         self._version = version
+        self._turned_away = turned_away
         self._credit = credit
         self._generation = 0
         self._renewed = asyncio.Event()
@@ -341,7 +382,8 @@ class HubLink:
         # stream that is to stand beside an old one has another name.
         replica = f"{self._replica}-{self._generation % 2}"
         hello = adapter_pb2.Hello(replica=replica, credit=self._credit, keys=self._keys(), version=self._version)
-        session = Session(adapter_pb2_grpc.AdapterServiceStub(self._channel.current), self._lanes, hello)
+        stub = adapter_pb2_grpc.AdapterServiceStub(self._channel.current)
+        session = Session(stub, self._lanes, hello, self._turned_away)
         self._sessions.add(session)
         return session
 
@@ -356,6 +398,8 @@ class HubLink:
             _log.warning("link lost", reason=refusal.reason.name, detail=refusal.detail)
         except TimeoutError:
             _log.warning("link lost", reason=Reason.HUB_UNREACHABLE.name, detail="no answer to Hello")
+        except _FloodedError:
+            _log.error("link ended", reason=Reason.OVERLOADED.name, detail="the hub keeps no bound")
         finally:
             self._sessions.discard(session)
             welcomed.cancel()

@@ -59,10 +59,15 @@ class RefusalCounter:
             if self._tokens >= 1:
                 self._tokens -= 1
                 return Refused(reason, header_hash)
+        self.count(reason, 1)
+        return None
+
+    def count(self, reason: Reason, number: int) -> None:
+        """Refusals that get no entries of their own."""
+        with self._lock:
             if not self._counted:
-                self._counting_since = now
-            self._counted[reason] += 1
-            return None
+                self._counting_since = self._clock()
+            self._counted[reason] += number
 
     def take(self, *, at_once: bool = False) -> list[audit_pb2.Refusal]:
         """What was counted for `COUNTING` seconds, one event a reason; nothing before that, unless at once.

@@ -1,6 +1,9 @@
 """Replies that were given, until their requests expire: the same bytes get the same reply, other bytes none.
 
-A row is written in the transaction of the entry that it names, so a crash loses both or neither.
+A row is written in the transaction of the entry that it names, so a crash loses both or neither. What was forgotten is
+remembered by one number, the *horizon*: every request whose row would have expired before it is refused for its time,
+whatever the clock says now. So neither a clock that is set back nor one that leaps ahead and returns lets the same
+bytes be answered twice; the latter's cost is that nothing is answered until time has caught up with the horizon.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from hashlib import sha256
 from sqlalchemy import Connection
 
 from adapters.rows import Reading, fetch, pad, padded_marks, write
+from zhiwang.wire.header import SKEW
 
 _BATCH = 512
 
@@ -28,6 +32,11 @@ SCHEMA = (
     "CREATE INDEX replay_expires ON replay (expires)",
 )
 """Table of the replay store in the adapter's store."""
+
+HORIZON_SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS replay_horizon (id INTEGER PRIMARY KEY CHECK (id = 1), time INTEGER NOT NULL)"
+)
+"""The horizon's table; stores that older releases made lack it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +70,23 @@ def replay_hash(header_hash: bytes, sealed_hash: bytes, request_root: bytes, sig
     return sha256(header_hash + sealed_hash + request_root + signature).digest()
 
 
+def expiry(expire_time: float) -> int:
+    """Until when the reply to a request is kept: longer than its clock and ours let it be taken."""
+    return int(expire_time + SKEW) + 1
+
+
+def begin_horizon(connection: Connection, time: float) -> None:
+    """Make the horizon at `time`, if the store has none."""
+    connection.exec_driver_sql(HORIZON_SCHEMA)
+    write(connection, "INSERT OR IGNORE INTO replay_horizon (id, time) VALUES (1, ?)", [(int(time),)])
+
+
+def horizon(connection: Reading) -> int:
+    """Rows that expired before this time (seconds since the epoch) may have been forgotten."""
+    ((time,),) = fetch(connection, "SELECT time FROM replay_horizon")
+    return int(time)
+
+
 def find(connection: Reading, keys: Sequence[bytes]) -> dict[bytes, Answered]:
     """Replies by key, of those that were given."""
     found: dict[bytes, Answered] = {}
@@ -84,5 +110,6 @@ def insert(connection: Connection, answered: Sequence[Answered]) -> None:
 
 
 def prune(connection: Connection, now: float) -> None:
-    """Forget what has expired: its requests are refused for their time."""
+    """Forget what has expired, and that it may have been: its requests are refused for their time from now on."""
     write(connection, "DELETE FROM replay WHERE expires < ?", [(int(now),)])
+    write(connection, "UPDATE replay_horizon SET time = max(time, ?)", [(int(now),)])

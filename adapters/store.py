@@ -14,6 +14,7 @@ from collections.abc import Callable
 from adapters import ledger, replay
 from adapters.config import StateFiles
 from adapters.ledger import open_key
+from audit.entry import decode_entry
 from audit.guard import Guard
 from audit.sqlite import open_sqlite
 from audit.store import LogStore
@@ -41,6 +42,7 @@ def create_store(
         with log.transaction() as connection:
             for statement in (*ledger.SCHEMA, *replay.SCHEMA):
                 connection.exec_driver_sql(statement)
+            replay.begin_horizon(connection, 0)
         open_key(state.ledger_key, create=True)
     except BaseException:
         engine.dispose()
@@ -76,7 +78,7 @@ def open_store(
     verifier: CertificateVerifier | None = None,
     clock: Callable[[], float] = time.time,
 ) -> LogStore:
-    """Open the store and check its log. Blocks.
+    """Open the store, check its log, and bring tables that an older release made up to date. Blocks.
 
     Raises:
         FatalError: LOG_UNAVAILABLE: it is not there, or does not hold together.
@@ -84,8 +86,13 @@ def open_store(
     engine = open_sqlite(state.store)
     log = LogStore(engine, signer.identity.log_origin, signer, clock, guard=state.guard, verifier=verifier)
     try:
-        log.open()
+        head = log.open()
+        # An older release kept no horizon. It forgot nothing later than in the transaction of its newest entry.
+        newest = decode_entry(log.entries(head.size - 1, 1)[0]).time
+        with log.transaction() as connection:
+            replay.begin_horizon(connection, newest.seconds + 1)
     except BaseException:
+        log.close()
         engine.dispose()
         raise
     return log

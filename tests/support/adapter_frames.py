@@ -132,7 +132,7 @@ class Bureau(Owner):
     def processor(self, log: LogStore) -> FrameProcessor:
         ledger = Ledger((b"k" * 32), self.mapping.limits, lambda: self.now)
         schemes = {"person": scheme("resident"), "entity": scheme("uscc")}
-        examiner = Examiner(self.source, ledger, schemes, self.failing.__contains__, lambda: self.now)
+        self.examiner = examiner = Examiner(self.source, ledger, schemes, self.failing.__contains__, lambda: self.now)
         return FrameProcessor(
             department="hrss",
             log=log,

@@ -1,0 +1,111 @@
+"""What an adapter takes of a hub: as much as it has given credit for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+import structlog
+
+from adapters.link import Lanes, Session
+from zhiwang.adapter.v1 import adapter_pb2
+from zhiwang.wire.errors import Reason
+
+CREDIT = 4
+
+
+class Call:
+    """A stream whose other end says what it is given, and reads nothing or everything."""
+
+    def __init__(self, said: Sequence[adapter_pb2.AttachResponse], *, reads: bool) -> None:
+        self.said = [adapter_pb2.AttachResponse(welcome=adapter_pb2.Welcome(hub="main")), *said]
+        self.heard: list[adapter_pb2.AttachRequest] = []
+        self.reads = reads
+        self.cancelled = False
+
+    async def write(self, message: adapter_pb2.AttachRequest) -> None:
+        if message.WhichOneof("message") != "hello" and not self.reads:
+            await asyncio.Event().wait()
+        self.heard.append(message)
+
+    async def read(self) -> Any:
+        await asyncio.sleep(0)
+        return self.said.pop(0) if self.said else grpc.aio.EOF
+
+    async def done_writing(self) -> None: ...
+
+    async def code(self) -> grpc.StatusCode:
+        # Time for what was said last to leave.
+        for _ in range(10):
+            await asyncio.sleep(0)
+        return grpc.StatusCode.OK
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class Stub:
+    """A hub's service of one call."""
+
+    def __init__(self, call: Call) -> None:
+        self.Attach = lambda: call
+
+
+class Waiting(Lanes):
+    """Lanes that take frames and never answer."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda _frame: adapter_pb2.ReplyFrame())
+        self.taken: list[int] = []
+
+    def add(self, _session: Session, frame: adapter_pb2.RequestFrame) -> None:
+        self.taken += [item.correlation_id for item in frame.items]
+
+
+def frame(*numbers: int) -> adapter_pb2.AttachResponse:
+    items = [adapter_pb2.RequestFrame.Item(correlation_id=number) for number in numbers]
+    return adapter_pb2.AttachResponse(request_frame=adapter_pb2.RequestFrame(items=items))
+
+
+async def attach(*said: adapter_pb2.AttachResponse, reads: bool = True) -> tuple[Call, Waiting, Counter[Reason], str]:
+    call, lanes, counted = Call(said, reads=reads), Waiting(), Counter[Reason]()
+
+    def turned_away(reason: Reason, number: int) -> None:
+        counted[reason] += number
+
+    session = Session(Stub(call), lanes, adapter_pb2.Hello(replica="one", credit=CREDIT), turned_away)  # type: ignore[arg-type]  # no gRPC
+    ended = "at its end"
+    try:
+        await session.run()
+    except Exception as error:  # noqa: BLE001 - told to the test
+        ended = type(error).__name__
+    lanes.close()
+    return call, lanes, counted, ended
+
+
+async def test_a_hub_that_keeps_its_credit_is_served_whole() -> None:
+    call, lanes, counted, _ = await attach(frame(1, 2), frame(3, 4))
+    assert lanes.taken == [1, 2, 3, 4]
+    assert (len(call.heard), counted) == (1, Counter())
+
+
+async def test_what_a_hub_sends_beyond_its_credit_is_refused_and_counted() -> None:
+    with structlog.testing.capture_logs() as lines:
+        call, lanes, counted, ended = await attach(frame(1, 2, 3), frame(4, 5, 6), frame(7), frame())
+    assert lanes.taken == [1, 2, 3, 4]
+    refused = [item for message in call.heard for item in message.reply_frame.items]
+    assert [(item.correlation_id, item.reason) for item in refused] == [(n, "OVERLOADED") for n in (5, 6, 7)]
+    assert counted == {Reason.OVERLOADED: 3}
+    assert ended == "at its end"
+    assert [line["event"] for line in lines].count("the hub exceeds its credit") == 1
+
+
+async def test_a_hub_that_floods_and_reads_nothing_loses_its_stream() -> None:
+    flood = [frame(number) for number in range(1, 100)]
+    call, lanes, counted, ended = await attach(*flood, reads=False)
+    assert lanes.taken == [1, 2, 3, 4]
+    assert (ended, call.cancelled) == ("_FloodedError", True)
+    assert counted[Reason.OVERLOADED] < 2 * CREDIT
