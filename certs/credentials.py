@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import structlog
@@ -22,9 +23,11 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from certs.identity import (
     AUTH_CERTIFICATE,
     AUTH_KEY,
+    AUTH_NEW_KEY,
     CA_CERTIFICATE,
     SIGNING_CERTIFICATE,
     SIGNING_KEY,
+    SIGNING_NEW_KEY,
     Identity,
     read_private,
 )
@@ -33,6 +36,9 @@ from zhiwang.wire.errors import FatalError, Reason, ZhiwangError
 
 RELOAD_SECONDS = 5.0
 """How often the files are looked at."""
+
+_READINGS = 3
+"""How often files that do not belong together are read again at once: they may have been replaced in between."""
 
 _log = structlog.get_logger(__name__)
 
@@ -170,6 +176,11 @@ class IdentityFiles:
 
     def _load(self) -> _Loaded:
         try:
+            for _ in range(_READINGS - 1):
+                try:
+                    return self._read()
+                except _MixedError:
+                    continue
             return self._read()
         except FileNotFoundError as error:
             name = Path(str(error.filename)).name
@@ -186,12 +197,11 @@ class IdentityFiles:
     def _read(self) -> _Loaded:
         ca_pem = (self.root_dir / CA_CERTIFICATE).read_bytes()
         authorities = load_authorities(ca_pem)
-        auth_key_pem = read_private(self.directory / AUTH_KEY)
         auth_pem = (self.directory / AUTH_CERTIFICATE).read_bytes()
         auth = x509.load_pem_x509_certificate(auth_pem)
-        key = load_pem_private_key(auth_key_pem, None)
-        if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != auth.public_key():
-            raise FatalError(Reason.CERTIFICATE_INVALID, f"{AUTH_CERTIFICATE} is not the certificate of {AUTH_KEY}")
+        key, auth_key_pem = self._key(auth, AUTH_CERTIFICATE, AUTH_KEY, AUTH_NEW_KEY)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise FatalError(Reason.CERTIFICATE_INVALID, f"{AUTH_KEY} is not a key for TLS")
         check_issued(auth, authorities)
         identity = subject_of(auth)
         expires = auth.not_valid_after_utc.timestamp()
@@ -201,7 +211,7 @@ class IdentityFiles:
         signing_pem = signing_path.read_bytes()
         signing = x509.load_pem_x509_certificate(signing_pem)
         check_issued(signing, authorities)
-        signing_key = load_pem_private_key(read_private(self.directory / SIGNING_KEY), None)
+        signing_key, _ = self._key(signing, SIGNING_CERTIFICATE, SIGNING_KEY, SIGNING_NEW_KEY)
         if not isinstance(signing_key, Ed25519PrivateKey):
             raise FatalError(Reason.CERTIFICATE_INVALID, f"{SIGNING_KEY} is not an Ed25519 key")
         signer = Signer(signing_key, signing)
@@ -210,3 +220,52 @@ class IdentityFiles:
                 Reason.CERTIFICATE_INVALID, f"{SIGNING_CERTIFICATE} names another identity than {AUTH_CERTIFICATE}"
             )
         return _Loaded(identity, ca_pem, auth_key_pem, auth_pem, signing_pem, signer, min(expires, signer.expires))
+
+    def _key(self, certificate: x509.Certificate, name: str, key_name: str, new_name: str) -> tuple[Any, bytes]:
+        """The private key of a certificate, and its file's bytes.
+
+        The certificate chooses: replacing its file is the one step by which a fresh key takes the old one's place, and
+        there is no moment at which a reader finds neither. The new one is looked at first, since it gets the other's
+        name afterwards.
+        """
+        found = find_key(self.directory, certificate, key_name, new_name)
+        if found is None:
+            raise _MixedError(Reason.CERTIFICATE_INVALID, f"{name} is not the certificate of {key_name}")
+        return found[1], found[2]
+
+
+class _MixedError(FatalError):
+    """Certificate and key do not belong together, at this reading."""
+
+
+def find_key(directory: Path, certificate: x509.Certificate, *names: str) -> tuple[str, Any, bytes] | None:
+    """The private key of a certificate among files of an identity directory.
+
+    Args:
+        directory: Where they lie.
+        certificate: Whose key.
+        names: Name of the key's file, then that of the fresh key, which need not be there.
+
+    Returns:
+        The file's name, the key, and the file's bytes; None if none of them is the certificate's.
+
+    Raises:
+        FileNotFoundError: There is none at all.
+        PermissionError: One of them is open to others.
+        ValueError: One of them holds no key.
+    """
+    missing: FileNotFoundError | None = None
+    public = certificate.public_key()
+    for name in reversed(names):
+        try:
+            pem = read_private(directory / name)
+        except FileNotFoundError as error:
+            missing = error
+            continue
+        key = load_pem_private_key(pem, None)
+        if key.public_key() == public:
+            return name, key, pem
+        missing = None
+    if missing is not None:
+        raise missing
+    return None

@@ -4,7 +4,8 @@ The identity itself (`Identity`, `Kind`) stands in `zhiwang.wire.identity`, sinc
 callers by it; this module adds the files of one holder and how a private key is written.
 
 One identity directory holds `auth.key`, `auth.pem`, `signing.key` and `signing.pem`, and `*.csr` until they are
-issued. One pinned root directory holds `ca.pem` and `root.json`.
+issued; while a certificate for a fresh key is awaited, that key is `auth.new.key` (see `certs/renewal.py`). One pinned
+root directory holds `ca.pem` and `root.json`.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ __all__ = ["Identity", "Kind", "read_private", "server_name", "write_private", "
 AUTH_KEY = "auth.key"
 AUTH_CERTIFICATE = "auth.pem"
 AUTH_REQUEST = "auth.csr"
+AUTH_NEW_KEY = "auth.new.key"
 SIGNING_KEY = "signing.key"
 SIGNING_CERTIFICATE = "signing.pem"
 SIGNING_REQUEST = "signing.csr"
+SIGNING_NEW_KEY = "signing.new.key"
 CA_CERTIFICATE = "ca.pem"
 ROOT_METADATA = "root.json"
 

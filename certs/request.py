@@ -22,7 +22,7 @@ from certs.identity import (
 )
 from zhiwang.wire.errors import FatalError, Reason
 
-_AnyKey = ec.EllipticCurvePrivateKey | Ed25519PrivateKey
+AnyKey = ec.EllipticCurvePrivateKey | Ed25519PrivateKey
 
 
 def make_requests(directory: Path, identity: Identity) -> list[Path]:
@@ -37,25 +37,35 @@ def make_requests(directory: Path, identity: Identity) -> list[Path]:
         FatalError: CERTIFICATE_INVALID, if a key that is there cannot be used.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    pairs: tuple[tuple[str, str, _AnyKey], ...] = (
+    pairs: tuple[tuple[str, str, AnyKey], ...] = (
         (AUTH_KEY, AUTH_REQUEST, ec.generate_private_key(ec.SECP256R1())),
         (SIGNING_KEY, SIGNING_REQUEST, Ed25519PrivateKey.generate()),
     )
     requests = []
     for key_name, request_name, fresh in pairs:
-        key = _keep_or_write(directory / key_name, fresh)
-        request = (
-            x509.CertificateSigningRequestBuilder()
-            .subject_name(x509.Name([]))
-            .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(identity.uri)]), critical=False)
-            .sign(key, None if isinstance(key, Ed25519PrivateKey) else hashes.SHA256())
-        )
-        write_public(directory / request_name, request.public_bytes(Encoding.PEM))
+        key = keep_or_write(directory / key_name, fresh)
+        write_public(directory / request_name, build_request(identity, key))
         requests.append(directory / request_name)
     return requests
 
 
-def _keep_or_write(path: Path, fresh: _AnyKey) -> _AnyKey:
+def build_request(identity: Identity, key: AnyKey) -> bytes:
+    """PEM of a request for an identity's certificate, signed by the key that it is for."""
+    return (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(x509.Name([]))
+        .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(identity.uri)]), critical=False)
+        .sign(key, None if isinstance(key, Ed25519PrivateKey) else hashes.SHA256())
+        .public_bytes(Encoding.PEM)
+    )
+
+
+def keep_or_write(path: Path, fresh: AnyKey) -> AnyKey:
+    """The key that is there; else the fresh one, once it has been written durably.
+
+    Raises:
+        FatalError: CERTIFICATE_INVALID, if a key that is there cannot be used.
+    """
     try:
         write_private(path, fresh.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     except FileExistsError:
@@ -63,7 +73,7 @@ def _keep_or_write(path: Path, fresh: _AnyKey) -> _AnyKey:
     return fresh
 
 
-def _read(path: Path, kind: type[_AnyKey]) -> _AnyKey:
+def _read(path: Path, kind: type[AnyKey]) -> AnyKey:
     try:
         key = load_pem_private_key(read_private(path), None)
     except PermissionError as error:

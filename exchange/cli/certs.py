@@ -11,11 +11,13 @@ from cryptography import x509
 
 from certs.ca import CA_KEY, CRL, CRL_DAYS, DEFAULT_DAYS, Authority
 from certs.identity import CA_CERTIFICATE, Identity, Kind, write_public
+from certs.renewal import Renewal, holder_of, install, request_renewal, settle
 from certs.request import make_requests
 from certs.show import describe
-from certs.signing import MALFORMED
+from certs.signing import MALFORMED, subject_of
 from exchange.cli import output
 from zhiwang.wire.errors import Reason, RefusedError
+from zhiwang.wire.profile import Profile, load_profile
 
 app = typer.Typer(
     help="证书：颁发机构、申请、签发、吊销。 Authority, requests, certificates and revocation.", no_args_is_help=True
@@ -65,13 +67,16 @@ def request(
 ) -> None:
     """Make keys and certificate requests, several at once. A private key never leaves its directory.
 
-    Keys that are there are kept, so the same command renews. A NAME may also be a whole identity, spiffe://….
+    Keys that are there are kept; to renew certificates, see zhiwang certs renew. A NAME may also be a whole identity,
+    spiffe://….
 
     Example: zhiwang certs request edu/system/enrolment edu/agent/main edu/admin/li --city shenzhen --out identities
     """
     identities = [_identity(name, city) for name in names]
     # Opened first, so that nothing is made if it cannot issue.
     opened = None if authority is None else Authority.load(authority)
+    for identity in identities:
+        settle(out / identity.short)
     rows = [
         (identity.short, path.stem, path)
         for identity in identities
@@ -127,10 +132,134 @@ def _issue(
     for identity, target, pem in issued:
         target.parent.mkdir(parents=True, exist_ok=True)
         write_public(target, pem)
+        settle(target.parent)
         certificate = x509.load_pem_x509_certificate(pem)
         rows.append((identity.short, target.stem, f"{certificate.not_valid_after_utc:%Y-%m-%d}", target))
     output.print_table(("identity", "for", "valid until", "certificate"), rows)
     output.next_step("put each certificate beside its key; a running process takes it by itself within seconds")
+
+
+@app.command()
+def renew(
+    directories: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="DIR…", help="Identity directories.", exists=True, file_okay=False, show_default=False),
+    ] = None,
+    profile: Annotated[
+        Path | None, typer.Option("--profile", help="Renew what this profile uses, in place of DIR….", dir_okay=False)
+    ] = None,
+    new_keys: Annotated[  # noqa: FBT002 # typer's way
+        bool, typer.Option("--new-keys", help="For fresh keys (never an admin's signing key, which others pin).")
+    ] = False,
+    authority: Annotated[
+        Path | None,
+        typer.Option(
+            help="An authority on this very machine: issue and install at once.", exists=True, file_okay=False
+        ),
+    ] = None,
+    days: Annotated[float, typer.Option(min=0.001, help="Validity in days, with --authority.")] = DEFAULT_DAYS,
+    certificate: Annotated[
+        list[Path] | None,
+        typer.Option("--install", help="A certificate that was issued; checked before it replaces.", dir_okay=False),
+    ] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Pinned root directory, with --install.", exists=True, file_okay=False)
+    ] = None,
+) -> None:
+    """Renew certificates while their process runs: it takes them up within seconds, without a lost request.
+
+    With the authority elsewhere in two steps: this writes the requests, and once they are issued, --install puts the
+    certificates in place. A certificate and a fresh key take their places together.
+
+    Example: zhiwang certs renew identities/data/hub/main --new-keys --authority /secure/ca
+
+    Example: zhiwang certs renew --profile hrss.toml --install auth.pem --install signing.pem
+    """
+    if profile is not None:
+        loaded = load_profile(profile)
+        root = root or loaded.root
+        directories = [*(directories or ()), *identity_directories(loaded)]
+    if not directories:
+        output.usage_error("say which identity directories, or --profile")
+    if certificate:
+        if root is None:
+            output.usage_error(
+                "--install needs the pinned root that the certificates are checked by: --root or --profile"
+            )
+        if new_keys or authority is not None:
+            output.usage_error(
+                "--install puts in place what was issued; --new-keys and --authority belong to the request"
+            )
+        _install(directories, (root / CA_CERTIFICATE).read_bytes(), certificate)
+        return
+    # Opened first, so that nothing is made if it cannot issue.
+    opened = None if authority is None else Authority.load(authority)
+    renewals = [(one, request_renewal(one, new_keys=new_keys)) for one in directories]
+    if opened is None:
+        _print_requests([renewal for _, found in renewals for renewal in found], root)
+        return
+    for _, found in renewals:
+        for renewal in found:
+            opened.examine(renewal.request.read_bytes(), purpose=renewal.purpose, hosts=renewal.hosts)
+    ca_pem = opened.certificate_pem if root is None else (root / CA_CERTIFICATE).read_bytes()
+    rows = []
+    for directory, found in renewals:
+        issued = [
+            opened.issue(renewal.request.read_bytes(), days=days, purpose=renewal.purpose, hosts=renewal.hosts)
+            for renewal in found
+        ]
+        rows += _installed(directory, ca_pem, issued)
+    output.print_table(("identity", "for", "valid until", "certificate", ""), rows)
+
+
+def identity_directories(profile: Profile) -> list[Path]:
+    """The identity directories that the process or command of a profile uses."""
+    agents = [profile.path.parent / profile.agent.identity] if profile.agent.listen_tls is not None else []
+    return [profile.identity, *agents]
+
+
+def _print_requests(renewals: Sequence[Renewal], root: Path | None) -> None:
+    rows = [(one.identity.short, one.purpose, "fresh" if one.fresh else "kept", one.request) for one in renewals]
+    output.print_table(("identity", "for", "key", "request"), rows)
+    for hosts in dict.fromkeys(one.hosts for one in renewals):
+        requests = " ".join(str(one.request) for one in renewals if one.hosts == hosts)
+        named = "".join(f" --host {host}" for host in hosts)
+        output.next_step(f"at the authority: zhiwang certs issue {requests} --out ISSUED --authority DIR{named}")
+    directories = " ".join(dict.fromkeys(str(one.request.parent) for one in renewals))
+    installed = " ".join(f"--install ISSUED/{one.identity.short}/{one.request.stem}.pem" for one in renewals)
+    output.next_step(f"then here: zhiwang certs renew {directories} {installed} --root {root or 'ROOT'}")
+
+
+def _install(directories: Sequence[Path], ca_pem: bytes, certificates: Sequence[Path]) -> None:
+    """Each certificate into the directory of its identity."""
+    holders = {holder_of(directory): directory for directory in directories}
+    sorted_out: dict[Path, list[bytes]] = {}
+    for path in certificates:
+        pem = path.read_bytes()
+        try:
+            holder = subject_of(x509.load_pem_x509_certificate(pem))
+        except MALFORMED:
+            raise RefusedError(Reason.CERTIFICATE_INVALID, f"{path} is not a certificate in PEM") from None
+        if holder not in holders:
+            raise RefusedError(
+                Reason.CERTIFICATE_INVALID, f"{path} is a certificate of {holder.short}, whose directory is not given"
+            )
+        sorted_out.setdefault(holders[holder], []).append(pem)
+    rows = [row for directory, pems in sorted_out.items() for row in _installed(directory, ca_pem, pems)]
+    output.print_table(("identity", "for", "valid until", "certificate", ""), rows)
+
+
+def _installed(directory: Path, ca_pem: bytes, pems: Sequence[bytes]) -> list[tuple[object, ...]]:
+    return [
+        (
+            one.identity.short,
+            one.purpose,
+            f"{one.expires:%Y-%m-%d %H:%M}Z",
+            one.path,
+            "" if one.changed else "was there",
+        )
+        for one in install(directory, ca_pem, pems)
+    ]
 
 
 @app.command()

@@ -217,7 +217,7 @@ def test_the_version_is_told(run: Run) -> None:
 
 
 def test_every_command_of_certs_has_an_example(run: Run) -> None:
-    for name in ("authority init", "request", "issue", "revoke", "crl", "show"):
+    for name in ("authority init", "request", "issue", "renew", "revoke", "crl", "show"):
         code, out, _ = run("certs", *name.split(), "--help")
         assert code == 0
         assert f"Example: zhiwang certs {name}" in " ".join(out.split())
