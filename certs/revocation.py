@@ -31,6 +31,11 @@ class RevocationList:
     this_update: float
     next_update: float
 
+    @property
+    def age(self) -> tuple[float, int]:
+        """Orders the lists of a city; times are whole seconds, and within one of them the number tells."""
+        return self.this_update, self.number
+
     @classmethod
     def parse(cls, pem: bytes, ca_pem: bytes) -> Self:
         """Read and verify a list.

@@ -93,9 +93,12 @@ def _assemble(parts: Parts, ca_pem: bytes) -> Directory:
             if path != matter_path(matter.name):
                 raise FatalError(Reason.DOCUMENT_INVALID, f"{path} calls itself {matter.name}")
             matters[matter.name] = matter
+    signed = {"root": parts.root, "timestamp": parts.timestamp, "snapshot": parts.snapshot, **parts.roles}
+    expiries = {role: metadata.expires.timestamp() for role, metadata in signed.items()}
     revoked: frozenset[int] = frozenset()
     if REVOCATIONS_FILE in targets.targets:
-        revoked = RevocationList.parse(parts.content(REVOCATIONS_FILE), ca_pem).serials
+        listed = RevocationList.parse(parts.content(REVOCATIONS_FILE), ca_pem)
+        revoked, expiries[REVOCATIONS_FILE] = listed.serials, listed.next_update
     documents: dict[str, Document] = {}
     suspensions: list[Suspension] = []
     for department in departments_of(targets):
@@ -115,7 +118,7 @@ def _assemble(parts: Parts, ca_pem: bytes) -> Directory:
                 **{name.removesuffix(".json"): meta.version for name, meta in parts.snapshot.meta.items()},
             }
         ),
-        expires=min(signed.expires.timestamp() for signed in (parts.root, parts.timestamp, parts.snapshot, targets)),
+        expires=min(expiries[role] for role in ("root", "timestamp", "snapshot", CENTRE)),
         centre=centre,
         documents=MappingProxyType(documents),
         matters=MappingProxyType(matters),
@@ -124,6 +127,7 @@ def _assemble(parts: Parts, ca_pem: bytes) -> Directory:
         admin_keys=MappingProxyType({name: role_keys(targets, name) for name in departments_of(targets)}),
         lapsed=MappingProxyType(dict(parts.lapsed)),
         timestamp_hash=hashlib.sha256(parts.timestamp_bytes).digest(),
+        expiries=MappingProxyType(expiries),
     )
 
 

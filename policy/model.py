@@ -283,6 +283,8 @@ class Directory:
         admin_keys: Raw Ed25519 public keys of each department's admins, as the centre delegates.
         lapsed: Departments whose metadata expired or lost its signatures: they neither ask nor answer.
         timestamp_hash: SHA-256 of the timestamp metadata.
+        expiries: When signed parts run out, since the epoch: each role by its name, and "crl.pem" at
+            its next update. By these people are alarmed; `expires` alone decides.
     """
 
     version: int
@@ -296,6 +298,7 @@ class Directory:
     admin_keys: Mapping[str, frozenset[bytes]] = field(default_factory=lambda: MappingProxyType({}))
     lapsed: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
     timestamp_hash: bytes = b""
+    expiries: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
 
     def attribute(self, owner: str, name: str) -> Attribute | None:
         """The published attribute, if there is one."""

@@ -285,11 +285,11 @@ class Repository:
         if after is None:
             _refuse(f"{REVOCATIONS_FILE} is in force and may only be replaced by a newer list")
         try:
-            older = RevocationList.parse(before, self._ca_pem).this_update
+            older = RevocationList.parse(before, self._ca_pem).age
         except RefusedError:
             return  # of an authority that is pinned no longer
         try:
-            newer = RevocationList.parse(after, self._ca_pem).this_update
+            newer = RevocationList.parse(after, self._ca_pem).age
         except RefusedError as error:
             _refuse(error.detail)
         if newer < older:

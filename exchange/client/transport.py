@@ -264,7 +264,10 @@ class Transport:
         try:
             while (response := await link.read()) is not None:
                 link.settle(response)
-                self._deliver(target, response)
+                if not self._deliver(target, response):
+                    # The hub goes on to prove each head from this one, which we did not take: only a stream that begins
+                    # with what we know can be believed again, of this hub or of another.
+                    break
                 served = True
                 self._trouble = Reason.HUB_UNREACHABLE
         finally:
@@ -280,7 +283,8 @@ class Transport:
         log.info("hub ended the stream", hub=target, waiting=len(self._pending))
         return served
 
-    def _deliver(self, target: str, response: exchange_pb2.ExchangeStreamResponse) -> None:
+    def _deliver(self, target: str, response: exchange_pb2.ExchangeStreamResponse) -> bool:
+        """Hand out results; whether the head of the hub's log that came with them verifies."""
         checkpoint: Checkpoint | None = None
         has_log = response.HasField("hub_log")
         try:
@@ -288,16 +292,18 @@ class Transport:
                 checkpoint = self._heads.check_hub(target, response.hub_log)
         except RefusedError as error:
             log.error("answers withheld: the hub's log does not verify", hub=target, detail=error.detail)  # noqa: TRY400  no trace
+            self._trouble = error.reason
             for one in response.items:
                 item = self._pending.get(one.correlation_id)
                 if item is not None and not item.future.done():
                     item.future.set_exception(RefusedError(error.reason, error.detail))
-            return
+            return False
         frame = Frame(response.hub_log if has_log else None, checkpoint, response.owner_logs, self._heads.check_owner)
         for one in response.items:
             item = self._pending.get(one.correlation_id)
             if item is not None and not item.future.done():
                 item.future.set_result(Delivery(one.result, frame, one.owner_log))
+        return True
 
     def _refused(self, target: str, error: ZhiwangError) -> None:
         """A stream ended with an error. What says "not you" is told to all that wait; the rest passes."""

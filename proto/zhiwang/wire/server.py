@@ -58,6 +58,12 @@ KEEPALIVE_SECONDS = 10
 KEEPALIVE_TIMEOUT_SECONDS = 5
 """How long a probe may stay unanswered before the connection is dropped."""
 
+RECHECK_SECONDS = 0.25
+"""How often the certificates of the callers of everything that runs are looked at again."""
+
+TIME_METADATA = "zhiwang-time-ms"
+"""Metadata of a health check: this machine's time in milliseconds since the epoch, so that clocks can be compared."""
+
 RETURN_MARGIN = 0.05
 """Seconds that are kept back from a caller's deadline for the way home."""
 
@@ -76,8 +82,9 @@ _OPTIONS = (
 )
 
 _CODES = {code.name: code for code in grpc.StatusCode}
+_HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 _STANDARD_CALLERS = {
-    "/grpc.health.v1.Health/Check": ANYBODY,
+    _HEALTH_CHECK: ANYBODY,
     "/grpc.health.v1.Health/List": ANYBODY,
     "/grpc.health.v1.Health/Watch": ANYBODY,
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": ANYBODY,
@@ -148,6 +155,7 @@ class Server:
         self.inner = inner
         self.readiness = readiness
         self._wrapper = wrapper
+        self._rechecking: asyncio.Task[None] | None = None
 
     def listen(self, address: str, credentials: grpc.ServerCredentials | None) -> str:
         """Open a port. Without credentials only this machine can be served.
@@ -179,6 +187,7 @@ class Server:
         """Take calls."""
         await self.readiness.attach(self._wrapper.services)
         await self.inner.start()
+        self._rechecking = asyncio.create_task(self._recheck())
 
     async def stop(self, grace: float) -> None:
         """Refuse new calls, end the subscriptions, wait up to `grace` seconds for the rest.
@@ -188,6 +197,14 @@ class Server:
         await self.readiness.close()
         self._wrapper.end_subscriptions()
         await self.inner.stop(grace)
+        if self._rechecking is not None:
+            self._rechecking.cancel()
+
+    async def _recheck(self) -> None:
+        """End what callers whose certificates no longer hold have running, although nothing is said on it."""
+        while True:
+            await asyncio.sleep(RECHECK_SECONDS)
+            self._wrapper.recheck()
 
     async def wait(self) -> None:
         """Until it has stopped."""
@@ -264,6 +281,8 @@ class _Wrapper(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio carries 
         self._observe = observe
         self._handlers: dict[str, grpc.RpcMethodHandler] = {}
         self._subscriptions: set[asyncio.Task[Any]] = set()
+        self._running: dict[asyncio.Task[Any], Peer] = {}
+        self._ended: dict[asyncio.Task[Any], ZhiwangError] = {}
         self._stopping = False
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
@@ -288,6 +307,16 @@ class _Wrapper(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio carries 
         self._stopping = True
         for task in self._subscriptions:
             task.cancel()
+
+    def recheck(self) -> None:
+        """End the calls of those whose certificates expired or were revoked meanwhile; they are told so."""
+        for task, peer in list(self._running.items()):
+            try:
+                peer.check()
+            except ZhiwangError as error:
+                if task not in self._ended:
+                    self._ended[task] = error
+                    task.cancel()
 
     def _is_stopping(self) -> bool:
         return self._stopping
@@ -347,18 +376,24 @@ class _Wrapper(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio carries 
         run: Callable[[Any, grpc.aio.ServicerContext], Awaitable[Any]],
         callers: frozenset[Caller],
     ) -> Callable[[Any, grpc.aio.ServicerContext], Awaitable[Any]]:
-        peers, observe = self._peers, self._observe
+        peers, observe, running, ended = self._peers, self._observe, self._running, self._ended
+        tells_time = method == _HEALTH_CHECK
 
         async def handle(request: Any, context: grpc.aio.ServicerContext) -> Any:
             started = time.perf_counter() if observe else 0.0
             call = Call(method)
             CALL.set(call)
             code = "OK"
+            task = asyncio.current_task()
+            assert task is not None  # noqa: S101  gRPC runs each handler in a task
             try:
                 call.peer = peer = peers.identify(context.auth_context())
                 if peer.caller not in callers:
                     raise RefusedError(Reason.RPC_NOT_ALLOWED, f"{peer.label} may not call {method}")  # noqa: TRY301  refusals of the wrapper and of servicers go one way
                 peer.check()
+                running[task] = peer
+                if tells_time:
+                    context.set_trailing_metadata(((TIME_METADATA, str(round(peers.clock() * 1000))),))
                 if request is _MALFORMED:
                     raise RefusedError(Reason.REQUEST_MALFORMED, "not a message of this RPC")  # noqa: TRY301  the same
                 return await run(request, context)
@@ -366,13 +401,22 @@ class _Wrapper(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio carries 
                 code = "ABORTED"
                 raise
             except asyncio.CancelledError:
-                code = "CANCELLED"
-                raise
+                if task not in ended or context.cancelled():
+                    code = "CANCELLED"
+                    raise
+                task.uncancel()
+                running.pop(task, None)
+                refusal = _refusal(ended[task], call)
+                code = refusal.reason.status
+                await _abort(context, refusal, call)
             except Exception as error:  # noqa: BLE001  nothing may reach gRPC, which would tell its text to the client
+                running.pop(task, None)
                 refusal = _refusal(error, call)
                 code = refusal.reason.status
                 await _abort(context, refusal, call)
             finally:
+                running.pop(task, None)
+                ended.pop(task, None)
                 if observe:
                     observe(method, code, time.perf_counter() - started)
 
