@@ -72,11 +72,22 @@ def adapter_identity(profile: Profile) -> IdentityFiles:
     Raises:
         FatalError: CERTIFICATE_INVALID.
     """
-    files = IdentityFiles(profile.identity, profile.root)
+    return check_identity(profile.identity, profile.root)
+
+
+def check_identity(directory: Path, root: Path, department: str | None = None) -> IdentityFiles:
+    """The certificates in a directory, which must be an adapter's, and of this department if one is named.
+
+    Raises:
+        FatalError: CERTIFICATE_INVALID.
+    """
+    files = IdentityFiles(directory, root)
     if files.identity.kind is not Kind.ADAPTER:
         raise FatalError(
-            Reason.CERTIFICATE_INVALID, f"{files.identity.short} is no adapter; is this the right profile?"
+            Reason.CERTIFICATE_INVALID, f"{files.identity.short} is no adapter; is this the right directory?"
         )
+    if department is not None and files.identity.department != department:
+        raise FatalError(Reason.CERTIFICATE_INVALID, f"{files.identity.short} is not of {department}")
     return files
 
 

@@ -115,6 +115,22 @@ def init(
         str | None, typer.Option("--department", help="Name of the department; that of the database if left out.")
     ] = None,
     hub: Annotated[str | None, typer.Option("--hub", help="Address of the hub, for the drafted adapter.toml.")] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            "--root", help="Pinned root directory, for the drafted adapter.toml.", exists=True, file_okay=False
+        ),
+    ] = None,
+    identity: Annotated[
+        Path | None,
+        typer.Option(
+            "--identity",
+            help="Directory of the adapter's certificates; with --root the drafted adapter.toml is whole, and the "
+            "state is made too.",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
     password_file: Annotated[
         Path | None,
         typer.Option("--password-file", help="File with the account's password, closed to others.", dir_okay=False),
@@ -132,24 +148,40 @@ def init(
     --profile makes the state, once: an empty log, its guard, and the ledger's key; `run` never makes them. The
     directory `guard` within the state is best put on other storage: it tells whether the log was rolled back.
 
-    Example: zhiwang adapter init --url postgresql+psycopg://reader@127.0.0.1/insurance --out hrss
+    Example: zhiwang adapter init --url postgresql+psycopg://reader@127.0.0.1/insurance --out hrss --hub hub.city:7440
+    --root root --identity identities/hrss/adapter/main
 
     Example: zhiwang adapter init --profile adapter.toml
     """
     if url is not None:
-        _draft(url, out, department, hub, password_file, as_json=as_json)
+        _draft(url, out, department, hub, password_file, root, identity, as_json=as_json)
     elif profile is not None:
-        loaded = load_profile(profile)
-        adapter_app.init(loaded)
-        sys.stderr.write(f"The adapter's log lies in {loaded.state}.\n")
+        _make_state(profile)
         sys.stderr.write(f"Next: zhiwang adapter run --profile {profile}\n")
     else:
         _misused("give --url to draft an adapter's files from a database, or --profile to make an adapter's state")
 
 
+def _make_state(profile: Path) -> None:
+    loaded = load_profile(profile)
+    adapter_app.init(loaded)
+    sys.stderr.write(f"The adapter's log lies in {loaded.state}.\n")
+
+
 def _draft(
-    url: str, out: Path, department: str | None, hub: str | None, password_file: Path | None, *, as_json: bool
+    url: str,
+    out: Path,
+    department: str | None,
+    hub: str | None,
+    password_file: Path | None,
+    root: Path | None,
+    identity: Path | None,
+    *,
+    as_json: bool,
 ) -> None:
+    if identity is not None and root is not None:
+        # Before anything is written: a directory that holds no adapter's certificates is a slip of the hand.
+        adapter_app.check_identity(identity, root, department)
     try:
         with long_task("表 tables") as progress:
             drafted = make_draft(
@@ -159,10 +191,14 @@ def _draft(
                 hub=hub,
                 password_file=password_file,
                 today=datetime.now(CITY_TIME).date(),
+                root=root,
+                identity=identity,
                 progress=progress,
             )
     except UnusableError as error:
         _misused(str(error))
+    if identity is not None and root is not None:
+        _make_state(drafted.profile)
     if as_json:
         sys.stdout.write(json.dumps(draft_as_json(drafted), ensure_ascii=False) + "\n")
     else:

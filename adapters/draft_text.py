@@ -31,12 +31,16 @@ class Place:
         url: Without a password.
         password_file: File with it.
         hub: Address of the hub; None if nobody has said it.
+        root: Pinned root directory, and
+        identity: directory of the adapter's certificates, as the profile says them; None likewise.
     """
 
     department: str
     url: str
     password_file: str | None
     hub: str | None
+    root: str | None = None
+    identity: str | None = None
 
 
 def chosen(sets: Sequence[DraftSet]) -> DraftSet | None:
@@ -128,9 +132,9 @@ def profile_text(place: Place) -> str:
         (
             "# Who this adapter is and whom it talks to. Paths are relative to this file.",
             f"hub      = [{_text(hub)}]" + ("" if place.hub else "   # write the hub's address"),
-            'root     = "root"             # ca.pem and root.json, as the centre handed them out',
-            f'identity = "identity"         # this adapter\'s certificates: {place.department}/adapter/NAME',
-            'state    = "state"            # made by: zhiwang adapter init --profile adapter.toml',
+            f"root     = {_text(place.root or 'root')}   # ca.pem and root.json, as the centre handed them out",
+            f"identity = {_text(place.identity or 'identity')}   # certificates of {place.department}/adapter/NAME",
+            'state    = "state"   # made by: zhiwang adapter init',
             'listen   = "127.0.0.1:7442"   # the own log for auditors, health; mTLS',
             'metrics  = "127.0.0.1:7542"',
             "",

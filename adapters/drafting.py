@@ -52,6 +52,11 @@ class Drafted:
     left: tuple[str, ...]
     department: str
 
+    @property
+    def profile(self) -> Path:
+        """adapter.toml."""
+        return self.files[2]
+
 
 def make_draft(
     url: str,
@@ -61,6 +66,8 @@ def make_draft(
     hub: str | None,
     password_file: Path | None,
     today: date,
+    root: Path | None = None,
+    identity: Path | None = None,
     progress: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> Drafted:
     """Read the schema and write mapping.toml, document.toml and adapter.toml into `out`.
@@ -72,6 +79,8 @@ def make_draft(
         hub: Address of the hub, for adapter.toml.
         password_file: File with the account's password.
         today: For dates within identifiers.
+        root: Pinned root directory, for adapter.toml.
+        identity: Directory of the adapter's certificates, for adapter.toml.
         progress: Told after each table how many are done, and of how many.
 
     Raises:
@@ -107,7 +116,14 @@ def make_draft(
     sets, left = draft(tables, preparer.quote, engine.dialect.name)
     if secret:
         password_file = out / PASSWORD
-    place = Place(name, _as_written(parsed, out), _beside(password_file, out), hub)
+    place = Place(
+        name,
+        _as_written(parsed, out),
+        _beside(password_file, out),
+        hub,
+        None if root is None else os.path.relpath(root, out),
+        None if identity is None else os.path.relpath(identity, out),
+    )
     out.mkdir(parents=True, exist_ok=True)
     if secret:
         _write(out / PASSWORD, f"{secret}\n", 0o600)
