@@ -3,12 +3,16 @@
 Statements of the hot path go to the driver directly, since SQLAlchemy's execution costs more than SQLite's point
 query; SQLAlchemy opens the connections and compiles the statements. No message of a database is ever logged or raised,
 since it may quote a value; only its class and code are.
+
+Each session says by itself what statements lean on (the city's time, strict dates, a limit that the server enforces),
+since what a server was set to years ago must not decide an answer.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -18,7 +22,7 @@ from typing import Any
 from urllib.parse import quote
 
 import structlog
-from sqlalchemy import Engine, PoolProxiedConnection, create_engine
+from sqlalchemy import URL, Engine, PoolProxiedConnection, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import QueuePool
@@ -46,9 +50,18 @@ _SQLITE_OUTAGES = frozenset(
         sqlite3.SQLITE_NOTADB,
     }
 )
-_SQLSTATE_OUTAGES = frozenset({"08", "28", "53", "57", "58", "XX"})
+_SQLSTATE_OF_ROWS = frozenset({"21", "22", "2F", "38", "39", "P0"})
+"""Classes of what a record can cause: a subquery of several rows, a value that cannot be read, an error of a function.
+
+Everything else (a grant or a column that is gone, a deadlock, a server that ends) is not the fault of one subject.
+"""
 _SQLSTATE_TIMEOUT = "57014"
-_MYSQL_TIMEOUTS = frozenset({1969, 3024})
+_MYSQL_OF_ROWS = frozenset({1139, 1242, 1264, 1292, 1300, 1365, 1366, 1367, 1411, 1441, 1644, 1690, 3141, 3146})
+"""The same as MySQL and MariaDB number it; PyMySQL passes no SQLSTATE on."""
+_MYSQL_TIMEOUTS = frozenset({1205, 1969, 3024})
+
+GRACE = 5
+"""Seconds that a server gets beyond a statement's limit before its silence is taken for the end of the connection."""
 
 _log = structlog.get_logger(__name__)
 
@@ -97,20 +110,21 @@ def open_engine(database: Database, base: Path) -> Engine:
 
         def connect() -> sqlite3.Connection:
             # Whatever the URL says, the file is opened such that SQLite itself refuses to write.
-            return sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True, check_same_thread=False)
+            location = f"file:{quote(str(path.resolve()))}?mode=ro"
+            return sqlite3.connect(location, uri=True, check_same_thread=False, timeout=database.timeout)
 
         options["creator"] = connect
         url = make_url("sqlite://")
     elif family == "postgresql":
-        options["connect_args"] = {
-            "options": f"-c default_transaction_read_only=on -c statement_timeout={database.timeout * 1000}"
-        }
+        options["connect_args"] = _postgresql_arguments(url, database.timeout)
     elif family in {"mysql", "mariadb"}:
+        # Another character set could not carry every name; and what waits longer than the server does has lost it.
         options["connect_args"] = {
-            "read_timeout": database.timeout,
-            "init_command": "SET SESSION TRANSACTION READ ONLY",
+            "charset": "utf8mb4",
+            "connect_timeout": database.timeout,
+            "read_timeout": database.timeout + GRACE,
         }
-    return create_engine(
+    engine = create_engine(
         url,
         poolclass=QueuePool,
         pool_size=database.connections,
@@ -121,6 +135,51 @@ def open_engine(database: Database, base: Path) -> Engine:
         skip_autocommit_rollback=True,
         **options,
     )
+    if family in {"mysql", "mariadb"}:
+
+        @event.listens_for(engine, "connect")
+        def prepare(connection: Any, _record: Any) -> None:
+            _prepare_mysql(connection, database.timeout)
+
+    return engine
+
+
+def _postgresql_arguments(url: URL, timeout: int) -> dict[str, Any]:
+    """Arguments of libpq; what the mapping's URL says of `options` (a search_path, say) stands before ours."""
+    given = url.query.get("options", "")
+    settings = {
+        "default_transaction_read_only": "on",
+        "statement_timeout": str(timeout * 1000),
+        # Fixed offsets of POSIX count westwards; a name would need the server's own list of zones.
+        "TimeZone": "<+08>-08",
+        "DateStyle": "ISO,YMD",
+    }
+    ours = [f"-c {name}={value}" for name, value in settings.items()]
+    return {
+        "options": " ".join([*([given] if isinstance(given, str) else given), *ours]).strip(),
+        "connect_timeout": timeout,
+        "keepalives_idle": timeout,
+        "keepalives_interval": GRACE,
+        "keepalives_count": 2,
+        "tcp_user_timeout": (timeout + GRACE) * 1000,
+    }
+
+
+def _prepare_mysql(connection: Any, timeout: int) -> None:
+    """Set up a session of MySQL or MariaDB, which name the limit of a statement differently."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT version(), @@sql_mode")
+        version, modes = cursor.fetchone()
+        limit = f"max_statement_time = {timeout}"
+        if "mariadb" not in version.lower():
+            limit = f"max_execution_time = {timeout * 1000}"
+        # These two would take 31 February for a day, and blanks that a column was filled up with for its value.
+        kept = [mode for mode in modes.split(",") if mode not in {"ALLOW_INVALID_DATES", "PAD_CHAR_TO_FULL_LENGTH"}]
+        cursor.execute(
+            f"SET SESSION {limit}, lock_wait_timeout = {timeout}, time_zone = '+08:00', sql_mode = %s",
+            (",".join(kept),),
+        )
+        cursor.execute("SET SESSION TRANSACTION READ ONLY")
 
 
 def read_password(path: Path) -> str:
@@ -150,7 +209,7 @@ def connect_to(database: Database, base: Path) -> Connections:
     """
     engine = open_engine(database, base)
     file = base / sqlite_location(database.url)[0] if engine.dialect.name == "sqlite" else None
-    return Connections(engine, database.timeout, file)
+    return Connections(engine, database.timeout, database.connections, file)
 
 
 class Connections:
@@ -158,13 +217,17 @@ class Connections:
 
     Args:
         engine: From `open_engine`.
-        timeout: Seconds after which SQLite gives a statement up; other databases know it from `open_engine`.
+        timeout: Seconds for which a thread waits for a connection, and after which SQLite gives a statement up; other
+            databases know that from `open_engine`.
+        count: How many there are at most.
         file: The file of an SQLite database. A nightly load may put another in its place.
     """
 
-    def __init__(self, engine: Engine, timeout: float, file: Path | None = None) -> None:
+    def __init__(self, engine: Engine, timeout: float, count: int, file: Path | None = None) -> None:
         self.engine = engine
-        self._timeout = timeout
+        self.timeout = timeout
+        # Taken before a connection is looked for, so that whoever waits is woken by the next one that comes back.
+        self._free = threading.BoundedSemaphore(count)
         # Each with the stamp of the file that it was opened on.
         self._idle: deque[tuple[PoolProxiedConnection, Stamp]] = deque()
         self._file = file
@@ -176,11 +239,17 @@ class Connections:
         Raises:
             DatabaseError: There is none to be had.
         """
-        lent = Lent(self)
+        if not self._free.acquire(timeout=self.timeout):
+            _log.warning("every connection is in use")
+            raise DatabaseError
         try:
-            yield lent
+            lent = Lent(self)
+            try:
+                yield lent
+            finally:
+                lent.end()
         finally:
-            lent.end()
+            self._free.release()
 
     def take(self) -> tuple[PoolProxiedConnection, Stamp, bool]:
         """A connection, the file that it reads, and whether it was in use before.
@@ -232,15 +301,18 @@ class Connections:
         """Give SQLite a deadline; it asks every few thousand steps of its machine whether to go on."""
         driver = connection.driver_connection
         if isinstance(driver, sqlite3.Connection):
-            deadline = time.monotonic() + self._timeout
+            deadline = time.monotonic() + self.timeout
             driver.set_progress_handler(lambda: time.monotonic() > deadline, _PROGRESS_STEPS)
 
-    def execute(self, connection: PoolProxiedConnection, sql: str, parameters: Parameters) -> list[Any]:
+    def execute(self, connection: PoolProxiedConnection, sql: str, parameters: Parameters | None) -> list[Any]:
         """Rows of a statement; raises the driver's errors."""
         self.arm(connection)
         cursor = connection.cursor()
         try:
-            cursor.execute(sql, parameters)
+            if parameters is None:
+                cursor.execute(sql)
+            else:
+                cursor.execute(sql, parameters)
             return list(cursor.fetchall())
         finally:
             cursor.close()
@@ -265,56 +337,71 @@ class Lent:
         connections: Where it comes from and goes back to.
     """
 
-    __slots__ = ("_connection", "_connections", "_good", "_seen", "_used")
+    __slots__ = ("_connection", "_connections", "_seen", "_used")
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
+        self._connection: PoolProxiedConnection | None
         self._connection, self._seen, self._used = connections.take()
-        self._good = True
 
-    def fetch(self, sql: str, parameters: Parameters = ()) -> list[Any]:
-        """Rows of a statement in the driver's own form.
+    def fetch(self, sql: str, parameters: Parameters | None = None) -> list[Any]:
+        """Rows of a statement in the driver's own form; without parameters, `%` in it stands for itself.
 
         Raises:
-            StatementError: The database refused this statement.
+            StatementError: The database refused this statement, and a record may be why.
             DatabaseError: It cannot be read, or took too long.
         """
         connections = self._connections
+        started = time.monotonic()
+        if self._connection is None:
+            self._connection, self._seen, self._used = connections.take()
         try:
             return connections.execute(self._connection, sql, parameters)
         except connections.errors as error:
             judged = _judged(error, lost=connections.lost(error, self._connection))
-            if isinstance(judged, StatementError) or not self._used:
-                self._good = isinstance(judged, StatementError)
-                raise judged from None
+        if isinstance(judged, StatementError):
+            raise judged
+        self._discard()
+        late = time.monotonic() - started >= connections.timeout
+        if not self._used or late or judged.outcome is Outcome.TIMED_OUT:
+            raise judged
         # It was held while the database restarted or was replaced: once more, over a new one.
-        self._connection.invalidate()
-        self._good = False
         self._connection, self._used = connections.connect(), False
-        self._good = True
         return self.fetch(sql, parameters)
+
+    def _discard(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.invalidate()
 
     def end(self) -> None:
         """Give it back, if it is still good."""
-        if self._good:
+        if self._connection is not None:
             self._connections.give(self._connection, self._seen)
-        else:
-            self._connection.invalidate()
 
 
-def _judged(error: Exception, *, lost: bool) -> Exception:
+def _judged(error: Exception, *, lost: bool) -> StatementError | DatabaseError:
     """Whether a driver's error concerns one statement or the database."""
     code = getattr(error, "sqlite_errorcode", None)
-    state = getattr(error, "sqlstate", None) or ""
-    number = error.args[0] if error.args else None
+    state = getattr(error, "sqlstate", None)
+    number = error.args[0] if error.args and isinstance(error.args[0], int) else None
     if (
         (code is not None and code & 0xFF == sqlite3.SQLITE_INTERRUPT)
         or state == _SQLSTATE_TIMEOUT
-        or (isinstance(number, int) and number in _MYSQL_TIMEOUTS)
+        or number in _MYSQL_TIMEOUTS
     ):
         _log.warning("statement timed out", error=kind_of(error))
         return DatabaseError(Outcome.TIMED_OUT)
-    if lost or (code is not None and code & 0xFF in _SQLITE_OUTAGES) or state[:2] in _SQLSTATE_OUTAGES:
+    if code is not None:
+        of_row = code & 0xFF not in _SQLITE_OUTAGES
+    elif state is not None:
+        of_row = state[:2] in _SQLSTATE_OF_ROWS
+    elif number is not None:
+        of_row = number in _MYSQL_OF_ROWS
+    else:
+        # Refused by the driver itself, before the database saw it.
+        of_row = not lost
+    if lost or not of_row:
         _log.warning("database unavailable", error=kind_of(error))
         return DatabaseError()
     return StatementError(kind_of(error))
@@ -323,4 +410,6 @@ def _judged(error: Exception, *, lost: bool) -> Exception:
 def kind_of(error: Exception) -> str:
     """Class and code of a driver's error. Its text may quote a value and is never used."""
     code = getattr(error, "sqlite_errorname", None) or getattr(error, "sqlstate", None) or ""
+    if not code and error.args and isinstance(error.args[0], int):
+        code = error.args[0]
     return f"{type(error).__name__} {code}".strip()
