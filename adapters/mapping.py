@@ -17,7 +17,7 @@ from pydantic import Field
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from adapters.dialects import DIALECTS
+from adapters.dialects import COMPILED_ONLY, DIALECTS
 from policy.document import Mistake
 from policy.model import Document
 from zhiwang.wire.claims import Claim, Predicate
@@ -209,6 +209,8 @@ def check_alone(mapping: Mapping) -> Iterator[Mistake]:
         for word, expression in (("select", data.select), ("loaded", data.loaded)):
             if expression is not None:
                 yield from _check_sql((*key, word), expression, statement=True)
+        if data.loaded is not None and "as_of" in _BIND.findall(data.loaded):
+            yield Mistake((*key, "loaded"), "is a time by itself and knows no :as_of")
     for name, attribute in mapping.attribute.items():
         key = ("attribute", name)
         if attribute.data not in mapping.data:
@@ -233,7 +235,12 @@ def _check_url(database: Database) -> Iterator[Mistake]:
     except (ArgumentError, ValueError):
         yield Mistake(key, "is no database URL")
         return
-    if family not in DIALECTS:
+    if family in COMPILED_ONLY:
+        yield Mistake(
+            key,
+            f"{family} has never been tried with this adapter: its statements are only compiled (docs/databases.md)",
+        )
+    elif family not in DIALECTS:
         yield Mistake(
             key, f"{family} is not among the databases that this adapter knows: {', '.join(sorted(DIALECTS))}"
         )

@@ -14,12 +14,12 @@ from datetime import date, datetime
 from typing import Any
 
 import structlog
-from sqlalchemy import Select, column, false, select
+from sqlalchemy import Select, column, false, select, text
 
 from adapters.database import Connections, DatabaseError, Lent, Parameters, StatementError
 from adapters.dialects import DIALECTS, Row
 from adapters.mapping import DataSet, Mapping
-from adapters.statements import Asked, Plan, compiled_for, source
+from adapters.statements import Asked, Compiled, Plan, compiled_for, source
 from policy.model import Attribute
 from zhiwang.wire.claims import Predicate
 from zhiwang.wire.clock import CITY_TIME
@@ -76,6 +76,11 @@ class Source:
         self._plans: dict[tuple[str, tuple[tuple[str, Predicate], ...]], Plan] = {}
         self._loaded: dict[str, tuple[float, Loaded]] = {}
         self._look = {name: self._looking(data) for name, data in mapping.data.items()}
+        self._last = {
+            name: compiled_for(text(data.loaded), connections.engine.dialect)
+            for name, data in mapping.data.items()
+            if data.loaded is not None
+        }
 
     def plan(self, data: str, asked: tuple[tuple[str, Predicate], ...]) -> Plan:
         """The plan that asks one data set for these (attribute, predicate) pairs; made once."""
@@ -127,9 +132,10 @@ class Source:
         try:
             return _execute(lent, plan, day, rows)
         except StatementError:
-            # Asked about nobody, the statement must run: otherwise it is the data set that is broken, not a row.
+            # Asked about nobody, the statement must run: otherwise it is the data set that is broken, not a row. The
+            # one key is in full width, as each person's spellings are: a column of numbers cannot be asked for it.
             try:
-                _execute(lent, plan, day, [((), None, None, [None] * len(plan.asked))])
+                _execute(lent, plan, day, [(("\uff10",), None, None, [None] * len(plan.asked))])
             except StatementError as broken:
                 _log.warning("data set cannot be read", error=broken.kind)
                 raise DatabaseError from None
@@ -177,14 +183,14 @@ class Source:
         known = self._loaded.get(name)
         if known is not None and 0 <= now - known[0] < LOADED_TTL:
             return known[1]
-        statement = self.mapping.data[name].loaded
+        statement = self._last.get(name)
         state = Loaded(None, whole=True) if statement is None else self._ask_loaded(lent, name, statement, now)
         self._loaded[name] = (now, state)
         return state
 
-    def _ask_loaded(self, lent: Lent, name: str, statement: str, now: float) -> Loaded:
+    def _ask_loaded(self, lent: Lent, name: str, statement: Compiled, now: float) -> Loaded:
         try:
-            rows = lent.fetch(statement)
+            rows = lent.fetch(statement.sql, statement.bind({}))
         except StatementError as error:
             _log.warning("time of the last load cannot be read", data=name, error=error.kind)
             raise DatabaseError from None

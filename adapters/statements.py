@@ -23,6 +23,7 @@ from sqlalchemy import (
     Date,
     FromClause,
     Select,
+    TextClause,
     and_,
     bindparam,
     case,
@@ -104,7 +105,7 @@ def source(data: DataSet) -> FromClause:
     return clause.columns().subquery("zw_data")
 
 
-def compiled_for(statement: Select[Any], dialect: EngineDialect) -> Compiled:
+def compiled_for(statement: Select[Any] | TextClause, dialect: EngineDialect) -> Compiled:
     """A statement in the form of one database's driver."""
     result = statement.compile(dialect=dialect)
     order = getattr(result, "positiontup", None)

@@ -15,6 +15,7 @@ from adapters.mapping import load_mapping
 from adapters.sql import Source
 from policy.document import parse_document
 from policy.model import Document
+from servers import Server, fresh_name
 from zhiwang.wire.claims import Predicate
 from zhiwang.wire.identifiers import Scheme, scheme
 from zhiwang.wire.records import Outcome
@@ -54,22 +55,28 @@ def document(text: str, department: str = "hrss") -> Document:
 def make_database(path: Path, statements: str, rows: Mapping[str, Iterable[Sequence[object]]] | None = None) -> Path:
     connection = sqlite3.connect(path)
     connection.executescript(statements)
-    for table, values in (rows or {}).items():
-        for row in values:
-            connection.execute(f"INSERT INTO {table} VALUES ({','.join('?' * len(row))})", row)  # noqa: S608 - our own
-    connection.commit()
+    _insert(connection, rows or {})
     connection.close()
     return path
 
 
-def mapping_text(body: str, database: str = "data.db", department: str = "hrss") -> str:
-    return f'department = "{department}"\n\n[database]\nurl = "sqlite:///file:{database}?mode=ro&uri=true"\n' + dedent(
-        body
-    )
+def _insert(connection: sqlite3.Connection, rows: Mapping[str, Iterable[Sequence[object]]]) -> None:
+    for table, values in rows.items():
+        for row in values:
+            connection.execute(f"INSERT INTO {table} VALUES ({','.join('?' * len(row))})", row)  # noqa: S608 - our own
+    connection.commit()
+
+
+def mapping_text(body: str, database: str = "data.db", department: str = "hrss", url: str | None = None) -> str:
+    url = url or f"sqlite:///file:{database}?mode=ro&uri=true"
+    return f'department = "{department}"\n\n[database]\nurl = "{url}"\n' + dedent(body)
 
 
 class Owner:
-    """A database with its mapping and document, asked claim by claim."""
+    """A database with its mapping and document, asked claim by claim.
+
+    Without a server the database is a file of SQLite. `settings` are further lines of the mapping's [database].
+    """
 
     def __init__(
         self,
@@ -79,11 +86,23 @@ class Owner:
         rows: Mapping[str, Iterable[Sequence[object]]],
         mapping: str,
         published: str,
+        server: Server | None = None,
+        settings: str = "",
     ) -> None:
         self.directory = directory
-        self.database = make_database(directory / "data.db", tables, rows)
+        self.server = server
+        self.database = directory / "data.db"
+        url = None
+        if server is None:
+            make_database(self.database, tables, rows)
+        else:
+            self.name = fresh_name()
+            server.create(self.name)
+            statements = [statement for statement in tables.split(";\n") if statement.strip()]
+            server.execute(self.name, *statements, rows=rows)
+            url = server.url(self.name)
         self.mapping_path = directory / "mapping.toml"
-        self.mapping_path.write_text(mapping_text(mapping), "utf-8")
+        self.mapping_path.write_text(mapping_text(f"{settings}\n{dedent(mapping)}", url=url), "utf-8")
         self.document = document(published)
         self.mapping: MappingFile = load_mapping(self.mapping_path, self.document)
         self.now = NOW
@@ -92,6 +111,22 @@ class Owner:
 
     def close(self) -> None:
         self.connections.close()
+        if self.server is not None:
+            self.server.drop(self.name)
+
+    def change(self, *statements: str) -> None:
+        """Change the database behind the adapter's back."""
+        if self.server is not None:
+            self.server.execute(self.name, *statements)
+        else:
+            make_database(self.database, ";\n".join(statements))
+
+    def insert(self, table: str, rows: Sequence[Sequence[object]]) -> None:
+        """Put further rows into a table."""
+        if self.server is not None:
+            self.server.execute(self.name, rows={table: rows})
+        else:
+            make_database(self.database, "", {table: rows})
 
     def ask(
         self,

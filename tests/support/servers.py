@@ -103,6 +103,10 @@ class Server(ABC):
         """Command line of the server."""
 
     @abstractmethod
+    def socket(self) -> Path:
+        """Where it listens."""
+
+    @abstractmethod
     def prepare(self) -> None:
         """Make the reading account."""
 
@@ -159,6 +163,9 @@ class Server(ABC):
             )
         deadline = time.monotonic() + START_SECONDS
         while True:
+            if not self.socket().exists() and self._process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.05)
+                continue
             try:
                 self.execute("", "SELECT 1")
             except DBAPIError as error:
@@ -263,6 +270,9 @@ class Postgresql(Server):
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         return [self.program, "-D", str(self.directory / "data"), *options]
 
+    def socket(self) -> Path:
+        return self.directory / ".s.PGSQL.5432"
+
     def prepare(self) -> None:
         self.execute("", f"CREATE ROLE {READER} LOGIN", "REVOKE CREATE ON SCHEMA public FROM PUBLIC")
 
@@ -316,7 +326,7 @@ class Mariadb(Server):
             self.program,
             "--no-defaults",
             f"--datadir={self.directory / 'data'}",
-            f"--socket={self.directory / 's'}",
+            f"--socket={self.socket()}",
             f"--pid-file={self.directory / 'pid'}",
             "--skip-networking",
             "--skip-log-bin",
@@ -328,6 +338,9 @@ class Mariadb(Server):
             "--sql-mode=ALLOW_INVALID_DATES,PAD_CHAR_TO_FULL_LENGTH",
         ]
 
+    def socket(self) -> Path:
+        return self.directory / "s"
+
     def prepare(self) -> None:
         self.execute("", f"CREATE USER {READER}@localhost")
 
@@ -335,7 +348,7 @@ class Mariadb(Server):
         return "root"
 
     def url(self, database: str, user: str = READER) -> str:
-        return f"mariadb+pymysql://{user}@localhost/{database}?unix_socket={self.directory / 's'}"
+        return f"mariadb+pymysql://{user}@localhost/{database}?unix_socket={self.socket()}"
 
     def create(self, database: str) -> None:
         self.execute(

@@ -68,7 +68,8 @@ def test_two_attributes_of_one_name_are_refused(tmp_path: Path) -> None:
     ("change", "expected"),
     [
         (("mode=ro&", ""), "database.url: permits writing"),
-        (("sqlite:///file:data.db?mode=ro&uri=true", "oracle://x"), "database.url: oracle is not among"),
+        (("sqlite:///file:data.db?mode=ro&uri=true", "mssql://x"), "database.url: mssql is not among"),
+        (("sqlite:///file:data.db?mode=ro&uri=true", "oracle://x"), "database.url: oracle has never been tried"),
         (('table = "person"', 'table = "person; DROP TABLE x"'), "data.insured.table: must be the name"),
         (('table = "person"', 'table = "person"\nselect = "SELECT 1"'), "data.insured: needs either table or select"),
         (('table = "person"', 'select = "DELETE FROM person"'), "data.insured.select: must begin with SELECT"),

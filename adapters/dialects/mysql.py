@@ -1,0 +1,82 @@
+# ruff: noqa: D102 - what each method means stands once, in the protocol
+"""MySQL and MariaDB: whatever is compared is converted, so nothing is compared before it was looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+
+from sqlalchemy import CTE, Date, LargeBinary, Numeric, and_, bindparam, case, cast, func, literal_column
+from sqlalchemy.dialects import mysql
+
+from adapters.dialects.base import CLOCK, DAY, Element, Row, bound, bound_parameters, bucket
+
+LONGEST = 125
+"""Rows of one statement: with eight spellings each, lists of a thousand."""
+
+
+class Mysql:
+    """MySQL and MariaDB: bound values, and an IN list in the column's own character set so that its index serves."""
+
+    def cut(self, subject: Element, size: tuple[int, int]) -> Element | None:
+        # Bound values take the column's own character set, and its index serves; those of a derived table do not.
+        return subject.in_([bindparam(f"k{i}") for i in range(size[1])])
+
+    def as_of(self, day: date) -> Any:
+        return day
+
+    def size(self, rows: Sequence[Row]) -> tuple[int, int]:
+        return bucket(len(rows)), bucket(sum(len(row[0]) for row in rows))
+
+    def longest(self) -> int:
+        return LONGEST
+
+    def asked(self, size: tuple[int, int], values: int) -> tuple[CTE, CTE]:
+        return bound(size, values)
+
+    def parameters(self, rows: Sequence[Row], size: tuple[int, int], day: date) -> dict[str, Any]:
+        parameters = bound_parameters(rows, size)
+        parameters["as_of"] = self.as_of(day)
+        return parameters
+
+    def _bytes(self, value: Element) -> Element:
+        return cast(func.convert(value.op("USING")(literal_column("utf8mb4"))), LargeBinary)
+
+    def same(self, one: Element, other: Element) -> Element:
+        return self._bytes(one) == self._bytes(other)
+
+    def listed(self, spellings: Element, value: Element) -> Element:
+        separator: Element = literal_column("X'1f'")
+        text = self._bytes(value)
+        found = func.instr(self._bytes(spellings), func.concat(separator, text, separator)) > literal_column("0")
+        return and_(func.instr(text, separator) == literal_column("0"), found)
+
+    def within(self, region: Element, place: Element) -> Element:
+        return self._bytes(func.left(cast(region, mysql.CHAR(32)), func.char_length(place))) == self._bytes(place)
+
+    def _if(self, value: Element, pattern: str, read: Element) -> Element:
+        text = cast(value, mysql.CHAR(64))
+        # `$` stands before a line feed at the end too, and so may the value.
+        whole = func.instr(text, literal_column("X'0a'")) == literal_column("0")
+        return case((and_(text.op("REGEXP")(literal_column(f"'{pattern}'")), whole), read))
+
+    def integer(self, value: Element) -> Element:
+        return self._if(value, "^(0|-?[1-9][0-9]{0,29})([.]0{1,30})?$", cast(value, Numeric(60, 30)))
+
+    def decimal(self, value: Element) -> Element:
+        return self._if(value, "^-?[0-9]{1,30}([.][0-9]{1,30})?$", cast(value, Numeric(60, 30)))
+
+    def day(self, value: Element) -> Element:
+        first = func.left(value, literal_column("10"))
+        # A cast alone would select null for 30 February, yet compare it as a day.
+        return self._if(value, f"^{DAY}({CLOCK})?$", case((func.to_days(first).is_not(None), cast(first, Date))))
+
+    def as_integer(self, text: Element) -> Element:
+        return cast(text, Numeric(30, 0))
+
+    def as_decimal(self, text: Element) -> Element:
+        return cast(text, Numeric(38, 10))
+
+    def as_day(self, text: Element) -> Element:
+        return cast(text, Date)
