@@ -1,19 +1,28 @@
-"""`zhiwang agent`: the requester's process, which any program of the department calls."""
+"""`zhiwang agent`: the requester's process, which any program of the department calls, and its mock."""
 
 from __future__ import annotations
 
+import time
 from functools import partial
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
+from certs.identity import CA_CERTIFICATE, write_public
 from exchange.cli import output
-from exchange.client import agent
+from exchange.client import agent, mock
+from exchange.client.personas import PERSONAS, identifier
+from exchange.demo.build import SYSTEM, examples_directory
 from zhiwang.wire.process import run as run_process
 from zhiwang.wire.profile import load_profile
 
 app = typer.Typer(
     help="前置机  The agent: seals, sends, opens, checks; serves the department's programs.", no_args_is_help=True
 )
+
+EXAMPLE_SYSTEM = SYSTEM.replace("/system/", "/")
+SCHEMES = ("resident", "uscc", "house")
 
 
 @app.command()
@@ -38,3 +47,93 @@ def run(profile: output.Profile) -> None:
     """
     loaded = load_profile(profile)
     raise typer.Exit(run_process("agent", partial(agent.main, loaded), state=loaded.state))
+
+
+@app.command("mock")
+def mock_command(
+    listen: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Loopback address or unix:PATH; port 0 takes a free one.")
+    ] = agent.DEFAULT_LISTEN,
+    system: Annotated[
+        str, typer.Option(metavar="DEPARTMENT/NAME", help="System for which it speaks, in all of its roles.")
+    ] = EXAMPLE_SYSTEM,
+    documents: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Directory with centre.toml, documents/ and matters/.",
+            show_default="the example city's",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
+    matter: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="A further matter, or one in place of another.", exists=True, dir_okay=False),
+    ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="New directory for the mock's ca.pem, to try `receipt verify` with.", file_okay=False
+        ),
+    ] = None,
+    *,
+    list_only: Annotated[bool, typer.Option("--list", help="Print the personas and end.")] = False,
+    as_json: output.AsJson = False,
+) -> None:
+    """Serve the agent's plain API without hub or certificates: every answer is invented. For programs being written.
+
+    It refuses, denies and answers as an agent does, about the personas of --list and by a fixed chance about everybody
+    else. Every response comes with the metadata `zhiwang-mock: 1`.
+
+    Exit status: 0 after an orderly stop or a list, 1 if it cannot start, 2 for wrong usage.
+
+    Example: zhiwang agent mock --listen 127.0.0.1:7441
+    """
+    if list_only:
+        _print_personas(as_json=as_json)
+        return
+    if as_json:
+        output.usage_error("--json belongs to --list")
+    place = documents or examples_directory()
+    directory = mock.load_directory(
+        place / "centre.toml",
+        sorted((place / "documents").glob("*.toml")),
+        (*sorted((place / "matters").glob("*.toml")), *(matter or ())),
+        now=time.time(),
+    )
+    city = mock.MockCity(directory, system)
+    if root is not None:
+        root.mkdir(mode=0o700)
+        write_public(root / CA_CERTIFICATE, city.ca_pem)
+    output.say("这是模拟前置机：所有结果均为虚构，不得用于任何办件。")
+    output.say("This is a mock: every answer is invented. No application may be decided by it.")
+    output.next_step("zhiwang agent mock --list")
+    raise typer.Exit(run_process("mock", partial(mock.main, city, listen)))
+
+
+def _print_personas(*, as_json: bool) -> None:
+    if as_json:
+        output.print_json(
+            [
+                {
+                    "number": persona.number,
+                    "group": persona.group,
+                    "zh": persona.zh,
+                    "en": persona.en,
+                    **{scheme: identifier(persona, scheme) for scheme in SCHEMES},
+                }
+                for persona in PERSONAS
+            ]
+        )
+        return
+    for group in dict.fromkeys(persona.group for persona in PERSONAS):
+        output.print_table(
+            (*SCHEMES, "what happens"),
+            [
+                (*(identifier(persona, scheme) for scheme in SCHEMES), f"{persona.zh}\n{persona.en}")
+                for persona in PERSONAS
+                if persona.group == group
+            ],
+            title=group,
+        )

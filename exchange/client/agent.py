@@ -225,6 +225,7 @@ def assemble(
     count: Callable[[Sequence[CaseResult]], None] = lambda _results: None,
     observe: metrics.RpcMetrics | None = None,
     city: str | None = None,
+    announce: Sequence[tuple[str, str]] = (),
 ) -> Server:
     """An agent's server over a client that is open.
 
@@ -234,6 +235,7 @@ def assemble(
         count: Told about settled cases.
         observe: Told about each finished RPC.
         city: Of callers with certificates; None for local callers only.
+        announce: Metadata that every call gets before its response.
     """
     servicer = VerificationServicer(client, Callers(client.profile.agent.caller), batches, count)
     return build_server(
@@ -243,6 +245,7 @@ def assemble(
         revoked=client.revoked,
         readiness=Readiness(("directory", "hub")),
         observe=observe,
+        announce=announce,
     )
 
 

@@ -9,9 +9,10 @@ import asyncio
 from collections.abc import Iterable
 
 import grpc
+import structlog
 
 from exchange.client.case import Case, CaseResult, Context
-from exchange.client.messages import result_of, verify_request
+from exchange.client.messages import MOCKED, result_of, verify_request
 from zhiwang.verification.v1 import verification_pb2, verification_pb2_grpc
 from zhiwang.wire.channel import TOLD, open_channel, refusal_of
 from zhiwang.wire.errors import Reason, RefusedError
@@ -19,6 +20,8 @@ from zhiwang.wire.server import is_local
 
 TITLES_SECONDS = 5.0
 """For the titles of what was asked, which are a help to the eye and nothing more."""
+
+log = structlog.get_logger(__name__)
 
 
 async def ask_agent(
@@ -44,7 +47,10 @@ async def ask_agent(
     async with open_channel(address, None) as channel:
         stub = verification_pb2_grpc.VerificationServiceStub(channel)
         try:
-            response = await stub.Verify(verify_request(case, context, receipt=receipt), timeout=seconds)
+            call = stub.Verify(verify_request(case, context, receipt=receipt), timeout=seconds)
+            response = await call
+            if MOCKED in tuple(await call.initial_metadata()):
+                log.warning("this is a mock: every answer is invented", agent=address)
             result = result_of(response.result)
             owners = dict.fromkeys(_owner(one.claim) for one in result.claims)
             return result, await _titles(stub, owners)

@@ -34,7 +34,7 @@ from exchange.client.question import Question, Questions
 from exchange.client.receipt import build_receipt
 from exchange.client.roster import run_roster
 from exchange.client.seal import seal
-from exchange.client.transport import CONNECT_SECONDS, Transport
+from exchange.client.transport import CONNECT_SECONDS, Carrier, Transport
 from policy.authorise import local_date
 from policy.directory import DirectoryClient, DirectoryHolder
 from policy.follower import begin, follow, hub_fetch
@@ -93,7 +93,7 @@ class Client:
         signer: Callable[[], Signer],
         directory: DirectoryHolder,
         refresh: Callable[[], Awaitable[None]],
-        transport: Transport,
+        transport: Carrier,
         keys: OwnerKeys,
         closing: AsyncExitStack,
         clock: Callable[[], float] = time.time,

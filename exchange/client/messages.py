@@ -8,6 +8,9 @@ from zhiwang.verification.v1 import verification_pb2
 from zhiwang.wire.claims import Predicate
 from zhiwang.wire.errors import Reason, RefusedError
 
+MOCKED = ("zhiwang-mock", "1")
+"""Metadata that comes before every response of a mock, and of nothing else."""
+
 
 def case_of(message: verification_pb2.Case) -> Case:
     """A case as its caller sent it."""

@@ -12,6 +12,7 @@ import itertools
 import random
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Protocol
 
 import grpc
 import structlog
@@ -119,6 +120,24 @@ class _Link:
         """End the stream; an abandoned one would never be collected."""
         self.gathering.close()
         self._call.cancel()
+
+
+class Carrier(Protocol):
+    """What carries sealed requests to owners and brings their results: `Transport`, or a city in this process."""
+
+    @property
+    def pending(self) -> int:
+        """Requests that are waited for."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether requests are taken."""
+
+    async def ready(self, seconds: float) -> bool:
+        """Wait until requests are taken, for so many seconds at most; whether they are."""
+
+    async def exchange(self, request: sealed_pb2.SealedRequest, seconds: float, *, bulk: bool) -> Delivery:
+        """Send a request and wait for its result; as `Transport.exchange`."""
 
 
 class Transport:

@@ -23,7 +23,7 @@ from exchange.client.case import Answer, Case, CaseResult, Ruling, Status, Subje
 from exchange.client.client import Client
 from exchange.client.receipt import verify_receipt
 from exchange.client.sync import SyncClient
-from exchange.client.transport import PATIENCE
+from exchange.client.transport import PATIENCE, Transport
 from zhiwang.adapter.v1 import adapter_pb2
 from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
@@ -317,6 +317,7 @@ async def test_a_new_certificate_moves_the_stream_and_loses_nothing(city: Runnin
         owner.hold.clear()
         asking = asyncio.create_task(client.verify(case, city.context(), timeout=20))
         await owner.received(2)
+        assert isinstance(client.transport, Transport)
         for channel in client.transport._channels.values():
             channel.renew(1.0)
         await owner.received(3)
@@ -347,7 +348,9 @@ async def test_without_a_hub_claims_are_unavailable_within_the_deadline(city: Ru
         async with asyncio.timeout(8):
             result = await client.verify(city.case(), city.context(), timeout=1)
         assert {claim.reason for claim in result.claims} == {Reason.HUB_UNREACHABLE}
-        await until(lambda: client.transport._tried and client._loop.time() - client.transport._lost > PATIENCE)
+        transport = client.transport
+        assert isinstance(transport, Transport)
+        await until(lambda: transport._tried and client._loop.time() - transport._lost > PATIENCE)
         async with asyncio.timeout(2):
             result = await client.verify(city.case(), city.context(), timeout=30)
         assert {claim.reason for claim in result.claims} == {Reason.HUB_UNREACHABLE}

@@ -300,6 +300,12 @@ class Reason(Enum):
         "凭证校验失败",
         "A proof, checkpoint or reply of hub or owner does not verify; the answer was withheld. Call the audit office.",
     )
+    RECEIPT_NOT_KEPT = Meaning(
+        "UNAVAILABLE",
+        Actor.REQUESTER_ADMIN,
+        "凭证无法保存",
+        "The agent could not keep the receipt, so the answer was withheld; look at its disk and log, then ask again.",
+    )
     # The directory.
     METADATA_INVALID = Meaning(
         "INVALID_ARGUMENT",

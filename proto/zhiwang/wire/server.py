@@ -220,6 +220,7 @@ def build_server(
     readiness: Readiness | None = None,
     observe: Observer | None = None,
     maximum_concurrent_rpcs: int | None = None,
+    announce: Sequence[tuple[str, str]] = (),
     clock: Callable[[], float] = time.time,
 ) -> Server:
     """Make a server out of servicers.
@@ -232,10 +233,11 @@ def build_server(
         readiness: Told by health; without one the server is ready as soon as it has started.
         observe: Told about each finished RPC.
         maximum_concurrent_rpcs: More get RESOURCE_EXHAUSTED at once; streams count.
+        announce: Metadata that every call gets before its response, whatever comes of it.
         clock: Gives the time.
     """
     readiness = readiness or Readiness()
-    wrapper = _Wrapper({**rules, **_STANDARD_CALLERS}, PeerTable(city, revoked, clock), observe)
+    wrapper = _Wrapper({**rules, **_STANDARD_CALLERS}, PeerTable(city, revoked, clock), observe, announce)
     for add, servicer in servicers:
         add(servicer, wrapper)
     health_pb2_grpc.add_HealthServicer_to_server(readiness.servicer, wrapper)
@@ -274,11 +276,18 @@ def time_left(context: grpc.aio.ServicerContext, default: float, margin: float =
 class _Wrapper(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio carries no types
     """Takes the place of a server when generated code registers handlers, and wraps each once."""
 
-    def __init__(self, rules: RpcRules, peers: PeerTable, observe: Observer | None) -> None:
+    def __init__(
+        self,
+        rules: RpcRules,
+        peers: PeerTable,
+        observe: Observer | None,
+        announce: Sequence[tuple[str, str]],
+    ) -> None:
         self.services: list[str] = []
         self._rules = rules
         self._peers = peers
         self._observe = observe
+        self._announce = tuple(announce)
         self._handlers: dict[str, grpc.RpcMethodHandler] = {}
         self._subscriptions: set[asyncio.Task[Any]] = set()
         self._running: dict[asyncio.Task[Any], Peer] = {}
@@ -377,7 +386,7 @@ class _Wrapper(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio carries 
         callers: frozenset[Caller],
     ) -> Callable[[Any, grpc.aio.ServicerContext], Awaitable[Any]]:
         peers, observe, running, ended = self._peers, self._observe, self._running, self._ended
-        tells_time = method == _HEALTH_CHECK
+        announce, tells_time = self._announce, method == _HEALTH_CHECK
 
         async def handle(request: Any, context: grpc.aio.ServicerContext) -> Any:
             started = time.perf_counter() if observe else 0.0
@@ -387,6 +396,8 @@ class _Wrapper(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio carries 
             task = asyncio.current_task()
             assert task is not None  # noqa: S101  gRPC runs each handler in a task
             try:
+                if announce:
+                    await context.send_initial_metadata(announce)
                 call.peer = peer = peers.identify(context.auth_context())
                 if peer.caller not in callers:
                     raise RefusedError(Reason.RPC_NOT_ALLOWED, f"{peer.label} may not call {method}")  # noqa: TRY301  refusals of the wrapper and of servicers go one way
