@@ -12,6 +12,7 @@ import typer
 from certs.identity import CA_CERTIFICATE, write_public
 from exchange.cli import output
 from exchange.client import agent, mock
+from exchange.client.mock_city import MockCity, load_directory
 from exchange.client.personas import PERSONAS, identifier
 from exchange.demo.build import SYSTEM, examples_directory
 from zhiwang.wire.process import run as run_process
@@ -96,13 +97,13 @@ def mock_command(
     if as_json:
         output.usage_error("--json belongs to --list")
     place = documents or examples_directory()
-    directory = mock.load_directory(
+    directory = load_directory(
         place / "centre.toml",
         sorted((place / "documents").glob("*.toml")),
         (*sorted((place / "matters").glob("*.toml")), *(matter or ())),
         now=time.time(),
     )
-    city = mock.MockCity(directory, system)
+    city = MockCity(directory, system)
     if root is not None:
         root.mkdir(mode=0o700)
         write_public(root / CA_CERTIFICATE, city.ca_pem)

@@ -31,6 +31,7 @@ from exchange.client.ask import ask_agent
 from exchange.client.batches import Batches
 from exchange.client.case import Case, Context, Subject
 from exchange.client.messages import MOCKED
+from exchange.client.mock_city import CITY, MockCity, load_directory
 from exchange.client.personas import PERSONAS, Persona, identifier
 from exchange.client.receipt import verify_receipt
 from exchange.demo.build import examples_directory
@@ -57,7 +58,7 @@ def same_directory(kit: policy_support.DirectoryKit) -> Directory:
         version=1,
         role_versions={},
         expires=time.time() + 3600,
-        centre=replace(parse_centre(policy_support.CENTRE.encode()), city=mock.CITY),
+        centre=replace(parse_centre(policy_support.CENTRE.encode()), city=CITY),
         documents=kit.directory.documents,
         matters=kit.directory.matters,
     )
@@ -69,7 +70,7 @@ def example_directory(**changes: Any) -> Directory:
         "documents": sorted((place / "documents").glob("*.toml")),
         "matters": sorted((place / "matters").glob("*.toml")),
     } | changes
-    return mock.load_directory(place / "centre.toml", **arguments, now=time.time())
+    return load_directory(place / "centre.toml", **arguments, now=time.time())
 
 
 @asynccontextmanager
@@ -90,7 +91,7 @@ async def serving(client: Any, announce: Sequence[tuple[str, str]] = ()) -> Asyn
 @pytest.fixture
 async def mocked() -> AsyncIterator[Any]:
     """A mock of the example city."""
-    city = mock.MockCity(example_directory(), "edu/enrolment")
+    city = MockCity(example_directory(), "edu/enrolment")
     async with mock.MockClient(city, mock.mock_profile(city)) as client, serving(client, (MOCKED,)) as stub:
         yield stub
 
@@ -189,7 +190,7 @@ async def test_agent_and_mock_give_the_same_to_the_same_calls(tmp_path: Path) ->
     async with AsyncExitStack() as stack:
         city: RunningCity = await stack.enter_async_context(running_city(tmp_path))
         real = await stack.enter_async_context(city.client(more=CALLER))
-        stand_in = mock.MockCity(same_directory(city.kit), "edu/enrolment")
+        stand_in = MockCity(same_directory(city.kit), "edu/enrolment")
         profile: Profile = replace(mock.mock_profile(stand_in), defaults=real.profile.defaults)
         client = await stack.enter_async_context(mock.MockClient(stand_in, profile))
         agent = await stack.enter_async_context(serving(real))
@@ -225,7 +226,9 @@ def of_the_result(persona: Persona) -> tuple[str, str, str]:
     )
 
 
-@pytest.mark.parametrize("persona", [one for one in PERSONAS if one.call is None and not one.seconds], ids=lambda one: str(one.number))
+@pytest.mark.parametrize(
+    "persona", [one for one in PERSONAS if one.call is None and not one.seconds], ids=lambda one: str(one.number)
+)
 async def test_every_persona_brings_about_what_the_table_says(mocked: Any, persona: Persona) -> None:
     response = await mocked.Verify(enrolment(PERSON[persona.number]), timeout=5)
     (claim,) = response.result.claims
@@ -276,7 +279,7 @@ async def test_who_stands_in_no_record_is_unknown_never_no(mocked: Any) -> None:
 
 
 async def test_companies_and_dwellings_have_personas_too() -> None:
-    city = mock.MockCity(example_directory(), "housing/leases")
+    city = MockCity(example_directory(), "housing/leases")
     async with mock.MockClient(city, mock.mock_profile(city)) as client, serving(client) as stub:
         persona = PERSONAS[1]
         case = P.Case(
@@ -310,18 +313,18 @@ async def test_everybody_else_is_answered_the_same_by_every_mock(mocked: Any) ->
     found = await answers_of_a_batch(mocked, cases)
     assert set(found) == set(people)
     assert {P.ANSWER_YES, P.ANSWER_NO} <= set(found.values())
-    city = mock.MockCity(example_directory(), "edu/enrolment")
+    city = MockCity(example_directory(), "edu/enrolment")
     async with mock.MockClient(city, mock.mock_profile(city)) as client, serving(client) as stub:
         assert await answers_of_a_batch(stub, cases) == found
 
 
 async def test_a_receipt_of_the_mock_holds_against_its_own_root_only(tmp_path: Path) -> None:
-    city = mock.MockCity(example_directory(), "edu/enrolment")
+    city = MockCity(example_directory(), "edu/enrolment")
     async with mock.MockClient(city, mock.mock_profile(city)) as client, serving(client) as stub:
         response = await stub.Verify(enrolment(YES))
     (part,) = verify_receipt(response.result.receipt, CertificateVerifier(city.ca_pem, frozenset))
     assert part.requester.uri == "spiffe://mock/edu/system/enrolment"
-    another = mock.MockCity(example_directory(), "edu/enrolment")
+    another = MockCity(example_directory(), "edu/enrolment")
     real = City.create(tmp_path / "real").ca_pem
     for root in (another.ca_pem, real):
         with pytest.raises(RefusedError):
@@ -336,7 +339,7 @@ async def test_every_response_and_refusal_says_that_it_is_a_mock(mocked: Any) ->
 
 
 async def test_who_asks_a_mock_at_a_terminal_is_warned(capsys: pytest.CaptureFixture[str]) -> None:
-    city = mock.MockCity(example_directory(), "edu/enrolment")
+    city = MockCity(example_directory(), "edu/enrolment")
     case = Case((Subject("guardian", YES),), ("guardian: hrss.insured_months at_least 12",))
     context = Context("school-enrolment", "2026-000123")
     async with mock.MockClient(city, mock.mock_profile(city)) as client:
@@ -348,14 +351,14 @@ async def test_who_asks_a_mock_at_a_terminal_is_warned(capsys: pytest.CaptureFix
 
 
 async def test_the_mock_refuses_to_be_reached_from_elsewhere() -> None:
-    city = mock.MockCity(example_directory(), "edu/enrolment")
+    city = MockCity(example_directory(), "edu/enrolment")
     with pytest.raises(FatalError):
         await mock.main(city, "0.0.0.0:0", Process("mock", None))
 
 
 def test_a_system_that_the_directory_has_not_is_told_which_it_has() -> None:
     with pytest.raises(FatalError, match="edu/enrolment"):
-        mock.MockCity(example_directory(), "edu/nobody")
+        MockCity(example_directory(), "edu/nobody")
 
 
 def test_files_that_do_not_fit_each_other_are_refused_by_line(tmp_path: Path) -> None:
