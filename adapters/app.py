@@ -35,12 +35,14 @@ from audit import service as audit_service
 from audit.appended import NewEntry
 from audit.store import LogStore
 from certs.credentials import IdentityFiles
+from certs.expiry import METRIC, METRIC_TEXT, Expiry, ExpiryAlarms, certificate_expiries
 from certs.identity import ROOT_METADATA, Kind
 from certs.owner_keys import OwnerKeyStore
 from certs.sealing import Opener
 from certs.signing import CertificateVerifier
 from policy.directory import DirectoryClient, DirectoryHolder
 from policy.document import parse_document
+from policy.expiries import directory_expiries
 from policy.follower import begin, follow, hub_fetch
 from policy.model import Directory, Document
 from zhiwang.audit.v1 import audit_pb2, audit_pb2_grpc
@@ -62,6 +64,9 @@ DATABASE_SECONDS = 5.0
 
 KEYS_SECONDS = 600.0
 """How often it is seen whether sealing keys have to be rotated."""
+
+KEY_ALARM_DAYS = (0.75,)
+"""A sealing key has half its two days left when the next one is made; with less than this, that failed for hours."""
 
 _log = structlog.get_logger(__name__)
 
@@ -249,6 +254,7 @@ class Adapter:
             self._lanes.run(),
             follow(client, holder, self._directory_stub),
             files.watch(),
+            ExpiryAlarms(self._expiries, clock, metrics.gauge(METRIC, METRIC_TEXT, ("use",))).watch(),
             self._watch(),
             self._watch_database(),
             self._rotate_keys(),
@@ -352,6 +358,19 @@ class Adapter:
         self._log.signer = self._files.signer()
         for channel in self._channels:
             channel.renew()
+
+    def _expiries(self) -> list[Expiry]:
+        return [
+            *certificate_expiries(self._files),
+            *directory_expiries(self._holder.latest, self._department),
+            Expiry(
+                "owner_key",
+                f"the newest sealing key of {self._department}",
+                self._keys.expires,
+                "the adapter makes the next one by itself; see its log for why it did not",
+                days=KEY_ALARM_DAYS,
+            ),
+        ]
 
     async def _rotate(self) -> bool:
         """Rotate sealing keys if it is time, and have new ones recorded."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from certs.identity import (
     Identity,
     read_private,
 )
-from certs.signing import MALFORMED, Signer, check_issued, load_authorities, subject_of
+from certs.signing import MALFORMED, Purpose, Signer, check_issued, load_authorities, subject_of
 from zhiwang.wire.errors import FatalError, Reason, ZhiwangError
 
 RELOAD_SECONDS = 5.0
@@ -44,6 +44,19 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class Validity:
+    """From when until when a certificate is good, since the epoch."""
+
+    start: float
+    end: float
+
+    @property
+    def days(self) -> float:
+        """Its length."""
+        return (self.end - self.start) / 86_400
+
+
+@dataclass(frozen=True, slots=True)
 class _Loaded:
     """One consistent reading of the files."""
 
@@ -53,7 +66,8 @@ class _Loaded:
     auth_pem: bytes
     signing_pem: bytes
     signer: Signer | None
-    expires: float
+    validities: Mapping[Purpose, Validity]
+    ca_expires: float
 
 
 class IdentityFiles:
@@ -89,7 +103,17 @@ class IdentityFiles:
     @property
     def expires(self) -> float:
         """When the first of the certificates in use expires."""
-        return self._loaded.expires
+        return min(validity.end for validity in self._loaded.validities.values())
+
+    @property
+    def validities(self) -> Mapping[Purpose, Validity]:
+        """From when until when each certificate in use is good."""
+        return self._loaded.validities
+
+    @property
+    def ca_expires(self) -> float:
+        """When the last of the pinned certificates of the authority expires."""
+        return self._loaded.ca_expires
 
     def signer(self) -> Signer:
         """The signer in force. Ask again for each use that may come after a reload.
@@ -159,7 +183,7 @@ class IdentityFiles:
                 listener()
             except Exception as error:  # noqa: BLE001 - one user of the certificates must not keep the others from renewing
                 _log.error("a renewed certificate was not taken up", exc_info=error)
-        _log.info("certificates reloaded", holder=loaded.identity.short, expires=loaded.expires)
+        _log.info("certificates reloaded", holder=loaded.identity.short, expires=self.expires)
         return True
 
     async def watch(self, interval: float = RELOAD_SECONDS) -> None:
@@ -204,10 +228,11 @@ class IdentityFiles:
             raise FatalError(Reason.CERTIFICATE_INVALID, f"{AUTH_KEY} is not a key for TLS")
         check_issued(auth, authorities)
         identity = subject_of(auth)
-        expires = auth.not_valid_after_utc.timestamp()
+        validities: dict[Purpose, Validity] = {"auth": _validity(auth)}
+        ca_expires = max(_validity(one).end for one in authorities)
         signing_path = self.directory / SIGNING_CERTIFICATE
         if not signing_path.exists():
-            return _Loaded(identity, ca_pem, auth_key_pem, auth_pem, b"", None, expires)
+            return _Loaded(identity, ca_pem, auth_key_pem, auth_pem, b"", None, validities, ca_expires)
         signing_pem = signing_path.read_bytes()
         signing = x509.load_pem_x509_certificate(signing_pem)
         check_issued(signing, authorities)
@@ -219,7 +244,8 @@ class IdentityFiles:
             raise FatalError(
                 Reason.CERTIFICATE_INVALID, f"{SIGNING_CERTIFICATE} names another identity than {AUTH_CERTIFICATE}"
             )
-        return _Loaded(identity, ca_pem, auth_key_pem, auth_pem, signing_pem, signer, min(expires, signer.expires))
+        validities["signing"] = _validity(signing)
+        return _Loaded(identity, ca_pem, auth_key_pem, auth_pem, signing_pem, signer, validities, ca_expires)
 
     def _key(self, certificate: x509.Certificate, name: str, key_name: str, new_name: str) -> tuple[Any, bytes]:
         """The private key of a certificate, and its file's bytes.
@@ -232,6 +258,10 @@ class IdentityFiles:
         if found is None:
             raise _MixedError(Reason.CERTIFICATE_INVALID, f"{name} is not the certificate of {key_name}")
         return found[1], found[2]
+
+
+def _validity(certificate: x509.Certificate) -> Validity:
+    return Validity(certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp())
 
 
 class _MixedError(FatalError):

@@ -157,6 +157,11 @@ class OwnerKeyStore:
             for key in sorted(valid, key=lambda key: -key.serial)
         ]
 
+    @property
+    def expires(self) -> float:
+        """When the newest key's statement runs out; 0 if there is none."""
+        return max((key.not_after for key in self._held.values()), default=0.0)
+
     def private(self, key_id: bytes) -> EccKey | None:
         """The private key of this id; None if it is unknown or dead."""
         held = self._held.get(key_id)

@@ -20,6 +20,7 @@ from audit.log import AuditLog
 from audit.sqlite import open_sqlite
 from audit.store import LogStore
 from certs.credentials import IdentityFiles
+from certs.expiry import METRIC, METRIC_TEXT, ExpiryAlarms, certificate_expiries
 from certs.identity import ROOT_METADATA, Identity, Kind
 from certs.signing import CertificateVerifier
 from exchange.config import DEFAULT_LISTEN, DRAIN_SECONDS, STOP_GRACE, StateFiles
@@ -30,6 +31,7 @@ from exchange.verify import Examiner
 from exchange.views import OwnerViews
 from policy.authorise import Authorisation, authorise
 from policy.directory import DirectoryClient, DirectoryHolder
+from policy.expiries import directory_expiries
 from policy.follower import begin, follow, hub_fetch
 from policy.mirror import Mirror
 from policy.model import Directory
@@ -281,7 +283,13 @@ async def main(profile: Profile, process: Process) -> None:
 
     holder.on_change(directory_changed)
     files.on_change(certificates_changed)
+    alarms = ExpiryAlarms(
+        lambda: [*certificate_expiries(files), *directory_expiries(holder.latest, files.identity.department)],
+        clock,
+        metrics.gauge(METRIC, METRIC_TEXT, ("use",)),
+    )
     tasks = [
+        asyncio.create_task(alarms.watch()),
         asyncio.create_task(_start_following(client, holder, stub, mirror)),
         asyncio.create_task(parts.hub.housekeep()),
         asyncio.create_task(_watch(parts, holder, audit_log)),

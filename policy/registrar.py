@@ -15,8 +15,10 @@ from pathlib import Path
 import structlog
 
 from certs.credentials import IdentityFiles
+from certs.expiry import METRIC, METRIC_TEXT, ExpiryAlarms, certificate_expiries
 from certs.identity import CA_CERTIFICATE, ROOT_METADATA
 from policy.directory import DirectoryHolder
+from policy.expiries import directory_expiries
 from policy.metadata import Publication
 from policy.mirror import Mirror
 from policy.model import Directory
@@ -182,12 +184,18 @@ async def serve(process: Process, profile: Profile) -> None:
         version.set(directory.version)
 
     registrar.holder.on_change(note)
+    alarms = ExpiryAlarms(
+        lambda: [*certificate_expiries(files), *directory_expiries(registrar.holder.latest, files.identity.department)],
+        time.time,
+        gauge(METRIC, METRIC_TEXT, ("use",)),
+    )
     # Before anybody is served: the last timestamp may be as old as the last stop.
     signed = await registrar.try_resign()
     tasks = [
         asyncio.create_task(registrar.keep_fresh(signed=signed)),
         asyncio.create_task(_watch_readiness(readiness, registrar.holder)),
         asyncio.create_task(files.watch()),
+        asyncio.create_task(alarms.watch()),
     ]
     try:
         listen = server.listen(profile.listen or DEFAULT_LISTEN, files.server_credentials())

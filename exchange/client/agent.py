@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
 from certs.credentials import IdentityFiles
+from certs.expiry import METRIC, METRIC_TEXT, ExpiryAlarms, certificate_expiries
 from exchange.client.batches import Batches
 from exchange.client.callers import Caller, Callers
 from exchange.client.case import Case, CaseResult, Context
@@ -271,6 +273,12 @@ async def main(profile: Profile, process: Process) -> None:
         if served is not None:
             stack.callback(served.close)
         _keep(stack, watch(client, server.readiness))
+        alarms = ExpiryAlarms(
+            lambda: [*client.expiries(), *(() if files is None else certificate_expiries(files))],
+            time.time,
+            metrics.gauge(METRIC, METRIC_TEXT, ("use",)),
+        )
+        _keep(stack, alarms.watch())
         await server.start()
         process.announce(listen=address, listen_tls=address_tls, metrics=served.address if served is not None else None)
         # What lives from here to the end needs no looking at by the garbage collector.

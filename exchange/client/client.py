@@ -22,6 +22,7 @@ import grpc
 import structlog
 
 from certs.credentials import IdentityFiles
+from certs.expiry import Expiry, certificate_expiries
 from certs.identity import ROOT_METADATA, Kind, server_name
 from certs.signing import CertificateVerifier, Signer
 from exchange.client.case import Case, CaseResult, Context
@@ -37,6 +38,7 @@ from exchange.client.seal import seal
 from exchange.client.transport import CONNECT_SECONDS, Carrier, Transport
 from policy.authorise import local_date
 from policy.directory import DirectoryClient, DirectoryHolder
+from policy.expiries import directory_expiries
 from policy.follower import begin, follow, hub_fetch
 from policy.model import Directory
 from zhiwang.audit.v1 import audit_pb2
@@ -82,6 +84,7 @@ class Client:
         transport: The way to the hub.
         keys: Owners' sealing keys.
         closing: What ends with the client.
+        expiries: Gives what the client depends on that runs out.
         clock: Seconds since the epoch.
         random: Gives random bytes.
     """
@@ -96,6 +99,7 @@ class Client:
         transport: Carrier,
         keys: OwnerKeys,
         closing: AsyncExitStack,
+        expiries: Callable[[], Sequence[Expiry]] = tuple,
         clock: Callable[[], float] = time.time,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
@@ -106,6 +110,7 @@ class Client:
         self.transport = transport
         self._keys = keys
         self._closing = closing
+        self.expiries = expiries
         self._clock = clock
         self._random = random
         self._loop = asyncio.get_running_loop()
@@ -183,6 +188,10 @@ class Client:
                 transport=transport,
                 keys=keys,
                 closing=stack.pop_all(),
+                expiries=lambda: [
+                    *certificate_expiries(files),
+                    *directory_expiries(holder.latest, files.identity.department),
+                ],
                 clock=clock,
             )
         raise AssertionError("the stack swallows nothing")
