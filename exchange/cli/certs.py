@@ -157,7 +157,7 @@ def renew(
             help="An authority on this very machine: issue and install at once.", exists=True, file_okay=False
         ),
     ] = None,
-    days: Annotated[float, typer.Option(min=0.001, help="Validity in days, with --authority.")] = DEFAULT_DAYS,
+    days: Annotated[float, typer.Option(min=0.0001, help="Validity in days, with --authority.")] = DEFAULT_DAYS,
     certificate: Annotated[
         list[Path] | None,
         typer.Option("--install", help="A certificate that was issued; checked before it replaces.", dir_okay=False),
