@@ -28,6 +28,9 @@ from zhiwang.wire.records import Outcome
 LOADED_TTL = 2.0
 """Seconds for which the time of a data set's last load is not asked for again."""
 
+REPERTOIRE_TTL = 60.0
+"""Seconds for which the character set of a subject column is not asked for again."""
+
 CLOCK_TOLERANCE = 86_400.0
 """A load further in the future than this many seconds is no time at all: the data set does not count as whole."""
 
@@ -75,6 +78,7 @@ class Source:
         self._dialect = DIALECTS[connections.engine.dialect.name]()
         self._plans: dict[tuple[str, tuple[tuple[str, Predicate], ...]], Plan] = {}
         self._loaded: dict[str, tuple[float, Loaded]] = {}
+        self._repertoires: dict[str, tuple[float, str]] = {}
         self._look = {name: self._looking(data) for name, data in mapping.data.items()}
         self._last = {
             name: compiled_for(text(data.loaded), connections.engine.dialect)
@@ -124,18 +128,38 @@ class Source:
         """
         longest = self._dialect.longest()
         outcomes: list[bytes] = []
+        rows = self._askable(lent, plan, day, rows)
         for start in range(0, len(rows), longest):
             outcomes += self._group(lent, plan, day, rows[start : start + longest])
         return outcomes
+
+    def _askable(self, lent: Lent, plan: Plan, day: date, rows: Sequence[Row]) -> Sequence[Row]:
+        """Rows without the spellings that the subject column cannot hold.
+
+        Raises:
+            DatabaseError: The data set cannot be read.
+        """
+        if plan.repertoire is None:
+            return rows
+        now = self._clock()
+        known = self._repertoires.get(plan.repertoire.sql)
+        if known is None or not 0 <= now - known[0] < REPERTOIRE_TTL:
+            try:
+                found = lent.fetch(plan.repertoire.sql, plan.repertoire.bind({"as_of": self._dialect.as_of(day)}))
+            except StatementError as error:
+                _log.warning("data set cannot be read", error=error.kind)
+                raise DatabaseError from None
+            known = self._repertoires[plan.repertoire.sql] = (now, found[0][0])
+        askable = self._dialect.askable
+        return [(askable(row[0], known[1]), *row[1:]) for row in rows]
 
     def _group(self, lent: Lent, plan: Plan, day: date, rows: Sequence[Row]) -> list[bytes]:
         try:
             return _execute(lent, plan, day, rows)
         except StatementError:
-            # Asked about nobody, the statement must run: otherwise it is the data set that is broken, not a row. The
-            # one key is in full width, as each person's spellings are: a column of numbers cannot be asked for it.
+            # Asked about nobody, the statement must run: otherwise it is the data set that is broken, not a row.
             try:
-                _execute(lent, plan, day, [(("\uff10",), None, None, [None] * len(plan.asked))])
+                _execute(lent, plan, day, self._askable(lent, plan, day, [_nobody(plan)]))
             except StatementError as broken:
                 _log.warning("data set cannot be read", error=broken.kind)
                 raise DatabaseError from None
@@ -202,6 +226,11 @@ class Source:
     def close(self) -> None:
         """Close the held connections."""
         self._connections.close()
+
+
+def _nobody(plan: Plan) -> Row:
+    """A row that no record answers. Its key is in full width, which a column of numbers cannot be asked for."""
+    return (("\uff10",), None, None, [None] * len(plan.asked))
 
 
 def _execute(lent: Lent, plan: Plan, day: date, rows: Sequence[Row]) -> list[bytes]:

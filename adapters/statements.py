@@ -116,7 +116,8 @@ def compiled_for(statement: Select[Any] | TextClause, dialect: EngineDialect) ->
 class Plan:
     """One data set asked for a list of claims.
 
-    Statements are compiled at their first use, one for each size of group that the dialect tells apart.
+    Statements are compiled at their first use, one for each size of group that the dialect tells apart. `repertoire`
+    asks for the characters of the subject column; it is None where that does not matter.
 
     Args:
         data: The data set.
@@ -134,6 +135,8 @@ class Plan:
         self._dialect = dialect
         self._engine_dialect = engine_dialect
         self._compiled: dict[tuple[int, int], Compiled] = {}
+        repertoire = dialect.repertoire(source(data), data.subject)
+        self.repertoire = None if repertoire is None else compiled_for(repertoire, engine_dialect)
 
     def parts(self) -> list[Plan]:
         """The same data set with one claim at a time, for a record that spoils one claim but not its neighbours."""
@@ -155,7 +158,7 @@ class Plan:
         """The statement as an expression of SQLAlchemy Core."""
         k, a = self._dialect.asked(size, len(self.asked))
         d = self._records(size)
-        same = and_(d.c.zw_subject == k.c.k, self._dialect.same(d.c.zw_subject, k.c.k))
+        same = and_(self._dialect.meets(d.c.zw_subject, k.c.k), self._dialect.same(d.c.zw_subject, k.c.k))
         joined = OrderedJoin(OrderedJoin(k, d, same), a, a.c.n == k.c.n)
         values = [column for column in d.c if column.name != "zw_subject"]
         # Materialised, so that each of the mapping's expressions is evaluated once for each record.

@@ -16,7 +16,9 @@ from typing import Any, Protocol, TypeAlias
 from sqlalchemy import (
     CTE,
     ColumnElement,
+    FromClause,
     Integer,
+    Select,
     Text,
     bindparam,
     literal_column,
@@ -72,6 +74,15 @@ class Dialect(Protocol):
     def parameters(self, rows: Sequence[Row], size: tuple[int, int], day: date) -> dict[str, Any]:
         """Values of the bound parameters of `asked`, and `as_of`."""
 
+    def repertoire(self, data: FromClause, subject: str) -> Select[Any] | None:
+        """A SELECT of one text that names the characters of the subject column; None if it can be asked for any."""
+
+    def askable(self, keys: Sequence[str], repertoire: str) -> Sequence[str]:
+        """Those spellings that a column of these characters can hold; a comparison with others would be an error."""
+
+    def meets(self, subject: Element, key: Element) -> Element:
+        """Whether a record's subject is a key, as far as its collation tells; `same` looks again."""
+
     def same(self, one: Element, other: Element) -> Element:
         """Whether two texts are the same bytes, without padding, collation or casts."""
 
@@ -105,15 +116,15 @@ def bucket(count: int) -> int:
     return 1 << (count - 1).bit_length()
 
 
-def bound(size: tuple[int, int], values: int) -> tuple[CTE, CTE]:
+def bound(size: tuple[int, int], values: int, collation: str | None = None) -> tuple[CTE, CTE]:
     """`k` and `a` as unions of single bound values; rows beyond the real ones have null keys and match nothing."""
     rows, keys = size
-    k = union_all(
-        *(
-            select(bindparam(f"n{i}", type_=Integer).label("n"), bindparam(f"k{i}", type_=Text).label("k"))
-            for i in range(keys)
-        )
-    ).cte("k")
+
+    def key(i: int) -> Element:
+        parameter = bindparam(f"k{i}", type_=Text)
+        return (parameter if collation is None else parameter.collate(collation)).label("k")
+
+    k = union_all(*(select(bindparam(f"n{i}", type_=Integer).label("n"), key(i)) for i in range(keys))).cte("k")
     a = union_all(
         *(
             select(

@@ -7,13 +7,49 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
-from sqlalchemy import CTE, Date, LargeBinary, Numeric, and_, bindparam, case, cast, func, literal_column
+from sqlalchemy import (
+    CTE,
+    Date,
+    FromClause,
+    LargeBinary,
+    Numeric,
+    Select,
+    and_,
+    bindparam,
+    case,
+    cast,
+    column,
+    false,
+    func,
+    literal_column,
+    select,
+    true,
+)
 from sqlalchemy.dialects import mysql
 
 from adapters.dialects.base import CLOCK, DAY, Element, Row, bound, bound_parameters, bucket
 
 LONGEST = 125
 """Rows of one statement: with eight spellings each, lists of a thousand."""
+
+
+_CODECS = {"latin1": "cp1252", "gbk": "gbk", "gb2312": "gb2312", "big5": "big5", "ascii": "ascii", "cp1252": "cp1252"}
+"""Codecs of the character sets that do not hold every character. One that stands nowhere here holds ASCII at least."""
+
+_LAST_OF_THREE_BYTES = "\uffff"
+
+
+def _holds(charset: str, text: str) -> bool:
+    """Whether a column of a character set can hold a text."""
+    if text.isascii() or charset in {"utf8mb4", "binary"}:
+        return True
+    if charset in {"utf8", "utf8mb3", "ucs2"}:
+        return max(text) <= _LAST_OF_THREE_BYTES
+    try:
+        text.encode(_CODECS.get(charset, "ascii"))
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class Mysql:
@@ -33,7 +69,7 @@ class Mysql:
         return LONGEST
 
     def asked(self, size: tuple[int, int], values: int) -> tuple[CTE, CTE]:
-        return bound(size, values)
+        return bound(size, values, collation="utf8mb4_bin")
 
     def parameters(self, rows: Sequence[Row], size: tuple[int, int], day: date) -> dict[str, Any]:
         parameters = bound_parameters(rows, size)
@@ -42,6 +78,19 @@ class Mysql:
 
     def _bytes(self, value: Element) -> Element:
         return cast(func.convert(value.op("USING")(literal_column("utf8mb4"))), LargeBinary)
+
+    def repertoire(self, data: FromClause, subject: str) -> Select[Any] | None:
+        # A column's character set is known without a row, also through views and SELECTs.
+        none = select(column(subject).label("s")).select_from(data).where(false()).subquery("zw_none")
+        one = select(literal_column("1").label("n")).subquery("zw_one")
+        return select(func.charset(none.c.s)).select_from(one.outerjoin(none, true()))
+
+    def askable(self, keys: Sequence[str], repertoire: str) -> Sequence[str]:
+        return [key for key in keys if _holds(repertoire, key)]
+
+    def meets(self, subject: Element, key: Element) -> Element:
+        # Two columns of different collations cannot be compared before one of them gives way.
+        return func.convert(subject.op("USING")(literal_column("utf8mb4"))).collate("utf8mb4_bin") == key
 
     def same(self, one: Element, other: Element) -> Element:
         return self._bytes(one) == self._bytes(other)

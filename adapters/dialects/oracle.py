@@ -14,7 +14,9 @@ from typing import Any
 from sqlalchemy import (
     CTE,
     Date,
+    FromClause,
     Integer,
+    Select,
     String,
     and_,
     bindparam,
@@ -104,6 +106,17 @@ class Oracle:
     def parameters(self, rows: Sequence[Row], size: tuple[int, int], day: date) -> dict[str, Any]:
         placed = [(keys, name, None if place is None else SEPARATOR + place, v) for keys, name, place, v in rows]
         return bound_parameters(placed, size) | {"as_of": self.as_of(day)}
+
+    def repertoire(self, data: FromClause, subject: str) -> Select[Any] | None:
+        del data, subject
+        return None
+
+    def askable(self, keys: Sequence[str], repertoire: str) -> Sequence[str]:
+        del repertoire
+        return keys
+
+    def meets(self, subject: Element, key: Element) -> Element:
+        return subject == key
 
     def same(self, one: Element, other: Element) -> Element:
         return func.utl_raw.cast_to_raw(cast(one, _TEXT)) == func.utl_raw.cast_to_raw(cast(other, _TEXT))

@@ -11,8 +11,10 @@ from sqlalchemy import (
     CTE,
     Date,
     DateTime,
+    FromClause,
     Integer,
     Numeric,
+    Select,
     Text,
     and_,
     bindparam,
@@ -82,6 +84,17 @@ class Postgresql:
         for j in range(len(rows[0][3]) if rows else 0):
             parameters[f"a_v{j}"] = [row[3][j] for row in rows]
         return parameters
+
+    def repertoire(self, data: FromClause, subject: str) -> Select[Any] | None:
+        del data, subject
+        return None
+
+    def askable(self, keys: Sequence[str], repertoire: str) -> Sequence[str]:
+        del repertoire
+        return keys
+
+    def meets(self, subject: Element, key: Element) -> Element:
+        return subject == key
 
     def same(self, one: Element, other: Element) -> Element:
         return cast(one, Text).collate("C") == cast(other, Text).collate("C")

@@ -10,9 +10,11 @@ from typing import Any
 
 from sqlalchemy import (
     CTE,
+    FromClause,
     Integer,
     LargeBinary,
     Numeric,
+    Select,
     Text,
     and_,
     bindparam,
@@ -100,6 +102,17 @@ class Sqlite:
             }
         parameters["as_of"] = self.as_of(day)
         return parameters
+
+    def repertoire(self, data: FromClause, subject: str) -> Select[Any] | None:
+        del data, subject
+        return None
+
+    def askable(self, keys: Sequence[str], repertoire: str) -> Sequence[str]:
+        del repertoire
+        return keys
+
+    def meets(self, subject: Element, key: Element) -> Element:
+        return subject == key
 
     def same(self, one: Element, other: Element) -> Element:
         return cast(one, LargeBinary) == cast(other, LargeBinary)
