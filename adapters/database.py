@@ -265,7 +265,7 @@ class Connections:
                 return self.connect(), stamp, False
             if seen == stamp:
                 return connection, seen, True
-            # It reads a file that is no longer there, and may have been lent while that was replaced.
+            # It reads a file that is no longer there.
             connection.invalidate()
 
     def connect(self) -> PoolProxiedConnection:
@@ -281,8 +281,11 @@ class Connections:
             raise DatabaseError from None
 
     def give(self, connection: PoolProxiedConnection, seen: Stamp) -> None:
-        """Take a good connection back, with what `take` told of its file."""
-        self._idle.append((connection, seen))
+        """Take a good connection back, with what `take` told of its file; a replaced file is let go at once."""
+        if seen == self._stamp():
+            self._idle.append((connection, seen))
+        else:
+            connection.invalidate()
 
     def close(self) -> None:
         """Close the connections that nobody uses."""
