@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from adapters.check import inspect
 from adapters.config import ADMINS, DEFAULT_LISTEN, DRAIN_SECONDS, STOP_GRACE, StateFiles
 from adapters.database import connect_to
+from adapters.extracts import ExtractMetrics, Extracts
 from adapters.frame import FrameProcessor
 from adapters.kinds import schemes_of
 from adapters.ledger import Ledger, Trace
@@ -210,6 +211,8 @@ class Adapter:
         self._channels = [self._channel(target) for target in self._profile.hub]
         client = self._directory_client()
         await self._begin(client)
+        self._extracts = Extracts(state.extracts, clock)
+        self._closing.append(self._extracts.close)
         mapping, document = await asyncio.to_thread(self._inspected)
         # No deny-list: a log whose former key was revoked must still be opened.
         log = self._log = await asyncio.to_thread(
@@ -260,6 +263,7 @@ class Adapter:
             self._rotate_keys(),
             self._record_events(),
             self._probe_hourly(),
+            self._extracts.watch(self._probe),
             *(link.run() for link in self._links),
         ):
             self._tasks.append(asyncio.create_task(coroutine))
@@ -306,7 +310,9 @@ class Adapter:
             document = parse_document(paths.document)
             if document.department != self._department:
                 raise FatalError(Reason.DOCUMENT_INVALID, f"{paths.document.name} is that of {document.department}")
-            mapping, report = inspect(paths.mapping, document, schemes_of(self._holder.latest), clock=self._clock)
+            mapping, report = inspect(
+                paths.mapping, document, schemes_of(self._holder.latest), clock=self._clock, extracts=self._extracts
+            )
         except FileError as error:
             raise _refused(error.findings) from None
         except OSError as error:
@@ -334,6 +340,8 @@ class Adapter:
             observe=metrics.RpcMetrics(),
             clock=self._clock,
         )
+        if self._extracts.in_use:
+            ExtractMetrics(self._extracts)
         AdapterMetrics(self._frames, log, lambda: sum(link.attached for link in self._links), self._standpoints)
         served = metrics.MetricsServer(self._profile.metrics) if self._profile.metrics is not None else None
         if served is not None:

@@ -21,6 +21,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from adapters.database import Connections, DatabaseError, Lent, connect_to
 from adapters.dialects import spell_list
+from adapters.extracts import Extracts, taken_up
 from adapters.leakage import Bound, bounds
 from adapters.mapping import Mapping, load_mapping
 from adapters.messages import told
@@ -67,23 +68,34 @@ def inspect(
     schemes: Dictionary[str, Scheme],
     *,
     clock: Callable[[], float] = time.time,
+    extracts: Extracts | None = None,
 ) -> tuple[Mapping, Report]:
     """Hold a mapping against a document and the live database.
+
+    Args:
+        mapping_path: The mapping.
+        document: The department's document.
+        schemes: Scheme of each kind of subject.
+        clock: Seconds since the epoch.
+        extracts: Takes up the files of a mapping over files, for good; without it they are loaded for this inspection.
+
+    Returns:
+        The mapping, over a database in any case; and what was found.
 
     Raises:
         FileError: The mapping or the document cannot be read, or they do not fit; with every finding.
     """
     published = parse_document(document) if isinstance(document, Path) else document
-    mapping = load_mapping(mapping_path, published)
-    connections = connect_to(mapping.database, mapping_path.parent)
-    try:
-        inspection = _Inspection(mapping, published, connections, schemes, clock)
-        errors, warnings = inspection.run()
-        report = inspection.report
-    finally:
-        connections.close()
+    with taken_up(load_mapping(mapping_path, published), mapping_path, extracts) as (mapping, doubts):
+        connections = connect_to(mapping.database, mapping_path.parent)
+        try:
+            inspection = _Inspection(mapping, published, connections, schemes, clock)
+            errors, warnings = inspection.run()
+            report = inspection.report
+        finally:
+            connections.close()
     report.findings += as_findings(mapping_path, errors)
-    report.warnings += as_findings(mapping_path, warnings)
+    report.warnings += [*doubts, *as_findings(mapping_path, warnings)]
     report.bounds = bounds(mapping, published)
     return mapping, report
 

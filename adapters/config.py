@@ -68,6 +68,11 @@ class StateFiles:
         """The directory as it was verified last."""
         return self.directory / "directory"
 
+    @property
+    def extracts(self) -> Path:
+        """The private database made of files, of an adapter that reads files; made when it is first needed."""
+        return self.directory / "extracts"
+
     def make(self) -> None:
         """Make the directories."""
         for directory in (self.directory, self.guard.parent, self.keys, self.owner_keys, self.policy):

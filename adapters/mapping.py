@@ -18,6 +18,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from adapters.dialects import COMPILED_ONLY, DIALECTS
+from adapters.extract_model import SCHEME, ExtractFile, check_files, with_loads
 from policy.document import Mistake
 from policy.model import Document
 from zhiwang.wire.claims import Claim, Predicate
@@ -46,8 +47,8 @@ class Database(StrictModel):
     """The department's database, read with an account that can do nothing else.
 
     Attributes:
-        url: Any SQLAlchemy URL of SQLite, PostgreSQL, MySQL or MariaDB. A relative SQLite file is relative to the
-            mapping file.
+        url: Any SQLAlchemy URL of SQLite, PostgreSQL, MySQL or MariaDB, or "files:DIRECTORY". A relative SQLite file or
+            directory is relative to the mapping file.
         password_file: File with the account's password, so that it stands in no URL; relative to the mapping file,
             and closed to others (0600). The first line counts.
         connections: How many connections the adapter holds at most.
@@ -174,10 +175,12 @@ class Mapping(StrictModel):
         attribute: Attributes by their published name.
         probe: Questions with known answers.
         limits: Caps of the guess ledger.
+        file: Tables that come as files, by name.
     """
 
     department: Name
     database: Database
+    file: dict[Name, ExtractFile] = Field(default_factory=dict)
     data: dict[Name, DataSet] = Field(default_factory=dict)
     attribute: dict[Name, MappedAttribute] = Field(default_factory=dict)
     probe: tuple[Probe, ...] = ()
@@ -190,7 +193,7 @@ def load_mapping(path: Path, document: Document | None = None) -> Mapping:
     Raises:
         FileError: With every finding.
     """
-    mapping = load(path, Mapping)
+    mapping = with_loads(load(path, Mapping))
     mistakes = [*check_alone(mapping), *(check_against(mapping, document) if document is not None else ())]
     if mistakes:
         raise FileError(as_findings(path, mistakes))
@@ -199,6 +202,7 @@ def load_mapping(path: Path, document: Document | None = None) -> Mapping:
 
 def check_alone(mapping: Mapping) -> Iterator[Mistake]:
     """What is wrong with a mapping by itself."""
+    yield from check_files(mapping)
     yield from _check_url(mapping.database)
     for name, data in mapping.data.items():
         key = ("data", name)
@@ -229,6 +233,8 @@ def check_alone(mapping: Mapping) -> Iterator[Mistake]:
 
 def _check_url(database: Database) -> Iterator[Mistake]:
     key = ("database", "url")
+    if database.url.startswith(SCHEME):
+        return
     try:
         url = make_url(database.url)
         family = url.get_backend_name()
