@@ -291,9 +291,10 @@ def _plain(folder: int, name: str) -> Iterator[BufferedReader]:
             "is a link; links are not followed" if error.errno == errno.ELOOP else f"cannot be read: {error.strerror}"
         )
         raise ExtractError(what) from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ExtractError("is no plain file")
     with os.fdopen(descriptor, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ExtractError("is no plain file")
         yield stream
 
 

@@ -98,6 +98,8 @@ def check_files(mapping: Mapping) -> Iterator[Mistake]:
         yield Mistake(("database", "url"), "names a directory of files; write a table [file.NAME] for each of them")
     if not mapping.database.url.removeprefix(SCHEME):
         yield Mistake(("database", "url"), f'names no directory: write "{SCHEME}DIRECTORY"')
+    if mapping.database.password_file is not None:
+        yield Mistake(("database", "password_file"), "is for databases; files need none")
     for name, file in mapping.file.items():
         yield from _check_file(("file", name), name, file)
     for name, data in mapping.data.items():

@@ -126,9 +126,10 @@ class Extracts:
             pass
         missing = [name for name in self._files if name not in self.loads or self._stale(name)]
         if missing:
-            raise FileError(
-                as_findings(path, [(("file", one), self.problems.get(one, "is still written")) for one in missing])
-            )
+            # Where some are wrong, nothing is told of those that only share their fate.
+            wrong = {one: self.problems[one] for one in missing if one in self.problems}
+            problems = wrong or dict.fromkeys(missing, "is still being written; try again when it is complete")
+            raise FileError(as_findings(path, [(("file", one), problem) for one, problem in problems.items()]))
         mistakes = [
             Mistake(("file", name), f"{problem}; the load before it is in force")
             for name, problem in self.problems.items()

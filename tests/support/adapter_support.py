@@ -92,22 +92,28 @@ class Owner:
         self.directory = directory
         self.server = server
         self.database = directory / "data.db"
-        url = None
-        if server is None:
-            make_database(self.database, tables, rows)
-        else:
-            self.name = fresh_name()
-            server.create(self.name)
-            statements = [statement for statement in tables.split(";\n") if statement.strip()]
-            server.execute(self.name, *statements, rows=rows)
-            url = server.url(self.name)
         self.mapping_path = directory / "mapping.toml"
-        self.mapping_path.write_text(mapping_text(f"{settings}\n{dedent(mapping)}", url=url), "utf-8")
+        self.mapping_path.write_text(self.lay_out(tables, rows, f"{settings}\n{dedent(mapping)}"), "utf-8")
         self.document = document(published)
-        self.mapping: MappingFile = load_mapping(self.mapping_path, self.document)
+        self.mapping: MappingFile = self.opened(load_mapping(self.mapping_path, self.document))
         self.now = NOW
         self.connections = connect_to(self.mapping.database, directory)
         self.source = Source(self.connections, self.mapping, self.document.attributes, clock=lambda: self.now)
+
+    def lay_out(self, tables: str, rows: Mapping[str, Iterable[Sequence[object]]], mapping: str) -> str:
+        """Make the database; the mapping's text."""
+        if self.server is None:
+            make_database(self.database, tables, rows)
+            return mapping_text(mapping)
+        self.name = fresh_name()
+        self.server.create(self.name)
+        statements = [statement for statement in tables.split(";\n") if statement.strip()]
+        self.server.execute(self.name, *statements, rows=rows)
+        return mapping_text(mapping, url=self.server.url(self.name))
+
+    def opened(self, mapping: MappingFile) -> MappingFile:
+        """The mapping over a database that can be read."""
+        return mapping
 
     def close(self) -> None:
         self.connections.close()
