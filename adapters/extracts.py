@@ -50,7 +50,7 @@ _POLL_SECONDS = 0.2
 _LEEWAY = 5.0
 _FAILURES = {
     "no space": "there is no space for the private database",
-    "failed": "the private database cannot be written",
+    "failed": "the load failed for a reason of this machine; it is tried again within a minute",
 }
 
 _log = structlog.get_logger(__name__)

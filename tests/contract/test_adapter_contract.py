@@ -318,7 +318,7 @@ def test_a_sealed_request_is_answered_and_the_age_of_the_data_told(bureau: Drive
         "child: hrss.status equals A1",
         "child: hrss.parent related @guardian",
     ]
-    case = {"child": (ANNA, "安娜"), "guardian": BO}
+    case: dict[str, tuple[str, str] | str | None] = {"child": (ANNA, "安娜"), "guardian": BO}
     assert bureau.ask_all(claims, case) == [YES] * 5
     assert bureau.ask_all(claims, {"child": BO, "guardian": ANNA}) == [NO, YES, NO, NO, NO]
     assert bureau.ask_all(["child: hrss.card absent"], {"child": FANG}) == [YES]

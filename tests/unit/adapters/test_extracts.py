@@ -7,6 +7,7 @@ import hashlib
 import os
 import sqlite3
 import stat
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from adapter_support import ANNA, BO, CHEN, NOW, attribute, document
 from adapters import extract_load, extracts
 from adapters.database import Connections, connect_to
 from adapters.extract_load import Job, Result, build, read_loads
+from adapters.extract_rows import read_rows
 from adapters.extracts import ExtractMetrics, Extracts, taken_up
 from adapters.mapping import Mapping, load_mapping
 from zhiwang.wire.tomlfile import FileError
@@ -170,7 +172,7 @@ def test_subjects_and_named_columns_are_indexed(drop: Drop) -> None:
     (drop.files / "house.csv").write_text(f"code,owner\nH1,{ANNA}\n", "utf-8")
     drop.begin(MAPPING + HOUSE)
     indexed = {row[0] for row in drop.rows("(SELECT sql FROM sqlite_master WHERE type = 'index' AND sql NOT NULL)")}
-    assert {text.rpartition(" ON ")[2] for text in indexed} == {'"person" ("id_card")', '"house" ("owner")'}
+    assert {str(text).rpartition(" ON ")[2] for text in indexed} == {'"person" ("id_card")', '"house" ("owner")'}
 
 
 def test_the_name_that_sorts_last_is_taken_and_its_time_is_the_age_of_the_data(drop: Drop) -> None:
@@ -359,7 +361,6 @@ def test_a_start_waits_for_a_file_that_still_grows(drop: Drop, monkeypatch: pyte
 
 def test_a_file_that_changes_while_it_is_read_is_not_taken(drop: Drop, monkeypatch: pytest.MonkeyPatch) -> None:
     path = drop.write("person_1.csv", (ANNA, "", 1))
-    read_rows = extract_load.read_rows
 
     def meddled(*given: object) -> Iterator[object]:
         yield from read_rows(*given)  # type: ignore[arg-type]  # as given
@@ -579,6 +580,8 @@ def test_a_process_that_ends_early_is_a_failure_of_the_machine_not_of_the_file(
 ) -> None:
     drop = Drop(tmp_path)
     drop.write("person_1.csv", (ANNA, "", 1))
-    monkeypatch.setattr(extracts.sys, "executable", "/bin/false")
-    assert findings(drop) == ["5 file.person: the private database cannot be written"]
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    assert findings(drop) == [
+        "5 file.person: the load failed for a reason of this machine; it is tried again within a minute"
+    ]
     drop.close()
