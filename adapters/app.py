@@ -63,6 +63,9 @@ WATCH_SECONDS = 0.25
 DATABASE_SECONDS = 5.0
 """How often the database is tried, and a log that has stopped is checked anew."""
 
+COLUMNS_SECONDS = 10.0
+"""Between two looks at the columns that attributes use."""
+
 KEYS_SECONDS = 600.0
 """How often it is seen whether sealing keys have to be rotated."""
 
@@ -251,7 +254,7 @@ class Adapter:
             self._directory_changed(holder.latest)
         holder.on_change(self._directory_changed)
         files.on_change(self._certificates_changed)
-        await self._probe()
+        await self._look()
         await self._serve(log)
         for coroutine in (
             self._lanes.run(),
@@ -262,8 +265,9 @@ class Adapter:
             self._watch_database(),
             self._rotate_keys(),
             self._record_events(),
-            self._probe_hourly(),
-            self._extracts.watch(self._probe),
+            self._extracts.watch(self._look),
+            self._regularly(self._standpoints.probe, lambda: self._standpoints.seconds_to_probe),
+            self._regularly(self._standpoints.look_at_columns, lambda: COLUMNS_SECONDS),
             *(link.run() for link in self._links),
         ):
             self._tasks.append(asyncio.create_task(coroutine))
@@ -435,13 +439,19 @@ class Adapter:
                 _log.error("the log stays stopped", exc_info=error)
             await asyncio.sleep(DATABASE_SECONDS)
 
-    async def _probe(self) -> None:
+    async def _look(self) -> None:
+        """See which columns are relied on, and which probes fail: before the first request comes, and after a load."""
+        await asyncio.to_thread(self._standpoints.look_at_columns)
         await asyncio.to_thread(self._standpoints.probe)
 
-    async def _probe_hourly(self) -> None:
+    async def _regularly(self, act: Callable[[], None], seconds: Callable[[], float]) -> None:
+        """Do something that blocks again and again, whatever came of it the time before."""
         while True:
-            await asyncio.sleep(self._standpoints.seconds_to_probe)
-            await self._probe()
+            await asyncio.sleep(seconds())
+            try:
+                await asyncio.to_thread(act)
+            except Exception as error:  # noqa: BLE001 - else nobody would look again
+                _log.error("the database could not be looked at", exc_info=error)
 
     async def stop(self) -> None:
         """Not ready; take nothing more; finish what is here; then end."""

@@ -307,8 +307,10 @@ class Connections:
             deadline = time.monotonic() + self.timeout
             driver.set_progress_handler(lambda: time.monotonic() > deadline, _PROGRESS_STEPS)
 
-    def execute(self, connection: PoolProxiedConnection, sql: str, parameters: Parameters | None) -> list[Any]:
-        """Rows of a statement; raises the driver's errors."""
+    def execute(
+        self, connection: PoolProxiedConnection, sql: str, parameters: Parameters | None, *, describe: bool
+    ) -> list[Any]:
+        """Rows of a statement, or the description of their columns; raises the driver's errors."""
         self.arm(connection)
         cursor = connection.cursor()
         try:
@@ -316,7 +318,7 @@ class Connections:
                 cursor.execute(sql)
             else:
                 cursor.execute(sql, parameters)
-            return list(cursor.fetchall())
+            return list(cursor.description if describe else cursor.fetchall())
         finally:
             cursor.close()
 
@@ -354,12 +356,24 @@ class Lent:
             StatementError: The database refused this statement, and a record may be why.
             DatabaseError: It cannot be read, or took too long.
         """
+        return self._run(sql, parameters, describe=False)
+
+    def describe(self, sql: str, parameters: Parameters | None = None) -> list[Any]:
+        """Columns of a statement's result, as the driver tells them (PEP 249, `Cursor.description`).
+
+        Raises:
+            StatementError: As `fetch`.
+            DatabaseError: As `fetch`.
+        """
+        return self._run(sql, parameters, describe=True)
+
+    def _run(self, sql: str, parameters: Parameters | None, *, describe: bool) -> list[Any]:
         connections = self._connections
         started = time.monotonic()
         if self._connection is None:
             self._connection, self._seen, self._used = connections.take()
         try:
-            return connections.execute(self._connection, sql, parameters)
+            return connections.execute(self._connection, sql, parameters, describe=describe)
         except connections.errors as error:
             judged = _judged(error, lost=connections.lost(error, self._connection))
         if isinstance(judged, StatementError):
@@ -370,7 +384,7 @@ class Lent:
             raise judged
         # It was held while the database restarted or was replaced: once more, over a new one.
         self._connection, self._used = connections.connect(), False
-        return self.fetch(sql, parameters)
+        return self._run(sql, parameters, describe=describe)
 
     def _discard(self) -> None:
         connection, self._connection = self._connection, None

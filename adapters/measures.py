@@ -55,5 +55,11 @@ class AdapterMetrics(Collector):
         for attribute in self._standpoints.failing:
             failing.add_metric([attribute], 1)
         yield failing
+        drifted = GaugeMetricFamily(
+            "zhiwang_adapter_columns_changed", "Attributes closed for changed columns", labels=["attribute"]
+        )
+        for attribute in self._standpoints.drifted:
+            drifted.add_metric([attribute], 1)
+        yield drifted
         yield GaugeMetricFamily("zhiwang_adapter_links", "Hubs that the adapter is attached to", value=self._links())
         yield GaugeMetricFamily("zhiwang_adapter_log_size", "Entries of the owner's log", value=self._log.newest.size)

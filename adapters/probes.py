@@ -1,4 +1,4 @@
-"""Questions with known answers, asked of the database at start and every hour.
+"""Questions with known answers, asked of the database at start, every hour, and when columns change.
 
 What fails makes its attribute UNAVAILABLE, never NO.
 """
@@ -6,7 +6,7 @@ What fails makes its attribute UNAVAILABLE, never NO.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Mapping as Dictionary
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -78,23 +78,6 @@ class Probes:
         with self._source.lend() as lent:
             return list(self._results(lent))
 
-    def failing(self) -> frozenset[str]:
-        """Attributes of which a probe fails; each failure is logged.
-
-        Raises:
-            DatabaseError: As `run`.
-        """
-        failed = [result for result in self.run() if not result.passed]
-        for result in failed:
-            _log.error(
-                "probe failed",
-                probe=result.index,
-                attribute=result.attribute,
-                expected=result.expected,
-                found=result.found,
-            )
-        return frozenset(result.attribute for result in failed)
-
     def _results(self, lent: Lent) -> Iterator[ProbeResult]:
         for index, probe in enumerate(self._source.mapping.probe):
             claim = Claim.parse(probe.claim)
@@ -109,6 +92,9 @@ class Probes:
                 found = error.reason.name
             except DatabaseError as error:
                 found = error.outcome.name
+            except Exception as error:  # noqa: BLE001 - what cannot be proved fails, and the other probes go on
+                _log.error("a probe broke", probe=index, attribute=claim.attribute, exc_info=error)
+                found = Outcome.FAILED.name
             yield ProbeResult(index, claim.attribute, probe.answer, found)
 
     def _ask(self, lent: Lent, probe: Probe, claim: Claim) -> Outcome:
@@ -136,3 +122,17 @@ class Probes:
         day: date = probe.as_of or today
         row = (scheme.spellings(identifier), names, "", (value,))
         return Outcome(self._source.run(lent, plan, day, [row])[0][0])
+
+
+def failing_of(results: Iterable[ProbeResult]) -> frozenset[str]:
+    """Attributes of which a probe fails; each failure is logged."""
+    failed = [result for result in results if not result.passed]
+    for result in failed:
+        _log.error(
+            "probe failed",
+            probe=result.index,
+            attribute=result.attribute,
+            expected=result.expected,
+            found=result.found,
+        )
+    return frozenset(result.attribute for result in failed)

@@ -1,17 +1,22 @@
-"""What requests are decided by at the moment: the directory in force, and an examiner of the document in it."""
+"""What requests are decided by at the moment: the directory in force, and an examiner of the document in it.
+
+Also which attributes may not be answered for now, since a probe fails or a column that they use is not what it was.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from threading import Lock
 
 import structlog
 
 from adapters.database import Connections, DatabaseError
+from adapters.drift import ColumnWatch
 from adapters.kinds import schemes_of
 from adapters.ledger import Ledger
 from adapters.mapping import Mapping, check_against
-from adapters.probes import INTERVAL, Probes
+from adapters.probes import INTERVAL, Probes, failing_of
 from adapters.questions import Examiner
 from adapters.sql import Source
 from policy.directory import DirectoryHolder
@@ -59,6 +64,8 @@ class Standpoints:
         self._ledger = ledger
         self._clock = clock
         self._failing: frozenset[str] = frozenset()
+        self._columns = ColumnWatch(connections, mapping)
+        self._looking = Lock()
         self._reached = True
         self._document = document
         self._source = Source(connections, mapping, document.attributes, clock=clock)
@@ -82,12 +89,22 @@ class Standpoints:
         return Standpoint(enforcer, examiner)
 
     def _is_failing(self, attribute: str) -> bool:
-        return attribute in self._failing
+        return attribute in self._failing or attribute in self._columns.drifted
+
+    @property
+    def family(self) -> str:
+        """Which database it is, as SQLAlchemy names it."""
+        return self._connections.engine.dialect.name
 
     @property
     def failing(self) -> frozenset[str]:
         """Attributes whose probes fail."""
         return self._failing
+
+    @property
+    def drifted(self) -> frozenset[str]:
+        """Attributes of which a column is gone or of another type or collation, without a probe that passes over it."""
+        return self._columns.drifted
 
     def refresh(self, directory: Directory) -> None:
         """Take up the department's document and the kinds of subject of a newer directory."""
@@ -105,16 +122,36 @@ class Standpoints:
 
     # What the database says of itself; these block.
 
+    def look_at_columns(self) -> None:
+        """See whether columns that attributes use are still what they were; ask every probe at once if not."""
+        with self._looking:
+            try:
+                changed = self._columns.look()
+            except DatabaseError:
+                # Nothing is known; requests will find out for themselves.
+                return
+            if changed:
+                self._probe()
+
     def probe(self) -> None:
         """Ask every probe, and note whose attributes fail."""
+        with self._looking:
+            self._probe()
+
+    def _probe(self) -> None:
         try:
-            self._failing = Probes(self._source, self._schemes, self._clock).failing()
+            results = Probes(self._source, self._schemes, self._clock).run()
         except DatabaseError as error:
             # Nothing is known; requests will find out for themselves.
             _log.warning("probes could not be asked", outcome=error.outcome.name)
             self._reached = False
-        else:
-            self._reached = True
+            return
+        self._reached = True
+        failing = failing_of(results)
+        for attribute in sorted(self._failing - failing):
+            _log.info("probes pass again", attribute=attribute)
+        self._failing = failing
+        self._columns.accept({result.attribute for result in results} - failing)
 
     @property
     def seconds_to_probe(self) -> float:

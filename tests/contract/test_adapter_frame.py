@@ -353,7 +353,7 @@ def test_a_longer_code_of_another_system_is_denied_and_absent_is_not(bureau: Bur
 
 
 def test_a_failing_probe_makes_its_attribute_unavailable(bureau: Bureau) -> None:
-    bureau.failing.add("months")
+    bureau.closed = lambda name: name == "months"
     assert bureau.ask_all([MONTHS, "child: hrss.card exists"], {"child": ANNA}) == [Outcome.PROBE_FAILED, YES]
 
 

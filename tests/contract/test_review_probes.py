@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from adapter_support import ANNA, SCHEMES, Owner, attribute
-from adapters.probes import Probes
+from adapters.probes import Probes, failing_of
 from adapters.sql import Source
 
 MAPPING = f"""
@@ -42,5 +42,5 @@ def test_a_probe_of_an_attribute_that_is_published_no_longer_does_not_end_the_ot
     attributes = {name: one for name, one in owner.document.attributes.items() if name != "gone"}
     source = Source(owner.connections, owner.mapping, attributes, clock=lambda: owner.now)
     # The second one fails, and is found to.
-    assert "card" in Probes(source, SCHEMES, lambda: owner.now).failing()
+    assert "card" in failing_of(Probes(source, SCHEMES, lambda: owner.now).run())
     owner.close()

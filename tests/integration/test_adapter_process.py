@@ -346,6 +346,31 @@ async def test_a_failing_probe_makes_its_attribute_unavailable_never_no(tmp_path
             await adapter.stop()
 
 
+async def test_a_column_that_vanishes_under_a_running_adapter_closes_its_attribute_until_it_is_back(
+    tmp_path: Path,
+) -> None:
+    async with running_adapter(tmp_path) as (city, adapter), city.client() as client:
+
+        async def until(*expected: Answer | Reason) -> None:
+            async with asyncio.timeout(3 * SECONDS):
+                while told((await client.verify(case(), city.context())).claims) != list(expected):  # noqa: ASYNC110 - seen from outside only
+                    await asyncio.sleep(0.2)
+
+        def alter(change: str) -> None:
+            with sqlite3.connect(adapter.database) as connection:
+                connection.execute(f"ALTER TABLE person {change}")
+            connection.close()
+
+        await until(Answer.YES, Answer.YES)
+        alter("RENAME COLUMN months TO weeks")
+        await until(Reason.PROBE_FAILED, Answer.YES)
+        metrics = await asyncio.to_thread(scrape, metrics_address(adapter))
+        assert 'zhiwang_adapter_columns_changed{attribute="pension_months"} 1.0' in metrics
+        assert '"event": "columns changed"' in adapter.log
+        alter("RENAME COLUMN weeks TO months")
+        await until(Answer.YES, Answer.YES)
+
+
 @pytest.mark.parametrize(
     "change",
     [('value = "months"', 'value = "no_such_column"'), ("mode=ro&", ""), ('table = "person"', 'table = "people"')],
