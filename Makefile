@@ -7,7 +7,7 @@ ARGS   ?=
 ONLY   ?=
 WORKERS ?= 2
 
-.PHONY: install demo test check format lint types layers proto drift docs protos-generate lock bench clean
+.PHONY: install demo test check format lint types layers proto drift docs protos protos-generate lock bench clean
 
 install: $(STAMP)
 
@@ -54,6 +54,9 @@ docs: install
 	$(BIN)/python dev/make_error_docs.py
 	$(BIN)/python dev/make_config_docs.py
 	$(BIN)/python dev/make_cli_docs.py
+
+protos: install
+	@$(BIN)/python dev/pack_protos.py
 
 protos-generate: install
 	$(BIN)/python dev/generate_protos.py

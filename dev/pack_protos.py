@@ -93,10 +93,11 @@ def members() -> dict[str, bytes]:
 
 def write(out: Path) -> Path:
     """Write the pack into a directory, and return its path."""
+    files = members()
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"zhiwang-protos-{version()}.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as pack:
-        for name, data in sorted(members().items()):
+        for name, data in sorted(files.items()):
             member = zipfile.ZipInfo(name, EPOCH)
             member.create_system = 3  # Unix, wherever it is made: the mode below is Unix's
             member.external_attr = 0o644 << 16

@@ -28,14 +28,15 @@ BUILT = ROOT / "build" / "callers"
 JARS = Path("/usr/share/java")
 GO_SOURCES = Path("/usr/share/gocode")
 
-COMPILED_WITH = ("grpc-api", "grpc-core", "grpc-context", "grpc-stub", "grpc-protobuf", "grpc-protobuf-lite")
-COMPILED_WITH += ("protobuf", "guava", "geronimo-annotation-1.3-spec")
-RUN_WITH = ("grpc-netty", "jctools-core", "perfmark-api", "netty-tcnative")
-RUN_WITH += tuple(
-    f"netty-{part}"
-    for part in ("buffer", "codec", "codec-http", "codec-http2", "common", "handler", "resolver", "transport")
+COMPILED_WITH: tuple[str, ...] = (
+    *("grpc-api", "grpc-core", "grpc-context", "grpc-stub", "grpc-protobuf", "grpc-protobuf-lite"),
+    *("protobuf", "guava", "geronimo-annotation-1.3-spec"),
 )
-RUN_WITH += ("netty-transport-native-epoll", "netty-transport-native-unix-common")
+RUN_WITH: tuple[str, ...] = (
+    *("grpc-netty", "jctools-core", "perfmark-api", "netty-tcnative"),
+    *("netty-buffer", "netty-codec", "netty-codec-http", "netty-codec-http2", "netty-common", "netty-handler"),
+    *("netty-resolver", "netty-transport", "netty-transport-native-epoll", "netty-transport-native-unix-common"),
+)
 JAVA_PACKAGES = (
     "default-jdk-headless libgrpc-java libgeronimo-annotation-1.3-spec-java libnetty-java libnetty-tcnative-java "
     "libperfmark-java libprotobuf-java protobuf-compiler protobuf-compiler-grpc-java-plugin"
@@ -58,7 +59,7 @@ class Program:
         assert self._process.stdout is not None
         self._process.stdin.write("\t".join(words) + "\n")
         self._process.stdin.flush()
-        lines = []
+        lines: list[list[str]] = []
         for line in self._process.stdout:
             if line == "done\n":
                 return lines
@@ -121,11 +122,12 @@ def java(protos: Path) -> list[str]:
 
     def build(out: Path) -> None:
         generated, classes = out / "generated", out / "classes"
+        plugin = f"--plugin=protoc-gen-grpc-java={shutil.which('grpc_java_plugin')}"
         generated.mkdir()
         classes.mkdir()
         _run(
-            "protoc", protos, "protoc", "-I.", f"--java_out={generated}", f"--grpc-java_out={generated}",
-            f"--plugin=protoc-gen-grpc-java={shutil.which('grpc_java_plugin')}", *_names(protos, "zhiwang", "google/rpc"),
+            "protoc", protos, "protoc", "-I.", plugin, f"--java_out={generated}", f"--grpc-java_out={generated}",
+            *_names(protos, "zhiwang", "google/rpc"),
         )  # fmt: skip
         compiled = [str(path) for path in sorted(generated.rglob("*.java"))]
         _run(
