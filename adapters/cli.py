@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from adapters import app as adapter_app
+from adapters import backup
 from adapters.check import Report, inspect
 from adapters.config import StateFiles
 from adapters.drafting import UnusableError, make_draft
@@ -135,6 +136,16 @@ def init(
         Path | None,
         typer.Option("--password-file", help="File with the account's password, closed to others.", dir_okay=False),
     ] = None,
+    successor_of: Annotated[
+        Path | None,
+        typer.Option(
+            "--successor-of",
+            help="With --profile: backup of an adapter of another name whose log was lost: go on from it, and say so "
+            "in the first entry.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="With --url: one JSON object on standard output.")] = False,
 ) -> None:
@@ -156,15 +167,18 @@ def init(
     if url is not None:
         _draft(url, out, department, hub, password_file, root, identity, as_json=as_json)
     elif profile is not None:
-        _make_state(profile)
+        _make_state(profile, successor_of)
         sys.stderr.write(f"Next: zhiwang adapter run --profile {profile}\n")
     else:
         _misused("give --url to draft an adapter's files from a database, or --profile to make an adapter's state")
 
 
-def _make_state(profile: Path) -> None:
+def _make_state(profile: Path, successor_of: Path | None = None) -> None:
     loaded = load_profile(profile)
-    adapter_app.init(loaded)
+    if successor_of is None:
+        adapter_app.init(loaded)
+    else:
+        backup.succeed(loaded, successor_of)
     sys.stderr.write(f"The adapter's log lies in {loaded.state}.\n")
 
 
@@ -218,3 +232,51 @@ def run(profile: ProfileOption) -> None:
     """
     loaded = load_profile(profile)
     raise typer.Exit(run_process("adapter", partial(adapter_app.main, loaded), state=loaded.state))
+
+
+@app.command("backup")
+def back_up(
+    profile: ProfileOption,
+    out: Annotated[Path, typer.Option("--out", help="The backup to write; it must not exist.", dir_okay=False)],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+) -> None:
+    """Write a backup of the adapter's state to one file, while the adapter runs or not.
+
+    It holds log, ledger, replies and index with their keys, and the directory; no sealing key and no identity. Keep it
+    as safe as the state: whoever has it can test whether somebody was asked about. See docs/backup.md.
+
+    Example: zhiwang adapter backup --profile adapter.toml --out /backup/hrss-2026-11-27.tar
+    """
+    manifest = backup.back_up(load_profile(profile), out)
+    facts = {"file": str(out), "identity": manifest.identity, "files": len(manifest.files), **manifest.facts}
+    if as_json:
+        sys.stdout.write(json.dumps(facts, ensure_ascii=False) + "\n")
+    else:
+        sys.stdout.writelines(f"{name}: {fact}\n" for name, fact in facts.items())
+
+
+@app.command()
+def restore(
+    profile: ProfileOption,
+    source: Annotated[Path, typer.Option("--from", help="The backup.", exists=True, dir_okay=False)],
+    seen: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--seen",
+            help="What others have seen of this log, where its guard is lost: an auditor's memory, the hub's file in "
+            "owner_logs. Several times for several.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+) -> None:
+    """Restore the adapter from a backup into an empty state, if nobody has seen more of its log than is in it.
+
+    Exit status 1: somebody has; then nothing was changed, and the message says what to do.
+
+    Example: zhiwang adapter restore --profile adapter.toml --from /backup/hrss-2026-11-27.tar
+    """
+    size = backup.restore(load_profile(profile), source, seen or ())
+    sys.stderr.write(f"已恢复 restored: a log of {size} entries; nobody asked has seen more.\n")
+    sys.stderr.write(f"Next: zhiwang adapter run --profile {profile}\n")

@@ -28,8 +28,16 @@ def create_store(
     *,
     verifier: CertificateVerifier | None = None,
     clock: Callable[[], float] = time.time,
+    predecessor: bytes = b"",
 ) -> LogStore:
-    """Make directories and store, with the log's first entry, and the ledger's key.
+    """Make directories and store, with the log's first entry, and the ledger's key unless it is there.
+
+    Args:
+        state: Where.
+        signer: Who keeps the log.
+        verifier: Of this city's certificates.
+        clock: Seconds since the epoch.
+        predecessor: Checkpoint of the lost log that this one succeeds, if it does.
 
     Raises:
         FatalError: LOG_UNAVAILABLE: there is a store.
@@ -38,7 +46,7 @@ def create_store(
     engine = open_sqlite(state.store, create=True)
     log = LogStore(engine, signer.identity.log_origin, signer, clock, guard=state.guard, verifier=verifier)
     try:
-        log.create()
+        log.create(predecessor=predecessor)
         with log.transaction() as connection:
             for statement in (*ledger.SCHEMA, *replay.SCHEMA):
                 connection.exec_driver_sql(statement)

@@ -111,8 +111,11 @@ class LogStore:
 
     # Coming into being, and back.
 
-    def create(self) -> Head:
+    def create(self, *, predecessor: bytes = b"") -> Head:
         """Make the log in the engine's file, with LogOpened as its first entry.
+
+        Args:
+            predecessor: Checkpoint of the lost log that this one succeeds, if it does.
 
         Raises:
             FatalError: LOG_UNAVAILABLE: there is a log, or a guard of one.
@@ -123,7 +126,7 @@ class LogStore:
                 f"the guard {self._guard.path} remembers a log. Restore that log; or, if it is given up for good, "
                 "keep the guard for the audit office and take it away",
             )
-        opened = self.new_entry(audit_pb2.LogOpened(origin=self.origin))
+        opened = self.new_entry(audit_pb2.LogOpened(origin=self.origin, predecessor=predecessor))
         self.stopped = None
         with self.transaction() as connection:
             schema.install(connection)

@@ -161,9 +161,15 @@ def example(data: Any, path: tuple[str, ...]) -> Any:
     raise KeyError(path)
 
 
+def examples_of(name: str) -> list[Path]:
+    """Examples of a kind of file, which show every key between them: mapping.toml, mapping-files.toml."""
+    return sorted(EXAMPLES.glob(f"{Path(name).stem}*.toml"), key=lambda path: len(path.name))
+
+
 def _file(name: str, model: type[StrictModel], purpose: str) -> str:
-    written = (EXAMPLES / name).read_text(encoding="utf-8")
-    data = tomllib.loads(written)
+    texts = [path.read_text(encoding="utf-8") for path in examples_of(name)]
+    # As if the examples were tables of one array, so that the first that has a key shows it.
+    data = [tomllib.loads(text) for text in texts]
     parts = [f"\n## {name}\n\n{purpose}\n"]
     for table in tables(model):
         if table.header:
@@ -175,7 +181,7 @@ def _file(name: str, model: type[StrictModel], purpose: str) -> str:
             key = field.alias or field_name
             cells = (f"`{key}`", type_of(field), default_of(field), told[field_name], _shown(field, data, table, key))
             parts.append(_row(cells))
-    parts.append(f"\nAll of them in one file:\n\n```toml\n{written}```\n")
+    parts += [f"\n```toml\n{text}```\n" for text in texts]
     return "".join(parts)
 
 
@@ -184,7 +190,7 @@ def _shown(field: FieldInfo, data: Any, table: Table, key: str) -> str:
     if any(_models(field.annotation)):
         return "below"
     try:
-        return f"`{_toml(example(data, (*table.path, key)))}`"
+        return f"`{_toml(example(data, ('*', *table.path, key)))}`"
     except KeyError:
         return "–"
 
@@ -280,7 +286,7 @@ def _toml(value: Any) -> str:
     if isinstance(value, Level):
         return f'"{value.word}"'
     if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\t", "\\t") + '"'
     if isinstance(value, list | tuple):
         return f"[{', '.join(_toml(one) for one in value)}]"
     if isinstance(value, dict):

@@ -191,8 +191,14 @@ async def stop(parts: Parts, seconds: float = DRAIN_SECONDS) -> None:
     await parts.server.stop(STOP_GRACE)
 
 
-def open_log(files: IdentityFiles, state: StateFiles, *, create: bool = False) -> LogStore:
+def open_log(files: IdentityFiles, state: StateFiles, *, create: bool = False, predecessor: bytes = b"") -> LogStore:
     """The hub's log; made if `create`, else opened and checked. Blocks.
+
+    Args:
+        files: The hub's certificates.
+        state: Where it lies.
+        create: Make it.
+        predecessor: Checkpoint of the lost log that a new one succeeds.
 
     Raises:
         FatalError: LOG_UNAVAILABLE, with what to do.
@@ -203,7 +209,7 @@ def open_log(files: IdentityFiles, state: StateFiles, *, create: bool = False) -
     store = LogStore(engine, files.identity.log_origin, files.signer(), guard=state.guard, verifier=verifier)
     try:
         if create:
-            store.create()
+            store.create(predecessor=predecessor)
         else:
             store.open()
     except BaseException:
@@ -232,11 +238,16 @@ def init(profile: Profile) -> None:
     """
     files = hub_identity(profile)
     state = StateFiles(profile.state)
-    for directory in (state.directory, state.guard.parent, state.owner_logs, state.policy):
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_state(state)
     store = open_log(files, state, create=True)
     store.close()
     store.engine.dispose()
+
+
+def make_state(state: StateFiles) -> None:
+    """Make the directories of a hub."""
+    for directory in (state.directory, state.guard.parent, state.owner_logs, state.policy):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 async def main(profile: Profile, process: Process) -> None:

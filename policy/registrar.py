@@ -67,10 +67,14 @@ def init(state: Path) -> Path:
         Repository.create(state / REPOSITORY)
     except FileExistsError:
         raise FatalError(Reason.INTERNAL, f"{state} holds a registrar already; it is never replaced") from None
-    path = state / PUBLIC_KEYS
+    write_public_keys(state / PUBLIC_KEYS, keys)
+    return state / PUBLIC_KEYS
+
+
+def write_public_keys(path: Path, keys: RegistrarKeys) -> None:
+    """Writes the file that the root ceremony needs."""
     snapshot, timestamp = keys.public
     path.write_text(json.dumps({"snapshot": snapshot.hex(), "timestamp": timestamp.hex()}, indent=2) + "\n", "utf-8")
-    return path
 
 
 def read_public_keys(path: Path) -> tuple[bytes, bytes]:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from certs.identity import CA_CERTIFICATE, write_public
+from exchange import backup
 from exchange.cli import output
 from exchange.client import agent, mock
 from exchange.client.mock_city import MockCity, load_directory
@@ -138,3 +139,26 @@ def _print_personas(*, as_json: bool) -> None:
             ],
             title=group,
         )
+
+
+@app.command("backup")
+def back_up(profile: output.Profile, out: output.Backup, as_json: output.AsJson = False) -> None:  # noqa: FBT002 # typer's way
+    """Write a backup of the agent's state to one file, while the agent runs or not.
+
+    It holds what was seen of the hub's log, the directory, and what else the state keeps; no identity. See
+    docs/backup.md.
+
+    Example: zhiwang agent backup --profile edu.toml --out /backup/edu-2026-11-27.tar
+    """
+    output.print_backup(backup.back_up_agent(load_profile(profile), out), out, as_json=as_json)
+
+
+@app.command()
+def restore(profile: output.Profile, source: output.RestoreFrom) -> None:
+    """Restore the agent from a backup into an empty state. What it saw since then is forgotten.
+
+    Example: zhiwang agent restore --profile edu.toml --from /backup/edu-2026-11-27.tar
+    """
+    backup.restore_agent(load_profile(profile), source)
+    output.say("已恢复 restored.")
+    output.next_step(f"zhiwang agent run --profile {profile}")

@@ -340,7 +340,7 @@ def _value(descriptor: FieldDescriptor, value: Any) -> Any:
 
 
 def _bytes(name: str, value: bytes) -> Any:
-    if name == "owner_checkpoint":
+    if name in {"owner_checkpoint", "predecessor"}:
         return [_printable(line) for line in value.decode(errors="replace").splitlines()]
     if name == "header":
         try:

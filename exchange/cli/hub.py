@@ -7,6 +7,7 @@ from functools import partial
 import typer
 
 from exchange import app as hub_app
+from exchange import backup
 from exchange.cli import output
 from zhiwang.wire.process import run as run_process
 from zhiwang.wire.profile import load_profile
@@ -15,7 +16,7 @@ app = typer.Typer(help="枢纽  The hub: authorises, routes, records; sees no ci
 
 
 @app.command()
-def init(profile: output.Profile) -> None:
+def init(profile: output.Profile, successor_of: output.Successor = None) -> None:
     """Make a hub's state: an empty log and its guard. Once; `run` never makes one.
 
     The directory `guard` within the state is best put on other storage: it tells whether the log was rolled back.
@@ -23,7 +24,10 @@ def init(profile: output.Profile) -> None:
     Example: zhiwang hub init --profile hub.toml
     """
     loaded = load_profile(profile)
-    hub_app.init(loaded)
+    if successor_of is None:
+        hub_app.init(loaded)
+    else:
+        backup.succeed_hub(loaded, successor_of)
     output.say(f"The hub's log lies in {loaded.state}.")
     output.next_step(f"zhiwang hub run --profile {profile}")
 
@@ -36,3 +40,27 @@ def run(profile: output.Profile) -> None:
     """
     loaded = load_profile(profile)
     raise typer.Exit(run_process("hub", partial(hub_app.main, loaded), state=loaded.state))
+
+
+@app.command("backup")
+def back_up(profile: output.Profile, out: output.Backup, as_json: output.AsJson = False) -> None:  # noqa: FBT002 # typer's way
+    """Write a backup of the hub's state to one file, while the hub runs or not.
+
+    It holds the log, what was seen of owners' logs, and the directory; no key. See docs/backup.md.
+
+    Example: zhiwang hub backup --profile hub.toml --out /backup/hub-2026-11-27.tar
+    """
+    output.print_backup(backup.back_up_hub(load_profile(profile), out), out, as_json=as_json)
+
+
+@app.command()
+def restore(profile: output.Profile, source: output.RestoreFrom, seen: output.Seen = None) -> None:
+    """Restore the hub from a backup into an empty state, if nobody has seen more of its log than is in it.
+
+    Exit status 1: somebody has; then nothing was changed, and the message says what to do.
+
+    Example: zhiwang hub restore --profile hub.toml --from /backup/hub-2026-11-27.tar
+    """
+    size = backup.restore_hub(load_profile(profile), source, seen or ())
+    output.say(f"已恢复 restored: a log of {size} entries; nobody asked has seen more.")
+    output.next_step(f"zhiwang hub run --profile {profile}")

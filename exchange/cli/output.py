@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Annotated, Any, NoReturn
 
@@ -18,6 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from zhiwang.wire.archive import Manifest
 from zhiwang.wire.errors import FatalError, Reason, ZhiwangError
 
 OK = 0
@@ -49,6 +51,27 @@ Profile = Annotated[
 Pin = Annotated[
     Path | None,
     typer.Option("--pin", metavar="ROOT", help="Put the public half also into ROOT, which installations pin."),
+]
+Backup = Annotated[Path, typer.Option("--out", help="The backup to write; it must not exist.", dir_okay=False)]
+RestoreFrom = Annotated[Path, typer.Option("--from", help="The backup.", exists=True, dir_okay=False)]
+Seen = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--seen",
+        help="What others have seen of this log, where its guard is lost: an auditor's memory, an agent's heads.json, "
+        "the hub's file in owner_logs. Several times for several.",
+        exists=True,
+        dir_okay=False,
+    ),
+]
+Successor = Annotated[
+    Path | None,
+    typer.Option(
+        "--successor-of",
+        help="Backup of a process of another name whose log was lost: go on from it, and say so in the first entry.",
+        exists=True,
+        dir_okay=False,
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
 
@@ -107,6 +130,22 @@ def print_table(
     for row in rows:
         table.add_row(*(_cell(value, styles or {}) for value in row))
     console().print(table)
+
+
+def print_backup(manifest: Manifest, out: Path, *, as_json: bool) -> None:
+    """What a backup holds."""
+    size = sum(member.size for member in manifest.files.values())
+    facts: dict[str, Any] = {
+        "identity": manifest.identity,
+        "time": datetime.fromtimestamp(manifest.time, UTC).isoformat(),
+        "files": len(manifest.files),
+        "bytes": size,
+        **manifest.facts,
+    }
+    if as_json:
+        print_json({"file": str(out), **facts})
+    else:
+        print_table(("", ""), [("备份 backup", out), *facts.items()])
 
 
 def say(text: str) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from exchange.cli import output
-from policy import registrar
+from policy import backup, registrar
 from zhiwang.wire.process import run as run_process
 from zhiwang.wire.profile import load_profile
 
@@ -42,6 +42,54 @@ def run(
         output.say(f"{_short(found.state)}: {version}")
         return
     raise typer.Exit(run_process("registrar", lambda process: registrar.serve(process, found), state=found.state))
+
+
+@app.command("backup")
+def back_up(
+    profile: output.Profile,
+    out: output.Backup,
+    with_keys: Annotated[bool, typer.Option("--with-keys", help="Include the keys of snapshot and timestamp.")] = False,  # noqa: FBT002 # typer's way
+    as_json: output.AsJson = False,  # noqa: FBT002 # the same
+) -> None:
+    """Write a backup of the registrar's state to one file, while the registrar runs or not. See docs/backup.md.
+
+    Example: zhiwang registrar backup --profile registrar.toml --out /backup/registrar-2026-11-27.tar
+    """
+    output.print_backup(backup.back_up(load_profile(profile), out, with_keys=with_keys), out, as_json=as_json)
+
+
+@app.command()
+def restore(
+    profile: output.Profile,
+    source: output.RestoreFrom,
+    reader: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="`directory` in the state of a hub, an adapter or an agent; several times for several.",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
+    no_reader: Annotated[bool, typer.Option("--no-reader", help="No reader of this directory is left.")] = False,  # noqa: FBT002 # typer's way
+) -> None:
+    """Restore the registrar into an empty state, at the newest directory that the backup or a reader has seen.
+
+    A backup alone would sign numbers that readers have seen already, and they would refuse it.
+
+    Example: zhiwang registrar restore --profile registrar.toml --from registrar.tar --reader hub/state/directory
+    """
+    if bool(reader) == no_reader:
+        output.usage_error("say with --reader what a hub has seen of the directory; or --no-reader, if none is left")
+    found, renewed = backup.restore(load_profile(profile), source, reader or ())
+    state = "nothing was published yet" if found is None else f"timestamp {found.timestamp}, snapshot {found.snapshot}"
+    output.say(f"已恢复 restored: {state}.")
+    if renewed:
+        public = load_profile(profile).state / registrar.PUBLIC_KEYS
+        output.say("The backup holds no keys, so there are new ones; nothing is signed until a root names them.")
+        output.next_step(
+            f"zhiwang policy renew-root root.json --registrar {public} --key … --key … --out root-next.json"
+        )
+    output.next_step(f"zhiwang registrar run --profile {profile}")
 
 
 def _short(path: Path) -> str:

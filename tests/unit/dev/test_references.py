@@ -18,7 +18,6 @@ from policy.document import parse_document, parse_suspensions
 from zhiwang.wire.profile import load_profile
 from zhiwang.wire.tomlfile import StrictModel
 
-EXAMPLES = make_config_docs.EXAMPLES
 COMMANDS = dict(make_cli_docs.commands())
 
 
@@ -54,19 +53,20 @@ def _models(base: type[StrictModel]) -> set[type[StrictModel]]:
     ],
 )
 def test_the_example_of_a_file_is_accepted(name: str, read: Any) -> None:
-    read(EXAMPLES / name)
+    for path in make_config_docs.examples_of(name):
+        read(path)
 
 
 @pytest.mark.parametrize("name", make_config_docs.FILES)
 def test_the_example_of_a_file_shows_every_key(name: str) -> None:
     model, _ = make_config_docs.FILES[name]
-    data = tomllib.loads((EXAMPLES / name).read_text("utf-8"))
+    data = [tomllib.loads(path.read_text("utf-8")) for path in make_config_docs.examples_of(name)]
     missing = []
     for table in make_config_docs.tables(model):
         for field_name, field in table.model.model_fields.items():
             key = field.alias or field_name
             try:
-                make_config_docs.example(data, (*table.path, key))
+                make_config_docs.example(data, ("*", *table.path, key))
             except KeyError:
                 missing.append(".".join((*table.path, key)))
     assert not missing, f"add them to examples/reference/{name}"

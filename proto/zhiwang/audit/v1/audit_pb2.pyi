@@ -140,16 +140,22 @@ class LogOpened(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ORIGIN_FIELD_NUMBER: _builtins.int
+    PREDECESSOR_FIELD_NUMBER: _builtins.int
     origin: _builtins.str
     """The log's origin, as on the first line of its checkpoints."""
+    predecessor: _builtins.bytes
+    """If this log succeeds one of another name whose newest entries were lost: the signed checkpoint of the newest copy
+    that was left of it. Whoever has seen a larger one holds evidence of what is missing.
+    """
     def __init__(
         self,
         *,
         origin: _builtins.str = ...,
+        predecessor: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin", "predecessor", b"predecessor"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,124 @@
+"""Backup and restore of an adapter's state: what belongs into it, and what a restored one may do.
+
+A backup holds the store (log, ledger, replies, index), the keys of ledger and index, and the directory that was
+verified last. Charges and replies were written in the transactions of their entries, so a store whose log is the
+newest has forgotten no guess and no reply. Sealing keys are never in a backup: they live for two days, a restored
+adapter makes new ones, and what was sealed for the old ones can then neither be opened nor be answered twice.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from adapters.app import adapter_identity, state_files
+from adapters.store import create_store
+from audit import backup as logs
+from certs.identity import write_private
+from certs.signing import CertificateVerifier
+from zhiwang.wire import archive
+from zhiwang.wire.archive import Manifest
+from zhiwang.wire.errors import FatalError, Reason
+from zhiwang.wire.process import locked_state
+from zhiwang.wire.profile import Profile
+
+_ADAPTER = "adapter"
+_GUESSES = "SELECT scope, value, at FROM guess"
+_TAKE = "INSERT INTO guess (scope, value, at) VALUES (?, ?, ?)"
+
+
+def back_up(profile: Profile, out: Path) -> Manifest:
+    """Write a backup of an adapter, while it runs or not; replicas that share a store have one backup.
+
+    Raises:
+        FatalError: There is no such state, its log does not hold, or `out` exists.
+        OSError: `out` cannot be written.
+    """
+    files, state = adapter_identity(profile), state_files(profile)
+    verifier = CertificateVerifier(files.ca_pem, frozenset)
+
+    def fill(stage: Path) -> dict[str, str | int]:
+        logs.copy_store(state.store, stage / state.store.name)
+        # After the store: the index's key of a new year is made before the first row under it.
+        archive.copy_tree(state.keys, stage / state.keys.name)
+        archive.copy_tree(state.policy, stage / state.policy.name)
+        head = logs.check_copy(stage / state.store.name, files.signer(), verifier)
+        return {"log_size": head.size, "log_root": head.root.hex()}
+
+    return archive.pack(out, fill, kind=_ADAPTER, identity=files.identity.log_origin, now=time.time())
+
+
+def restore(profile: Profile, source: Path, seen: Sequence[Path]) -> int:
+    """Restore an adapter from its backup into an empty state, if nobody has seen more of its log.
+
+    Args:
+        profile: The adapter's; its certificates are there already, renewed or new.
+        source: The backup.
+        seen: Files in which others remember the log; needed where the guard is lost.
+
+    Returns:
+        Entries of the log.
+
+    Raises:
+        FatalError: Somebody has seen more, nobody says anything, the state is not empty, or the backup does not hold.
+            Nothing has changed then.
+        OSError: Something cannot be read or written.
+    """
+    files, state = adapter_identity(profile), state_files(profile)
+    if state.shared != state.directory:
+        raise FatalError(
+            Reason.INTERNAL,
+            f"this replica shares the store of {state.shared}; restore the adapter whose state that is, then make this "
+            "replica anew with `zhiwang adapter init`",
+        )
+    origin = files.identity.log_origin
+    state.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with locked_state(state.directory):
+        with archive.restoring(source, state.directory, kind=_ADAPTER, identity=origin) as stage:
+            known = logs.what_was_seen(state.guard, seen, origin)
+            head = logs.check_copy(
+                stage / state.store.name, files.signer(), CertificateVerifier(files.ca_pem, frozenset), known
+            )
+        state.make()
+        logs.restore_guard(state.guard, head)
+    return head.size
+
+
+def succeed(profile: Profile, source: Path) -> None:
+    """Make the state of an adapter under a new name, which goes on where the log of a lost one ended.
+
+    The new log's first entry names the checkpoint of the backup. The ledger's key and its guesses are taken over, so
+    that what was spent until the backup stays spent; guesses made since are forgotten with the entries that held them.
+
+    Raises:
+        FatalError: There is a state already, or the backup is none that this adapter can succeed.
+        OSError: Something cannot be read or written.
+    """
+    files, state = adapter_identity(profile), state_files(profile)
+    verifier = CertificateVerifier(files.ca_pem, frozenset)
+    manifest = archive.read_manifest(source)
+    if state.shared != state.directory:
+        raise FatalError(Reason.INTERNAL, "a replica that shares a store succeeds nobody; make its first replica do it")
+    if manifest.kind != _ADAPTER:
+        raise FatalError(Reason.INTERNAL, f"{source.name} is the backup of {manifest.kind} {manifest.identity}")
+    with tempfile.TemporaryDirectory(prefix=".succeeding-", dir=state.directory.parent) as scratch:
+        stage = Path(scratch) / "files"
+        archive.unpack(source, stage)
+        store, key = stage / state.store.name, stage / state.keys.name / state.ledger_key.name
+        with logs.predecessor(store, manifest.identity, files.signer(), verifier) as (head, old):
+            state.make()
+            try:
+                write_private(state.ledger_key, key.read_bytes())
+            except FileExistsError:
+                raise FatalError(Reason.INTERNAL, f"{state.shared} holds an adapter's state already") from None
+            log = create_store(state, files.signer(), verifier=verifier, predecessor=head.checkpoint)
+            try:
+                with log.transaction() as connection:
+                    rows = old.exec_driver_sql(_GUESSES)
+                    while batch := rows.fetchmany(1000):
+                        connection.exec_driver_sql(_TAKE, [tuple(row) for row in batch])
+            finally:
+                log.close()
+                log.engine.dispose()

@@ -1,0 +1,210 @@
+"""Backup and restore of a log's store: copied while its process writes, believed only as far as nobody has seen more.
+
+A copy of a log is as good as the log itself up to its size, and worthless beyond: whoever signed over an older copy
+would tell a second history. So a copy is restored only if it reaches what its guard remembers, or, where the guard is
+lost, what somebody else is known to have seen. There is no way to restore one that does not: its log is lost, and a
+successor under another name goes on from it, whose first entry says so (docs/adr/restored-logs.md).
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from base64 import b64decode
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection
+
+from audit import tiles
+from audit.appended import Head
+from audit.checkpoint import Checkpoint, CheckpointError, split_note
+from audit.guard import Guard
+from audit.reader import LogReader
+from audit.sqlite import BUSY_SECONDS, open_sqlite, reading
+from audit.store import LogStore
+from certs.signing import CertificateVerifier, Signer
+from zhiwang.wire.errors import FatalError, Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A state of a log that somebody has seen.
+
+    Attributes:
+        who: Who says so, for messages.
+        checkpoint: What was seen. Not verified: it can only keep a copy from being used.
+    """
+
+    who: str
+    checkpoint: Checkpoint
+
+
+def copy_store(source: Path, target: Path) -> None:
+    """Copy a database as it stands at one moment, while its process goes on writing.
+
+    Meanwhile its write-ahead log cannot be folded into the file, so it grows by what is written.
+
+    Args:
+        source: The database.
+        target: To be made.
+
+    Raises:
+        FatalError: LOG_UNAVAILABLE: it cannot be read, or the copy cannot be written.
+    """
+    if not source.is_file():
+        raise FatalError(Reason.LOG_UNAVAILABLE, f"there is no store at {source}")
+    try:
+        with (
+            closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_SECONDS)) as live,
+            closing(sqlite3.connect(target)) as copy,
+        ):
+            live.backup(copy)
+    except sqlite3.Error as error:
+        raise FatalError(Reason.LOG_UNAVAILABLE, f"{source} cannot be copied: {error}") from error
+    target.chmod(0o600)
+
+
+def check_copy(path: Path, signer: Signer, verifier: CertificateVerifier, seen: Sequence[Seen] = ()) -> Head:
+    """The head of a copy, once every entry, every tile and its checkpoint hold, and it extends what was seen.
+
+    Args:
+        path: The copied store.
+        signer: Whose log it must be.
+        verifier: Of this city's certificates, with no deny-list: a log whose key was revoked must still be restored.
+        seen: What others have seen of this log.
+
+    Raises:
+        FatalError: LOG_UNAVAILABLE: something does not hold, or somebody has seen more.
+    """
+    engine = open_sqlite(path)
+    log = LogStore(engine, signer.identity.log_origin, signer, verifier=verifier)
+    try:
+        log.open()
+        head = log.verify_all()
+        for one in seen:
+            _check_extends(log, head, one)
+    finally:
+        log.close()
+        engine.dispose()
+    return head
+
+
+def _check_extends(log: LogStore, head: Head, seen: Seen) -> None:
+    known = seen.checkpoint
+    if known.origin != log.origin:
+        raise FatalError(Reason.LOG_UNAVAILABLE, f"{seen.who} remembers another log: {known.origin}")
+    if known.size > head.size:
+        raise FatalError(
+            Reason.LOG_UNAVAILABLE,
+            f"this copy has {head.size} entries, but {seen.who} has seen {known.size}: it must not be signed over. "
+            "Restore a newer backup, or the store's own file if its disk can still be read. If what is missing is lost "
+            "for good, the log has ended: begin its successor under another name (docs/backup.md)",
+        )
+    if known.size and tiles.root(known.size, log.node) != known.root:
+        raise FatalError(
+            Reason.LOG_UNAVAILABLE,
+            f"this copy does not extend the {known.size} entries that {seen.who} has seen: somebody signed another "
+            "history. Keep both for the audit office; nothing is restored",
+        )
+
+
+def what_was_seen(guard: Path, files: Sequence[Path], origin: str) -> list[Seen]:
+    """What guard and others have seen of a log.
+
+    Args:
+        guard: Where the process keeps its guard. One that an operator left empty on purpose remembers nothing.
+        files: Of others who remember: a guard, an auditor's memory, an agent's `heads.json`, a hub's `owner_logs/…`.
+        origin: Of the log.
+
+    Raises:
+        FatalError: LOG_UNAVAILABLE: nobody says anything, or a file cannot be read or says nothing of this log.
+    """
+    seen = [one for file in files for one in _seen_by(file, origin)]
+    if guard.exists():
+        remembered = Guard(guard, lambda: b"").read()
+        return seen if remembered is None else [Seen("its guard", remembered), *seen]
+    if not seen:
+        raise FatalError(
+            Reason.LOG_UNAVAILABLE,
+            f"there is no guard at {guard}, so nothing tells whether this copy is the newest. Bring the guard back; or "
+            "say with --seen what others have seen of this log: an auditor's memory, an agent's heads.json, "
+            "the hub's file in owner_logs",
+        )
+    return seen
+
+
+def _seen_by(file: Path, origin: str) -> Iterator[Seen]:
+    try:
+        found = list(_checkpoints(file.read_bytes()))
+    except OSError as error:
+        raise FatalError(Reason.LOG_UNAVAILABLE, f"{file} cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, CheckpointError):
+        raise FatalError(
+            Reason.LOG_UNAVAILABLE, f"{file} is neither a checkpoint nor a file in which somebody remembers logs"
+        ) from None
+    ours = [checkpoint for checkpoint in found if checkpoint.origin == origin]
+    if not ours:
+        raise FatalError(Reason.LOG_UNAVAILABLE, f"{file} says nothing of the log {origin}")
+    for checkpoint in ours:
+        yield Seen(file.name, checkpoint)
+
+
+def _checkpoints(data: bytes) -> Iterator[Checkpoint]:
+    """Checkpoints of a signed note, of `HeadView.export`, or of an agent's `heads.json`."""
+    if not data.lstrip().startswith(b"{"):
+        yield Checkpoint.parse(split_note(data)[0])
+        return
+    content: dict[str, Any] = json.loads(data)
+    for log in content.get("logs", [content]):
+        if log["size"]:
+            yield Checkpoint(str(log["origin"]), int(log["size"]), b64decode(log["root"], validate=True))
+
+
+def restore_guard(path: Path, head: Head) -> None:
+    """Make the guard of a restored log, unless it is there. Call this last: without it nothing starts.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not path.exists():
+        Guard(path, lambda: head.checkpoint).write()
+
+
+@contextmanager
+def predecessor(
+    path: Path, origin: str, signer: Signer, verifier: CertificateVerifier
+) -> Iterator[tuple[Head, Connection]]:
+    """A copy of the log that another one succeeds: its verified head, and a connection to take over what must be.
+
+    Args:
+        path: The copied store.
+        origin: Its name, as its backup says.
+        signer: Who keeps the new log.
+        verifier: Of this city's certificates, with no deny-list.
+
+    Raises:
+        FatalError: LOG_UNAVAILABLE: it does not hold, or is not a log that this one can succeed.
+    """
+    own = signer.identity.log_origin
+    if origin == own:
+        raise FatalError(
+            Reason.LOG_UNAVAILABLE,
+            f"a log never begins anew under its own name, {own}: who has seen the old one would refuse it. Request "
+            "certificates under another name, and make the successor with them",
+        )
+    if origin.rpartition("/")[0] != own.rpartition("/")[0]:
+        raise FatalError(Reason.LOG_UNAVAILABLE, f"{own} cannot succeed {origin}: they are not of one kind and place")
+    engine = open_sqlite(path)
+    try:
+        reader = LogReader(engine)
+        with reading(engine).connect() as connection:
+            head, _ = reader.load(connection, origin, signer, verifier)
+            reader.verify_all(origin, lambda _done, _size: None)
+            yield head, connection
+    finally:
+        engine.dispose()

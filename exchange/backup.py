@@ -1,0 +1,154 @@
+"""Backup and restore of a hub's and of an agent's state: what belongs into it, and what a restored one may do.
+
+A hub's backup holds its log, what it has seen of owners' logs, and the directory that it verified last. An agent's
+holds all of its state: what it has seen of the hub's log, the directory, and receipts if it keeps them. No identity is
+ever in one: a lost key is replaced by a new certificate under the same name, which a log takes up.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from audit import backup as logs
+from certs.credentials import IdentityFiles
+from certs.identity import Kind
+from certs.signing import CertificateVerifier
+from exchange.app import hub_identity, make_state, open_log
+from exchange.config import StateFiles
+from zhiwang.wire import archive
+from zhiwang.wire.archive import Manifest
+from zhiwang.wire.errors import FatalError, Reason
+from zhiwang.wire.process import ADDRESS_FILE, LOCK_FILE, locked_state
+from zhiwang.wire.profile import Profile
+
+_HUB = "hub"
+_AGENT = "agent"
+
+
+def back_up_hub(profile: Profile, out: Path) -> Manifest:
+    """Write a backup of a hub, while it runs or not.
+
+    Raises:
+        FatalError: There is no such state, its log does not hold, or `out` exists.
+        OSError: `out` cannot be written.
+    """
+    files, state = hub_identity(profile), StateFiles(profile.state)
+    verifier = CertificateVerifier(files.ca_pem, frozenset)
+
+    def fill(stage: Path) -> dict[str, str | int]:
+        logs.copy_store(state.log, stage / state.log.name)
+        head = logs.check_copy(stage / state.log.name, files.signer(), verifier)
+        for directory in (state.owner_logs, state.policy):
+            archive.copy_tree(directory, stage / directory.name)
+        return {"log_size": head.size, "log_root": head.root.hex()}
+
+    return archive.pack(out, fill, kind=_HUB, identity=files.identity.log_origin, now=time.time())
+
+
+def restore_hub(profile: Profile, source: Path, seen: Sequence[Path]) -> int:
+    """Restore a hub from its backup into an empty state, if nobody has seen more of its log.
+
+    Args:
+        profile: The hub's; its certificates are there already, renewed or new.
+        source: The backup.
+        seen: Files in which others remember the log; needed where the guard is lost.
+
+    Returns:
+        Entries of the log.
+
+    Raises:
+        FatalError: Somebody has seen more, nobody says anything, the state is not empty, or the backup does not hold.
+            Nothing has changed then.
+        OSError: Something cannot be read or written.
+    """
+    files, state = hub_identity(profile), StateFiles(profile.state)
+    origin = files.identity.log_origin
+    state.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with locked_state(state.directory):
+        with archive.restoring(source, state.directory, kind=_HUB, identity=origin) as stage:
+            known = logs.what_was_seen(state.guard, seen, origin)
+            head = logs.check_copy(
+                stage / state.log.name, files.signer(), CertificateVerifier(files.ca_pem, frozenset), known
+            )
+        logs.restore_guard(state.guard, head)
+    return head.size
+
+
+def succeed_hub(profile: Profile, source: Path) -> None:
+    """Make the state of a hub under a new name, which goes on where the log of a lost one ended.
+
+    The new log's first entry names the checkpoint of the backup, and what was seen of owners' logs is taken over.
+
+    Raises:
+        FatalError: There is a state already, or the backup is none that this hub can succeed.
+        OSError: Something cannot be read or written.
+    """
+    files, state = hub_identity(profile), StateFiles(profile.state)
+    verifier = CertificateVerifier(files.ca_pem, frozenset)
+    manifest = archive.read_manifest(source)
+    if manifest.kind != _HUB:
+        raise FatalError(Reason.INTERNAL, f"{source.name} is the backup of {manifest.kind} {manifest.identity}")
+    with tempfile.TemporaryDirectory(prefix=".succeeding-", dir=state.directory.parent) as scratch:
+        stage = Path(scratch) / "files"
+        archive.unpack(source, stage)
+        with logs.predecessor(stage / state.log.name, manifest.identity, files.signer(), verifier) as (head, _):
+            make_state(state)
+            store = open_log(files, state, create=True, predecessor=head.checkpoint)
+        store.close()
+        store.engine.dispose()
+        archive.copy_tree(stage / state.owner_logs.name, state.owner_logs)
+
+
+def agent_identity(profile: Profile) -> IdentityFiles:
+    """The certificates of the profile, which must be a system's.
+
+    Raises:
+        FatalError: CERTIFICATE_INVALID.
+    """
+    files = IdentityFiles(profile.identity, profile.root)
+    if files.identity.kind is not Kind.SYSTEM:
+        raise FatalError(
+            Reason.CERTIFICATE_INVALID, f"{files.identity.short} is no system; is this the profile of an agent?"
+        )
+    return files
+
+
+def back_up_agent(profile: Profile, out: Path) -> Manifest:
+    """Write a backup of an agent, while it runs or not.
+
+    Raises:
+        FatalError: There is no such state, or `out` exists.
+        OSError: `out` cannot be written.
+    """
+    files = agent_identity(profile)
+    if not profile.state.is_dir():
+        raise FatalError(Reason.INTERNAL, f"there is no state directory {profile.state}")
+
+    def fill(stage: Path) -> dict[str, str | int]:
+        databases = sorted(profile.state.rglob("*.db"))
+        beside = [f"{path.name}{suffix}" for path in databases for suffix in ("", "-wal", "-shm")]
+        archive.copy_tree(profile.state, stage, skip={ADDRESS_FILE, LOCK_FILE, *beside})
+        for path in databases:
+            logs.copy_store(path, stage / path.relative_to(profile.state))
+        return {}
+
+    return archive.pack(out, fill, kind=_AGENT, identity=files.identity.log_origin, now=time.time())
+
+
+def restore_agent(profile: Profile, source: Path) -> None:
+    """Restore an agent from its backup into an empty state.
+
+    What it saw since is forgotten: of the hub's log it will accept again what extends the backup. Nothing is signed by
+    an agent's state, so an older one contradicts nobody.
+
+    Raises:
+        FatalError: The state is not empty, or the backup does not hold. Nothing has changed then.
+        OSError: Something cannot be read or written.
+    """
+    origin = agent_identity(profile).identity.log_origin
+    profile.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with locked_state(profile.state), archive.restoring(source, profile.state, kind=_AGENT, identity=origin):
+        pass  # nothing in it has to be judged: the directory is verified at the start, heads extend or are refused
