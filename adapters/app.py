@@ -38,7 +38,7 @@ from audit.store import LogStore
 from certs.credentials import IdentityFiles
 from certs.expiry import METRIC, METRIC_TEXT, Expiry, ExpiryAlarms, certificate_expiries
 from certs.identity import ROOT_METADATA, Kind
-from certs.owner_keys import OwnerKeyStore
+from certs.owner_keys import KEY_ALARM_DAYS, OwnerKeyStore
 from certs.sealing import Opener
 from certs.signing import CertificateVerifier
 from policy.directory import DirectoryClient, DirectoryHolder
@@ -68,9 +68,6 @@ COLUMNS_SECONDS = 10.0
 
 KEYS_SECONDS = 600.0
 """How often it is seen whether sealing keys have to be rotated."""
-
-KEY_ALARM_DAYS = (0.75,)
-"""A sealing key has half its two days left when the next one is made; with less than this, that failed for hours."""
 
 _log = structlog.get_logger(__name__)
 

@@ -15,6 +15,7 @@ from adapters import app as adapter_app
 from adapters import backup
 from adapters.check import Report, inspect
 from adapters.config import StateFiles
+from adapters.doctor import diagnose
 from adapters.drafting import UnusableError, make_draft
 from adapters.kinds import schemes_of
 from adapters.mapping import Mapping
@@ -28,6 +29,8 @@ from zhiwang.wire.errors import Reason, RefusedError, ZhiwangError
 from zhiwang.wire.process import run as run_process
 from zhiwang.wire.profile import load_profile
 from zhiwang.wire.tomlfile import FileError
+
+__all__ = ["app", "diagnose"]
 
 FAILED = 1
 USAGE = 2

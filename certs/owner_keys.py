@@ -32,6 +32,9 @@ KEY_LIFE = 48 * 3600
 ROTATE_AFTER = 24 * 3600
 """Age of the newest key, in seconds, at which the next one is made."""
 
+KEY_ALARM_DAYS = (0.75,)
+"""A key has half its two days left when the next one is made; with less than this, that has failed for hours."""
+
 SKEW = 5
 """Seconds by which clocks may differ."""
 

@@ -23,6 +23,7 @@ NOUNS: Mapping[str, tuple[str, str]] = {
     "verify": ("exchange.cli.verify:app", "核验  Verify claims about a case."),
     "receipt": ("exchange.cli.receipt:app", "凭证  Verify a receipt offline, and read it."),
     "certs": ("exchange.cli.certs:app", "证书  Certificate authority, requests, certificates, revocation."),
+    "doctor": ("exchange.cli.doctor:app", "体检  Look at everything that a host needs, and say what mends it."),
     "policy": ("exchange.cli.policy:app", "政策  Check, sign and publish documents; explain decisions."),
     "audit": ("exchange.cli.audit:app", "审计  Read and verify the logs."),
     "registrar": ("exchange.cli.registrar:app", "名录服务  The registrar, which keeps the directory fresh."),

@@ -21,6 +21,7 @@ from zhiwang.wire.redaction import describe_traceback, redact_fields, redact_tex
 
 LEVEL = logging.INFO
 WARNING = logging.WARNING
+CRITICAL = logging.CRITICAL
 """For commands, which speak by themselves."""
 
 FOREIGN_LEVEL = logging.WARNING

@@ -1,0 +1,123 @@
+"""What `zhiwang doctor` looks at on an adapter's host beyond what every host has: mapping, database, log, sealing keys.
+
+It reads, as the adapter itself would at its start; an adapter that runs is not disturbed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from google.protobuf.message import DecodeError
+
+from adapters.app import adapter_paths, state_files
+from adapters.check import inspect
+from adapters.config import StateFiles
+from adapters.kinds import schemes_of
+from certs.expiry import Expiry
+from certs.owner_keys import KEY_ALARM_DAYS
+from policy.document import parse_document
+from zhiwang.exchange.v1 import sealed_pb2
+from zhiwang.wire.diagnosis import Diagnosis, ok, safely, warning, wrong
+from zhiwang.wire.profile import AdapterPaths, Profile
+from zhiwang.wire.tomlfile import FileError, Finding
+
+
+def diagnose(profile: Profile) -> Iterator[Diagnosis]:
+    """What is wrong with an adapter's own parts.
+
+    Args:
+        profile: The adapter's.
+    """
+    paths = adapter_paths(profile)
+    check = f"zhiwang adapter check {paths.mapping} {paths.document} --profile {profile.path}"
+    yield from safely("store", lambda: _store(profile, state_files(profile)))
+    yield from safely("owner_keys", lambda: _owner_keys(profile, state_files(profile)))
+    yield from safely("database", lambda: _database(paths, check), check)
+
+
+def _store(profile: Profile, state: StateFiles) -> Iterator[Diagnosis]:
+    if not state.directory.is_dir():
+        return  # said by the checks that every host has
+    if not state.store.is_file():
+        shared = state.shared != state.directory
+        yield wrong(
+            "store",
+            f"没有日志 {state.store}",
+            f"there is no log {state.store}" + (", which another replica makes" if shared else ""),
+            f"restore it from a copy; only a new adapter: zhiwang adapter init --profile {profile.path}",
+        )
+        return
+    where = "" if state.shared == state.directory else f", shared with other replicas on this host: {state.shared}"
+    yield ok("store", f"日志 {state.store}", f"the log is {state.store}{where}")
+    if not state.ledger_key.is_file():
+        yield wrong(
+            "store",
+            f"缺少 {state.ledger_key}",
+            f"{state.ledger_key} is missing; without it the ledger of guesses cannot be read",
+            "restore it from the copy that belongs to this log; see docs/operations.md",
+        )
+
+
+def _owner_keys(profile: Profile, state: StateFiles) -> Iterator[Diagnosis]:
+    """The sealing keys by their statements; private halves are not opened."""
+    now = time.time()
+    start = f"zhiwang adapter run --profile {profile.path}"
+    keys = []
+    for path in sorted(state.owner_keys.glob("*.owner_key")) if state.owner_keys.is_dir() else ():
+        try:
+            key = sealed_pb2.OwnerKey.FromString(path.read_bytes())
+        except DecodeError:
+            yield wrong("owner_keys", f"{path} 已损坏", f"{path} is damaged", f"restore it, or remove it and: {start}")
+            continue
+        if not path.with_suffix(".key").is_file():
+            yield warning("owner_keys", f"{path} 没有私钥", f"{path} has no private half", f"rm {path}")
+            continue
+        keys.append(key)
+    valid = [key for key in keys if key.expire_time.seconds > now]
+    if not valid:
+        yield warning(
+            "owner_keys",
+            "没有有效的封装密钥；适配器启动时会自动生成",
+            "no sealing key is valid; the adapter makes one when it starts",
+            start,
+        )
+        return
+    newest = max(valid, key=lambda key: key.serial)
+    one = Expiry(
+        "owner_key", f"sealing key {newest.serial}", float(newest.expire_time.seconds), start, days=KEY_ALARM_DAYS
+    )
+    hours = one.left(now) * 24
+    zh = f"封装密钥 {len(valid)} 把，最新序号 {newest.serial}，还有 {hours:.0f} 小时"
+    en = f"{len(valid)} sealing key(s), the newest has serial {newest.serial} and {hours:.0f} hours left"
+    if one.alarm(now) is None:
+        yield ok("owner_keys", zh, en)
+    else:
+        yield warning(
+            "owner_keys", f"{zh}；未按时轮换", f"{en}; it was not rotated in time, is the adapter running?", start
+        )
+
+
+def _database(paths: AdapterPaths, check: str) -> Iterator[Diagnosis]:
+    """As `zhiwang adapter check`, with the kinds of subject that every city has."""
+    try:
+        _, report = inspect(paths.mapping, parse_document(paths.document), schemes_of(None))
+    except FileError as error:
+        yield from (_found(finding, check) for finding in error.findings)
+        return
+    yield from (_found(finding, check) for finding in report.findings)
+    for finding in report.warnings:
+        at = f"{finding.file}:{finding.line}"
+        yield warning("mapping", f"{at} {finding.message}", f"{at} {finding.message}", check)
+    if not report.findings:
+        passed = sum(one.passed for one in report.probes)
+        yield ok(
+            "database",
+            f"数据库可读，只读，探针 {passed}/{len(report.probes)}",
+            f"the database can be read and not written; probes {passed}/{len(report.probes)}",
+        )
+
+
+def _found(finding: Finding, check: str) -> Diagnosis:
+    at = f"{finding.file}:{finding.line} {finding.key}"
+    return wrong("mapping", f"{at}：{finding.message}", f"{at}: {finding.message}", check)

@@ -1,0 +1,116 @@
+"""The signed facts: the newest that this host verified, and what it would get now, each verified from the root on."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+from cryptography import x509
+
+from certs.credentials import IdentityFiles
+from certs.identity import AUTH_CERTIFICATE, ROOT_METADATA, SIGNING_CERTIFICATE
+from exchange.doctor.local import Host, expiry
+from exchange.doctor.network import Peer
+from policy.directory import DirectoryClient
+from policy.expiries import directory_expiries
+from policy.follower import hub_fetch
+from policy.model import Directory
+from policy.registrar import open_repository
+from zhiwang.exchange.v1 import exchange_pb2_grpc
+from zhiwang.wire.channel import open_channel
+from zhiwang.wire.diagnosis import Diagnosis, ok, wrong
+from zhiwang.wire.errors import Reason, RefusedError
+from zhiwang.wire.identity import Kind, server_name
+
+_KEPT = {Kind.HUB: "directory", Kind.ADAPTER: "directory", Kind.SYSTEM: "client/directory"}
+"""Where in its state each kind keeps what it verified last."""
+
+
+def kept(host: Host, files: IdentityFiles) -> Directory | None:
+    """The directory that this host verified last; None if it keeps none.
+
+    Raises:
+        ZhiwangError: It has expired, or does not verify.
+    """
+    if host.kind is Kind.REGISTRAR:
+        return open_repository(host.profile).directory
+    place = host.profile.state / _KEPT[host.kind] if host.kind in _KEPT else None
+    if place is None or not (place / "metadata" / "timestamp.json").is_file():
+        return None
+    # In a copy, since whoever reads a directory takes notes beside it.
+    with tempfile.TemporaryDirectory(prefix="zhiwang-doctor-") as scratch:
+        shutil.copytree(place, Path(scratch) / "copy")
+        return _client(host, files, Path(scratch) / "copy", _nothing).load()
+
+
+def served(host: Host, files: IdentityFiles, peer: Peer) -> Directory:
+    """The directory that a hub or the registrar serves now, verified from the pinned root on.
+
+    Raises:
+        ZhiwangError: It cannot be had, has expired or does not verify.
+    """
+
+    async def fetch() -> Directory:
+        name = server_name(files.identity.city, peer.kind)
+        channel: grpc.aio.Channel = open_channel(peer.target, files.channel_credentials(), server_name=name)
+        try:
+            stub = exchange_pb2_grpc.DirectoryServiceStub(channel)
+            with tempfile.TemporaryDirectory(prefix="zhiwang-doctor-") as scratch:
+                client = _client(host, files, Path(scratch), hub_fetch(lambda: stub))
+                return await asyncio.to_thread(client.refresh)
+        finally:
+            await channel.close()
+
+    return asyncio.run(fetch())
+
+
+def freshness(directory: Directory, source: str) -> Diagnosis:
+    """Whether one decides by a directory, which comes from `source`."""
+    until = time.strftime("%Y-%m-%d %H:%M", time.localtime(directory.expires))
+    if directory.expires <= time.time():
+        remedy = "does the registrar run, and is the way to it open? zhiwang registrar run --profile …"
+        zh, en = f"名录已于 {until} 过期（{source}）", f"the directory of {source} expired at {until}"
+        return wrong("directory", zh, en, remedy)
+    zh = f"名录第 {directory.version} 版，有效至 {until}（{source}）"
+    return ok("directory", zh, f"directory {directory.version} of {source}, good until {until}")
+
+
+def look(host: Host, directory: Directory) -> Iterator[Diagnosis]:
+    """What the newest directory says of what runs out, and of this host."""
+    if host.identity is None:
+        return
+    department = host.identity.department
+    for one in directory_expiries(directory, department):
+        yield expiry("directory", one, host.now)
+    if department in directory.lapsed:
+        remedy = "zhiwang policy publish document.toml --sign … --sign …"
+        yield wrong("directory", f"{department} 的文件已失效", f"what {department} signed has lapsed", remedy)
+    yield from _revoked(host, directory.revoked)
+
+
+def _revoked(host: Host, revoked: frozenset[int]) -> Iterator[Diagnosis]:
+    directory = host.profile.identity
+    for name in (AUTH_CERTIFICATE, SIGNING_CERTIFICATE):
+        if not (directory / name).is_file():
+            continue
+        certificate = x509.load_pem_x509_certificate((directory / name).read_bytes())
+        if certificate.serial_number in revoked:
+            yield wrong(
+                "certificates",
+                f"{name} 已被吊销",
+                f"{name} is revoked",
+                f"zhiwang certs renew {directory} --new-keys",
+            )
+
+
+def _client(host: Host, files: IdentityFiles, state: Path, fetch: Callable[[str], bytes]) -> DirectoryClient:
+    return DirectoryClient((host.profile.root / ROOT_METADATA).read_bytes(), files.ca_pem, state, fetch)
+
+
+def _nothing(path: str) -> bytes:
+    raise RefusedError(Reason.HUB_UNREACHABLE, path)
