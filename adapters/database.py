@@ -28,6 +28,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from adapters.mapping import Database, sqlite_location
+from adapters.silence import SilenceWatch
 from zhiwang.wire.records import Outcome
 from zhiwang.wire.tomlfile import FileError, Finding
 
@@ -228,6 +229,7 @@ class Connections:
         self.timeout = timeout
         # Taken before a connection is looked for, so that whoever waits is woken by the next one that comes back.
         self._free = threading.BoundedSemaphore(count)
+        self._watch = SilenceWatch(timeout + GRACE)
         # Each with the stamp of the file that it was opened on.
         self._idle: deque[tuple[PoolProxiedConnection, Stamp]] = deque()
         self._file = file
@@ -292,6 +294,7 @@ class Connections:
         while self._idle:
             self._idle.pop()[0].invalidate()
         self.engine.dispose()
+        self._watch.close()
 
     def _stamp(self) -> Stamp:
         try:
@@ -300,27 +303,20 @@ class Connections:
             return None
         return None if status is None else (status.st_dev, status.st_ino)
 
-    def arm(self, connection: PoolProxiedConnection) -> None:
-        """Give SQLite a deadline; it asks every few thousand steps of its machine whether to go on."""
-        driver = connection.driver_connection
-        if isinstance(driver, sqlite3.Connection):
-            deadline = time.monotonic() + self.timeout
-            driver.set_progress_handler(lambda: time.monotonic() > deadline, _PROGRESS_STEPS)
-
     def execute(
         self, connection: PoolProxiedConnection, sql: str, parameters: Parameters | None, *, describe: bool
     ) -> list[Any]:
         """Rows of a statement, or the description of their columns; raises the driver's errors."""
-        self.arm(connection)
-        cursor = connection.cursor()
-        try:
-            if parameters is None:
-                cursor.execute(sql)
-            else:
-                cursor.execute(sql, parameters)
-            return list(cursor.description if describe else cursor.fetchall())
-        finally:
-            cursor.close()
+        driver: Any = connection.driver_connection
+        if isinstance(driver, sqlite3.Connection):
+            # It asks every few thousand steps of its machine whether to go on.
+            deadline = time.monotonic() + self.timeout
+            driver.set_progress_handler(lambda: time.monotonic() > deadline, _PROGRESS_STEPS)
+        elif self.engine.dialect.name == "postgresql":
+            # The server has a limit of its own, and PyMySQL one for its socket; libpq would wait for ever.
+            with self._watch.over(driver.fileno()):
+                return _rows(connection, sql, parameters, describe=describe)
+        return _rows(connection, sql, parameters, describe=describe)
 
     def lost(self, error: Exception, connection: PoolProxiedConnection) -> bool:
         """Whether an error says that the connection is gone."""
@@ -333,6 +329,18 @@ class Connections:
         """What the driver raises."""
         errors: type[Exception] = self.engine.dialect.loaded_dbapi.Error
         return errors
+
+
+def _rows(connection: PoolProxiedConnection, sql: str, parameters: Parameters | None, *, describe: bool) -> list[Any]:
+    cursor = connection.cursor()
+    try:
+        if parameters is None:
+            cursor.execute(sql)
+        else:
+            cursor.execute(sql, parameters)
+        return list(cursor.description if describe else cursor.fetchall())
+    finally:
+        cursor.close()
 
 
 class Lent:

@@ -161,10 +161,8 @@ class Plan:
         same = and_(self._dialect.meets(d.c.zw_subject, k.c.k), self._dialect.same(d.c.zw_subject, k.c.k))
         joined = OrderedJoin(OrderedJoin(k, d, same), a, a.c.n == k.c.n)
         values = [column for column in d.c if column.name != "zw_subject"]
-        # Materialised, so that each of the mapping's expressions is evaluated once for each record.
-        records = select(*a.c, *values).select_from(joined).cte("records")
-        for family in ("sqlite", "postgresql"):
-            records = records.prefix_with("MATERIALIZED", dialect=family)
+        # Each of the mapping's expressions is evaluated once for each record, however often its value is looked at.
+        records = self._dialect.once(select(*a.c, *values).select_from(joined), "records")
         states = [self._state(i, one, records.c).label(f"s{i}") for i, one in enumerate(self.asked)]
         r = select(records.c.n, *states).subquery("r")
         return select(r.c.n, *(_fold(one, r.c[f"s{i}"]) for i, one in enumerate(self.asked))).group_by(r.c.n)

@@ -74,6 +74,9 @@ class Dialect(Protocol):
     def parameters(self, rows: Sequence[Row], size: tuple[int, int], day: date) -> dict[str, Any]:
         """Values of the bound parameters of `asked`, and `as_of`."""
 
+    def once(self, rows: Select[Any], name: str) -> CTE:
+        """Rows as a relation that the database makes before it goes on, and does not merge into what uses it."""
+
     def repertoire(self, data: FromClause, subject: str) -> Select[Any] | None:
         """A SELECT of one text that names the characters of the subject column; None if it can be asked for any."""
 

@@ -11,6 +11,7 @@ from sqlalchemy import (
     CTE,
     Date,
     FromClause,
+    Integer,
     LargeBinary,
     Numeric,
     Select,
@@ -78,6 +79,10 @@ class Mysql:
 
     def _bytes(self, value: Element) -> Element:
         return cast(func.convert(value.op("USING")(literal_column("utf8mb4"))), LargeBinary)
+
+    def once(self, rows: Select[Any], name: str) -> CTE:
+        # What has a limit is made by itself; this is the manual's way to say "all rows" (MySQL 8, section 15.2.13).
+        return rows.limit(literal_column("18446744073709551615", Integer)).cte(name)
 
     def repertoire(self, data: FromClause, subject: str) -> Select[Any] | None:
         # A column's character set is known without a row, also through views and SELECTs.

@@ -107,6 +107,9 @@ class Oracle:
         placed = [(keys, name, None if place is None else SEPARATOR + place, v) for keys, name, place, v in rows]
         return bound_parameters(placed, size) | {"as_of": self.as_of(day)}
 
+    def once(self, rows: Select[Any], name: str) -> CTE:
+        return rows.prefix_with("/*+ MATERIALIZE */").cte(name)
+
     def repertoire(self, data: FromClause, subject: str) -> Select[Any] | None:
         del data, subject
         return None

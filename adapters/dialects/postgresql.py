@@ -85,6 +85,9 @@ class Postgresql:
             parameters[f"a_v{j}"] = [row[3][j] for row in rows]
         return parameters
 
+    def once(self, rows: Select[Any], name: str) -> CTE:
+        return rows.cte(name).prefix_with("MATERIALIZED")
+
     def repertoire(self, data: FromClause, subject: str) -> Select[Any] | None:
         del data, subject
         return None

@@ -103,6 +103,9 @@ class Sqlite:
         parameters["as_of"] = self.as_of(day)
         return parameters
 
+    def once(self, rows: Select[Any], name: str) -> CTE:
+        return rows.cte(name).prefix_with("MATERIALIZED")
+
     def repertoire(self, data: FromClause, subject: str) -> Select[Any] | None:
         del data, subject
         return None
