@@ -30,6 +30,7 @@ from adapters.ledger import Ledger, Trace
 from adapters.link import HubLink, Lanes
 from adapters.mapping import Mapping
 from adapters.measures import AdapterMetrics
+from adapters.pace import Pace
 from adapters.standpoint import Standpoints
 from adapters.store import create_store, join_store, ledger_key, open_store
 from audit import service as audit_service
@@ -232,9 +233,12 @@ class Adapter:
             opener=self._opener,
             ledger=ledger,
             trace=Trace(state.keys, clock),
+            bulk_hours=mapping.limits.hours,
             clock=clock,
         )
-        self._lanes = Lanes(self._frames.process)
+        self._lanes = Lanes(
+            self._frames.process, Pace(mapping.limits.statements_per_second, lambda: connections.statements).pause
+        )
         self._links = [
             HubLink(
                 channel,

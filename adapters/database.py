@@ -222,11 +222,16 @@ class Connections:
             databases know that from `open_engine`.
         count: How many there are at most.
         file: The file of an SQLite database. A nightly load may put another in its place.
+
+    Attributes:
+        statements: How many have been run.
     """
 
     def __init__(self, engine: Engine, timeout: float, count: int, file: Path | None = None) -> None:
         self.engine = engine
         self.timeout = timeout
+        self.statements = 0
+        self._counting = threading.Lock()
         # Taken before a connection is looked for, so that whoever waits is woken by the next one that comes back.
         self._free = threading.BoundedSemaphore(count)
         self._watch = SilenceWatch(timeout + GRACE)
@@ -307,6 +312,8 @@ class Connections:
         self, connection: PoolProxiedConnection, sql: str, parameters: Parameters | None, *, describe: bool
     ) -> list[Any]:
         """Rows of a statement, or the description of their columns; raises the driver's errors."""
+        with self._counting:
+            self.statements += 1
         driver: Any = connection.driver_connection
         if isinstance(driver, sqlite3.Connection):
             # It asks every few thousand steps of its machine whether to go on.

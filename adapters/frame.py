@@ -22,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from adapters import replay
 from adapters.ledger import Ledger, Trace
+from adapters.pace import Hours, is_bulk
 from adapters.questions import Examination, Examiner
 from adapters.refusals import RefusalCounter
 from adapters.rows import Reading, Snapshots, fetch
@@ -141,6 +142,7 @@ class FrameProcessor:
         opener: Opens seals.
         ledger: Charges.
         trace: Indexes who was asked about.
+        bulk_hours: When rosters are answered; None for all day.
         clock: Seconds since the epoch.
     """
 
@@ -154,6 +156,7 @@ class FrameProcessor:
         opener: Opener,
         ledger: Ledger,
         trace: Trace,
+        bulk_hours: Hours | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._department = department
@@ -163,6 +166,7 @@ class FrameProcessor:
         self._opener = opener
         self._ledger = ledger
         self._trace = trace
+        self._bulk_hours = bulk_hours
         self._clock = clock
         self._snapshots = Snapshots(log.engine)
         self._refusals = RefusalCounter(clock)
@@ -330,9 +334,11 @@ class FrameProcessor:
         """Authorise, open, and prove that what is inside is what was signed.
 
         Raises:
-            RefusedError: Of policy, of the seal, or COMMITMENT_MISMATCH.
+            RefusedError: BULK_CLOSED, of policy, of the seal, or COMMITMENT_MISMATCH.
         """
         header, envelope = request.header, request.envelope
+        if self._bulk_hours is not None and is_bulk(header) and not self._bulk_hours.admit(now):
+            raise RefusedError(Reason.BULK_CLOSED)
         standpoint = self._standpoint()
         authorisation = authorise(standpoint.enforcer, header, request.identity, now)
         own_denied = {

@@ -68,10 +68,12 @@ class Lane:
     Args:
         name: Of the thread.
         process: Turns a frame into its reply.
+        pause: Seconds until the next frame may begin. What waits meanwhile is joined, or told when it is too late.
     """
 
-    def __init__(self, name: str, process: Process) -> None:
+    def __init__(self, name: str, process: Process, pause: Callable[[], float]) -> None:
         self._process = process
+        self._pause = pause
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._jobs: deque[_Job] = deque()
         self._arrived = asyncio.Event()
@@ -92,6 +94,8 @@ class Lane:
                 self._idle.set()
                 self._arrived.clear()
                 await self._arrived.wait()
+            while (pause := self._pause()) > 0:  # noqa: ASYNC110 - time has to pass, nothing happens
+                await asyncio.sleep(pause)
             session, frame, late = self._next(loop.time())
             if late:
                 session.reply(adapter_pb2.ReplyFrame(items=late))
@@ -139,11 +143,12 @@ class Lanes:
 
     Args:
         process: Turns a frame into its reply.
+        pause: Seconds until the next frame of bulk may begin.
     """
 
-    def __init__(self, process: Process) -> None:
-        self._interactive = Lane("interactive", process)
-        self._bulk = Lane("bulk", process)
+    def __init__(self, process: Process, pause: Callable[[], float] = lambda: 0.0) -> None:
+        self._interactive = Lane("interactive", process, lambda: 0.0)
+        self._bulk = Lane("bulk", process, pause)
 
     def add(self, session: Session, frame: adapter_pb2.RequestFrame) -> None:
         """Take a frame in. A hub never mixes priorities in one, so the first request tells."""

@@ -13,12 +13,13 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from adapters.dialects import COMPILED_ONLY, DIALECTS
 from adapters.extract_model import SCHEME, ExtractFile, check_files, with_loads
+from adapters.pace import Hours
 from policy.document import Mistake
 from policy.model import Document
 from zhiwang.wire.claims import Claim, Predicate
@@ -149,20 +150,36 @@ class Probe(StrictModel):
     answer: Literal["YES", "NO", "UNKNOWN"]
 
 
+def _hours(text: str) -> str:
+    Hours.parse(text)
+    return text
+
+
 class Limits(StrictModel):
-    """How many distinct guesses the ledger admits within a window (DESIGN section 11).
+    """How many distinct guesses the ledger admits within a window (DESIGN section 11), and how the database is used.
 
     Attributes:
         values: Compared values of one attribute, for one requesting department and one subject.
         names: Names, for one requesting department and one subject.
         places: Asserted jurisdictions, for one requesting department and one subject.
         days: Length of the window.
+        statements_per_second: How many statements one adapter process runs in a second, on average: rosters wait, a
+            person at a counter never does.
+        bulk_hours: When rosters are answered, e.g. "20:00-06:00", in the city's time; refused at others. It may pass
+            midnight.
     """
 
     values: Annotated[int, Field(ge=1, le=1000)] = 12
     names: Annotated[int, Field(ge=1, le=100)] = 5
     places: Annotated[int, Field(ge=1, le=100)] = 5
     days: Annotated[int, Field(ge=1, le=366)] = 30
+    statements_per_second: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    bulk_hours: Annotated[str, AfterValidator(_hours)] | None = None
+
+    @property
+    def hours(self) -> Hours | None:
+        """`bulk_hours`, read; None for all day."""
+        return None if self.bulk_hours is None else Hours.parse(self.bulk_hours)
 
 
 class Mapping(StrictModel):
@@ -174,7 +191,7 @@ class Mapping(StrictModel):
         data: Data sets by name.
         attribute: Attributes by their published name.
         probe: Questions with known answers.
-        limits: Caps of the guess ledger.
+        limits: Caps of the guess ledger, and of the database's use.
         file: Tables that come as files, by name.
     """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from adapters.config import StateFiles
 from adapters.store import open_store
 from audit.entry import decode_entry
 from audit_support import close
+from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.wire.records import Outcome
 
 YES, NO = Outcome.YES, Outcome.NO
@@ -208,3 +210,36 @@ def test_another_process_that_forgets_meanwhile_is_noticed(bureau: Bureau, monke
     monkeypatch.setattr(mine, "_seal", sealing)
     assert bureau.send(fresh)[0].reason == "REQUEST_EXPIRED"
     close(log)
+
+
+# Hours of rosters.
+
+
+def test_a_roster_outside_its_hours_is_refused_before_it_is_opened_and_a_single_case_never(tmp_path: Path) -> None:
+    bureau = Bureau(
+        tmp_path,
+        tables="CREATE TABLE person (id_card TEXT, months INTEGER);",
+        rows={"person": [(ANNA, 12)]},
+        # NOW is 22:13:20 in the city.
+        mapping='[limits]\nbulk_hours = "20:00-22:14"\n[data.person]\ntable = "person"\nsubject = "id_card"\n'
+        '[attribute.months]\ndata = "person"\nvalue = "months"\n',
+        published=attribute("months", 'type = "integer"\nat_least = [12]') + grants(["hrss.months at_least"]),
+    )
+    bulk: dict[str, Any] = {"priority": sealed_pb2.PRIORITY_BULK}
+    bureau.now += 20
+    within = bureau.request([MONTHS], [{"child": ANNA}], **bulk)
+    first = bureau.send(within)[0]
+    assert bureau.open(within, first) == [YES]
+    bureau.now += 25
+    after = bureau.request([MONTHS], [{"child": ANNA}], **bulk)
+    disguised = bureau.request([MONTHS], [{"child": ANNA}] * 17)
+    # Sealed to nobody's key: it would be KEY_UNKNOWN if anything were opened.
+    unopened = bureau.request([MONTHS], [{"child": ANNA}], owner_key_id=b"k" * 16, **bulk)
+    single = bureau.request([MONTHS], [{"child": ANNA}])
+    items = bureau.send(after, disguised, unopened, single, within)
+    assert [item.reason for item in items] == ["BULK_CLOSED", "BULK_CLOSED", "BULK_CLOSED", "", ""]
+    assert bureau.open(single, items[3]) == [YES]
+    # What was answered within the hours is so after them, in the same bytes.
+    assert items[4].reply == first.reply
+    assert sum(decode_entry(data).HasField("refusal") for data in bureau.log.entries(0, 100)) == 3
+    bureau.close()

@@ -146,6 +146,7 @@ class Bureau(Owner):
             opener=Opener(self.keys.private),
             ledger=ledger,
             trace=Trace(self.directory / "state" / "keys", lambda: self.now),
+            bulk_hours=self.mapping.limits.hours,
             clock=lambda: self.now,
         )
 

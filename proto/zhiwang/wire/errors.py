@@ -264,6 +264,12 @@ class Reason(Enum):
         "核验项自检未通过",
         "The owner's self-test of this attribute fails; its operator was alarmed.",
     )
+    BULK_CLOSED = Meaning(
+        "UNAVAILABLE",
+        Actor.REQUESTER,
+        "不在批量核验时段",
+        "The owner answers rosters only at certain hours, such as at night; send it again then.",
+    )
     LOG_UNAVAILABLE = Meaning(
         "UNAVAILABLE",
         Actor.OPERATOR,
