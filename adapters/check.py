@@ -1,35 +1,38 @@
 """`zhiwang adapter check`: a mapping held against document and live database, before anybody relies on it.
 
-What is wrong is a finding, by file, key and line, all at once; what is slow or doubtful is a warning. The same
-inspection runs when an adapter starts. It prints no value of a record: databases' own messages are passed on only
-where they speak of names of tables and columns.
+What is wrong is a finding, by file, key and line and with what to do, all at once; what is slow or doubtful is a
+warning. The same inspection runs when an adapter starts. It prints no value of a record: databases' own messages are
+passed on only where they speak of names of tables and columns.
 """
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from collections.abc import Mapping as Dictionary
 from dataclasses import dataclass, field
 from datetime import datetime
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Select, column, false, select, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from adapters.collations import Compared, compare_texts
 from adapters.database import Connections, DatabaseError, Lent, connect_to
-from adapters.dialects import spell_list
+from adapters.dialects import SMALL, Row, spell_list
 from adapters.extracts import Extracts, taken_up
 from adapters.leakage import Bound, bounds
-from adapters.mapping import Mapping, load_mapping
+from adapters.mapping import DataSet, Mapping, load_mapping
 from adapters.messages import told
+from adapters.plans import UnexplainedError, index_for, scans
 from adapters.probes import ProbeResult, Probes
 from adapters.readonly import writable
 from adapters.sql import Source
 from adapters.statements import fragment, source
-from policy.document import Mistake, parse_document
+from adapters.usage import Use, read_tables, together, used
+from policy.document import ORDERED, parse_document
 from policy.model import Attribute, Document
 from zhiwang.wire.claims import Predicate
 from zhiwang.wire.clock import CITY_TIME
@@ -38,9 +41,18 @@ from zhiwang.wire.records import Outcome
 from zhiwang.wire.tomlfile import Finding, as_findings
 
 SAMPLE = 20
-"""Subjects of each data set that every statement is tried on."""
+"""Subjects of each data set that every statement is tried on; more than any dialect binds singly."""
 
-_OWN_RELATIONS = frozenset({"k", "a", "d", "r", "keys", "rows", "records", "zw_data", "CONSTANT", "2-ROW"})
+CONNECTIONS = 2
+"""What an inspection holds at once, whatever the mapping allows an adapter."""
+
+
+class Note(NamedTuple):
+    """Something to tell, by the path of its key in the mapping."""
+
+    key: tuple[str | int, ...]
+    message: str
+    todo: str
 
 
 @dataclass(slots=True)
@@ -52,14 +64,19 @@ class Report:
         warnings: What is slow or doubtful.
         probes: Results of the probes.
         bounds: What can be learnt through each attribute.
-        statements: Every statement that was tried, by attribute and predicate.
+        collations: What each compared column takes for equal although it is not.
+        statements: Every statement that the adapter can send, for one subject, in the driver's form; by attribute and
+            predicate, or data set and word.
+        uses: What the mapping uses of the database.
     """
 
     findings: list[Finding] = field(default_factory=list)
     warnings: list[Finding] = field(default_factory=list)
     probes: list[ProbeResult] = field(default_factory=list)
     bounds: list[Bound] = field(default_factory=list)
+    collations: list[Compared] = field(default_factory=list)
     statements: dict[str, str] = field(default_factory=dict)
+    uses: list[Use] = field(default_factory=list)
 
 
 def inspect(
@@ -69,6 +86,7 @@ def inspect(
     *,
     clock: Callable[[], float] = time.time,
     extracts: Extracts | None = None,
+    progress: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> tuple[Mapping, Report]:
     """Hold a mapping against a document and the live database.
 
@@ -78,6 +96,7 @@ def inspect(
         schemes: Scheme of each kind of subject.
         clock: Seconds since the epoch.
         extracts: Takes up the files of a mapping over files, for good; without it they are loaded for this inspection.
+        progress: Told how many attributes are done, and of how many.
 
     Returns:
         The mapping, over a database in any case; and what was found.
@@ -87,15 +106,16 @@ def inspect(
     """
     published = parse_document(document) if isinstance(document, Path) else document
     with taken_up(load_mapping(mapping_path, published), mapping_path, extracts) as (mapping, doubts):
-        connections = connect_to(mapping.database, mapping_path.parent)
+        enough = max(CONNECTIONS, mapping.database.connections)
+        connections = connect_to(mapping.database.model_copy(update={"connections": enough}), mapping_path.parent)
         try:
             inspection = _Inspection(mapping, published, connections, schemes, clock)
-            errors, warnings = inspection.run()
-            report = inspection.report
+            inspection.run(progress)
         finally:
             connections.close()
-    report.findings += as_findings(mapping_path, errors)
-    report.warnings += [*doubts, *as_findings(mapping_path, warnings)]
+    report = inspection.report
+    report.findings += as_findings(mapping_path, inspection.errors)
+    report.warnings += [*doubts, *as_findings(mapping_path, inspection.warnings)]
     report.bounds = bounds(mapping, published)
     return mapping, report
 
@@ -112,6 +132,8 @@ class _Inspection:
         clock: Callable[[], float],
     ) -> None:
         self.report = Report()
+        self.errors: list[Note] = []
+        self.warnings: list[Note] = []
         self._mapping = mapping
         self._attributes: Dictionary[str, Attribute] = document.attributes
         self._engine = connections.engine
@@ -119,52 +141,51 @@ class _Inspection:
         self._clock = clock
         self._source = Source(connections, mapping, document.attributes, clock=clock)
         self._today = datetime.fromtimestamp(clock(), CITY_TIME).date()
-        self._errors: list[Mistake] = []
-        self._warnings: list[Mistake] = []
-        # Data sets that can be read at all; only these are asked further.
+        self._uses: Dictionary[str, list[Use]] = {}
+        # Data sets that can be read at all, with sampled subjects; only these are asked further.
         self._readable: dict[str, list[str]] = {}
+        # What was told of plans already, and whether it was told that plans cannot be seen.
+        self._scanned: set[tuple[str, str]] = set()
+        self._unexplained = False
 
-    def run(self) -> tuple[list[Mistake], list[Mistake]]:
-        """Errors and warnings."""
+    def run(self, progress: Callable[[int, int], None]) -> None:
+        """Everything, in an order such that what is broken is told once."""
         try:
-            changeable = writable(self._engine, self._mapping)
+            with self._engine.connect() as connection:
+                self._uses = used(self._mapping, read_tables(connection, self._mapping), connection.dialect.name)
+            self.report.uses = together(self._uses.values())
+            changeable = writable(self._engine, self.report.uses)
             with self._engine.connect() as connection, self._source.lend() as lent:
                 for name in self._mapping.data:
                     self._inspect_data(connection, lent, name)
-                for name in self._mapping.attribute:
+                for done, name in enumerate(self._mapping.attribute, 1):
                     self._inspect_attribute(connection, lent, name)
+                    progress(done, len(self._mapping.attribute))
+                self._compare_texts(connection)
         except (SQLAlchemyError, OSError, DatabaseError) as error:
-            self._errors.append(Mistake(("database", "url"), f"cannot be read: {told(error)}"))
-            return self._errors, self._warnings
+            todo = "see that the server runs, and that address, database, account and password are right"
+            self.errors.append(Note(("database", "url"), f"cannot be read: {told(error)}", todo))
+            return
         for what in changeable:
-            self._errors.append(
-                Mistake(("database", "url"), f"the account may {what}; give the adapter an account that only reads")
-            )
+            message = f"the account may {what}" if what.unclear is None else f"it cannot be told whether it may {what}"
+            todo = "give the adapter an account that only reads: --sql prints how to make it"
+            self.errors.append(Note(("database", "url"), message, todo))
         self._run_probes()
-        return self._errors, self._warnings
+
+    # Data sets.
 
     def _inspect_data(self, connection: Connection, lent: Lent, name: str) -> None:
         data = self._mapping.data[name]
         key = ("data", name)
         word = "table" if data.table is not None else "select"
-        if not self._try(connection, (*key, word), select(text("1")).select_from(source(data)).where(false())):
-            return
         region = None if data.region is None else data.region.column
-        columns = [("subject", data.subject), ("name", data.name), ("region", region)]
-        good = True
-        for what, column_name in columns:
-            if column_name is not None:
-                statement: Select[Any] = select(column(column_name)).select_from(source(data)).where(false())
-                good &= self._try(connection, (*key, what), statement, column_name)
+        named = [("subject", data.subject), ("name", data.name), ("region", region)]
+        columns = {what: column_name for what, column_name in named if column_name is not None}
         if data.loaded is not None:
-            try:
-                if not self._source.loaded(lent, name).whole:
-                    self._warnings.append(
-                        Mistake((*key, "loaded"), "gives no time; every answer is UNKNOWN until it does")
-                    )
-            except DatabaseError:
-                self._errors.append(Mistake((*key, "loaded"), "cannot be run"))
-        if not good:
+            self.report.statements[f"{name}: loaded"] = data.loaded.strip()
+            self._inspect_loaded(lent, name)
+        if self._refusal(connection, data, list(columns.values())) is not None:
+            self._blame(connection, name, word, columns)
             return
         sample: Select[Any] = (
             select(column(data.subject))
@@ -175,29 +196,83 @@ class _Inspection:
         try:
             subjects = [str(value) for value in connection.execute(sample, self._parameters(sample)).scalars()]
         except DBAPIError as error:
-            self._errors.append(Mistake((*key, word), f"cannot be read: {told(error)}"))
+            todo = f"run the {word} by hand with this account"
+            self.errors.append(Note((*key, word), f"cannot be read: {told(error)}", todo))
             return
         self._readable[name] = subjects
         if not subjects:
-            self._warnings.append(Mistake(key, "is empty"))
+            self.warnings.append(Note(key, "is empty", "load it, or check again when it is loaded: nothing was tried"))
+
+    def _inspect_loaded(self, lent: Lent, name: str) -> None:
+        key = ("data", name, "loaded")
+        try:
+            whole = self._source.loaded(lent, name).whole
+        except DatabaseError:
+            todo = "run it by hand with this account; it must be one SELECT of one time"
+            self.errors.append(Note(key, "cannot be run", todo))
+            return
+        if not whole:
+            todo = "have the load write its time; until then every answer is UNKNOWN"
+            self.warnings.append(Note(key, "gives no time", todo))
+
+    def _refusal(self, connection: Connection, data: DataSet, columns: Sequence[str]) -> str | None:
+        """Why columns of a data set cannot be read."""
+        wanted: list[Any] = [column(one) for one in columns]
+        statement: Select[Any] = select(*wanted).select_from(source(data)).where(false())
+        try:
+            found = connection.execute(statement, self._parameters(statement)).keys()
+        except DBAPIError as error:
+            return told(error)
+        # SQLite takes a quoted name that is no column for a text.
+        missing = [one for one in columns if connection.dialect.name == "sqlite" and one not in found]
+        return f"no such column: {missing[0]}" if missing else None
+
+    def _blame(self, connection: Connection, name: str, word: str, columns: dict[str, str]) -> None:
+        """Which key of a data set is wrong."""
+        data = self._mapping.data[name]
+        statement = select(text("1")).select_from(source(data)).where(false())
+        message = self._failure(connection, statement)
+        if message is not None:
+            self.errors.append(Note(("data", name, word), message, self._todo_for_table(data)))
+            return
+        for what, column_name in columns.items():
+            refusal = self._refusal(connection, data, [column_name])
+            if refusal is not None:
+                self.errors.append(Note(("data", name, what), refusal, self._todo_for_column(name, column_name)))
+
+    def _todo_for_table(self, data: DataSet) -> str:
+        if data.table is None:
+            return "run the SELECT by hand with this account"
+        return "name a table or view that is there, with its schema, and that this account may read"
+
+    def _todo_for_column(self, data: str, name: str) -> str:
+        names = [one.name for use in self._uses.get(data, ()) for one in use.table.columns]
+        close = get_close_matches(name, names, 1, cutoff=0.5)
+        return f"did you mean {close[0]}?" if close else "write a column's name as the database spells it"
+
+    # Attributes.
 
     def _inspect_attribute(self, connection: Connection, lent: Lent, name: str) -> None:
         mapped = self._mapping.attribute[name]
         subjects = self._readable.get(mapped.data)
         if subjects is None:
             return
-        key = ("attribute", name)
-        expressions = [("value", mapped.value), ("where", mapped.where)]
+        expressions = {"value": mapped.value, "where": mapped.where}
         if mapped.valid is not None:
-            expressions += [("valid", mapped.valid.from_), ("valid", mapped.valid.to)]
+            expressions |= {"valid.from": mapped.valid.from_, "valid.to": mapped.valid.to}
+        given = {word: fragment(expression) for word, expression in expressions.items() if expression is not None}
         data = source(self._mapping.data[mapped.data])
-        for word, expression in expressions:
-            if expression is not None:
-                statement = select(fragment(expression)).select_from(data).where(false())
-                if not self._try(connection, (*key, word), statement):
-                    return
-        for predicate in sorted(self._attributes[name].predicates):
-            self._try_predicate(connection, lent, name, predicate, subjects)
+        good = True
+        if given and self._failure(connection, select(*given.values()).select_from(data).where(false())) is not None:
+            for word, expression in given.items():
+                message = self._failure(connection, select(expression).select_from(data).where(false()))
+                if message is not None:
+                    good = False
+                    todo = "select it by hand from the data set, with this account"
+                    self.errors.append(Note(("attribute", name, *word.split(".")), message, todo))
+        if good:
+            for predicate in sorted(self._attributes[name].predicates):
+                self._try_predicate(connection, lent, name, predicate, subjects)
 
     def _try_predicate(
         self, connection: Connection, lent: Lent, name: str, predicate: Predicate, subjects: list[str]
@@ -207,59 +282,110 @@ class _Inspection:
         key = ("attribute", name)
         plan = self._source.plan(mapped.data, ((name, predicate),))
         value = _neutral(attribute, predicate)
-        rows = [((subject,), None, "", (value,)) for subject in subjects or ["0"]]
+        rows: list[Row] = [((subject,), None, "", (value,)) for subject in subjects or ["0"]]
+        group = (rows * (SMALL + 1))[: SMALL + 1]
+        single, parameters = plan.statement(rows[:1], self._today)
+        self.report.statements[f"{name} {predicate}"] = single
         try:
-            outcomes = self._source.run(lent, plan, self._today, rows)
             self._source.run(lent, plan, self._today, rows[:1])
-            # More than any dialect binds singly, so that the form for groups is tried too.
-            self._source.run(lent, plan, self._today, rows * SAMPLE)
+            outcomes = self._source.run(lent, plan, self._today, group)
         except DatabaseError as error:
-            self._errors.append(Mistake(key, f"{predicate} cannot be run: {error.outcome.name}"))
+            message = f"{predicate} cannot be run: {self._failure_of(connection, single, parameters) or told(error)}"
+            self.errors.append(Note(key, message, "compare the published type with what the expression yields"))
             return
-        sql, parameters = plan.statement(rows * SAMPLE, self._today)
-        self.report.statements[f"{name} {predicate}"] = sql
         if subjects and predicate is not Predicate.EXISTS and {one[0] for one in outcomes} == {Outcome.UNKNOWN}:
-            self._warnings.append(
-                Mistake(key, f"{predicate} is UNKNOWN for each of {len(subjects)} sampled subjects; is the type right?")
+            shown = "the interval" if mapped.valid is not None else "the value"
+            self.warnings.append(
+                Note(
+                    key,
+                    f"{predicate} is UNKNOWN for each of {min(len(subjects), len(group))} sampled subjects",
+                    f"look at {shown} by hand: null, or not of type {attribute.type or 'date'}? docs/adapter.md says "
+                    "what each type takes",
+                )
             )
-        if connection.dialect.name != "sqlite":
-            # A planner that knows its tables rightly reads a small one whole for a large group.
-            sql, parameters = plan.statement(rows[:1], self._today)
-        for scan in _scans(connection, sql, parameters):
-            mistake = Mistake(
-                ("data", mapped.data, "subject"), f"{scan} is read whole for each question; index the column"
-            )
-            if mistake not in self._warnings:
-                self._warnings.append(mistake)
+        if connection.dialect.name == "sqlite":
+            # Its two forms are planned alike but for the lists, and this is the one that long rosters take.
+            single, parameters = plan.statement(group, self._today)
+        self._explain(connection, mapped.data, single, parameters)
+
+    def _explain(self, connection: Connection, name: str, sql: str, parameters: Any) -> None:
+        data = self._mapping.data[name]
+        try:
+            found = list(scans(connection, sql, parameters, data, self._uses.get(name, ())))
+        except UnexplainedError:
+            if not self._unexplained:
+                self._unexplained = True
+                todo = "have an administrator explain the statements that --sql prints"
+                self.warnings.append(Note(("database", "url"), "the account may not see plans of views", todo))
+            return
+        for scan in found:
+            # One index serves every data set over the table.
+            told_of = (scan.table, scan.column) if scan.column else (name, scan.alias)
+            if told_of in self._scanned:
+                continue
+            self._scanned.add(told_of)
+            key = ("data", name, "subject" if scan.column == data.subject else "table" if data.table else "select")
+            of = f"{scan.table}.{scan.column}" if scan.column else scan.table
+            if scan.unused:
+                message = f"{scan.table} is read whole for each question, although it has an index"
+                todo = "ANALYZE TABLE, and compare the column's type and character set with what it is joined with"
+            else:
+                message = f"{scan.table} is read whole for each question: no index serves {of}"
+                index = index_for(scan, connection)
+                todo = f"have the administrator run: {index}" if index else "index the column by which it is looked up"
+            self.warnings.append(Note(key, message, todo))
+
+    def _compare_texts(self, connection: Connection) -> None:
+        texts = {
+            name: mapped
+            for name, mapped in self._mapping.attribute.items()
+            if mapped.data in self._readable
+            and self._attributes[name].type not in {*ORDERED, ""}
+            and self._attributes[name].predicates & {Predicate.EQUALS, Predicate.RELATED}
+        }
+        readable = {name: self._mapping.data[name] for name in self._readable}
+        self.report.collations = list(compare_texts(connection, readable, texts, self._uses, self._parameters))
+        for one in self.report.collations:
+            for pair in one.fooled:
+                message = f"takes {pair.english} for the same, and so would every answer"
+                self.errors.append(Note(one.key, message, "report this with the column's type: it must not happen"))
+
+    # Probes.
 
     def _run_probes(self) -> None:
-        if any(key.key[0] != "probe" for key in self._errors):
+        if self.errors:
             return
         try:
             self.report.probes = Probes(self._source, self._schemes, self._clock).run()
         except DatabaseError as error:
-            self._errors.append(Mistake(("probe",), f"cannot be run: {error.outcome.name}"))
+            todo = "see that the database can be reached, and check again"
+            self.errors.append(Note(("probe",), f"cannot be run: {error.outcome.name}", todo))
             return
         for result in self.report.probes:
             if not result.passed:
-                self._errors.append(
-                    Mistake(("probe", result.index, "answer"), f"must be {result.expected}, but {result.found} came")
-                )
+                message = f"must be {result.expected}, but {result.found} came"
+                todo = "look at the test subject's rows: is the expression wrong, or the answer?"
+                self.errors.append(Note(("probe", result.index, "answer"), message, todo))
         if not self._mapping.probe:
-            self._warnings.append(
-                Mistake(("probe",), "there is none; nobody will notice when a column changes its meaning")
-            )
+            message = "there is none; nobody will notice when a column changes its meaning"
+            self.warnings.append(Note(("probe",), message, "write a [[probe]] about a test subject of your own"))
 
-    def _try(self, connection: Connection, key: tuple[str | int, ...], statement: Any, name: str | None = None) -> bool:
+    # Statements of the inspection itself.
+
+    def _failure(self, connection: Connection, statement: Select[Any]) -> str | None:
+        """What the database says against a statement that reads no row."""
         try:
-            result = connection.execute(statement, self._parameters(statement))
+            connection.execute(statement, self._parameters(statement))
         except DBAPIError as error:
-            self._errors.append(Mistake(key, told(error)))
-            return False
-        if name is not None and connection.dialect.name == "sqlite" and name not in result.keys():  # noqa: SIM118 - no dict
-            self._errors.append(Mistake(key, f"no such column: {name}"))
-            return False
-        return True
+            return told(error)
+        return None
+
+    def _failure_of(self, connection: Connection, sql: str, parameters: Any) -> str | None:
+        try:
+            connection.exec_driver_sql(sql, parameters)
+        except DBAPIError as error:
+            return told(error)
+        return None
 
     def _parameters(self, statement: Any) -> dict[str, Any]:
         """`:as_of`, if the statement has it."""
@@ -278,17 +404,3 @@ def _neutral(attribute: Attribute, predicate: Predicate) -> str | None:
     if attribute.type in {"integer", "decimal"}:
         return "0"
     return "2000-01-01" if attribute.type == "date" else spell_list(("?",))
-
-
-def _scans(connection: Connection, sql: str, parameters: Any) -> set[str]:
-    """Tables that the database would read from end to end."""
-    family = connection.dialect.name
-    if family == "sqlite":
-        steps = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", parameters)]
-        found = {step.split()[1] for step in steps if step.startswith("SCAN ") and "VIRTUAL TABLE" not in step}
-        automatic = {step.split()[1] for step in steps if "AUTOMATIC" in step}
-        return {name for name in found | automatic if name not in _OWN_RELATIONS and not name.startswith("(")}
-    if family == "postgresql":
-        steps = [row[0] for row in connection.exec_driver_sql(f"EXPLAIN {sql}", parameters)]
-        return {match[1] for step in steps if (match := re.search(r"Seq Scan on (\S+)", step))}
-    return set()

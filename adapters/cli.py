@@ -17,9 +17,10 @@ from adapters.check import Report, inspect
 from adapters.config import StateFiles
 from adapters.doctor import diagnose
 from adapters.drafting import UnusableError, make_draft
+from adapters.grants import script
 from adapters.kinds import schemes_of
 from adapters.mapping import Mapping
-from adapters.printing import draft_as_json, long_task, print_draft, print_report, report_as_json
+from adapters.printing import draft_as_json, long_task, print_draft, print_findings, print_report, report_as_json
 from certs.credentials import IdentityFiles
 from certs.identity import ROOT_METADATA
 from policy.directory import DirectoryClient
@@ -52,26 +53,41 @@ def check(
         Path | None,
         typer.Option("--profile", envvar="ZHIWANG_PROFILE", help="Profile whose directory names the kinds of subject."),
     ] = None,
+    account: Annotated[
+        str | None, typer.Option("--account", help="With --sql: name of the account; that of the mapping if left out.")
+    ] = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
-    sql: Annotated[bool, typer.Option("--sql", help="Print every statement, for sign-off.")] = False,
+    sql: Annotated[
+        bool,
+        typer.Option("--sql", help="Print one SQL script for sign-off: the account, its grants, and every statement."),
+    ] = False,
 ) -> None:
-    """Hold MAPPING against DOCUMENT and the live database: 0 if the adapter may start, 1 if not.
+    """Hold MAPPING against DOCUMENT and the live database: 0 if the adapter may start, 1 if not, 2 for wrong usage.
 
-    Every statement is compiled and run on a sample; the account must not be able to write; probes must come true.
-    Prints how many bits a requester can learn through each attribute.
+    Every statement is compiled, run on a sample and explained; what is read whole is told with the index to make. The
+    account must not be able to write: it is tried, such that nothing changes. Pairs of texts that collations are known
+    to confuse are compared in every compared column, and the adapter's recheck must not be taken in. Probes must come
+    true. Prints how many bits a requester can learn through each attribute, and no value of a record.
 
     Example: zhiwang adapter check mapping.toml document.toml
+
+    Example: zhiwang adapter check mapping.toml document.toml --sql > sign-off.sql
     """
     checked: Mapping | None = None
     try:
-        checked, report = inspect(mapping, document, schemes_of(_directory(profile)))
+        with long_task("核验项 attributes") as progress:
+            checked, report = inspect(mapping, document, schemes_of(_directory(profile)), progress=progress)
     except FileError as error:
         report = Report(findings=list(error.findings))
     if as_json:
         sys.stdout.write(json.dumps(report_as_json(report), ensure_ascii=False) + "\n")
+    elif sql:
+        print_findings(report, errors=True)
+        if checked is not None:
+            sys.stdout.write(script(checked, report.uses, report.statements, account=account))
     else:
-        print_report(report, checked, sql=sql)
+        print_report(report, checked)
     if report.findings:
         raise typer.Exit(FAILED)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
@@ -45,23 +46,18 @@ def told(error: Exception) -> str:
     """What may be said of an error of a database."""
     if isinstance(error, DatabaseError):
         return error.outcome.name
-    original = error.orig if isinstance(error, DBAPIError) else error
+    original: Any = error.orig if isinstance(error, DBAPIError) else error
     text = str(original)
     if isinstance(original, sqlite3.Error) and _SQLITE.match(text):
         return text
+    module = type(original).__module__
+    if module.startswith("pymysql"):
+        # It has SQLSTATEs too, but 42000 is also that of a syntax error, which quotes the parameters.
+        number, message = (*original.args, None, None)[:2]
+        return f"{str(message).splitlines()[0]} ({number})" if number in _MYSQL and message else kind_of(original)
     state = getattr(original, "sqlstate", None)
-    if (state or "").startswith("42") or (
-        state is None and type(original).__module__.startswith("psycopg") and _LIBPQ.match(text)
-    ):
+    if module.startswith("psycopg") and (state.startswith("42") if state else _LIBPQ.match(text)):
         return text.splitlines()[0]
-    arguments = getattr(original, "args", ())
-    if arguments and isinstance(arguments[0], int) and type(original).__module__.startswith("pymysql"):
-        number, message = arguments[0], str(arguments[1]) if len(arguments) > 1 else ""
-        return f"{message.splitlines()[0]} ({number})" if number in _MYSQL and message else _kind(original, number)
     if isinstance(original, OSError) and original.strerror:
         return original.strerror
     return kind_of(original) if isinstance(original, Exception) else type(original).__name__
-
-
-def _kind(error: object, number: int) -> str:
-    return f"{type(error).__name__} {number}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from adapters.check import Report
+from adapters.collations import PAIRS, Compared
 from adapters.drafting import Drafted
 from adapters.leakage import Bound
 from adapters.mapping import Mapping
@@ -44,7 +45,7 @@ def report_as_json(report: Report) -> dict[str, Any]:
     """An inspection as one JSON object."""
 
     def finding(one: Finding) -> dict[str, Any]:
-        return {"file": one.file, "line": one.line, "key": one.key, "message": one.message}
+        return {"file": one.file, "line": one.line, "key": one.key, "message": one.message, "todo": one.todo}
 
     def bound(one: Bound) -> dict[str, Any]:
         return {
@@ -53,6 +54,16 @@ def report_as_json(report: Report) -> dict[str, Any]:
             "classes": one.classes,
             "per_date": one.per_date,
             "per_window": one.per_window,
+        }
+
+    def collation(one: Compared) -> dict[str, Any]:
+        return {
+            "key": ".".join(map(str, one.key)),
+            "column": one.column,
+            "collation": one.collation,
+            "equates": [pair.english for pair in one.equated],
+            "recheck_fooled_by": [pair.english for pair in one.fooled],
+            "cannot_hold": [pair.english for pair in one.unheld],
         }
 
     return {
@@ -64,20 +75,28 @@ def report_as_json(report: Report) -> dict[str, Any]:
             for one in report.probes
         ],
         "bounds": [bound(one) for one in report.bounds],
+        "collations": [collation(one) for one in report.collations],
         "statements": report.statements,
+        "reads": [{"table": use.table.title, "columns": use.in_order(), "whole": use.whole} for use in report.uses],
     }
 
 
-def print_report(report: Report, mapping: Mapping | None, *, sql: bool) -> None:
+def print_findings(report: Report, *, errors: bool = False) -> None:
+    """What is wrong and what is doubtful, each with what to do; to standard error if standard output is a script."""
+    console = Console(highlight=False, soft_wrap=True, stderr=True) if errors else _console()
+    for word, findings in (("错误 error", report.findings), ("警告 warning", report.warnings)):
+        for finding in findings:
+            console.print(f"{word}  {finding}", markup=False)
+            if finding.todo:
+                console.print(f"    → {finding.todo}", markup=False)
+
+
+def print_report(report: Report, mapping: Mapping | None) -> None:
     """An inspection as a person reads it."""
     console = _console()
-    for finding in report.findings:
-        console.print(f"错误 error    {finding}", markup=False)
-    for warning in report.warnings:
-        console.print(f"警告 warning  {warning}", markup=False)
-    if sql:
-        for name, statement in report.statements.items():
-            console.print(f"\n-- {name}\n{statement};", markup=False)
+    print_findings(report)
+    if report.collations:
+        _print_collations(console, report.collations)
     if report.bounds and mapping is not None:
         table = Table("核验项 attribute", "比特 bits", "类 classes", "条件 holds for")
         for bound in sorted(report.bounds, key=lambda one: -one.bits):
@@ -91,6 +110,23 @@ def print_report(report: Report, mapping: Mapping | None, *, sql: bool) -> None:
         f"{len(report.findings)} 处错误 errors, {len(report.warnings)} 处警告 warnings, "
         f"探针 probes {passed}/{len(report.probes)}",
         markup=False,
+    )
+
+
+def _print_collations(console: Console, compared: Sequence[Compared]) -> None:
+    """Columns whose collation equates what is not equal, and that the recheck was taken in nowhere."""
+    equating = [one for one in compared if one.equated]
+    if equating:
+        table = Table("列 column", "类型与排序规则 type and collation", "视为相同 takes for the same", "复核 recheck")
+        for one in equating:
+            pairs = "; ".join(f"{pair.chinese} {pair.english}" for pair in one.equated)
+            verdict = "错误 wrong" if one.fooled else "正确 right"
+            table.add_row(*map(Text, (one.column, one.collation, pairs, verdict)))
+        console.print(table)
+    asked = sum(len(PAIRS) - len(one.unheld) for one in compared)
+    right = asked - sum(len(one.fooled) for one in compared)
+    console.print(
+        f"逐字节复核 bytewise recheck: {right}/{asked} 对正确 pairs right, {len(compared)} 列 columns", markup=False
     )
 
 

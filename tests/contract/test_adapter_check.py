@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import Engine, create_engine
 from typer.testing import CliRunner
 
 from adapter_support import ANNA, BO, NOW, SCHEMES, attribute, make_database, mapping_text
 from adapters.check import Report, inspect
 from adapters.cli import app
 from adapters.database import open_engine
-from adapters.mapping import load_mapping
-from adapters.readonly import writable
+from adapters.dialects import DIALECTS
+from adapters.mapping import Mapping, load_mapping
+from adapters.readonly import Writable, writable
+from adapters.usage import Use, read_tables, together, used
 
 TABLES = "CREATE TABLE person (id_card TEXT, full_name TEXT, region TEXT, months INTEGER); CREATE TABLE load (at TEXT);"
 INDEX = "CREATE INDEX i ON person (id_card);"
@@ -62,7 +65,7 @@ def test_a_mapping_that_holds_has_no_finding_and_no_warning(tmp_path: Path) -> N
     found = report(tmp_path)
     assert (found.findings, found.warnings) == ([], [])
     assert [probe.passed for probe in found.probes] == [True]
-    assert set(found.statements) == {"months at_least"}
+    assert set(found.statements) == {"person: loaded", "months at_least"}
 
 
 @pytest.mark.parametrize(
@@ -120,16 +123,150 @@ def test_nothing_printed_names_anybody(tmp_path: Path) -> None:
             assert secret not in result.output
 
 
+def uses_of(engine: Engine, mapping: Mapping) -> list[Use]:
+    with engine.connect() as connection:
+        return together(used(mapping, read_tables(connection, mapping), connection.dialect.name).values())
+
+
 def test_an_account_that_may_write_is_found_out_and_nothing_is_changed(tmp_path: Path) -> None:
-    mapping, _ = files(tmp_path)
+    path, _ = files(tmp_path)
+    mapping = load_mapping(path)
     engine = create_engine(f"sqlite:///{tmp_path / 'data.db'}", isolation_level="AUTOCOMMIT")
     before = (tmp_path / "data.db").read_bytes()
-    assert writable(engine, load_mapping(mapping)) == ["UPDATE person", "DELETE FROM person", "CREATE TABLE"]
+    uses = uses_of(engine, mapping)
+    # `load` stands in a SELECT of the mapping only.
+    tried = [f"{word} {table}" for table in ("load", "person") for word in ("INSERT INTO", "UPDATE", "DELETE FROM")]
+    assert writable(engine, uses) == [Writable(what) for what in [*tried, "CREATE TABLE"]]
     engine.dispose()
     assert (tmp_path / "data.db").read_bytes() == before
-    held = open_engine(load_mapping(mapping).database, tmp_path)
-    assert writable(held, load_mapping(mapping)) == []
+    held = open_engine(mapping.database, tmp_path)
+    assert writable(held, uses) == []
     held.dispose()
+
+
+def test_an_attempt_that_fails_for_another_reason_is_no_proof(tmp_path: Path) -> None:
+    path, _ = files(tmp_path)
+    engine = create_engine(
+        f"sqlite:///{tmp_path / 'data.db'}", isolation_level="AUTOCOMMIT", connect_args={"timeout": 0}
+    )
+    uses = uses_of(engine, load_mapping(path))
+    with sqlite3.connect(tmp_path / "data.db", isolation_level=None) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        found = writable(engine, uses)
+    other.close()
+    engine.dispose()
+    assert len(found) == 7
+    assert all(one.unclear == "OperationalError SQLITE_BUSY" for one in found)
+
+
+def test_an_index_that_is_missing_is_told_with_the_statement_that_makes_it(tmp_path: Path) -> None:
+    (warning,) = report(tmp_path, tables=TABLES).warnings
+    assert warning.message == "person is read whole for each question: no index serves person.id_card"
+    assert warning.todo == "have the administrator run: CREATE INDEX zw_person_id_card ON person (id_card)"
+    with sqlite3.connect(tmp_path / "data.db") as connection:
+        connection.execute(warning.todo.partition(": ")[2])
+    connection.close()
+    assert inspect(tmp_path / "mapping.toml", tmp_path / "document.toml", SCHEMES, clock=lambda: NOW)[1].warnings == []
+
+
+def test_within_a_select_the_table_behind_an_alias_is_named(tmp_path: Path) -> None:
+    select = MAPPING.replace(
+        'table = "person"',
+        'select = "SELECT p.id_card, p.full_name, p.region, q.months FROM person p JOIN paid AS q ON q.acct = p.acct"',
+    )
+    tables = (
+        "CREATE TABLE person (id_card TEXT, full_name TEXT, region TEXT, months INTEGER, acct INTEGER);"
+        "CREATE TABLE load (at TEXT); CREATE TABLE paid (acct INTEGER, months INTEGER);" + INDEX
+    )
+    make_database(tmp_path / "data.db", tables)
+    (tmp_path / "mapping.toml").write_text(mapping_text(select.partition("[[probe]]")[0]), "utf-8")
+    (tmp_path / "document.toml").write_text(PUBLISHED, "utf-8")
+    found = inspect(tmp_path / "mapping.toml", tmp_path / "document.toml", SCHEMES, clock=lambda: NOW)[1]
+    assert [(use.table.name, use.in_order()) for use in found.uses] == [
+        ("load", ["at"]),
+        ("paid", ["acct", "months"]),
+        ("person", ["id_card", "full_name", "region", "acct"]),
+    ]
+    scans = [one.todo for one in found.warnings if "is read whole" in one.message]
+    assert scans == ["have the administrator run: CREATE INDEX zw_paid_acct ON paid (acct)"]
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("SELECT * FROM person", {"person": None}),
+        ("SELECT p.* , at FROM person p, load", {"person": None, "load": ["at"]}),
+        ("SELECT count(*) FROM person", {"person": ["id_card"]}),
+        (
+            "SELECT months * 2 AS id_card FROM person WHERE full_name = 'region'",
+            {"person": ["id_card", "full_name", "months"]},
+        ),
+        ('WITH x AS (SELECT "ID_CARD" FROM main."person") SELECT id_card FROM x', {"person": ["id_card"]}),
+    ],
+)
+def test_what_a_select_uses_is_read_from_its_words(
+    tmp_path: Path, sql: str, expected: dict[str, list[str] | None]
+) -> None:
+    make_database(tmp_path / "data.db", TABLES)
+    path = tmp_path / "mapping.toml"
+    path.write_text(mapping_text(f'[data.d]\nselect = {json.dumps(sql)}\nsubject = "id_card"\n'), "utf-8")
+    engine = create_engine(f"sqlite:///{tmp_path / 'data.db'}")
+    uses = uses_of(engine, load_mapping(path))
+    engine.dispose()
+    assert {use.table.name: None if use.whole else use.in_order() for use in uses} == expected
+
+
+def test_every_finding_says_what_to_do(tmp_path: Path) -> None:
+    mapping = MAPPING.replace('name = "full_name"', 'name = "fullname"').replace("max(at)", "max(nothing)")
+    found = report(tmp_path, mapping=mapping, tables=TABLES)
+    assert [(one.key, bool(one.todo), one.line > 0) for one in (*found.findings, *found.warnings)] == [
+        ("data.person.name", True, True),
+        ("data.person.loaded", True, True),
+    ]
+    assert found.findings[0].todo == "did you mean full_name?"
+    shown = CliRunner().invoke(app, ["check", str(tmp_path / "mapping.toml"), str(tmp_path / "document.toml")]).output
+    assert "→ did you mean full_name?" in shown
+
+
+def test_one_connection_is_enough_for_the_mapping_and_the_check(tmp_path: Path) -> None:
+    mapping, document = files(tmp_path)
+    mapping.write_text(mapping.read_text("utf-8").replace("[database]", "[database]\nconnections = 1\ntimeout = 2"))
+    assert inspect(mapping, document, SCHEMES, clock=lambda: NOW)[1].findings == []
+
+
+def test_what_a_collation_equates_is_shown_and_the_recheck_is_right(tmp_path: Path) -> None:
+    tables = TABLES.replace("id_card TEXT", "id_card TEXT COLLATE NOCASE").replace(
+        "full_name TEXT", "full_name TEXT COLLATE RTRIM"
+    )
+    found = report(tmp_path, tables=tables + INDEX)
+    assert {one.column: [pair.english for pair in one.equated] for one in found.collations} == {
+        "person.id_card": ["case"],
+        "person.full_name": ["trailing spaces"],
+    }
+    assert found.findings == []
+    assert not any(one.fooled for one in found.collations)
+
+
+def test_a_recheck_that_is_taken_in_stops_the_adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DIALECTS["sqlite"], "same", lambda _self, one, other: one == other)
+    found = report(tmp_path, tables=TABLES.replace("id_card TEXT", "id_card TEXT COLLATE NOCASE") + INDEX)
+    assert [(one.key, one.message) for one in found.findings] == [
+        ("data.person.subject", "takes case for the same, and so would every answer")
+    ]
+
+
+def test_the_script_for_sign_off_is_all_that_standard_output_holds_and_runs(tmp_path: Path) -> None:
+    mapping, document = files(tmp_path)
+    result = CliRunner().invoke(app, ["check", str(mapping), str(document), "--sql"])
+    assert result.exit_code == 0
+    assert "-- reads person: id_card, full_name, region, months" in result.stdout
+    with sqlite3.connect(f"file:{tmp_path / 'data.db'}?mode=ro", uri=True) as connection:
+        for statement in result.stdout.split(";"):
+            lines = [line for line in statement.splitlines() if line and not line.startswith("--")]
+            if lines:
+                marks = statement.count("?")
+                connection.execute("\n".join(lines), [None] * marks)
+    connection.close()
 
 
 def test_a_database_that_is_not_there_is_a_finding(tmp_path: Path) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import sqlite3
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine, NullPool, create_engine
 from typer.testing import CliRunner, Result
 
 from adapter_support import SCHEMES, resident
@@ -19,6 +19,7 @@ from adapters.cli import app
 from adapters.drafting import make_draft
 from adapters.mapping import load_mapping
 from policy.document import parse_document
+from servers import Server, fresh_name
 from zhiwang.wire.claims import Predicate
 from zhiwang.wire.identifiers import _uscc_check
 
@@ -66,6 +67,22 @@ def url(tmp_path: Path) -> str:
     return address
 
 
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
+def live(request: pytest.FixtureRequest) -> Iterator[str]:
+    """URL of an account that reads the tables in one of the databases."""
+    if request.param == "sqlite":
+        yield request.getfixturevalue("url")
+        return
+    server: Server = request.getfixturevalue(request.param)
+    name = fresh_name()
+    server.create(name)
+    engine = create_engine(server.url(name, server.account_of_admin()), poolclass=NullPool)
+    fill(engine)
+    yield server.url(name)
+    engine.dispose()
+    server.drop(name)
+
+
 def init(*arguments: str, env: dict[str, str] | None = None) -> Result:
     return CliRunner().invoke(app, ["init", *arguments], env=env)
 
@@ -80,16 +97,16 @@ def activate(path: Path) -> None:
     path.write_text("\n".join(lines) + "\n", "utf-8")
 
 
-def test_a_draft_passes_the_check_at_once(url: str, tmp_path: Path) -> None:
+def test_a_draft_passes_the_check_at_once(live: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert init("--url", url, "--out", str(out), "--department", "hrss").exit_code == 0
+    assert init("--url", live, "--out", str(out), "--department", "hrss").exit_code == 0
     checked = CliRunner().invoke(app, ["check", str(out / "mapping.toml"), str(out / "document.toml"), "--json"])
     report = json.loads(checked.stdout)
     assert (checked.exit_code, report["findings"], len(report["statements"])) == (0, [], 1)
 
 
-def test_every_candidate_holds_once_it_is_uncommented(url: str, tmp_path: Path) -> None:
-    drafted = make_draft(url, tmp_path, department="hrss", hub=None, password_file=None, today=TODAY)
+def test_every_candidate_holds_once_it_is_uncommented(live: str, tmp_path: Path) -> None:
+    drafted = make_draft(live, tmp_path, department="hrss", hub=None, password_file=None, today=TODAY)
     for path in drafted.files[:2]:
         activate(path)
     mapping, report = inspect(tmp_path / "mapping.toml", tmp_path / "document.toml", SCHEMES)

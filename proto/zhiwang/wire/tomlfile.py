@@ -30,6 +30,9 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 Source = Path | bytes
 """A file, or what is in one."""
 
+Mistaken = tuple[Key, str] | tuple[Key, str, str]
+"""Path of a key, what is wrong with it, and perhaps what to do about it."""
+
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -64,12 +67,14 @@ class Finding:
         line: From 1; 0 if the file could not be read at all.
         key: Dotted path of the key; empty for the whole file.
         message: What is wrong, so that it reads well after the key.
+        todo: What to do about it, where the message does not say that already.
     """
 
     file: str
     line: int
     key: str
     message: str
+    todo: str = ""
 
     def __str__(self) -> str:
         place = self.file
@@ -113,13 +118,13 @@ def load(source: Source, model: type[Model], *, name: str = "") -> Model:
     raise FileError(_located(raw, name, mistakes))
 
 
-def as_findings(source: Source, mistakes: Iterable[tuple[Key, str]], *, name: str = "") -> list[Finding]:
+def as_findings(source: Source, mistakes: Iterable[Mistaken], *, name: str = "") -> list[Finding]:
     """Findings for mistakes that a model could not see, in the order of their lines.
 
     Args:
         source: The file, as it was loaded.
-        mistakes: For each the path of its key and the message. If the file has no such key, the line is that of the
-            nearest table around it.
+        mistakes: For each the path of its key, the message, and perhaps what to do. If the file has no such key, the
+            line is that of the nearest table around it.
         name: What findings call the file; the path if left out.
     """
     name = _name(source, name)
@@ -168,9 +173,9 @@ def _parse(raw: bytes, name: str) -> dict[str, Any]:
     raise FileError([finding])
 
 
-def _located(raw: bytes, name: str, mistakes: Iterable[tuple[Key, str]]) -> list[Finding]:
+def _located(raw: bytes, name: str, mistakes: Iterable[Mistaken]) -> list[Finding]:
     lines = key_lines(_text(raw))
-    findings = [Finding(name, _line(lines, path), _key_text(path), message) for path, message in mistakes]
+    findings = [Finding(name, _line(lines, path), _key_text(path), *said) for path, *said in mistakes]
     return sorted(dict.fromkeys(findings), key=lambda finding: finding.line)
 
 
