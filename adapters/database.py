@@ -58,7 +58,7 @@ Everything else (a grant or a column that is gone, a deadlock, a server that end
 """
 _SQLSTATE_TIMEOUT = "57014"
 _MYSQL_OF_ROWS = frozenset({1139, 1242, 1264, 1292, 1300, 1365, 1366, 1367, 1411, 1441, 1644, 1690, 3141, 3146})
-"""The same as MySQL and MariaDB number it; PyMySQL passes no SQLSTATE on."""
+"""The same as MySQL and MariaDB number it. Their SQLSTATEs, which PyMySQL 2 passes on, are coarser: HY000 is any."""
 _MYSQL_TIMEOUTS = frozenset({1205, 1969, 3024})
 
 GRACE = 5
@@ -426,10 +426,10 @@ def _judged(error: Exception, *, lost: bool) -> StatementError | DatabaseError:
         return DatabaseError(Outcome.TIMED_OUT)
     if code is not None:
         of_row = code & 0xFF not in _SQLITE_OUTAGES
-    elif state is not None:
-        of_row = state[:2] in _SQLSTATE_OF_ROWS
     elif number is not None:
         of_row = number in _MYSQL_OF_ROWS
+    elif state is not None:
+        of_row = state[:2] in _SQLSTATE_OF_ROWS
     else:
         # Refused by the driver itself, before the database saw it.
         of_row = not lost
