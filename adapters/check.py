@@ -44,7 +44,7 @@ SAMPLE = 20
 """Subjects of each data set that every statement is tried on; more than any dialect binds singly."""
 
 CONNECTIONS = 2
-"""What an inspection holds at once, whatever the mapping allows an adapter."""
+"""Held at once, whatever the mapping allows an adapter."""
 
 
 class Note(NamedTuple):

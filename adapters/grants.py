@@ -111,7 +111,10 @@ def _prepared(sql: str, family: str, number: int) -> str:
         numbers: dict[str, str] = {}
         body = _NAMED.sub(lambda match: numbers.setdefault(match[1], f"${len(numbers) + 1}"), sql)
         return f"PREPARE zw_{number} AS\n{body.replace('%%', '%')};\nDEALLOCATE zw_{number};"
-    return f"EXPLAIN\n{_NAMED.sub(lambda match: f'@{match[1]}', sql).replace('%%', '%')};"
+    names = dict.fromkeys(match[1] for match in _NAMED.finditer(sql))
+    # A variable that was never set is binary, and is compared as such.
+    unset = "SET " + ", ".join(f"@{name} = ''" for name in names) + ";\n" if names else ""
+    return f"{unset}EXPLAIN\n{_NAMED.sub(lambda match: f'@{match[1]}', sql).replace('%%', '%')};"
 
 
 def _comment(text: str) -> str:
