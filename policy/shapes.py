@@ -18,7 +18,7 @@ from zhiwang.wire.claims import Ask, Claim
 from zhiwang.wire.errors import ZhiwangError
 from zhiwang.wire.header import SUITE
 from zhiwang.wire.places import Jurisdiction, Level
-from zhiwang.wire.tomlfile import Form, StrictModel
+from zhiwang.wire.tomlfile import Duration, Form, StrictModel
 
 DEFAULT_REFERENCE = "[A-Za-z0-9._/-]{1,64}"
 DEFAULT_OFFICIAL = "[A-Za-z0-9._-]{1,32}"
@@ -34,8 +34,6 @@ T = TypeVar("T")
 _ATOM = r"(?:[A-Za-z0-9_/:-]|\\[./_-]|\[[A-Za-z0-9_./:-]+\])"
 _SAFE_PATTERN = re.compile(rf"(?:{_ATOM}(?:\{{[0-9]{{1,3}}(?:,[0-9]{{0,3}})?\}}|[?+*])?)+")
 _STRETCH = re.compile(r"[+*?]|\{[0-9]+,[0-9]*\}")
-_AGE = re.compile(r"([1-9][0-9]{0,4})([dh])")
-_SECONDS = {"d": 86_400, "h": 3_600}
 
 
 def _from_text(parse: Callable[[str], T]) -> PlainValidator:
@@ -62,13 +60,6 @@ def _pattern(text: str) -> str:
     return text
 
 
-def _age(text: str) -> float:
-    match = _AGE.fullmatch(text)
-    if match is None:
-        raise ValueError('must be written "45d" or "12h"')
-    return float(match[1]) * _SECONDS[match[2]]
-
-
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z](?:[a-z0-9_]{0,46}[a-z0-9])?$")]
 Label = Annotated[str, StringConstraints(pattern=r"^[a-z](?:[a-z0-9_-]{0,46}[a-z0-9])?$")]
 GrantId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?$")]
@@ -86,7 +77,6 @@ PatternText = Annotated[
     _from_text(_pattern),
     Form(f"a pattern of at most {MAX_PATTERN} characters, with at most {MAX_STRETCHES} repetitions of open length"),
 ]
-AgeText = Annotated[float, _from_text(_age), Form("days or hours")]
 LevelText = Annotated[Level, _from_text(Level.of_word), Form(", ".join(f'"{level.word}"' for level in Level))]
 AssuranceText = Literal["asserted", "authenticated", "certificate"]
 Sensitivity = Annotated[int, Field(ge=SENSITIVITIES[0], le=SENSITIVITIES[-1])]
@@ -246,7 +236,7 @@ class AttributeFile(StrictModel):
     at_most: tuple[Any, ...] = ()
     dates: tuple[Day, ...] | None = None
     sensitivity: Sensitivity = 3
-    max_age: AgeText | None = None
+    max_age: Duration | None = None
     counter: Text = ""
 
 

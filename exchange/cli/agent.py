@@ -13,6 +13,7 @@ from certs.identity import CA_CERTIFICATE, write_public
 from exchange import backup
 from exchange.cli import output
 from exchange.client import agent, mock
+from exchange.client.archive import make_store
 from exchange.client.mock_city import MockCity, load_directory
 from exchange.client.personas import PERSONAS, identifier
 from exchange.demo.build import SYSTEM, examples_directory
@@ -31,13 +32,17 @@ SCHEMES = ("resident", "uscc", "house")
 def init(profile: output.Profile) -> None:
     """Make the state directory of an agent, or of `zhiwang verify`. Once.
 
-    It remembers what was seen of the directory and of the hub's log; whoever deletes it forgets that.
+    It remembers what was seen of the directory and of the hub's log; whoever deletes it forgets that. If the profile
+    has a table [agent.receipts], the store of the receipts and this year's key are made too.
 
     Example: zhiwang agent init --profile edu.toml
     """
     loaded = load_profile(profile)
     loaded.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     output.say(f"The agent's state lies in {loaded.state}.")
+    if loaded.agent.receipts is not None and make_store(loaded, time.time()):
+        output.say(f"Receipts are kept in it, under keys in {loaded.path.parent / loaded.agent.receipts.keys}.")
+        output.say("密钥须另行备份，不得与凭证同处存放。 Back the keys up, and not where the receipts are backed up.")
     output.next_step(f"zhiwang agent run --profile {profile}")
 
 

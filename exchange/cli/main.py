@@ -21,7 +21,10 @@ ENTRY_POINTS = "zhiwang.commands"
 NOUNS: Mapping[str, tuple[str, str]] = {
     "demo": ("exchange.cli.demo:app", "运行一座示范城市  Run a whole city on this machine, and check every answer."),
     "verify": ("exchange.cli.verify:app", "核验  Verify claims about a case."),
-    "receipt": ("exchange.cli.receipt:app", "凭证  Verify a receipt offline, and read it."),
+    "receipt": (
+        "exchange.cli.receipt:app",
+        "凭证  Verify a receipt offline, and read it; find those that an agent keeps.",
+    ),
     "certs": ("exchange.cli.certs:app", "证书  Certificate authority, requests, certificates, revocation."),
     "doctor": ("exchange.cli.doctor:app", "体检  Look at everything that a host needs, and say what mends it."),
     "policy": ("exchange.cli.policy:app", "政策  Check, sign and publish documents; explain decisions."),

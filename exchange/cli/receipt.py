@@ -1,8 +1,10 @@
-"""`zhiwang receipt`: what a receipt proves, offline."""
+"""`zhiwang receipt`: what a receipt proves, offline; and where an agent keeps those that it gave."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,13 +14,20 @@ from certs.identity import CA_CERTIFICATE
 from certs.signing import CertificateVerifier
 from exchange.cli import output
 from exchange.cli.verify import ANSWERS, answer_text, local_time
+from exchange.client.archive import open_store
+from exchange.client.archive_store import Found
 from exchange.client.case import Answer
-from exchange.client.receipt import ProvedClaim, ProvedPart, read_receipt, verify_receipt
+from exchange.client.receipt import ProvedClaim, ProvedPart, read_receipt, verify_receipt, write_receipt
+from zhiwang.verification.v1 import verification_pb2
 from zhiwang.wire.errors import RefusedError
+from zhiwang.wire.header import parse_header
+from zhiwang.wire.profile import load_profile
 
 ASSURANCES = {1: "由请求方声明 asserted by the requester", 2: "由前置机认证 authenticated", 3: "凭证书 by certificate"}
 
-app = typer.Typer(help="凭证  Verify a receipt offline, and read it.", no_args_is_help=True)
+app = typer.Typer(
+    help="凭证  Verify a receipt offline, and read it; find those that an agent keeps.", no_args_is_help=True
+)
 
 
 @app.callback()
@@ -55,6 +64,123 @@ def verify_command(
     else:
         for line in words(parts):
             output.console().print(line, markup=False, soft_wrap=True)
+
+
+@app.command("find")
+def find_command(
+    reference: Annotated[
+        str,
+        typer.Argument(metavar="REFERENCE", help="Of the application, or of the job that a roster was asked under."),
+    ],
+    profile: output.Profile,
+    matter: Annotated[str, typer.Option(help="Only those of this matter.")] = "",
+    key: Annotated[str, typer.Option(help="Only those of the case with this key of the caller's own.")] = "",
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the receipts into this directory.", file_okay=False)
+    ] = None,
+    *,
+    as_json: output.AsJson = False,
+) -> None:
+    """Find the receipts that an agent keeps, by the reference under which was asked. The agent may be running.
+
+    Whoever may read the agent's files may do this; use the agent's account.
+
+    Exit status: 0 if any was found and all could be opened, 1 if not.
+
+    Example: zhiwang receipt find 2026-000123 --profile edu.toml --out receipts
+    """
+    store = open_store(load_profile(profile))
+    rows: list[dict[str, Any]] = []
+    broken = 0
+    if out is not None:
+        out.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        for found in store.find(reference):
+            if found.receipt is None:
+                broken += 1
+                continue
+            if (matter and found.matter != matter) or (key and found.key != key):
+                continue
+            rows.append(_kept(found, found.receipt, out))
+    finally:
+        store.close()
+    if as_json:
+        output.print_json({"receipts": rows, "broken": broken})
+    else:
+        _print_kept(rows, out)
+    if broken:
+        output.say(f"{broken} 份凭证无法解开，可能已被改动  {broken} receipts cannot be opened: they were changed.")
+    raise typer.Exit(output.OK if rows and not broken else output.FAILED)
+
+
+def _kept(found: Found, receipt: verification_pb2.Receipt, out: Path | None) -> dict[str, Any]:
+    """A line about a kept receipt, which is written if a directory is given."""
+    file = None if out is None else out / f"{found.id}.receipt.json"
+    if file is not None and not file.exists():
+        write_receipt(file, receipt)
+    return {
+        "kept": local_time(found.kept),
+        "matter": found.matter,
+        "key": found.key,
+        "owners": [parse_header(part.request.header).owner for part in receipt.parts],
+        "file": None if file is None else str(file),
+    }
+
+
+def _print_kept(rows: Sequence[Mapping[str, Any]], out: Path | None) -> None:
+    if not rows:
+        output.say("没有此编号的凭证  No receipt of this reference is kept.")
+        return
+    output.print_table(
+        ("保存于 kept", "事项 matter", "办件 key", "部门 owners", "文件 file"),
+        [(row["kept"], row["matter"], row["key"], ", ".join(row["owners"]), row["file"]) for row in rows],
+    )
+    output.next_step("zhiwang receipt verify FILE --root root" if out else "the same with --out DIR, to have the files")
+
+
+@app.command("purge")
+def purge_command(
+    profile: output.Profile,
+    year: Annotated[
+        int | None,
+        typer.Option(
+            help="Erase everything of a past year, and destroy its key.", show_default=False, min=2000, max=9999
+        ),
+    ] = None,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask again.")] = False,
+    as_json: output.AsJson = False,
+) -> None:
+    """Delete the receipts whose time is over; with --year, all of a year. The agent may be running.
+
+    The agent does the first by itself, every hour. A year that is erased cannot be brought back from a backup of the
+    receipts, only from one of its key: destroy that too.
+
+    Exit status: 0 if it was done, 1 if not.
+
+    Example: zhiwang receipt purge --profile edu.toml --year 2016
+    """
+    loaded = load_profile(profile)
+    store = open_store(loaded)
+    now = time.time()
+    try:
+        if year is None:
+            keep = loaded.agent.receipts.keep if loaded.agent.receipts is not None else math.inf
+            deleted = 0
+            while part := store.purge(keep, now):
+                deleted += part
+        else:
+            if not yes:
+                typer.confirm(
+                    f"删除 {year} 年全部凭证，不可恢复。 Erase all receipts of {year} for good?", abort=True, err=True
+                )
+            deleted = store.erase(year, now)
+    finally:
+        store.close()
+    if as_json:
+        output.print_json({"deleted": deleted, "year": year})
+    else:
+        output.say(f"已删除 {deleted} 份凭证  {deleted} receipts are deleted.")
 
 
 def words(parts: Sequence[ProvedPart]) -> list[str]:

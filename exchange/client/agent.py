@@ -1,7 +1,8 @@
 """The agent: serves the client to the department's own programs, in any language, over the plain gRPC API.
 
 It stands on the requester's premises. On its own machine it is called without TLS, over loopback or a Unix socket; from
-elsewhere over mTLS only. It keeps nothing: cases and results pass through memory.
+elsewhere over mTLS only. Cases and results pass through memory; it keeps nothing of them but receipts, if its profile
+says so (`archive.py`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 from certs.credentials import IdentityFiles
 from certs.expiry import METRIC, METRIC_TEXT, ExpiryAlarms, certificate_expiries
+from exchange.client.archive import Archive
 from exchange.client.batches import Batches
 from exchange.client.callers import Caller, Callers
 from exchange.client.case import Case, CaseResult, Context
@@ -60,17 +62,26 @@ ServicerContext = Any
 class AgentMetrics:
     """What an agent counts: claims by status and reason, never by answer, and nothing of a case."""
 
-    def __init__(self, client: Callable[[], Client]) -> None:
+    def __init__(self, client: Callable[[], Client], archive: Archive | None = None) -> None:
         self._claims = metrics.counter("zhiwang_agent_claims", "Claims settled, by status", ("status", "reason"))
         self._cases = metrics.counter("zhiwang_agent_cases", "Cases settled", ("reason",))
         metrics.gauge("zhiwang_agent_pending", "Requests at the hub").set_function(lambda: client().transport.pending)
         metrics.gauge("zhiwang_agent_connected", "Whether a hub takes requests").set_function(
             lambda: client().transport.connected
         )
+        self._kept = metrics.counter("zhiwang_agent_receipts", "Cases whose receipts are kept")
+        if archive is not None:
+            metrics.gauge("zhiwang_agent_receipts_waiting", "Receipts that wait for the disk").set_function(
+                lambda: archive.waiting
+            )
+            metrics.gauge("zhiwang_agent_receipts_failing", "Whether receipts cannot be kept").set_function(
+                lambda: archive.failing
+            )
 
     def __call__(self, results: Sequence[CaseResult]) -> None:
         """Note settled cases."""
         for result in results:
+            self._kept.inc(result.kept)
             self._cases.labels(result.reason.name if result.reason else "").inc()
             for claim in result.claims:
                 self._claims.labels(claim.status.name, claim.reason.name if claim.reason else "").inc()
@@ -259,11 +270,16 @@ async def main(profile: Profile, process: Process) -> None:
     """
     files = agent_files(profile)
     async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(await Client.open(profile, patient=True))
+        archive = Archive.open(profile)
+        if archive is not None:
+            stack.push_async_callback(archive.close)
+        client = await stack.enter_async_context(await Client.open(profile, patient=True, archive=archive))
+        if archive is not None:
+            _keep(stack, archive.purge_hourly(lambda: client.fresh))
         batches = Batches(asyncio.get_running_loop().time)
         stack.push_async_callback(batches.close)
         city = files.identity.city if files is not None else None
-        server = assemble(client, batches, AgentMetrics(lambda: client), metrics.RpcMetrics(), city)
+        server = assemble(client, batches, AgentMetrics(lambda: client, archive), metrics.RpcMetrics(), city)
         address = server.listen(profile.listen or DEFAULT_LISTEN, None)
         address_tls = None
         if files is not None and profile.agent.listen_tls is not None:

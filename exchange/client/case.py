@@ -130,6 +130,7 @@ class CaseResult:
         receipt: If one was asked for and anything was answered.
         reason: Why the case could not be asked at all; then there are no claims.
         field: Which field of the case the reason speaks of, e.g. "subjects[0].identifier".
+        kept: Whether a receipt is kept, durably.
     """
 
     key: str
@@ -138,3 +139,4 @@ class CaseResult:
     receipt: verification_pb2.Receipt | None = field(default=None, repr=False)
     reason: Reason | None = None
     field: str = ""
+    kept: bool = False

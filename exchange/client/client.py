@@ -25,6 +25,8 @@ from certs.credentials import IdentityFiles
 from certs.expiry import Expiry, certificate_expiries
 from certs.identity import ROOT_METADATA, Kind, server_name
 from certs.signing import CertificateVerifier, Signer
+from exchange.client.archive import Archive
+from exchange.client.archive_store import Paper
 from exchange.client.case import Case, CaseResult, Context
 from exchange.client.check import Answered, check_answer, check_refusal
 from exchange.client.heads import Heads
@@ -59,6 +61,9 @@ MAX_TIMEOUT = 60.0
 MARGIN = 0.05
 """Seconds of a caller's time, at most, that are kept back for checking and returning."""
 
+KEEP_MARGIN = 0.2
+"""Seconds besides, at most, for keeping receipts."""
+
 RETRY_PAUSE = 0.3
 """Seconds to wait before asking again, if the directory had nothing newer."""
 
@@ -85,6 +90,7 @@ class Client:
         keys: Owners' sealing keys.
         closing: What ends with the client.
         expiries: Gives what the client depends on that runs out.
+        archive: Keeps the receipts; None for a client that keeps none.
         clock: Seconds since the epoch.
         random: Gives random bytes.
     """
@@ -100,6 +106,7 @@ class Client:
         keys: OwnerKeys,
         closing: AsyncExitStack,
         expiries: Callable[[], Sequence[Expiry]] = tuple,
+        archive: Archive | None = None,
         clock: Callable[[], float] = time.time,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
@@ -111,6 +118,8 @@ class Client:
         self._keys = keys
         self._closing = closing
         self.expiries = expiries
+        self._archive = archive
+        self._margin = MARGIN if archive is None else MARGIN + KEEP_MARGIN
         self._clock = clock
         self._random = random
         self._loop = asyncio.get_running_loop()
@@ -125,6 +134,7 @@ class Client:
         *,
         state: str = "client",
         patient: bool = False,
+        archive: Archive | None = None,
         clock: Callable[[], float] = time.time,
     ) -> Self:
         """Connect, and take up the directory.
@@ -133,6 +143,7 @@ class Client:
             profile: Who and where.
             state: Which folder of the profile's state directory is this client's alone.
             patient: Whether to go on without a directory until a hub can be reached; nothing is answered before.
+            archive: Keeps the receipts; closed by whoever opened it, after the client.
             clock: Seconds since the epoch.
 
         Raises:
@@ -192,6 +203,7 @@ class Client:
                     *certificate_expiries(files),
                     *directory_expiries(holder.latest, files.identity.department),
                 ],
+                archive=archive,
                 clock=clock,
             )
         raise AssertionError("the stack swallows nothing")
@@ -244,10 +256,13 @@ class Client:
 
         Raises:
             RefusedError: The case or the context cannot be asked at all; `field` says which part of it.
+                RECEIPT_NOT_KEPT: the answer was withheld.
         """
         question = self._question(context)
         prepared = question.planner.prepare(case, question.today)
         (result,) = await self._ask(context, question, (prepared,), timeout, bulk=False, receipt=receipt)
+        if result.reason is not None:
+            raise RefusedError(result.reason)
         return result
 
     async def verify_many(
@@ -329,16 +344,24 @@ class Client:
     ) -> list[CaseResult]:
         """Ask all owners about cases of one plan."""
         seconds = min(seconds, MAX_TIMEOUT)
-        deadline = self._loop.time() + seconds - min(MARGIN, seconds / 10)
+        end = self._loop.time() + seconds
+        deadline = end - min(self._margin, seconds / 10)
         parts = cases[0].plan.parts
         ask = [self._ask_owner(context, question, index, cases, deadline, bulk=bulk) for index in range(len(parts))]
         outcomes = [await ask[0]] if len(ask) == 1 else await asyncio.gather(*ask)
         receipts: dict[int, verification_pb2.Receipt] = {}
-        if receipt:
+        if receipt or self._archive is not None:
             answered = [outcome for outcome in outcomes if isinstance(outcome, Answered)]
             if answered:
                 receipts = {index: build_receipt(answered, index) for index in range(len(cases))}
-        return results(cases, outcomes, receipts)
+        kept = False
+        if self._archive is not None and receipts:
+            reference = question.purpose.reference
+            papers = [Paper(reference, cases[index].case.key, one) for index, one in receipts.items()]
+            kept = await self._archive.keep_until(papers, end)
+            if self._archive.required and not kept:
+                return [CaseResult(one.case.key, reason=Reason.RECEIPT_NOT_KEPT) for one in cases]
+        return results(cases, outcomes, receipts if receipt else None, kept=kept)
 
     async def _ask_owner(
         self,

@@ -38,6 +38,7 @@ def result_message(result: CaseResult) -> verification_pb2.CaseResult:
         reason=result.reason.name if result.reason else "",
         field=result.field,
         receipt=result.receipt,
+        receipt_kept=result.kept,
     )
     for claim, name, ordinal, compared, status, answer, reason, data_as_of, counter in result.claims:
         one = message.claims.add(
@@ -106,7 +107,7 @@ def result_of(message: verification_pb2.CaseResult) -> CaseResult:
     except (KeyError, ValueError):
         raise RefusedError(Reason.INTERNAL, "the agent speaks another version of the API") from None
     receipt = message.receipt if message.HasField("receipt") else None
-    return CaseResult(message.key, claims, ruling, receipt, reason, message.field)
+    return CaseResult(message.key, claims, ruling, receipt, reason, message.field, message.receipt_kept)
 
 
 def attribute_message(attribute: model.Attribute) -> verification_pb2.Attribute:

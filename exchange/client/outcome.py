@@ -58,21 +58,30 @@ def results(
     cases: Sequence[Prepared],
     outcomes: Sequence[PartOutcome],
     receipts: Mapping[int, verification_pb2.Receipt] | None = None,
+    *,
+    kept: bool = False,
 ) -> list[CaseResult]:
     """Results of cases that were asked together.
 
     Args:
         cases: Of one plan, in the order of their records.
         outcomes: Of the plan's parts.
-        receipts: By index of the case.
+        receipts: By index of the case; those that the caller wants.
+        kept: Whether receipts are kept.
     """
     return [
-        _result(case, index, outcomes, receipts.get(index) if receipts else None) for index, case in enumerate(cases)
+        _result(case, index, outcomes, receipts.get(index) if receipts else None, kept=kept)
+        for index, case in enumerate(cases)
     ]
 
 
 def _result(
-    case: Prepared, index: int, outcomes: Sequence[PartOutcome], receipt: verification_pb2.Receipt | None
+    case: Prepared,
+    index: int,
+    outcomes: Sequence[PartOutcome],
+    receipt: verification_pb2.Receipt | None,
+    *,
+    kept: bool,
 ) -> CaseResult:
     claims = []
     codes = bytearray()
@@ -101,7 +110,7 @@ def _result(
             )
         codes.append(code)
         claims.append(one)
-    return CaseResult(case.case.key, tuple(claims), _ruling(plan, bytes(codes)), receipt)
+    return CaseResult(case.case.key, tuple(claims), _ruling(plan, bytes(codes)), receipt, kept=kept)
 
 
 def _ruling(plan: Plan, codes: bytes) -> Ruling:

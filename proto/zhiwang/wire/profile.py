@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from zhiwang.wire.tomlfile import Form, StrictModel, load
+from zhiwang.wire.tomlfile import Duration, Form, StrictModel, load
 
 Address = Annotated[
     str,
@@ -68,6 +68,21 @@ class AgentCaller(StrictModel):
     matters: tuple[str, ...] = ()
 
 
+class AgentReceipts(StrictModel):
+    """[agent.receipts]: receipts that the agent keeps.
+
+    Attributes:
+        keep: For how long, e.g. "3650d".
+        required: Whether an answer whose receipt could not be kept is withheld.
+        keys: Directory of the keys under which they are encrypted, one for each year. Its backups are not those of the
+            state directory.
+    """
+
+    keep: Duration
+    required: bool = True
+    keys: str = "receipt-keys"
+
+
 class Agent(StrictModel):
     """[agent]: whom an agent serves besides `listen`.
 
@@ -75,11 +90,13 @@ class Agent(StrictModel):
         listen_tls: Address for callers on other machines, over mTLS; empty for none.
         identity: Directory with the agent's own certificates (kind agent), with which it serves `listen_tls`.
         caller: Who may call.
+        receipts: What the agent keeps of receipts; without the table nothing.
     """
 
     listen_tls: Address | None = None
     identity: str = "agent-identity"
     caller: tuple[AgentCaller, ...] = ()
+    receipts: AgentReceipts | None = None
 
 
 class ProfileFile(StrictModel):

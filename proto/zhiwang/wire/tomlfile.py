@@ -14,9 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationError
 from pydantic_core import ErrorDetails
 
 from zhiwang.wire.tomllines import Key, key_lines
@@ -25,6 +25,8 @@ MAX_FILE = 4 * 1024 * 1024
 """Longest file in bytes."""
 
 _AT_LINE = re.compile(r"\s*\(at line (\d+), column (\d+)\)")
+_DURATION = re.compile(r"([1-9][0-9]{0,4})([dh])")
+_SECONDS = {"d": 86_400, "h": 3_600}
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 Source = Path | bytes
@@ -56,6 +58,19 @@ class Form:
 
     text: str
     empty: str = "[]"
+
+
+def _duration(value: object) -> float:
+    if not isinstance(value, str):
+        raise ValueError("must be a text")  # noqa: TRY004 # pydantic turns only ValueError into a finding
+    match = _DURATION.fullmatch(value)
+    if match is None:
+        raise ValueError('must be written "45d" or "12h"')
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+Duration = Annotated[float, PlainValidator(_duration), Form("days or hours")]
+"""A length of time as people write it; in seconds."""
 
 
 @dataclass(frozen=True, slots=True)

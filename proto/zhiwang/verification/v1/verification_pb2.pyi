@@ -514,6 +514,7 @@ class CaseResult(_message.Message):
     RECEIPT_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     FIELD_FIELD_NUMBER: _builtins.int
+    RECEIPT_KEPT_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """The caller's key."""
     ruling: Global___Ruling.ValueType
@@ -522,6 +523,8 @@ class CaseResult(_message.Message):
     """Public reason if the case could not be asked at all, e.g. a bad identifier; then there are no claims."""
     field: _builtins.str
     """Field of the case that the reason speaks of, e.g. "subjects[0].identifier"."""
+    receipt_kept: _builtins.bool
+    """Whether the agent keeps a receipt, to be found again by the reference."""
     @_builtins.property
     def claims(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClaimResult]:
         """Results of the claims, in the order asked."""
@@ -539,10 +542,11 @@ class CaseResult(_message.Message):
         receipt: Global___Receipt | None = ...,
         reason: _builtins.str = ...,
         field: _builtins.str = ...,
+        receipt_kept: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["claims", b"claims", "field", b"field", "key", b"key", "reason", b"reason", "receipt", b"receipt", "ruling", b"ruling"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claims", b"claims", "field", b"field", "key", b"key", "reason", b"reason", "receipt", b"receipt", "receipt_kept", b"receipt_kept", "ruling", b"ruling"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

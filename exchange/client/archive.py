@@ -1,0 +1,222 @@
+"""Keeps receipts before their answers are released: many callers, one thread that writes.
+
+While the thread's COMMIT waits for the disk, the next group gathers; there is no timer, so one caller waits for one
+sync of the disk, and many share it. A caller that gives up stops waiting; its receipts may be kept all the same, which
+proves an answer that nobody was told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, NamedTuple, Self
+
+import structlog
+
+from exchange.client.archive_store import Paper, ReceiptStore
+from zhiwang.wire.errors import FatalError, Reason, RefusedError, ZhiwangError
+from zhiwang.wire.profile import Profile
+
+DIRECTORY: Final = "receipts"
+"""Within the profile's state directory."""
+
+QUEUE_LIMIT: Final = 8192
+"""Receipts that may wait; beyond, they are not kept."""
+
+GROUP_LIMIT: Final = 1024
+"""Receipts of one transaction, unless a single caller brings more."""
+
+PURGE_SECONDS: Final = 3600.0
+"""How often receipts are deleted whose time is over."""
+
+UNTIMELY_SECONDS: Final = 5.0
+"""How soon it is looked again whether the clock can be trusted."""
+
+log = structlog.get_logger(__name__)
+
+
+class _Waiting(NamedTuple):
+    papers: Sequence[Paper]
+    future: asyncio.Future[None]
+
+
+class Archive:
+    """Receipts that are kept. Owned by the event loop; only its thread touches the store.
+
+    Args:
+        store: Opened; closed with this.
+        keep: Seconds for which receipts are kept.
+        required: Whether an answer without a kept receipt is withheld.
+        clock: Seconds since the epoch.
+        queue_limit: Receipts that may wait.
+    """
+
+    def __init__(
+        self,
+        store: ReceiptStore,
+        keep: float,
+        *,
+        required: bool = True,
+        clock: Callable[[], float] = time.time,
+        queue_limit: int = QUEUE_LIMIT,
+    ) -> None:
+        self.required = required
+        self.failing = False
+        """Whether the last attempt to write failed."""
+        self._store = store
+        self._keep = keep
+        self._clock = clock
+        self._limit = queue_limit
+        self._loop = asyncio.get_running_loop()
+        self._thread = ThreadPoolExecutor(1, "receipt keeper")
+        self._gathered: list[_Waiting] = []
+        self._waiting = 0
+        self._writer: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @classmethod
+    def open(cls, profile: Profile, clock: Callable[[], float] = time.time) -> Self | None:
+        """The archive of a profile; None if it keeps no receipts.
+
+        Raises:
+            FatalError: As `ReceiptStore`.
+        """
+        settings = profile.agent.receipts
+        if settings is None:
+            return None
+        store = open_store(profile)
+        store.check_keys()
+        return cls(store, settings.keep, required=settings.required, clock=clock)
+
+    @property
+    def waiting(self) -> int:
+        """Receipts in the queue or being written."""
+        return self._waiting
+
+    async def keep(self, papers: Sequence[Paper]) -> None:
+        """Keep receipts and wait until they are durable.
+
+        Raises:
+            RefusedError: RECEIPT_NOT_KEPT.
+        """
+        if self._closed or self._waiting + len(papers) > self._limit:
+            raise RefusedError(Reason.RECEIPT_NOT_KEPT, "stopping" if self._closed else "too many receipts wait")
+        future = self._loop.create_future()
+        self._gathered.append(_Waiting(papers, future))
+        self._waiting += len(papers)
+        if self._writer is None or self._writer.done():
+            self._writer = self._loop.create_task(self._write())
+        await future
+
+    async def keep_until(self, papers: Sequence[Paper], end: float) -> bool:
+        """Whether receipts are kept before a time of the event loop."""
+        try:
+            async with asyncio.timeout_at(end):
+                await self.keep(papers)
+        except (RefusedError, TimeoutError):
+            return False
+        return True
+
+    async def purge_hourly(self, timely: Callable[[], bool]) -> None:
+        """Delete what is over its time, at once and then every hour, until cancelled.
+
+        Args:
+            timely: Whether the clock can be trusted not to run ahead: nothing is deleted by one that may. A directory
+                in force says so, since its timestamp, which others sign, expires within a day.
+        """
+        while True:
+            if not timely():
+                await asyncio.sleep(UNTIMELY_SECONDS)
+                continue
+            try:
+                deleted = 0
+                while part := await self._loop.run_in_executor(self._thread, self._purge):
+                    deleted += part
+            except ZhiwangError as error:
+                log.error("receipts that are over their time could not be deleted", detail=error.detail)  # noqa: TRY400  no trace
+            else:
+                if deleted:
+                    log.info("receipts that were over their time are deleted", count=deleted)
+            await asyncio.sleep(PURGE_SECONDS)
+
+    async def close(self) -> None:
+        """Write what waits, and let go of the store."""
+        self._closed = True
+        if self._writer is not None:
+            await asyncio.gather(self._writer, return_exceptions=True)
+        await self._loop.run_in_executor(None, self._thread.shutdown)
+        self._store.close()
+
+    async def _write(self) -> None:
+        while self._gathered:
+            group, papers = self._next_group()
+            try:
+                await self._loop.run_in_executor(self._thread, self._commit, papers)
+            except Exception as error:  # noqa: BLE001  whatever it was, nobody may wait for ever
+                self._note(error)
+                for one in group:
+                    if not one.future.done():
+                        one.future.set_exception(RefusedError(Reason.RECEIPT_NOT_KEPT))
+            else:
+                self._note(None)
+                for one in group:
+                    if not one.future.done():
+                        one.future.set_result(None)
+            self._waiting -= len(papers)
+
+    def _next_group(self) -> tuple[list[_Waiting], list[Paper]]:
+        papers: list[Paper] = []
+        count = 0
+        for one in self._gathered:
+            if count and len(papers) + len(one.papers) > GROUP_LIMIT:
+                break
+            papers += one.papers
+            count += 1
+        group = self._gathered[:count]
+        del self._gathered[:count]
+        return group, papers
+
+    def _commit(self, papers: Sequence[Paper]) -> None:
+        if self.failing:
+            self._store.mend()
+        self._store.add(papers, self._clock())
+
+    def _purge(self) -> int:
+        return self._store.purge(self._keep, self._clock())
+
+    def _note(self, error: Exception | None) -> None:
+        """Tell the log when it begins and when it ends; a full disk would fill it otherwise."""
+        if error is not None and not self.failing:
+            detail = error.detail if isinstance(error, FatalError) else type(error).__name__
+            log.error("receipts cannot be kept", detail=detail, answers="withheld" if self.required else "released")
+        elif error is None and self.failing:
+            log.warning("receipts are kept again")
+        self.failing = error is not None
+
+
+def make_store(profile: Profile, now: float) -> bool:
+    """Make the store of a profile that keeps receipts, with its key directory; whether there was none.
+
+    Raises:
+        FatalError: It cannot be made.
+    """
+    return ReceiptStore.create(*_places(profile), now)
+
+
+def open_store(profile: Profile) -> ReceiptStore:
+    """The store of a profile.
+
+    Raises:
+        FatalError: INTERNAL: the profile keeps no receipts; or as `ReceiptStore`.
+    """
+    return ReceiptStore(*_places(profile))
+
+
+def _places(profile: Profile) -> tuple[Path, Path]:
+    settings = profile.agent.receipts
+    if settings is None:
+        raise FatalError(Reason.INTERNAL, f"{profile.path.name} keeps no receipts; it has no table [agent.receipts]")
+    return profile.state / DIRECTORY, profile.path.parent / settings.keys

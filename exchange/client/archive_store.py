@@ -1,0 +1,335 @@
+"""Kept receipts in a SQLite file: encrypted, found by their reference, gone when their time is over.
+
+The file says when receipts were kept, how large they are and which belong to one reference, but neither which
+reference that is nor anything else of them. Whoever can write it can destroy receipts, and change none unnoticed.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from struct import Struct
+from typing import Final, NamedTuple
+
+from google.protobuf.message import DecodeError
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from audit.sqlite import driver, force_to_disk, open_sqlite, reading
+from exchange.client.archive_keys import KeyFiles, Sealed, YearKey
+from zhiwang.verification.v1 import verification_pb2
+from zhiwang.wire.clock import CITY_TIME
+from zhiwang.wire.errors import FatalError, Reason, RefusedError
+from zhiwang.wire.header import parse_header
+
+FILE: Final = "receipts.db"
+SLICE: Final = 500
+"""Receipts that one transaction deletes: others wait no longer than that takes."""
+
+PAGE: Final = 200
+"""Receipts that are read at a time."""
+
+_VERSION: Final = 1
+_STATEMENTS: Final = (
+    "CREATE TABLE year (year INTEGER PRIMARY KEY, proof BLOB NOT NULL, erased INTEGER) STRICT",
+    """CREATE TABLE receipt (number INTEGER PRIMARY KEY, id BLOB NOT NULL, year INTEGER NOT NULL REFERENCES year,
+        kept INTEGER NOT NULL, found BLOB NOT NULL, sealed BLOB NOT NULL) STRICT""",
+    "CREATE INDEX receipt_found ON receipt (found)",
+    "CREATE INDEX receipt_kept ON receipt (kept)",
+    "CREATE INDEX receipt_year ON receipt (year)",
+    f"PRAGMA user_version = {_VERSION}",
+)
+_ADD: Final = "INSERT INTO receipt (id, year, kept, found, sealed) VALUES (?, ?, ?, ?, ?)"
+_FIND: Final = """SELECT number, id, year, kept, found, sealed FROM receipt WHERE found = ? AND number > ?
+    ORDER BY number LIMIT ?"""
+_DELETE_OLD: Final = "DELETE FROM receipt WHERE number IN (SELECT number FROM receipt WHERE kept < ? LIMIT ?)"
+_DELETE_YEAR: Final = "DELETE FROM receipt WHERE number IN (SELECT number FROM receipt WHERE year = ? LIMIT ?)"
+_YEARS: Final = """SELECT year FROM year
+    WHERE erased IS NULL AND EXISTS (SELECT 1 FROM receipt WHERE receipt.year = year.year) ORDER BY year"""
+_YEAR: Final = """SELECT erased, EXISTS (SELECT 1 FROM receipt WHERE receipt.year = year.year) FROM year
+    WHERE year = ?"""
+_SPENT: Final = """SELECT year, erased FROM year
+    WHERE erased IS NOT NULL OR (year < ? AND NOT EXISTS (SELECT 1 FROM receipt WHERE receipt.year = year.year))"""
+_KEY_LENGTH = Struct(">I")
+
+
+class Paper(NamedTuple):
+    """A receipt to be kept. Never printed.
+
+    Attributes:
+        reference: By which it is found.
+        key: The caller's own key of the case.
+        receipt: The receipt.
+    """
+
+    reference: str
+    key: str
+    receipt: verification_pb2.Receipt
+
+    def __repr__(self) -> str:
+        return "Paper()"
+
+
+class Found(NamedTuple):
+    """A kept receipt. Never printed.
+
+    Attributes:
+        id: In hexadecimal digits; for file names.
+        kept: When, in seconds since the epoch.
+        matter: For which it was asked.
+        key: The caller's own key of the case.
+        receipt: The receipt; None if it is not as it was kept.
+    """
+
+    id: str
+    kept: float
+    matter: str
+    key: str
+    receipt: verification_pb2.Receipt | None
+
+    def __repr__(self) -> str:
+        return f"Found(id={self.id!r})"
+
+
+class ReceiptStore:
+    """The file, opened. Calls block; several processes may have it open, of which one adds.
+
+    Args:
+        directory: Holds the file; `create` makes both.
+        keys: Directory of the keys.
+
+    Raises:
+        FatalError: The file is not there or is no store of receipts.
+    """
+
+    def __init__(self, directory: Path, keys: Path) -> None:
+        self._keys = KeyFiles(keys)
+        self._engine = open_sqlite(directory / FILE)
+        self._held: dict[int, YearKey] = {}
+        with reading(self._engine).connect() as connection:
+            version = driver(connection).execute("PRAGMA user_version").fetchone()
+        if version != (_VERSION,):
+            self._engine.dispose()
+            raise FatalError(Reason.INTERNAL, f"{directory / FILE} is no store of receipts of this version")
+
+    @staticmethod
+    def create(directory: Path, keys: Path, now: float) -> bool:
+        """Make an empty store with the key of the year; whether there was none.
+
+        Raises:
+            FatalError: It cannot be made.
+        """
+        keys.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if (directory / FILE).exists():
+            return False
+        KeyFiles(keys).make(year_of(now))
+        # Made aside: a file that bears the name is whole.
+        unfinished = directory / f".{FILE}.new"
+        for name in (unfinished, *(unfinished.with_name(f"{unfinished.name}{end}") for end in ("-wal", "-shm"))):
+            name.unlink(missing_ok=True)
+        engine = open_sqlite(unfinished, create=True)
+        try:
+            with engine.begin() as connection:
+                for statement in _STATEMENTS:
+                    connection.exec_driver_sql(statement)
+            force_to_disk(engine, wait=True)
+        finally:
+            engine.dispose()
+        unfinished.rename(directory / FILE)
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        return True
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._engine.dispose()
+
+    def add(self, papers: Sequence[Paper], now: float) -> None:
+        """Keep receipts, durably: all of them or none.
+
+        Raises:
+            FatalError: INTERNAL: the key of the year is gone, or the file cannot be written.
+        """
+        kept = int(now * 1000)
+        with self._writing() as connection:
+            key = self._key_for(connection, year_of(now))
+            rows = [key.seal(_encode(paper), paper.reference, kept) for paper in papers]
+            driver(connection).executemany(_ADD, rows)
+
+    def mend(self) -> None:
+        """After a failed write: have everything that was committed reach the disk.
+
+        Raises:
+            FatalError: LOG_UNAVAILABLE: it does not.
+        """
+        force_to_disk(self._engine, wait=False)
+
+    def find(self, reference: str) -> Iterator[Found]:
+        """Receipts of a reference, oldest first within each year.
+
+        Raises:
+            FatalError: The key of a year that holds receipts is missing or another.
+        """
+        with reading(self._engine).connect() as connection:
+            keys = [self._checked(connection, year) for year in self._years(connection)]
+        for key in keys:
+            last = 0
+            while True:
+                # A page at a time: who reads slowly must not hold up the writer's checkpoints.
+                with reading(self._engine).connect() as connection:
+                    rows = driver(connection).execute(_FIND, (key.found(reference), last, PAGE)).fetchall()
+                yield from (_open(key, Sealed._make(row[1:])) for row in rows)
+                if len(rows) < PAGE:
+                    break
+                last = rows[-1][0]
+
+    def purge(self, keep: float, now: float) -> int:
+        """Delete receipts whose time is over, `SLICE` at most; after the last, keys of past years that hold none.
+
+        Args:
+            keep: Seconds for which receipts are kept.
+            now: Seconds since the epoch, by a clock that is known not to run ahead.
+
+        Returns:
+            How many receipts were deleted; if that is `SLICE`, there may be more.
+
+        Raises:
+            FatalError: LOG_UNAVAILABLE or INTERNAL: it could not be done, or not wholly.
+        """
+        deleted = self._delete(_DELETE_OLD, int((now - keep) * 1000))
+        if deleted < SLICE:
+            self._destroy_spent(year_of(now))
+            # Out of the write-ahead log too.
+            force_to_disk(self._engine, wait=True)
+        return deleted
+
+    def erase(self, year: int, now: float) -> int:
+        """Destroy the key of a year that is over, and delete its receipts.
+
+        Returns:
+            How many receipts were deleted.
+
+        Raises:
+            RefusedError: INTERNAL: the year is not over, or nothing was kept in it.
+            FatalError: It could not be done, or not wholly; it can be called again.
+        """
+        if year >= year_of(now):
+            raise RefusedError(Reason.INTERNAL, f"{year} is not over; its key is in use")
+        with self._writing() as connection:
+            if driver(connection).execute("SELECT 1 FROM year WHERE year = ?", (year,)).fetchone() is None:
+                raise RefusedError(Reason.INTERNAL, f"no receipt was kept in {year}")
+            driver(connection).execute("UPDATE year SET erased = ? WHERE year = ?", (int(now), year))
+        self._keys.destroy(year)
+        self._held.pop(year, None)
+        total = 0
+        while deleted := self._delete(_DELETE_YEAR, year):
+            total += deleted
+        force_to_disk(self._engine, wait=True)
+        return total
+
+    def check_keys(self) -> None:
+        """Check that the keys are those of the receipts.
+
+        Raises:
+            FatalError: INTERNAL: one is missing, or is another.
+        """
+        with reading(self._engine).connect() as connection:
+            for year in self._years(connection):
+                self._checked(connection, year)
+
+    def _years(self, connection: Connection) -> list[int]:
+        """Years that hold receipts and are not erased."""
+        rows = driver(connection).execute(_YEARS)
+        return [year for (year,) in rows]
+
+    def _checked(self, connection: Connection, year: int) -> YearKey:
+        """The key of a year in which receipts were kept.
+
+        Raises:
+            FatalError: INTERNAL: it is erased, missing, or another than the one under which they were kept.
+        """
+        proof, erased = driver(connection).execute("SELECT proof, erased FROM year WHERE year = ?", (year,)).fetchone()
+        if erased is not None:
+            raise FatalError(Reason.INTERNAL, f"the receipts of {year} were erased, and none is kept in it any more")
+        key = self._held.get(year)
+        if key is None:
+            key = self._keys.read(year)
+        if key.proof != proof:
+            raise FatalError(
+                Reason.INTERNAL, f"{self._keys.path(year)} is another key than that of the receipts of {year}"
+            )
+        self._held[year] = key
+        return key
+
+    def _key_for(self, connection: Connection, year: int) -> YearKey:
+        """The key under which to keep; for a year without receipts it is made, if it is not there."""
+        row = driver(connection).execute(_YEAR, (year,)).fetchone()
+        if row is not None and (row[0] is not None or row[1]):
+            return self._checked(connection, year)
+        key = self._held[year] = self._keys.make(year)
+        driver(connection).execute("INSERT OR REPLACE INTO year (year, proof) VALUES (?, ?)", (year, key.proof))
+        return key
+
+    def _delete(self, statement: str, value: int) -> int:
+        with self._writing() as connection:
+            deleted: int = driver(connection).execute(statement, (value, SLICE)).rowcount
+        return deleted
+
+    def _destroy_spent(self, current: int) -> None:
+        """Keys of years before this one that hold no receipts; also of erased years, if a crash left one."""
+        with self._writing() as connection:
+            spent = driver(connection).execute(_SPENT, (current,))
+            for year, erased in spent.fetchall():
+                # The file first: a year without receipts and without a key can begin anew.
+                self._keys.destroy(year)
+                self._held.pop(year, None)
+                if erased is None:
+                    driver(connection).execute("DELETE FROM year WHERE year = ?", (year,))
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        """One transaction; what it deletes is overwritten with zeros."""
+        try:
+            with self._engine.connect() as connection:
+                driver(connection).execute("PRAGMA secure_delete = ON")
+                with connection.begin():
+                    yield connection
+        except (sqlite3.Error, SQLAlchemyError) as error:
+            # Its own text would show values.
+            raise FatalError(Reason.INTERNAL, f"the receipts cannot be written: {_told(error)}") from None
+
+
+def year_of(now: float) -> int:
+    """The year in the city."""
+    return datetime.fromtimestamp(now, CITY_TIME).year
+
+
+def _encode(paper: Paper) -> bytes:
+    key = paper.key.encode()
+    return _KEY_LENGTH.pack(len(key)) + key + paper.receipt.SerializeToString(deterministic=True)
+
+
+def _open(key: YearKey, row: Sealed) -> Found:
+    plaintext = key.open(row)
+    if plaintext is None:
+        return Found(row.id.hex(), row.kept / 1000, "", "", None)
+    start = _KEY_LENGTH.size + _KEY_LENGTH.unpack_from(plaintext)[0]
+    try:
+        receipt = verification_pb2.Receipt.FromString(plaintext[start:])
+        matter = parse_header(receipt.parts[0].request.header).matter
+    except (DecodeError, RefusedError, IndexError):
+        return Found(row.id.hex(), row.kept / 1000, "", "", None)
+    return Found(row.id.hex(), row.kept / 1000, matter, plaintext[_KEY_LENGTH.size : start].decode(), receipt)
+
+
+def _told(error: Exception) -> str:
+    cause = getattr(error, "orig", None) or error
+    return f"{type(cause).__name__}: {cause}" if isinstance(cause, sqlite3.Error) else type(error).__name__

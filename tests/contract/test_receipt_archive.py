@@ -1,0 +1,459 @@
+"""Kept receipts: found by their reference, closed to whoever has only the files, gone when their time is over."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from client_support import CASE, CHILD, CONTEXT, MOTHER, World
+from exchange.client import archive as archives
+from exchange.client import archive_store
+from exchange.client.archive import Archive
+from exchange.client.archive_store import PAGE, SLICE, Found, Paper, ReceiptStore, year_of
+from exchange.client.check import check_answer
+from exchange.client.receipt import build_receipt, verify_receipt
+from zhiwang.verification.v1 import verification_pb2
+from zhiwang.wire.clock import CITY_TIME
+from zhiwang.wire.errors import FatalError, Reason, RefusedError
+
+REFERENCE = CONTEXT.reference
+KEY = "our-own-number-9"
+
+
+def at(year: int, month: int = 6, day: int = 1, hour: int = 12) -> float:
+    return datetime(year, month, day, hour, tzinfo=CITY_TIME).timestamp()
+
+
+NOW = at(2026)
+DAY = 86_400
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def receipt(world: World) -> verification_pb2.Receipt:
+    sealed = world.seal(world.prepare(CASE))
+    return build_receipt([check_answer(one, world.deliver(one)) for one in sealed], 0)
+
+
+class Kit:
+    """A store in a directory, and its files."""
+
+    def __init__(self, path: Path, receipt: verification_pb2.Receipt) -> None:
+        self.directory, self.keys = path / "state" / "receipts", path / "keys"
+        assert ReceiptStore.create(self.directory, self.keys, NOW)
+        self.file = self.directory / archive_store.FILE
+        self.receipt = receipt
+        self.store = ReceiptStore(self.directory, self.keys)
+
+    def reopen(self) -> ReceiptStore:
+        self.store.close()
+        self.store = ReceiptStore(self.directory, self.keys)
+        return self.store
+
+    def paper(self, key: str = KEY, reference: str = REFERENCE) -> Paper:
+        return Paper(reference, key, self.receipt)
+
+    def add(self, *keys: str, now: float = NOW, reference: str = REFERENCE) -> None:
+        self.store.add([self.paper(key, reference) for key in keys or (KEY,)], now)
+
+    def found(self, reference: str = REFERENCE) -> list[Found]:
+        return list(self.store.find(reference))
+
+    def kept(self) -> list[str]:
+        return [one.key for one in self.found()]
+
+    def purge(self, keep: float, now: float) -> int:
+        deleted = 0
+        while part := self.store.purge(keep, now):
+            deleted += part
+        return deleted
+
+    def change(self, statement: str) -> None:
+        with closing(sqlite3.connect(self.file)) as connection:
+            connection.execute(statement)
+            connection.commit()
+
+    def bytes_on_disk(self) -> bytes:
+        return b"".join(path.read_bytes() for path in sorted(self.directory.iterdir()) if path.is_file())
+
+
+@pytest.fixture
+def kit(tmp_path: Path, receipt: verification_pb2.Receipt) -> Iterator[Kit]:
+    kit = Kit(tmp_path, receipt)
+    yield kit
+    kit.store.close()
+
+
+def test_a_kept_receipt_is_found_by_its_reference_and_holds_offline(kit: Kit, world: World) -> None:
+    kit.add()
+    kit.add("another", reference="2026-000124")
+    kit.reopen()
+    (found,) = kit.found()
+    assert (found.kept, found.matter, found.key) == (NOW, "school-enrolment", KEY)
+    assert found.receipt == kit.receipt
+    assert found.receipt is not None
+    assert {part.header.reference for part in verify_receipt(found.receipt, world.verifier)} == {REFERENCE}
+    assert kit.found("2026-000125") == []
+    assert REFERENCE not in repr(found)
+
+
+def test_every_receipt_of_a_roster_is_found_in_the_order_of_keeping(kit: Kit) -> None:
+    names = [str(number) for number in range(2 * PAGE + 3)]
+    kit.add(*names)
+    assert kit.kept() == names
+
+
+def test_nothing_of_a_case_stands_in_the_files(kit: Kit) -> None:
+    kit.add()
+    secrets = (CHILD, MOTHER, "小明", "李·梅", REFERENCE, KEY, "school-enrolment", "clerk-17", "hrss", "edu")
+    for content in (kit.bytes_on_disk(), *[path.read_bytes() for path in kit.keys.iterdir()]):
+        for secret in secrets:
+            assert secret.encode() not in content
+    kit.reopen()
+    assert len(kit.found()) == 1
+    assert kit.receipt.parts[0].owner_log.checkpoint not in kit.bytes_on_disk()
+
+
+def test_the_same_reference_looks_otherwise_in_another_year(kit: Kit) -> None:
+    kit.add("a")
+    kit.add("b", now=at(2027))
+    with closing(sqlite3.connect(kit.file)) as connection:
+        assert len(set(connection.execute("SELECT found FROM receipt"))) == 2
+    assert kit.kept() == ["a", "b"]
+
+
+def test_files_belong_to_the_agents_user_alone(kit: Kit) -> None:
+    kit.add()
+    for path in (*kit.directory.iterdir(), *kit.keys.iterdir()):
+        assert path.stat().st_mode & 0o777 == 0o600, path
+    for path in (kit.directory, kit.keys):
+        assert path.stat().st_mode & 0o777 == 0o700
+    (kit.keys / "2026.key").chmod(0o640)
+    with pytest.raises(FatalError, match="chmod 600"):
+        kit.reopen().check_keys()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE receipt SET sealed = cast(substr(sealed, 1, length(sealed) - 1) || x'00' AS BLOB) WHERE number = 1",
+        "UPDATE receipt SET kept = kept + 1 WHERE number = 1",
+        "UPDATE receipt SET id = randomblob(16) WHERE number = 1",
+        "UPDATE receipt SET sealed = (SELECT sealed FROM receipt WHERE number = 2) WHERE number = 1",
+        "UPDATE receipt SET sealed = x'00' WHERE number = 1",
+        "UPDATE receipt SET found = (SELECT found FROM receipt WHERE number = 2) WHERE number = 3",
+    ],
+)
+def test_a_row_that_was_changed_is_noticed_and_spoils_no_other(kit: Kit, change: str) -> None:
+    kit.add("a", "b")
+    kit.add("c", reference="2026-000124")
+    kit.change(change)
+    found = kit.found()
+    assert [one.receipt is None for one in found].count(True) == 1
+    assert "b" in [one.key for one in found]
+
+
+def test_another_key_is_noticed(kit: Kit) -> None:
+    kit.add()
+    (kit.keys / "2026.key").write_text("ab" * 32 + "\n")
+    store = kit.reopen()
+    for attempt in (store.check_keys, kit.found, kit.add):
+        with pytest.raises(FatalError, match="another key"):
+            attempt()
+
+
+@pytest.mark.parametrize("content", [None, "", "x" * 65, "ab" * 32])
+def test_a_key_that_is_gone_or_broken_is_asked_back_and_never_made_anew(kit: Kit, content: str | None) -> None:
+    kit.add()
+    path = kit.keys / "2026.key"
+    if content is None:
+        path.unlink()
+    else:
+        path.write_text(content)
+    store = kit.reopen()
+    for attempt in (store.check_keys, kit.found, kit.add):
+        with pytest.raises(FatalError, match="backup"):
+            attempt()
+    assert path.exists() is (content is not None)
+
+
+def test_no_store_comes_into_being_because_one_is_missing(tmp_path: Path, kit: Kit) -> None:
+    with pytest.raises(FatalError, match="init"):
+        ReceiptStore(tmp_path / "elsewhere", kit.keys)
+    kit.add()
+    assert not ReceiptStore.create(kit.directory, kit.keys, NOW)
+    assert kit.kept() == [KEY]
+
+
+def test_a_file_that_is_no_store_is_refused(kit: Kit) -> None:
+    kit.change("PRAGMA user_version = 9")
+    with pytest.raises(FatalError, match="this version"):
+        kit.reopen()
+
+
+def test_an_init_that_was_interrupted_can_be_repeated(tmp_path: Path) -> None:
+    directory, keys = tmp_path / "receipts", tmp_path / "keys"
+    directory.mkdir()
+    (directory / f".{archive_store.FILE}.new").write_bytes(b"half")
+    assert ReceiptStore.create(directory, keys, NOW)
+    ReceiptStore(directory, keys).close()
+
+
+def test_what_is_over_its_time_is_deleted_and_nothing_else(kit: Kit) -> None:
+    kit.add("old", now=NOW - 11 * DAY)
+    kit.add("young", now=NOW - 9 * DAY)
+    with closing(sqlite3.connect(kit.file)) as connection:
+        (sealed,) = connection.execute("SELECT sealed FROM receipt WHERE number = 1").fetchone()
+    assert sealed[100:200] in kit.bytes_on_disk()
+    assert kit.purge(10 * DAY, NOW) == 1
+    assert kit.kept() == ["young"]
+    assert sealed[100:200] not in kit.bytes_on_disk(), "neither in the file nor in the write-ahead log"
+    assert kit.purge(10 * DAY, NOW) == 0
+
+
+def test_a_large_purge_goes_by_slices_so_that_keeping_goes_on_between(kit: Kit) -> None:
+    kit.add(*map(str, range(SLICE + 5)), now=NOW - 11 * DAY)
+    assert kit.store.purge(10 * DAY, NOW) == SLICE
+    kit.add("new")
+    assert kit.purge(10 * DAY, NOW) == 5
+    assert kit.kept() == ["new"]
+
+
+def test_a_clock_that_goes_back_keeps_under_the_key_of_that_year(kit: Kit) -> None:
+    kit.add("new year", now=at(2027, 1, 1, 0))
+    kit.add("back", now=at(2026, 12, 31, 23))
+    assert sorted(path.name for path in kit.keys.iterdir()) == ["2026.key", "2027.key"]
+    assert kit.kept() == ["back", "new year"]
+    kit.reopen().check_keys()
+
+
+def test_the_year_is_the_citys(kit: Kit) -> None:
+    assert year_of(at(2027, 1, 1, 0)) == 2027
+    assert year_of(at(2027, 1, 1, 0) - 1) == 2026
+    assert kit.kept() == []
+
+
+def test_a_year_is_erased_by_its_key_in_every_backup(kit: Kit, tmp_path: Path) -> None:
+    kit.add("old", now=at(2025))
+    kit.add("new")
+    backup = tmp_path / "backup"
+    backup.mkdir()
+    with closing(sqlite3.connect(kit.file)) as source, closing(sqlite3.connect(backup / "receipts.db")) as target:
+        source.backup(target)
+    assert kit.store.erase(2025, NOW) == 1
+    assert not (kit.keys / "2025.key").exists()
+    assert kit.kept() == ["new"]
+    kit.reopen().check_keys()
+    with closing(ReceiptStore(backup, kit.keys)) as old, pytest.raises(FatalError, match="2025"):
+        list(old.find(REFERENCE))
+
+
+def test_in_an_erased_year_nothing_is_kept_any_more(kit: Kit) -> None:
+    kit.add(now=at(2025))
+    kit.store.erase(2025, NOW)
+    with pytest.raises(FatalError, match="erased"):
+        kit.add(now=at(2025))
+    kit.add()
+
+
+@pytest.mark.parametrize("year", [2026, 2027, 2024])
+def test_a_year_that_is_not_over_or_was_never_used_cannot_be_erased(kit: Kit, year: int) -> None:
+    kit.add()
+    with pytest.raises(RefusedError):
+        kit.store.erase(year, NOW)
+    assert kit.kept() == [KEY]
+
+
+def test_a_lost_key_is_given_up_by_erasing_its_year(kit: Kit) -> None:
+    kit.add("lost", now=at(2025))
+    kit.add("new")
+    (kit.keys / "2025.key").unlink()
+    kit.reopen().erase(2025, NOW)
+    kit.reopen().check_keys()
+    assert kit.kept() == ["new"]
+
+
+def test_a_key_dies_with_the_last_receipt_of_its_year(kit: Kit) -> None:
+    kit.add("old", now=at(2025, 12, 1))
+    kit.add("new")
+    kit.purge(150 * DAY, NOW)
+    assert [path.name for path in kit.keys.iterdir()] == ["2026.key"]
+    kit.add("back", now=at(2025, 12, 31))
+    assert (kit.keys / "2025.key").exists()
+    assert kit.reopen().find(REFERENCE)
+    assert kit.kept() == ["back", "new"]
+
+
+def test_a_key_that_outlived_a_crash_of_an_erasure_is_destroyed_later(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kit.add("old", now=at(2025))
+    kit.add("new")
+    with monkeypatch.context() as patch:
+        patch.setattr(kit.store._keys, "destroy", lambda _year: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            kit.store.erase(2025, NOW)
+    assert (kit.keys / "2025.key").exists()
+    kit.reopen()
+    assert kit.kept() == ["new"]
+    kit.purge(3650 * DAY, NOW)
+    assert not (kit.keys / "2025.key").exists()
+    assert kit.store.erase(2025, NOW) == 1
+
+
+# The archive over it.
+
+
+async def opened(kit: Kit, **options: object) -> Archive:
+    return Archive(kit.store, 10 * DAY, clock=lambda: NOW, **options)  # type: ignore[arg-type]  # named options
+
+
+def commits(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    counts: list[int] = []
+    real: Callable[..., None] = kit.store.add
+
+    def add(papers: list[Paper], now: float) -> None:
+        counts.append(len(papers))
+        real(papers, now)
+
+    monkeypatch.setattr(kit.store, "add", add)
+    return counts
+
+
+async def test_many_callers_share_a_sync_of_the_disk(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = commits(kit, monkeypatch)
+    archive = await opened(kit)
+    await asyncio.gather(*(archive.keep([kit.paper(str(number))]) for number in range(100)))
+    assert sum(counts) == 100
+    assert len(counts) < 10
+    assert archive.waiting == 0
+    assert sorted(kit.kept(), key=int) == [str(number) for number in range(100)]
+    await archive.close()
+
+
+async def test_what_was_promised_is_there_for_another_process_at_once(kit: Kit) -> None:
+    archive = await opened(kit)
+    await archive.keep([kit.paper()])
+    with closing(ReceiptStore(kit.directory, kit.keys)) as other:
+        assert [one.key for one in other.find(REFERENCE)] == [KEY]
+    await archive.close()
+
+
+async def test_a_full_queue_is_told_at_once_and_holds_nothing(kit: Kit) -> None:
+    archive = await opened(kit, queue_limit=3)
+    first = asyncio.create_task(archive.keep([kit.paper("a"), kit.paper("b")]))
+    await asyncio.sleep(0)
+    with pytest.raises(RefusedError) as caught:
+        await archive.keep([kit.paper("c"), kit.paper("d")])
+    assert caught.value.reason is Reason.RECEIPT_NOT_KEPT
+    await first
+    await archive.keep([kit.paper("e")])
+    assert kit.kept() == ["a", "b", "e"]
+    await archive.close()
+
+
+async def test_a_store_that_fails_fails_its_callers_and_recovers_by_itself(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = await opened(kit)
+    with monkeypatch.context() as patch:
+        patch.setattr(archive_store, "_ADD", "INSERT INTO nowhere VALUES (?, ?, ?, ?, ?)")
+        for _ in range(3):
+            assert not await archive.keep_until([kit.paper("no")], asyncio.get_running_loop().time() + 30)
+    states = [archive.failing]
+    assert await archive.keep_until([kit.paper("yes")], asyncio.get_running_loop().time() + 30)
+    states.append(archive.failing)
+    assert states == [True, False]
+    await archive.close()
+    kit.reopen()
+    assert kit.kept() == ["yes"]
+    said = capsys.readouterr().out
+    assert said.count("receipts cannot be kept") == 1
+    assert said.count("receipts are kept again") == 1
+    for secret in (CHILD, MOTHER, "小明", REFERENCE):
+        assert secret not in said
+
+
+async def test_who_cannot_wait_any_longer_is_told_that_nothing_is_sure(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = await opened(kit)
+    go = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    real = archive._commit
+
+    def slow(papers: list[Paper]) -> None:
+        asyncio.run_coroutine_threadsafe(go.wait(), loop).result()
+        real(papers)
+
+    monkeypatch.setattr(archive, "_commit", slow)
+    assert not await archive.keep_until([kit.paper("late")], loop.time() + 0.05)
+    go.set()
+    assert await archive.keep_until([kit.paper("next")], loop.time() + 30)
+    assert kit.kept() == ["late", "next"]
+    await archive.close()
+
+
+async def test_closing_writes_what_waits_and_takes_no_more(kit: Kit) -> None:
+    archive = await opened(kit)
+    waiting = asyncio.create_task(archive.keep([kit.paper()]))
+    await asyncio.sleep(0)
+    await archive.close()
+    await waiting
+    with pytest.raises(RefusedError):
+        await archive.keep([kit.paper()])
+    kit.reopen()
+    assert kit.kept() == [KEY]
+
+
+async def test_the_agent_purges_at_once_and_every_hour(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "PURGE_SECONDS", 0.01)
+    archive = await opened(kit)
+    purging = asyncio.create_task(archive.purge_hourly(lambda: True))
+    for name in ("first", "second"):
+        kit.add(name, now=NOW - 11 * DAY)
+        kit.add("young")
+        async with asyncio.timeout(30):
+            while name in kit.kept():  # noqa: ASYNC110  another task's work
+                await asyncio.sleep(0.01)
+    purging.cancel()
+    await asyncio.gather(purging, return_exceptions=True)
+    assert kit.kept() == ["young", "young"]
+    await archive.close()
+
+
+async def test_by_a_clock_that_may_run_ahead_nothing_is_deleted(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "PURGE_SECONDS", 0.01)
+    monkeypatch.setattr(archives, "UNTIMELY_SECONDS", 0.01)
+    kit.add()
+    looked = 0
+    timely = False
+
+    def in_force() -> bool:
+        nonlocal looked
+        looked += 1
+        return timely
+
+    archive = Archive(kit.store, 10 * DAY, clock=lambda: NOW + 3650 * DAY)
+    purging = asyncio.create_task(archive.purge_hourly(in_force))
+    async with asyncio.timeout(30):
+        while looked < 20:  # noqa: ASYNC110  another task's work
+            await asyncio.sleep(0.01)
+    assert kit.kept() == [KEY]
+    timely = True
+    async with asyncio.timeout(30):
+        while kit.kept():  # noqa: ASYNC110  another task's work
+            await asyncio.sleep(0.01)
+    purging.cancel()
+    await asyncio.gather(purging, return_exceptions=True)
+    await archive.close()
