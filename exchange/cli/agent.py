@@ -13,7 +13,7 @@ from certs.identity import CA_CERTIFICATE, write_public
 from exchange import backup
 from exchange.cli import output
 from exchange.client import agent, mock
-from exchange.client.archive import make_store
+from exchange.client.keeper import make_store
 from exchange.client.mock_city import MockCity, load_directory
 from exchange.client.personas import PERSONAS, identifier
 from exchange.demo.build import SYSTEM, examples_directory

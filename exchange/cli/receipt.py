@@ -14,10 +14,10 @@ from certs.identity import CA_CERTIFICATE
 from certs.signing import CertificateVerifier
 from exchange.cli import output
 from exchange.cli.verify import ANSWERS, answer_text, local_time
-from exchange.client.archive import open_store
-from exchange.client.archive_store import Found
 from exchange.client.case import Answer
+from exchange.client.keeper import open_store
 from exchange.client.receipt import ProvedClaim, ProvedPart, read_receipt, verify_receipt, write_receipt
+from exchange.client.receipt_store import Found
 from zhiwang.verification.v1 import verification_pb2
 from zhiwang.wire.errors import RefusedError
 from zhiwang.wire.header import parse_header

@@ -2,7 +2,7 @@
 
 It stands on the requester's premises. On its own machine it is called without TLS, over loopback or a Unix socket; from
 elsewhere over mTLS only. Cases and results pass through memory; it keeps nothing of them but receipts, if its profile
-says so (`archive.py`).
+says so (`keeper.py`).
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any
 
 from certs.credentials import IdentityFiles
 from certs.expiry import METRIC, METRIC_TEXT, ExpiryAlarms, certificate_expiries
-from exchange.client.archive import Archive
 from exchange.client.batches import Batches
 from exchange.client.callers import Caller, Callers
 from exchange.client.case import Case, CaseResult, Context
 from exchange.client.client import MAX_TIMEOUT, TIMEOUT, Client
+from exchange.client.keeper import Keeper
 from exchange.client.messages import attribute_message, case_of, context_of, matter_message, result_message
 from zhiwang.verification.v1 import verification_pb2, verification_pb2_grpc
 from zhiwang.wire import metrics
@@ -62,7 +62,7 @@ ServicerContext = Any
 class AgentMetrics:
     """What an agent counts: claims by status and reason, never by answer, and nothing of a case."""
 
-    def __init__(self, client: Callable[[], Client], archive: Archive | None = None) -> None:
+    def __init__(self, client: Callable[[], Client], keeper: Keeper | None = None) -> None:
         self._claims = metrics.counter("zhiwang_agent_claims", "Claims settled, by status", ("status", "reason"))
         self._cases = metrics.counter("zhiwang_agent_cases", "Cases settled", ("reason",))
         metrics.gauge("zhiwang_agent_pending", "Requests at the hub").set_function(lambda: client().transport.pending)
@@ -70,12 +70,12 @@ class AgentMetrics:
             lambda: client().transport.connected
         )
         self._kept = metrics.counter("zhiwang_agent_receipts", "Cases whose receipts are kept")
-        if archive is not None:
+        if keeper is not None:
             metrics.gauge("zhiwang_agent_receipts_waiting", "Receipts that wait for the disk").set_function(
-                lambda: archive.waiting
+                lambda: keeper.waiting
             )
             metrics.gauge("zhiwang_agent_receipts_failing", "Whether receipts cannot be kept").set_function(
-                lambda: archive.failing
+                lambda: keeper.failing
             )
 
     def __call__(self, results: Sequence[CaseResult]) -> None:
@@ -270,16 +270,16 @@ async def main(profile: Profile, process: Process) -> None:
     """
     files = agent_files(profile)
     async with AsyncExitStack() as stack:
-        archive = Archive.open(profile)
-        if archive is not None:
-            stack.push_async_callback(archive.close)
-        client = await stack.enter_async_context(await Client.open(profile, patient=True, archive=archive))
-        if archive is not None:
-            _keep(stack, archive.purge_hourly(lambda: client.fresh))
+        keeper = Keeper.open(profile)
+        if keeper is not None:
+            stack.push_async_callback(keeper.close)
+        client = await stack.enter_async_context(await Client.open(profile, patient=True, keeper=keeper))
+        if keeper is not None:
+            _keep(stack, keeper.purge_hourly(lambda: client.fresh))
         batches = Batches(asyncio.get_running_loop().time)
         stack.push_async_callback(batches.close)
         city = files.identity.city if files is not None else None
-        server = assemble(client, batches, AgentMetrics(lambda: client, archive), metrics.RpcMetrics(), city)
+        server = assemble(client, batches, AgentMetrics(lambda: client, keeper), metrics.RpcMetrics(), city)
         address = server.listen(profile.listen or DEFAULT_LISTEN, None)
         address_tls = None
         if files is not None and profile.agent.listen_tls is not None:

@@ -25,16 +25,16 @@ from certs.credentials import IdentityFiles
 from certs.expiry import Expiry, certificate_expiries
 from certs.identity import ROOT_METADATA, Kind, server_name
 from certs.signing import CertificateVerifier, Signer
-from exchange.client.archive import Archive
-from exchange.client.archive_store import Paper
 from exchange.client.case import Case, CaseResult, Context
 from exchange.client.check import Answered, check_answer, check_refusal
 from exchange.client.heads import Heads
+from exchange.client.keeper import Keeper
 from exchange.client.keys import OwnerKeys
 from exchange.client.outcome import Failure, PartOutcome, results
 from exchange.client.plan import Part, Prepared
 from exchange.client.question import Question, Questions
 from exchange.client.receipt import build_receipt
+from exchange.client.receipt_store import Paper
 from exchange.client.roster import run_roster
 from exchange.client.seal import seal
 from exchange.client.transport import CONNECT_SECONDS, Carrier, Transport
@@ -90,7 +90,7 @@ class Client:
         keys: Owners' sealing keys.
         closing: What ends with the client.
         expiries: Gives what the client depends on that runs out.
-        archive: Keeps the receipts; None for a client that keeps none.
+        keeper: Keeps the receipts; None for a client that keeps none.
         clock: Seconds since the epoch.
         random: Gives random bytes.
     """
@@ -106,7 +106,7 @@ class Client:
         keys: OwnerKeys,
         closing: AsyncExitStack,
         expiries: Callable[[], Sequence[Expiry]] = tuple,
-        archive: Archive | None = None,
+        keeper: Keeper | None = None,
         clock: Callable[[], float] = time.time,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
@@ -118,8 +118,8 @@ class Client:
         self._keys = keys
         self._closing = closing
         self.expiries = expiries
-        self._archive = archive
-        self._margin = MARGIN if archive is None else MARGIN + KEEP_MARGIN
+        self._keeper = keeper
+        self._margin = MARGIN if keeper is None else MARGIN + KEEP_MARGIN
         self._clock = clock
         self._random = random
         self._loop = asyncio.get_running_loop()
@@ -134,7 +134,7 @@ class Client:
         *,
         state: str = "client",
         patient: bool = False,
-        archive: Archive | None = None,
+        keeper: Keeper | None = None,
         clock: Callable[[], float] = time.time,
     ) -> Self:
         """Connect, and take up the directory.
@@ -143,7 +143,7 @@ class Client:
             profile: Who and where.
             state: Which folder of the profile's state directory is this client's alone.
             patient: Whether to go on without a directory until a hub can be reached; nothing is answered before.
-            archive: Keeps the receipts; closed by whoever opened it, after the client.
+            keeper: Keeps the receipts; closed by whoever opened it, after the client.
             clock: Seconds since the epoch.
 
         Raises:
@@ -203,7 +203,7 @@ class Client:
                     *certificate_expiries(files),
                     *directory_expiries(holder.latest, files.identity.department),
                 ],
-                archive=archive,
+                keeper=keeper,
                 clock=clock,
             )
         raise AssertionError("the stack swallows nothing")
@@ -350,16 +350,16 @@ class Client:
         ask = [self._ask_owner(context, question, index, cases, deadline, bulk=bulk) for index in range(len(parts))]
         outcomes = [await ask[0]] if len(ask) == 1 else await asyncio.gather(*ask)
         receipts: dict[int, verification_pb2.Receipt] = {}
-        if receipt or self._archive is not None:
+        if receipt or self._keeper is not None:
             answered = [outcome for outcome in outcomes if isinstance(outcome, Answered)]
             if answered:
                 receipts = {index: build_receipt(answered, index) for index in range(len(cases))}
         kept = False
-        if self._archive is not None and receipts:
+        if self._keeper is not None and receipts:
             reference = question.purpose.reference
             papers = [Paper(reference, cases[index].case.key, one) for index, one in receipts.items()]
-            kept = await self._archive.keep_until(papers, end)
-            if self._archive.required and not kept:
+            kept = await self._keeper.keep_until(papers, end)
+            if self._keeper.required and not kept:
                 return [CaseResult(one.case.key, reason=Reason.RECEIPT_NOT_KEPT) for one in cases]
         return results(cases, outcomes, receipts if receipt else None, kept=kept)
 

@@ -17,11 +17,11 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from city_support import CHILD, MOTHER, RunningCity, child, running_city
-from exchange.client import archive_store
+from exchange.client import receipt_store
 from exchange.client.agent import assemble
-from exchange.client.archive import Archive, make_store, open_store
 from exchange.client.batches import Batches
 from exchange.client.client import Client
+from exchange.client.keeper import Keeper, make_store, open_store
 from exchange.client.receipt import read_receipt
 from zhiwang.verification.v1 import verification_pb2, verification_pb2_grpc
 from zhiwang.wire.channel import open_channel
@@ -56,11 +56,11 @@ def keeping(city: RunningCity, *, required: bool = True) -> Profile:
 
 @asynccontextmanager
 async def client_of(city: RunningCity, profile: Profile) -> AsyncIterator[Client]:
-    archive = Archive.open(profile, city.clock)
-    assert archive is not None
+    keeper = Keeper.open(profile, city.clock)
+    assert keeper is not None
     async with AsyncExitStack() as stack:
-        stack.push_async_callback(archive.close)
-        yield await stack.enter_async_context(await Client.open(profile, archive=archive))
+        stack.push_async_callback(keeper.close)
+        yield await stack.enter_async_context(await Client.open(profile, keeper=keeper))
 
 
 @asynccontextmanager
@@ -102,7 +102,7 @@ async def zhiwang(*arguments: str) -> tuple[int, str, str]:
 def broken(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nothing can be written."""
     with monkeypatch.context() as patch:
-        patch.setattr(archive_store, "_ADD", "INSERT INTO nowhere VALUES (?, ?, ?, ?, ?)")
+        patch.setattr(receipt_store, "_ADD", "INSERT INTO nowhere VALUES (?, ?, ?, ?, ?)")
         yield
 
 
@@ -171,14 +171,14 @@ async def test_a_disk_that_hangs_is_told_within_the_callers_time(
     loop = asyncio.get_running_loop()
     go = asyncio.Event()
     async with client_of(city, profile) as client:
-        assert client._archive is not None
-        real = client._archive._commit
+        assert client._keeper is not None
+        real = client._keeper._commit
 
         def hang(papers: Any) -> None:
             asyncio.run_coroutine_threadsafe(go.wait(), loop).result()
             real(papers)
 
-        monkeypatch.setattr(client._archive, "_commit", hang)
+        monkeypatch.setattr(client._keeper, "_commit", hang)
         started = loop.time()
         with pytest.raises(RefusedError) as caught:
             await client.verify(city.case(), city.context(), timeout=2)
@@ -198,7 +198,7 @@ async def test_kept_receipts_outlive_a_restart_and_without_their_key_the_agent_d
     (key,) = (profile.path.parent / "receipt-keys").iterdir()
     key.unlink()
     with pytest.raises(FatalError, match="backup"):
-        Archive.open(profile)
+        Keeper.open(profile)
 
 
 async def test_receipts_are_found_beside_a_running_agent_and_verified_offline(city: RunningCity) -> None:

@@ -14,22 +14,22 @@ from pathlib import Path
 
 import structlog
 
-from exchange.client.archive import Archive
-from exchange.client.archive_store import Paper, ReceiptStore
+from exchange.client.keeper import Keeper
 from exchange.client.receipt import read_receipt
+from exchange.client.receipt_store import Paper, ReceiptStore
 from zhiwang.wire.errors import RefusedError
 
 
 async def main(directory: str, keys: str, content: bytes, group: str) -> None:
     receipt = read_receipt(content)
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output is for promises
-    archive = Archive(ReceiptStore(Path(directory), Path(keys)), 86_400.0)
+    keeper = Keeper(ReceiptStore(Path(directory), Path(keys)), 86_400.0)
     os.write(1, b"open\n")
     await asyncio.to_thread(sys.stdin.readline)
     number = 0
     while True:
         try:
-            await archive.keep([Paper("2026-000123", str(number + index), receipt) for index in range(int(group))])
+            await keeper.keep([Paper("2026-000123", str(number + index), receipt) for index in range(int(group))])
         except RefusedError:
             os.write(1, f"refused {number}\n".encode())
             await asyncio.sleep(0.05)

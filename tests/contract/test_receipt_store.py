@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from client_support import CASE, CHILD, CONTEXT, MOTHER, World
-from exchange.client import archive as archives
-from exchange.client import archive_store
-from exchange.client.archive import Archive
-from exchange.client.archive_store import PAGE, SLICE, Found, Paper, ReceiptStore, year_of
+from exchange.client import keeper as keepers
+from exchange.client import receipt_store
 from exchange.client.check import check_answer
+from exchange.client.keeper import Keeper
 from exchange.client.receipt import build_receipt, verify_receipt
+from exchange.client.receipt_store import PAGE, SLICE, Found, Paper, ReceiptStore, year_of
 from zhiwang.verification.v1 import verification_pb2
 from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
@@ -51,7 +51,7 @@ class Kit:
     def __init__(self, path: Path, receipt: verification_pb2.Receipt) -> None:
         self.directory, self.keys = path / "state" / "receipts", path / "keys"
         assert ReceiptStore.create(self.directory, self.keys, NOW)
-        self.file = self.directory / archive_store.FILE
+        self.file = self.directory / receipt_store.FILE
         self.receipt = receipt
         self.store = ReceiptStore(self.directory, self.keys)
 
@@ -204,7 +204,7 @@ def test_a_file_that_is_no_store_is_refused(kit: Kit) -> None:
 def test_an_init_that_was_interrupted_can_be_repeated(tmp_path: Path) -> None:
     directory, keys = tmp_path / "receipts", tmp_path / "keys"
     directory.mkdir()
-    (directory / f".{archive_store.FILE}.new").write_bytes(b"half")
+    (directory / f".{receipt_store.FILE}.new").write_bytes(b"half")
     assert ReceiptStore.create(directory, keys, NOW)
     ReceiptStore(directory, keys).close()
 
@@ -311,11 +311,11 @@ def test_a_key_that_outlived_a_crash_of_an_erasure_is_destroyed_later(
     assert kit.store.erase(2025, NOW) == 1
 
 
-# The archive over it.
+# The keeper over it.
 
 
-async def opened(kit: Kit, **options: object) -> Archive:
-    return Archive(kit.store, 10 * DAY, clock=lambda: NOW, **options)  # type: ignore[arg-type]  # named options
+async def opened(kit: Kit, **options: object) -> Keeper:
+    return Keeper(kit.store, 10 * DAY, clock=lambda: NOW, **options)  # type: ignore[arg-type]  # named options
 
 
 def commits(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -332,49 +332,49 @@ def commits(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 async def test_many_callers_share_a_sync_of_the_disk(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
     counts = commits(kit, monkeypatch)
-    archive = await opened(kit)
-    await asyncio.gather(*(archive.keep([kit.paper(str(number))]) for number in range(100)))
+    keeper = await opened(kit)
+    await asyncio.gather(*(keeper.keep([kit.paper(str(number))]) for number in range(100)))
     assert sum(counts) == 100
     assert len(counts) < 10
-    assert archive.waiting == 0
+    assert keeper.waiting == 0
     assert sorted(kit.kept(), key=int) == [str(number) for number in range(100)]
-    await archive.close()
+    await keeper.close()
 
 
 async def test_what_was_promised_is_there_for_another_process_at_once(kit: Kit) -> None:
-    archive = await opened(kit)
-    await archive.keep([kit.paper()])
+    keeper = await opened(kit)
+    await keeper.keep([kit.paper()])
     with closing(ReceiptStore(kit.directory, kit.keys)) as other:
         assert [one.key for one in other.find(REFERENCE)] == [KEY]
-    await archive.close()
+    await keeper.close()
 
 
 async def test_a_full_queue_is_told_at_once_and_holds_nothing(kit: Kit) -> None:
-    archive = await opened(kit, queue_limit=3)
-    first = asyncio.create_task(archive.keep([kit.paper("a"), kit.paper("b")]))
+    keeper = await opened(kit, queue_limit=3)
+    first = asyncio.create_task(keeper.keep([kit.paper("a"), kit.paper("b")]))
     await asyncio.sleep(0)
     with pytest.raises(RefusedError) as caught:
-        await archive.keep([kit.paper("c"), kit.paper("d")])
+        await keeper.keep([kit.paper("c"), kit.paper("d")])
     assert caught.value.reason is Reason.RECEIPT_NOT_KEPT
     await first
-    await archive.keep([kit.paper("e")])
+    await keeper.keep([kit.paper("e")])
     assert kit.kept() == ["a", "b", "e"]
-    await archive.close()
+    await keeper.close()
 
 
 async def test_a_store_that_fails_fails_its_callers_and_recovers_by_itself(
     kit: Kit, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    archive = await opened(kit)
+    keeper = await opened(kit)
     with monkeypatch.context() as patch:
-        patch.setattr(archive_store, "_ADD", "INSERT INTO nowhere VALUES (?, ?, ?, ?, ?)")
+        patch.setattr(receipt_store, "_ADD", "INSERT INTO nowhere VALUES (?, ?, ?, ?, ?)")
         for _ in range(3):
-            assert not await archive.keep_until([kit.paper("no")], asyncio.get_running_loop().time() + 30)
-    states = [archive.failing]
-    assert await archive.keep_until([kit.paper("yes")], asyncio.get_running_loop().time() + 30)
-    states.append(archive.failing)
+            assert not await keeper.keep_until([kit.paper("no")], asyncio.get_running_loop().time() + 30)
+    states = [keeper.failing]
+    assert await keeper.keep_until([kit.paper("yes")], asyncio.get_running_loop().time() + 30)
+    states.append(keeper.failing)
     assert states == [True, False]
-    await archive.close()
+    await keeper.close()
     kit.reopen()
     assert kit.kept() == ["yes"]
     said = capsys.readouterr().out
@@ -387,39 +387,39 @@ async def test_a_store_that_fails_fails_its_callers_and_recovers_by_itself(
 async def test_who_cannot_wait_any_longer_is_told_that_nothing_is_sure(
     kit: Kit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    archive = await opened(kit)
+    keeper = await opened(kit)
     go = asyncio.Event()
     loop = asyncio.get_running_loop()
-    real = archive._commit
+    real = keeper._commit
 
     def slow(papers: list[Paper]) -> None:
         asyncio.run_coroutine_threadsafe(go.wait(), loop).result()
         real(papers)
 
-    monkeypatch.setattr(archive, "_commit", slow)
-    assert not await archive.keep_until([kit.paper("late")], loop.time() + 0.05)
+    monkeypatch.setattr(keeper, "_commit", slow)
+    assert not await keeper.keep_until([kit.paper("late")], loop.time() + 0.05)
     go.set()
-    assert await archive.keep_until([kit.paper("next")], loop.time() + 30)
+    assert await keeper.keep_until([kit.paper("next")], loop.time() + 30)
     assert kit.kept() == ["late", "next"]
-    await archive.close()
+    await keeper.close()
 
 
 async def test_closing_writes_what_waits_and_takes_no_more(kit: Kit) -> None:
-    archive = await opened(kit)
-    waiting = asyncio.create_task(archive.keep([kit.paper()]))
+    keeper = await opened(kit)
+    waiting = asyncio.create_task(keeper.keep([kit.paper()]))
     await asyncio.sleep(0)
-    await archive.close()
+    await keeper.close()
     await waiting
     with pytest.raises(RefusedError):
-        await archive.keep([kit.paper()])
+        await keeper.keep([kit.paper()])
     kit.reopen()
     assert kit.kept() == [KEY]
 
 
 async def test_the_agent_purges_at_once_and_every_hour(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "PURGE_SECONDS", 0.01)
-    archive = await opened(kit)
-    purging = asyncio.create_task(archive.purge_hourly(lambda: True))
+    monkeypatch.setattr(keepers, "PURGE_SECONDS", 0.01)
+    keeper = await opened(kit)
+    purging = asyncio.create_task(keeper.purge_hourly(lambda: True))
     for name in ("first", "second"):
         kit.add(name, now=NOW - 11 * DAY)
         kit.add("young")
@@ -429,12 +429,12 @@ async def test_the_agent_purges_at_once_and_every_hour(kit: Kit, monkeypatch: py
     purging.cancel()
     await asyncio.gather(purging, return_exceptions=True)
     assert kit.kept() == ["young", "young"]
-    await archive.close()
+    await keeper.close()
 
 
 async def test_by_a_clock_that_may_run_ahead_nothing_is_deleted(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "PURGE_SECONDS", 0.01)
-    monkeypatch.setattr(archives, "UNTIMELY_SECONDS", 0.01)
+    monkeypatch.setattr(keepers, "PURGE_SECONDS", 0.01)
+    monkeypatch.setattr(keepers, "UNTIMELY_SECONDS", 0.01)
     kit.add()
     looked = 0
     timely = False
@@ -444,8 +444,8 @@ async def test_by_a_clock_that_may_run_ahead_nothing_is_deleted(kit: Kit, monkey
         looked += 1
         return timely
 
-    archive = Archive(kit.store, 10 * DAY, clock=lambda: NOW + 3650 * DAY)
-    purging = asyncio.create_task(archive.purge_hourly(in_force))
+    keeper = Keeper(kit.store, 10 * DAY, clock=lambda: NOW + 3650 * DAY)
+    purging = asyncio.create_task(keeper.purge_hourly(in_force))
     async with asyncio.timeout(30):
         while looked < 20:  # noqa: ASYNC110  another task's work
             await asyncio.sleep(0.01)
@@ -456,4 +456,4 @@ async def test_by_a_clock_that_may_run_ahead_nothing_is_deleted(kit: Kit, monkey
             await asyncio.sleep(0.01)
     purging.cancel()
     await asyncio.gather(purging, return_exceptions=True)
-    await archive.close()
+    await keeper.close()

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple, Self
 
 import structlog
 
-from exchange.client.archive_store import Paper, ReceiptStore
+from exchange.client.receipt_store import Paper, ReceiptStore
 from zhiwang.wire.errors import FatalError, Reason, RefusedError, ZhiwangError
 from zhiwang.wire.profile import Profile
 
@@ -43,7 +43,7 @@ class _Waiting(NamedTuple):
     future: asyncio.Future[None]
 
 
-class Archive:
+class Keeper:
     """Receipts that are kept. Owned by the event loop; only its thread touches the store.
 
     Args:
@@ -79,7 +79,7 @@ class Archive:
 
     @classmethod
     def open(cls, profile: Profile, clock: Callable[[], float] = time.time) -> Self | None:
-        """The archive of a profile; None if it keeps no receipts.
+        """The keeper of a profile; None if it keeps no receipts.
 
         Raises:
             FatalError: As `ReceiptStore`.

@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from audit.sqlite import driver, force_to_disk, open_sqlite, reading
-from exchange.client.archive_keys import KeyFiles, Sealed, YearKey
+from exchange.client.receipt_keys import KeyFiles, Sealed, YearKey
 from zhiwang.verification.v1 import verification_pb2
 from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
