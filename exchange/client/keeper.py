@@ -88,7 +88,11 @@ class Keeper:
         if settings is None:
             return None
         store = open_store(profile)
-        store.check_keys()
+        try:
+            store.check_keys()
+        except BaseException:
+            store.close()
+            raise
         return cls(store, settings.keep, required=settings.required, clock=clock)
 
     @property
