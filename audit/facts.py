@@ -1,0 +1,117 @@
+"""What an entry can be searched by. Pure: from the entry's bytes, nothing else.
+
+The header in an access was verified by the process that recorded it; here it is only read. Entries never name a
+subject, so neither do facts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from audit.entry import decode_entry
+from zhiwang.audit.v1 import audit_pb2
+from zhiwang.exchange.v1 import sealed_pb2
+from zhiwang.wire.errors import RefusedError
+from zhiwang.wire.identity import Identity
+
+OUTCOME_PREFIX: Final = "OUTCOME_"
+ANSWERED: Final = "ANSWERED"
+DENIED: Final = "DENIED"
+REFUSED: Final = "REFUSED"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """The searchable side of one entry; empty where an entry says nothing.
+
+    Attributes:
+        time: When it was recorded, in microseconds since the epoch.
+        event: Kind of the entry, e.g. "hub_access".
+        department: Of who asked.
+        system: SPIFFE identity of who asked, or who was refused, or read the log.
+        official: For whom it asked.
+        role: In which role.
+        matter: For what.
+        reference: Of the case or job.
+        place: Asserted jurisdiction, e.g. "nbs:440306".
+        owner: Department that was asked.
+        attributes: Names of what was asked, each once, as "owner.attribute".
+        outcome: ANSWERED, DENIED, UNAVAILABLE or REFUSED.
+        reason: Public reason of any other outcome than ANSWERED.
+        version: Of the directory by which it was decided; 0 for none.
+    """
+
+    time: int
+    event: str
+    department: str = ""
+    system: str = ""
+    official: str = ""
+    role: str = ""
+    matter: str = ""
+    reference: str = ""
+    place: str = ""
+    owner: str = ""
+    attributes: tuple[str, ...] = ()
+    outcome: str = ""
+    reason: str = ""
+    version: int = 0
+
+
+def facts_of(data: bytes) -> Facts:
+    """The facts of an entry's bytes.
+
+    Raises:
+        EntryError: They are no entry.
+    """
+    entry = decode_entry(data)
+    time = entry.time.seconds * 1_000_000 + entry.time.nanos // 1000
+    event = entry.WhichOneof("event") or ""
+    if event == "hub_access":
+        hub = entry.hub_access
+        outcome = audit_pb2.Outcome.Name(hub.outcome).removeprefix(OUTCOME_PREFIX)
+        return _access(time, event, hub.header, outcome, hub.reason, hub.directory_version)
+    if event == "owner_access":
+        owner = entry.owner_access
+        outcome = DENIED if len(owner.denied_claims) == owner.claims else ANSWERED
+        return _access(time, event, owner.header, outcome, "", owner.directory_version)
+    if event == "refusal":
+        peer = entry.refusal.peer
+        return Facts(time, event, _department(peer), peer, outcome=REFUSED, reason=entry.refusal.reason)
+    if event == "directory_change":
+        return Facts(time, event, version=entry.directory_change.directory_version)
+    if event == "audit_read":
+        return Facts(time, event, _department(entry.audit_read.reader), entry.audit_read.reader)
+    return Facts(time, event)
+
+
+def _access(time: int, event: str, header_bytes: bytes, outcome: str, reason: str, version: int) -> Facts:
+    try:
+        header = sealed_pb2.Header.FromString(header_bytes)
+    except DecodeError:
+        return Facts(time, event, outcome=outcome, reason=reason, version=version)
+    return Facts(
+        time=time,
+        event=event,
+        department=_department(header.system),
+        system=header.system,
+        official=header.official,
+        role=header.role,
+        matter=header.matter,
+        reference=header.reference,
+        place=header.jurisdiction,
+        owner=header.owner,
+        attributes=tuple(dict.fromkeys(f"{header.owner}.{claim.attribute}" for claim in header.claims)),
+        outcome=outcome,
+        reason=reason,
+        version=version,
+    )
+
+
+def _department(uri: str) -> str:
+    try:
+        return Identity.parse(uri).department
+    except RefusedError:
+        return ""

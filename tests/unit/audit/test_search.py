@@ -1,0 +1,215 @@
+"""The search database against a plain filter over every entry, whatever is asked and wherever the follower stands."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import audit_support as support
+from audit import search
+from audit.facts import Facts, facts_of
+from audit.query import EVERYTHING, NOTHING, Query, Scope
+from audit.search import SearchIndex, follow_all
+from audit.store import LogStore
+from zhiwang.audit.v1 import audit_pb2
+from zhiwang.exchange.v1 import sealed_pb2
+
+SYSTEMS = [f"spiffe://shenzhen/{name}" for name in ("edu/system/enrolment", "edu/system/points", "civil/system/cards")]
+PLACES = ["nbs:4403", "nbs:440306", "nbs:440306001", "nbs:440305", "other:440306001", "not a place"]
+OUTCOMES = [audit_pb2.OUTCOME_ANSWERED, audit_pb2.OUTCOME_DENIED, audit_pb2.OUTCOME_UNAVAILABLE]
+BEGIN = 1_790_000_000
+SEEDS = range(6)
+
+
+def access(chance: random.Random) -> audit_pb2.HubAccess:
+    owner = chance.choice(["hrss", "police", "health"])
+    header = sealed_pb2.Header(
+        system=chance.choice(SYSTEMS),
+        official=f"clerk-{chance.randrange(30)}",
+        role=chance.choice(["edu/clerk", "civil/clerk"]),
+        matter=chance.choice(["school-enrolment", "senior-card"]),
+        reference=f"2026-{chance.randrange(60):06d}",
+        jurisdiction=chance.choice(PLACES),
+        owner=owner,
+        claims=[sealed_pb2.ClaimShape(attribute=chance.choice(["months", "age", "card"])) for _ in range(3)],
+    )
+    outcome = chance.choices(OUTCOMES, [90, 8, 2])[0]
+    return audit_pb2.HubAccess(
+        header=header.SerializeToString(),
+        signature=bytes(64),
+        sealed_hash=bytes(32),
+        request_root=bytes(32),
+        outcome=outcome,
+        reason="" if outcome == audit_pb2.OUTCOME_ANSWERED else chance.choice(["NOT_GRANTED", "OWNER_FAILED"]),
+        directory_version=chance.randrange(1, 4),
+    )
+
+
+class Filled:
+    """A log with many accesses, its clock set back now and then; and its search database."""
+
+    def __init__(self, directory: Path, seed: int, count: int) -> None:
+        self.chance = random.Random(seed)  # noqa: S311 - a test's dice
+        self._facts: list[Facts] = []
+        self.now = float(BEGIN)
+        self.path = directory / "search.db"
+        self.store: LogStore = support.make_store(directory / "log.db")
+        self.store._clock = lambda: self.now
+        self.add(count)
+        self.index = SearchIndex(self.path, self.store)
+
+    def add(self, count: int) -> None:
+        chance = self.chance
+        entries = []
+        for _ in range(count):
+            self.now += chance.expovariate(1)
+            if chance.random() < 0.02:
+                self.now -= chance.uniform(0, 60)
+            kind = chance.random()
+            event: Any = access(chance)
+            if kind < 0.1:
+                event = audit_pb2.Refusal(reason="OVERLOADED", peer=chance.choice(SYSTEMS), count=3)
+            elif kind < 0.2:
+                event = support.event()
+            entries.append(self.store.new_entry(event))
+        with self.store.transaction() as connection:
+            appended = self.store.append(connection, entries)
+        self.store.committed(appended)
+
+    @property
+    def facts(self) -> list[Facts]:
+        size = self.store.newest.size
+        self._facts += [facts_of(data) for data in self.store.entries(len(self._facts), size - len(self._facts))]
+        return self._facts
+
+    def expected(self, query: Query, scope: Scope) -> list[int]:
+        facts = self.facts
+        return [i for i in range(len(facts) - 1, -1, -1) if query.admits(facts[i]) and scope.admits(facts[i])]
+
+    def found(self, query: Query, scope: Scope = EVERYTHING, page: int = 7) -> list[int]:
+        """Every page, to the end."""
+        before, found = self.store.newest.size, []
+        for _ in range(10_000):
+            indexes, before = self.index.search(query, scope, before, page)
+            assert len(indexes) <= page
+            found += indexes
+            if not before:
+                return found
+        raise AssertionError("a search that does not end")
+
+    def close(self) -> None:
+        self.index.close()
+        support.close(self.store)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bounds so small that every one of them is met."""
+    for name, value in (("GROUP", 90), ("RARE", 20), ("LOOKED_AT", 40), ("CHUNK", 16)):
+        monkeypatch.setattr(search, name, value)
+
+
+@pytest.fixture
+def filled(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Filled]:
+    filled = Filled(tmp_path, getattr(request, "param", 1), 700)
+    yield filled
+    filled.close()
+    support.check_log(tmp_path / "log.db")
+
+
+def random_query(chance: random.Random) -> Query:
+    fields: dict[str, Any] = {
+        "event": ["hub_access", "refusal", "audit_read", "nothing_such"],
+        "department": ["edu", "civil", "audit"],
+        "system": SYSTEMS,
+        "official": ["clerk-3", "clerk-17", "nobody"],
+        "role": ["edu/clerk"],
+        "matter": ["school-enrolment", "senior-card"],
+        "reference": ["2026-000007", "2026-999999"],
+        "place": ["nbs:4403", "nbs:440306", "nbs:440306001", "nbs:440399"],
+        "owner": ["hrss", "police"],
+        "attribute": ["hrss.months", "police.age", "hrss.nothing"],
+        "outcome": ["ANSWERED", "DENIED", "UNAVAILABLE", "REFUSED"],
+        "reason": ["NOT_GRANTED", "OVERLOADED"],
+        "version": [1, 2],
+    }
+    chosen = chance.sample(sorted(fields), chance.choice([0, 1, 1, 2, 3]))
+    times: dict[str, int] = {}
+    if chance.random() < 0.6:
+        times["since"] = (BEGIN + chance.randrange(-10, 800)) * 1_000_000
+    if chance.random() < 0.6:
+        times["until"] = (BEGIN + chance.randrange(-10, 800)) * 1_000_000
+    return Query(**{name: chance.choice(fields[name]) for name in chosen}, **times)
+
+
+SCOPES = [
+    EVERYTHING,
+    NOTHING,
+    Scope(department="edu"),
+    Scope(department="hrss"),
+    Scope(place="nbs:440306"),
+    Scope(department="civil", place="nbs:440305"),
+    Scope(department="unheard-of"),
+]
+
+
+@pytest.mark.parametrize("filled", SEEDS, indirect=True)
+def test_a_search_finds_what_a_filter_over_every_entry_finds(filled: Filled, request: pytest.FixtureRequest) -> None:
+    chance = random.Random(request.node.name)  # noqa: S311 - a test's dice
+    late = [one for one, other in zip(filled.facts[1:], filled.facts, strict=False) if one.time < other.time]
+    assert late
+    for step in range(5):
+        for _ in range(20):
+            query, scope = random_query(chance), chance.choice(SCOPES)
+            page = chance.choice([1, 3, 7, 1000])
+            assert filled.found(query, scope, page) == filled.expected(query, scope), (step, query, scope)
+        # The follower takes up a group, or the log grows past it.
+        if step % 2:
+            filled.add(150)
+        filled.index.follow()
+
+
+def test_the_index_follows_to_the_end_and_is_kept(filled: Filled) -> None:
+    follow_all([filled.index])
+    size = filled.index.size
+    assert size == filled.store.newest.size
+    filled.index.close()
+    filled.index = SearchIndex(filled.path, filled.store)
+    assert filled.index.size == size
+    assert filled.found(Query(owner="hrss")) == filled.expected(Query(owner="hrss"), EVERYTHING)
+
+
+def test_a_lost_damaged_or_foreign_search_database_is_made_anew(filled: Filled, tmp_path: Path) -> None:
+    follow_all([filled.index])
+    filled.index.close()
+    other = tmp_path / "other"
+    other.mkdir()
+    stranger = Filled(other, 99, 50)
+    follow_all([stranger.index])
+    stranger.close()
+    for damage in (b"", b"not a database", (other / "search.db").read_bytes()):
+        filled.path.write_bytes(damage)
+        filled.index = SearchIndex(filled.path, filled.store)
+        assert filled.index.size == 0
+        follow_all([filled.index])
+        assert filled.found(Query(matter="senior-card")) == filled.expected(Query(matter="senior-card"), EVERYTHING)
+        filled.index.close()
+    filled.path.unlink()
+    filled.index = SearchIndex(filled.path, filled.store)
+    follow_all([filled.index])
+    assert filled.index.size == filled.store.newest.size
+
+
+def test_a_page_looks_at_a_bounded_number_of_rows_and_says_where_it_stopped(filled: Filled) -> None:
+    follow_all([filled.index])
+    query = Query(version=3, owner="hrss")
+    pages, before = 0, filled.store.newest.size
+    while before:
+        indexes, before = filled.index.search(query, EVERYTHING, before, 10_000)
+        assert len(indexes) <= search.LOOKED_AT
+        pages += 1
+    assert pages > 1
