@@ -35,10 +35,12 @@ from adapters.standpoint import Standpoints
 from adapters.store import create_store, join_store, ledger_key, open_store
 from audit import service as audit_service
 from audit.appended import NewEntry
+from audit.query import Scope, scope_of
+from audit.search import SearchIndex, keep_up
 from audit.store import LogStore
 from certs.credentials import IdentityFiles
 from certs.expiry import METRIC, METRIC_TEXT, Expiry, ExpiryAlarms, certificate_expiries
-from certs.identity import ROOT_METADATA, Kind
+from certs.identity import ROOT_METADATA, Identity, Kind
 from certs.owner_keys import KEY_ALARM_DAYS, OwnerKeyStore
 from certs.sealing import Opener
 from certs.signing import CertificateVerifier
@@ -219,6 +221,7 @@ class Adapter:
         log = self._log = await asyncio.to_thread(
             open_store, state, files.signer(), verifier=CertificateVerifier(files.ca_pem, frozenset)
         )
+        self._index = await asyncio.to_thread(SearchIndex, state.search, log)
         self._keys = OwnerKeyStore(state.owner_keys, files.signer, clock)
         await self._rotate()
         connections = connect_to(mapping.database, self._paths.mapping.parent)
@@ -269,6 +272,7 @@ class Adapter:
             self._extracts.watch(self._look),
             self._regularly(self._standpoints.probe, lambda: self._standpoints.seconds_to_probe),
             self._regularly(self._standpoints.look_at_columns, lambda: COLUMNS_SECONDS),
+            keep_up(self._index),
             *(link.run() for link in self._links),
         ):
             self._tasks.append(asyncio.create_task(coroutine))
@@ -335,7 +339,9 @@ class Adapter:
             (
                 (
                     audit_pb2_grpc.add_AuditServiceServicer_to_server,
-                    audit_service.AuditServicer(log, self._append, self._department),
+                    audit_service.AuditServicer(
+                        log, self._append, self._department, scope=self._scope, index=self._index
+                    ),
                 ),
             ),
             audit_service.RULES,
@@ -354,6 +360,10 @@ class Adapter:
         address = self._server.listen(self._profile.listen or DEFAULT_LISTEN, self._files.server_credentials())
         await self._server.start()
         self._process.announce(listen=address, metrics=served.address if served is not None else None)
+
+    def _scope(self, reader: Identity) -> Scope:
+        seen = self._holder.auditor(reader)
+        return scope_of(reader, self._department, office=seen.office, place=str(seen.home or ""))
 
     async def _append(self, entries: Sequence[NewEntry]) -> None:
         """Record a read of the log."""
@@ -472,6 +482,8 @@ class Adapter:
             close()
         if hasattr(self, "_standpoints"):
             self._standpoints.close()
+        if hasattr(self, "_index"):
+            self._index.close()
         if hasattr(self, "_log"):
             self._log.close()
             self._log.engine.dispose()

@@ -44,6 +44,11 @@ class StateFiles:
         return self.shared / "adapter.db"
 
     @property
+    def search(self) -> Path:
+        """The log's search database; made from the log whenever it is not there. Each replica has its own."""
+        return self.directory / "search.db"
+
+    @property
     def guard(self) -> Path:
         """Newest checkpoint; put this directory on other storage than the store."""
         return self.directory / "guard" / "checkpoint"

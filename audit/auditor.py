@@ -7,19 +7,22 @@ checkpoint that it remembers from the last time. Memory stays bounded: of the tr
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from audit import tiles
+from audit.asking import request_of
 from audit.checkpoint import Checkpoint
 from audit.entry import EntryError, decode_entry
 from audit.proofs import HeadChecker, HeadView, check_entry
+from audit.query import Query
 from zhiwang.audit.v1 import audit_pb2, audit_pb2_grpc
 from zhiwang.wire import merkle
 from zhiwang.wire.errors import Reason, RefusedError
 
 PAGE: Final = 1000
+SEARCH_PAGE: Final = 200
 TIMEOUT: Final = 30.0
 """Seconds for one call."""
 
@@ -160,6 +163,34 @@ class Auditor:
         if response.entry.index != index:
             raise _broken(checkpoint, "it answers with another entry than was asked for")
         return check_entry(response.entry, checkpoint), checkpoint
+
+    async def search(self, query: Query, *, limit: int, proofs: bool) -> AsyncGenerator[tuple[int, audit_pb2.Entry]]:
+        """Entries that are looked for, newest first.
+
+        Args:
+            query: What is looked for.
+            limit: At most so many; 0 for all.
+            proofs: Whether each entry must be proved to be in the log.
+
+        Raises:
+            RefusedError: PROOF_INVALID, or an error of the certificate.
+            grpc.aio.AioRpcError: The call failed.
+        """
+        request = request_of(query, max_entries=limit, proofs=proofs, page_size=SEARCH_PAGE)
+        call = self._stub.Search(request)
+        try:
+            async for response in call:
+                checkpoint = self._checker.check(response.head)
+                for logged in response.entries:
+                    if proofs:
+                        yield logged.index, check_entry(logged, checkpoint)
+                        continue
+                    try:
+                        yield logged.index, decode_entry(logged.entry)
+                    except EntryError as error:
+                        raise _broken(checkpoint, f"entry {logged.index} cannot be read: {error}") from error
+        finally:
+            call.cancel()
 
 
 def _count(found: ReadLog, checkpoint: Checkpoint, index: int, data: bytes) -> None:

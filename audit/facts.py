@@ -66,7 +66,11 @@ def facts_of(data: bytes) -> Facts:
     Raises:
         EntryError: They are no entry.
     """
-    entry = decode_entry(data)
+    return facts_of_entry(decode_entry(data))
+
+
+def facts_of_entry(entry: audit_pb2.Entry) -> Facts:
+    """The facts of an entry that was read."""
     time = entry.time.seconds * 1_000_000 + entry.time.nanos // 1000
     event = entry.WhichOneof("event") or ""
     if event == "hub_access":

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 
 from audit.facts import Facts
 from zhiwang.wire.errors import RefusedError
+from zhiwang.wire.identity import Identity, Kind
 from zhiwang.wire.places import Jurisdiction
 
 
@@ -89,6 +90,22 @@ class Scope:
         if self.department and self.department in {facts.department, facts.owner}:
             return True
         return bool(self.place) and lies_in(facts.place, self.place)
+
+
+def scope_of(identity: Identity, keeper: str, *, office: bool = False, place: str = "") -> Scope:
+    """What an auditor or admin may read of a log.
+
+    Args:
+        identity: Whose certificate it is.
+        keeper: Department that keeps the log; its own people see all of it.
+        office: Whether the centre says that it sees the whole of every log.
+        place: In which place the centre says that it sees what was asked.
+    """
+    if identity.department == keeper or (office and identity.kind is Kind.AUDITOR):
+        return EVERYTHING
+    if identity.kind is not Kind.AUDITOR:
+        return NOTHING
+    return Scope(department=identity.department, place=place)
 
 
 EVERYTHING = Scope(everything=True)

@@ -15,9 +15,10 @@ halving; entries older than an entry before them are few, and have an index of t
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -40,6 +41,10 @@ RARE: Final = 2000
 """How far the entries of a condition are counted."""
 LOOKED_AT: Final = 50_000
 """Rows that one page looks at."""
+FOLLOW_SECONDS: Final = 1.0
+"""How often the log is looked at."""
+RETRY_SECONDS: Final = 10.0
+"""How long to wait after the search database could not be written."""
 CHUNK: Final = 500
 """Rows that are looked at in one go."""
 WORDS: Final = 100_000
@@ -409,8 +414,15 @@ def _facts(data: bytes) -> Facts:
         return Facts(0, "unreadable")
 
 
-def follow_all(indexes: Iterable[SearchIndex]) -> None:
-    """Bring indexes up to their logs; for commands and tests."""
-    for index in indexes:
-        while index.follow():
-            pass
+async def keep_up(index: SearchIndex) -> None:
+    """Keep a search database behind its log; runs until it is cancelled, and never ends by an error."""
+    while True:
+        try:
+            more = await asyncio.to_thread(index.follow)
+        except (FatalError, SQLAlchemyError, sqlite3.Error) as error:
+            # A full disk passes. Searches go on over the log itself, as far as they may look.
+            _log.error("the search database does not follow the log", error=type(error).__name__)
+            await asyncio.sleep(RETRY_SECONDS)
+            continue
+        if not more:
+            await asyncio.sleep(FOLLOW_SECONDS)

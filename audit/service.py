@@ -2,9 +2,10 @@
 
 The RPC table says which kinds of identity may call; this module says of which department. Who only proves (checkpoints
 and consistency) learns nothing but the log's size; who reads entries sees who asked what about which attributes, so
-that is for auditors and the log's own admins, and it is recorded: one AuditRead entry for each listing, when its first
-page is asked for, and one for each single entry. An entry for each page would make a log that is read grow with the
-number of its pages, and a listing chase its own tail.
+that is for auditors and the log's own admins, each within its scope, and it is recorded: one AuditRead entry for each
+listing or search, when its first page is asked for, and one for each single entry. An entry for each page would make a
+log that is read grow with the number of its pages, and a listing chase its own tail. What is outside a reader's scope
+looks like what is not there.
 
 Disk reads run in worker threads. Every page is bounded by entries and by bytes, streams by number.
 """
@@ -22,8 +23,12 @@ from typing import Final
 import grpc
 
 from audit.appended import NewEntry
+from audit.asking import query_of, words_of
+from audit.facts import facts_of
+from audit.query import NOTHING, Scope, scope_of
+from audit.search import SearchIndex
 from audit.store import LogStore
-from certs.identity import Kind
+from certs.identity import Identity, Kind
 from zhiwang.audit.v1 import audit_pb2, audit_pb2_grpc
 from zhiwang.wire.call import Caller, Peer, current_peer
 from zhiwang.wire.errors import Reason, RefusedError
@@ -45,11 +50,13 @@ RULES: Final[RpcRules] = {
     "/zhiwang.audit.v1.AuditService/GetConsistencyProof": _PROVERS,
     "/zhiwang.audit.v1.AuditService/ListEntries": _READERS,
     "/zhiwang.audit.v1.AuditService/GetEntry": _READERS,
+    "/zhiwang.audit.v1.AuditService/Search": _READERS,
 }
 """Who may call what, for `zhiwang.wire.server.build_server`. No local caller: everybody who reads a log has a name."""
 
 _PAGE_TOKEN: Final = struct.Struct(">4sQQ")
 _PAGE_MAGIC: Final = b"zwa1"
+_SEARCH_MAGIC: Final = b"zws1"
 _PAGE_MAC_SIZE: Final = 16
 
 
@@ -59,7 +66,9 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
     Args:
         store: An open log.
         append: Records the reads; `AuditLog.append`, or what does the same where an adapter writes.
-        department: Whose log it is; its admins may read entries.
+        department: Whose log it is; its own people may read all of it.
+        scope: What others may read, as the directory in force says; without it nobody else reads.
+        index: The log's search database.
         peer: Gives the caller of the RPC that is being served.
     """
 
@@ -69,12 +78,15 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         append: Callable[[Sequence[NewEntry]], Awaitable[object]],
         department: str,
         *,
+        scope: Callable[[Identity], Scope] | None = None,
+        index: SearchIndex | None = None,
         peer: Callable[[], Peer] = current_peer,
         watch_seconds: float = WATCH_SECONDS,
     ) -> None:
         self._store = store
         self._append = append
-        self._department = department
+        self._scope = scope or (lambda identity: scope_of(identity, department))
+        self._index = index
         self._peer = peer
         self._watch_seconds = watch_seconds
         self._watchers = 0
@@ -134,10 +146,10 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
     ) -> audit_pb2.ListEntriesResponse:
         """A page of the entries that were in the log when its listing began."""
         del context
-        reader = self._reader()
-        if request.page_size < 0:
-            raise RefusedError(Reason.REQUEST_MALFORMED, "a negative page size", field="page_size")
-        count = min(request.page_size or DEFAULT_PAGE, MAX_PAGE)
+        reader, scope = self._reader()
+        if not scope.everything:
+            raise RefusedError(Reason.RPC_NOT_ALLOWED, f"{reader} may search this log, but not list it")
+        count = _page_size(request.page_size)
         newest = await asyncio.to_thread(self._store.refresh)
         if request.page_token:
             start, end = self._read_token(reader, request.page_token)
@@ -163,23 +175,69 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
     ) -> audit_pb2.GetEntryResponse:
         """One entry and its proof."""
         del context
-        reader = self._reader()
+        reader, scope = self._reader()
         newest = await asyncio.to_thread(self._store.refresh)
         if request.index >= newest.size:
             raise RefusedError(Reason.ENTRY_UNKNOWN, "no such entry", field="index")
-        await self._record(reader, "GetEntry", request.index, 1)
         (logged,) = await asyncio.to_thread(self._store.logged, [request.index], newest.size)
+        if not scope.admits(facts_of(logged.entry)):
+            raise RefusedError(Reason.ENTRY_UNKNOWN, f"{reader} may not read entry {request.index}", field="index")
+        await self._record(reader, "GetEntry", request.index, 1)
         return audit_pb2.GetEntryResponse(entry=logged, head=newest.message())
 
-    def _reader(self) -> str:
-        """Who reads entries; refused unless an auditor or of the log's own department."""
-        identity = self._peer().identity
-        if identity.kind is not Kind.AUDITOR and identity.department != self._department:
-            raise RefusedError(Reason.RPC_NOT_ALLOWED, f"{identity.short} may not read the log of {self._department}")
-        return identity.uri
+    async def Search(  # noqa: N802 - named by the .proto file
+        self,
+        request: audit_pb2.SearchRequest,
+        context: grpc.aio.ServicerContext,
+    ) -> AsyncGenerator[audit_pb2.SearchResponse]:
+        """What is looked for, newest first, page by page, each read when the one before was taken."""
+        del context
+        reader, scope = self._reader()
+        index = self._index
+        if index is None:
+            raise RefusedError(Reason.RPC_NOT_ALLOWED, "this log has no search database")
+        query = query_of(request)
+        count = _page_size(request.page_size)
+        newest = await asyncio.to_thread(self._store.refresh)
+        said = words_of(query)
+        token_of = f"{reader}\n{said}"
+        if request.page_token:
+            before, size = self._read_token(token_of, request.page_token, _SEARCH_MAGIC)
+            if not before <= size <= newest.size:
+                raise RefusedError(Reason.PAGE_TOKEN_INVALID, field="page_token")
+        else:
+            before = size = newest.size
+            await self._record(reader, "Search", 0, request.max_entries or size, said)
+        left = request.max_entries or size
+        while before and left:
+            self._peer().check()
+            found, before = await asyncio.to_thread(index.search, query, scope, before, min(count, left))
+            left -= len(found)
+            entries = await asyncio.to_thread(self._found, found, newest.size, proofs=request.proofs)
+            following = self._token(token_of, before, size, _SEARCH_MAGIC) if before else ""
+            yield audit_pb2.SearchResponse(entries=entries, head=newest.message(), next_page_token=following)
 
-    async def _record(self, reader: str, method: str, start: int, count: int) -> None:
-        read = audit_pb2.AuditRead(reader=reader, method=method, start=start, count=min(count, (1 << 32) - 1))
+    def _found(self, indexes: Sequence[int], size: int, *, proofs: bool) -> list[audit_pb2.LoggedEntry]:
+        if proofs:
+            return self._store.logged(indexes, size)
+        return [
+            audit_pb2.LoggedEntry(entry=data, index=index)
+            for index in indexes
+            for data in self._store.entries(index, 1)
+        ]
+
+    def _reader(self) -> tuple[str, Scope]:
+        """Who reads entries, and which; refused if none at all."""
+        identity = self._peer().identity
+        scope = self._scope(identity)
+        if scope == NOTHING:
+            raise RefusedError(Reason.RPC_NOT_ALLOWED, f"{identity.short} may read nothing of this log")
+        return identity.uri, scope
+
+    async def _record(self, reader: str, method: str, start: int, count: int, query: str = "") -> None:
+        read = audit_pb2.AuditRead(
+            reader=reader, method=method, start=start, count=min(count, (1 << 32) - 1), query=query
+        )
         await self._append([self._store.new_entry(read)])
 
     async def _head(self, known_tree_size: int) -> audit_pb2.LogHead:
@@ -188,20 +246,26 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         except KeyError:
             return await asyncio.to_thread(self._store.head, known_tree_size)
 
-    def _token(self, reader: str, start: int, end: int) -> str:
-        place = _PAGE_TOKEN.pack(_PAGE_MAGIC, start, end)
+    def _token(self, reader: str, start: int, end: int, kind: bytes = _PAGE_MAGIC) -> str:
+        place = _PAGE_TOKEN.pack(kind, start, end)
         return urlsafe_b64encode(place + self._page_mac(reader, place)).decode().rstrip("=")
 
-    def _read_token(self, reader: str, token: str) -> tuple[int, int]:
+    def _read_token(self, reader: str, token: str, kind: bytes = _PAGE_MAGIC) -> tuple[int, int]:
         try:
             data = urlsafe_b64decode(token + "=" * (-len(token) % 4))
             place, mac = data[: _PAGE_TOKEN.size], data[_PAGE_TOKEN.size :]
             magic, start, end = _PAGE_TOKEN.unpack(place)
         except (ValueError, struct.error) as error:
             raise RefusedError(Reason.PAGE_TOKEN_INVALID, field="page_token") from error
-        if magic != _PAGE_MAGIC or not hmac.compare_digest(mac, self._page_mac(reader, place)):
+        if magic != kind or not hmac.compare_digest(mac, self._page_mac(reader, place)):
             raise RefusedError(Reason.PAGE_TOKEN_INVALID, field="page_token")
         return start, end
 
     def _page_mac(self, reader: str, place: bytes) -> bytes:
         return hmac.digest(self._page_key, place + reader.encode(), "sha256")[:_PAGE_MAC_SIZE]
+
+
+def _page_size(asked: int) -> int:
+    if asked < 0:
+        raise RefusedError(Reason.REQUEST_MALFORMED, "a negative page size", field="page_size")
+    return min(asked or DEFAULT_PAGE, MAX_PAGE)

@@ -17,6 +17,8 @@ from prometheus_client import Counter, Histogram
 
 from audit import service as audit_service
 from audit.log import AuditLog
+from audit.query import Scope, scope_of
+from audit.search import SearchIndex, keep_up
 from audit.sqlite import open_sqlite
 from audit.store import LogStore
 from certs.credentials import IdentityFiles
@@ -140,6 +142,7 @@ def assemble(
     audit_log: AuditLog,
     views: OwnerViews,
     *,
+    index: SearchIndex | None = None,
     meter: Meter | None = None,
     observe: metrics.RpcMetrics | None = None,
     clock: Callable[[], float] = time.time,
@@ -160,7 +163,14 @@ def assemble(
     )
     exchange = ExchangeServicer(hub, clock)
     adapters = AdapterServicer(hub, verifier, identity, clock)
-    audits = audit_service.AuditServicer(audit_log.store, audit_log.append, identity.department)
+
+    def scope(reader: Identity) -> Scope:
+        seen = holder.auditor(reader)
+        return scope_of(reader, identity.department, office=seen.office, place=str(seen.home or ""))
+
+    audits = audit_service.AuditServicer(
+        audit_log.store, audit_log.append, identity.department, scope=scope, index=index
+    )
     readiness = Readiness(("log", "directory"))
     server = build_server(
         (
@@ -262,6 +272,7 @@ async def main(profile: Profile, process: Process) -> None:
     state = StateFiles(profile.state)
     clock = time.time
     store = await asyncio.to_thread(open_log, files, state)
+    index = await asyncio.to_thread(SearchIndex, state.search, store)
     audit_log = AuditLog(store)
     holder, mirror = DirectoryHolder(clock), Mirror()
     verifier = CertificateVerifier(files.ca_pem, holder.revoked)
@@ -274,6 +285,7 @@ async def main(profile: Profile, process: Process) -> None:
         mirror,
         audit_log,
         views,
+        index=index,
         meter=counts,
         observe=metrics.RpcMetrics(),
         clock=clock,
@@ -305,6 +317,7 @@ async def main(profile: Profile, process: Process) -> None:
         asyncio.create_task(parts.hub.housekeep()),
         asyncio.create_task(_watch(parts, holder, audit_log)),
         asyncio.create_task(_keep_views(views)),
+        asyncio.create_task(keep_up(index)),
         asyncio.create_task(files.watch()),
     ]
     served = metrics.MetricsServer(profile.metrics) if profile.metrics is not None else None
@@ -323,6 +336,7 @@ async def main(profile: Profile, process: Process) -> None:
         await registrar.close()
         await asyncio.to_thread(views.save, views.changed())
         await audit_log.close()
+        index.close()
         store.engine.dispose()
         if served is not None:
             served.close()

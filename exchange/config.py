@@ -34,6 +34,11 @@ class StateFiles:
         return self.directory / "log.db"
 
     @property
+    def search(self) -> Path:
+        """The log's search database; made from the log whenever it is not there."""
+        return self.directory / "search.db"
+
+    @property
     def guard(self) -> Path:
         """Newest checkpoint; put this directory on other storage than the log."""
         return self.directory / "guard" / "checkpoint"

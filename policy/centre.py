@@ -7,7 +7,7 @@ from dataclasses import replace
 from hashlib import sha256
 
 from policy.document import SCALARS, Mistake, SourceFile, asked, frozen, refuse, source_bytes, title
-from policy.model import Centre, Deny, DepartmentInfo, Matter, MatterSlot, Rule, SubjectKind
+from policy.model import AuditorInfo, Centre, Deny, DepartmentInfo, Matter, MatterSlot, Rule, SubjectKind
 from policy.rule import check_rule, default_rule
 from policy.shapes import CentreFile, DenyFile, KindFile, MatterFile, RuleFile
 from zhiwang.wire.claims import Claim
@@ -36,6 +36,9 @@ def parse_centre(source: SourceFile) -> Centre:
                     title=title(member.title),
                     home=member.home,
                     systems=frozen({system: entry.home or member.home for system, entry in member.system.items()}),
+                    auditors=frozen(
+                        {auditor: AuditorInfo(entry.office, entry.home) for auditor, entry in member.auditor.items()}
+                    ),
                 )
                 for name, member in file.department.items()
             }

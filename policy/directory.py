@@ -42,8 +42,9 @@ from policy.metadata import (
     stored_path,
     suspensions_path,
 )
-from policy.model import Directory
+from policy.model import AuditorInfo, Directory
 from zhiwang.wire.errors import FatalError, Reason, RefusedError, ZhiwangError
+from zhiwang.wire.identity import Identity
 
 Fetch = Callable[[str], bytes]
 """Gives the bytes at a path ("metadata/timestamp.json"). Raises RefusedError(FILE_UNKNOWN) if there is no such file,
@@ -330,6 +331,12 @@ class DirectoryHolder:
         """Serial numbers of revoked certificates as last known; a deny-list outlives the directory's expiry."""
         enforcer = self._enforcer
         return frozenset() if enforcer is None else enforcer.directory.revoked
+
+    def auditor(self, identity: Identity) -> AuditorInfo:
+        """What an auditor sees beyond its department's own; nothing more without a directory in force."""
+        if not self.fresh:
+            return AuditorInfo()
+        return self.current.centre.auditor(identity.department, identity.name)
 
     def on_change(self, listener: Callable[[Directory], None]) -> None:
         """Has `listener` called with each newer directory, in the thread that sets it."""

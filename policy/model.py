@@ -44,17 +44,32 @@ class SubjectKind:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditorInfo:
+    """What the centre says of an auditor.
+
+    Attributes:
+        office: Whether it sees the whole of every log.
+        home: It also sees what was asked in this place; None for no place.
+    """
+
+    office: bool = False
+    home: Jurisdiction | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DepartmentInfo:
     """What the centre says of a member.
 
     Attributes:
         systems: Home of each of its systems, by name. A system that is not here may ask nothing.
+        auditors: Those of its auditors who see more than what the department asked or was asked.
     """
 
     name: str
     title: Title
     home: Jurisdiction
     systems: Mapping[str, Jurisdiction]
+    auditors: Mapping[str, AuditorInfo] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +98,11 @@ class Centre:
         """Home of a system; None if the centre knows no such system. Its level is the home's."""
         info = self.departments.get(department)
         return None if info is None else info.systems.get(system)
+
+    def auditor(self, department: str, name: str) -> AuditorInfo:
+        """What an auditor sees beyond its department's own."""
+        info = self.departments.get(department)
+        return AuditorInfo() if info is None else info.auditors.get(name, AuditorInfo())
 
 
 @dataclass(frozen=True, slots=True)

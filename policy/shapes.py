@@ -151,6 +151,18 @@ class HomeFile(StrictModel):
     home: PlaceText | None = None
 
 
+class AuditorFile(StrictModel):
+    """An auditor of a member. Everybody's sees what its department asked or was asked; this widens it.
+
+    Attributes:
+        office: Whether it belongs to the audit office, which sees the whole of every log.
+        home: A place; it also sees what was asked there, whoever asked.
+    """
+
+    office: bool = False
+    home: PlaceText | None = None
+
+
 class MemberFile(StrictModel):
     """A member.
 
@@ -158,11 +170,13 @@ class MemberFile(StrictModel):
         title: Name of the department.
         home: The place that it is responsible for.
         system: Its systems, by name.
+        auditor: Those of its auditors who see more than the department's own, by name.
     """
 
     title: TitleFile
     home: PlaceText
     system: dict[Label, HomeFile] = Field(default_factory=dict)
+    auditor: dict[Label, AuditorFile] = Field(default_factory=dict)
 
 
 class DenyFile(StrictModel):

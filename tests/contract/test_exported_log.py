@@ -47,7 +47,9 @@ class Exported:
         self.root = directory / "root"
         self.root.mkdir()
         (self.root / CA_CERTIFICATE).write_bytes(support.authority().certificate_pem)
-        self._servicer = AuditServicer(self.store, self.log.append, "centre", peer=lambda: READER)
+        self._servicer = AuditServicer(
+            self.store, self.log.append, "centre", scope=support.see_everything, peer=lambda: READER
+        )
 
     def stub(self) -> Any:
         servicer = self._servicer

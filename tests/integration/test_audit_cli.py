@@ -14,10 +14,14 @@ from pathlib import Path
 import pytest
 
 import audit_support as support
+from adapter_support import ANNA
 from audit.log import AuditLog
+from audit.query import Scope, scope_of
+from audit.search import SearchIndex
 from audit.service import RULES, AuditServicer
 from audit.sqlite import open_sqlite
 from audit.store import LogStore
+from certs.identity import Identity
 from certs_support import City
 from zhiwang.audit.v1 import audit_pb2, audit_pb2_grpc
 from zhiwang.exchange.v1 import sealed_pb2
@@ -39,7 +43,14 @@ async def served(city: City, short: str, path: Path) -> AsyncIterator[Served]:
     store = LogStore(open_sqlite(path, create=True), files.identity.log_origin, files.signer())
     store.create()
     log = AuditLog(store)
-    servicer = AuditServicer(store, log.append, files.identity.department)
+    index = SearchIndex(path.with_suffix(".search"), store)
+
+    def scope(reader: Identity) -> Scope:
+        """As the directory would say: an audit office, a district's auditor, and everybody else."""
+        place = "nbs:440305" if reader.department == "district" else ""
+        return scope_of(reader, files.identity.department, office=reader.department == "office", place=place)
+
+    servicer = AuditServicer(store, log.append, files.identity.department, scope=scope, index=index)
     pair = (audit_pb2_grpc.add_AuditServiceServicer_to_server, servicer)
     server = build_server((pair,), RULES, city="shenzhen")
     address = server.listen("127.0.0.1:0", files.server_credentials())
@@ -49,6 +60,7 @@ async def served(city: City, short: str, path: Path) -> AsyncIterator[Served]:
     finally:
         await server.stop(0)
         await log.close()
+        index.close()
         store.engine.dispose()
 
 
@@ -188,3 +200,70 @@ async def test_a_log_is_exported_grown_and_checked_by_whoever_has_the_files(city
     told = await zhiwang("fsck", out, "--root", root, status=1)
     assert "tile/0/002, entry 512: the hash is not that of the entry" in told.stderr
     assert "--vkey" in (await zhiwang("fsck", out, status=2)).stderr
+
+
+def asked(short: str, place: str, official: str, outcome: str = "ANSWERED") -> audit_pb2.HubAccess:
+    header = sealed_pb2.Header(
+        system=f"spiffe://shenzhen/{short}",
+        official=official,
+        matter="school-enrolment",
+        reference="2026-000123",
+        jurisdiction=place,
+        owner="hrss",
+        claims=[sealed_pb2.ClaimShape(attribute="pension_months")],
+    )
+    return audit_pb2.HubAccess(
+        header=header.SerializeToString(),
+        signature=bytes(64),
+        sealed_hash=bytes(32),
+        request_root=bytes(32),
+        outcome=audit_pb2.Outcome.Value(f"OUTCOME_{outcome}"),
+        reason="" if outcome == "ANSWERED" else "NOT_GRANTED",
+    )
+
+
+async def test_an_auditor_finds_what_it_may_see_and_its_search_is_an_entry(city: City, tmp_path: Path) -> None:
+    async with served(city, "centre/hub/main", tmp_path / "log.db") as hub:
+        events = [
+            asked("edu/system/enrolment", "nbs:440306", "clerk-17"),
+            asked("edu/system/enrolment", "nbs:440305", "clerk-18", "DENIED"),
+            asked("civil/system/cards", "nbs:440306001", "clerk-19"),
+        ]
+        await hub.log.append([hub.log.store.new_entry(event) for event in events])
+        office = str(write_profile(city, "office/auditor/one", hub.address))
+
+        async def found(*conditions: str, profile: str = office) -> list[dict[str, object]]:
+            done = await zhiwang("search", "--profile", profile, "--json", *conditions)
+            return [json.loads(line) for line in done.stdout.splitlines()]
+
+        assert [one["official"] for one in await found("--event", "hub_access")] == ["clerk-19", "clerk-18", "clerk-17"]
+        assert [one["index"] for one in await found("--official", "clerk-17", "--proofs")] == [1]
+        assert [one["index"] for one in await found("--system", "edu/enrolment", "--outcome", "denied")] == [2]
+        assert [one["index"] for one in await found("--place", "nbs:440306")] == [3, 1]
+        assert await found("--until", "2020-01-01") == []
+        # Its own reads are entries, in words.
+        assert (await found("--event", "audit_read", "--limit", "1"))[0][
+            "system"
+        ] == "spiffe://shenzhen/office/auditor/one"
+        table = await zhiwang("search", "--profile", office, "--official", "clerk-18")
+        assert "DENIED" in table.stdout
+        assert "school-enrolment" in table.stdout
+        lines = (
+            await zhiwang("search", "--profile", office, "--matter", "school-enrolment", "--csv")
+        ).stdout.splitlines()
+        assert (len(lines), lines[0].partition(",")[0]) == (4, "index")
+
+        # Another department's auditor sees its department's own, and no other entry by its number either.
+        own = str(write_profile(city, "civil/auditor/two", hub.address))
+        assert [one["official"] for one in await found("--event", "hub_access", profile=own)] == ["clerk-19"]
+        await zhiwang("show", "3", "--profile", own)
+        assert "ENTRY_UNKNOWN" in (await zhiwang("show", "1", "--profile", own, status=1)).stderr
+        await zhiwang("init", "--profile", own)
+        assert "RPC_NOT_ALLOWED" in (await zhiwang("verify", "--profile", own, status=1)).stderr
+        # A district's sees what was asked in its district, whoever asked.
+        district = str(write_profile(city, "district/auditor/wu", hub.address))
+        assert [one["official"] for one in await found(profile=district)] == ["clerk-18"]
+
+        wrong = await zhiwang("search", "--profile", office, "--reference", ANNA, status=2)
+        assert ANNA not in wrong.stderr
+        assert "--outcome" in (await zhiwang("search", "--profile", office, "--outcome", "MAYBE", status=2)).stderr

@@ -27,7 +27,9 @@ class Server:
 
     def __init__(self, store: LogStore) -> None:
         self.log = AuditLog(store)
-        self.servicer = AuditServicer(store, self.log.append, "centre", peer=lambda: READER)
+        self.servicer = AuditServicer(
+            store, self.log.append, "centre", scope=support.see_everything, peer=lambda: READER
+        )
         self.bend: Callable[[Any], None] = lambda _response: None
 
     def stub(self) -> Any:

@@ -27,7 +27,9 @@ class _Served:
         self.log = AuditLog(self.store)
         self.name = "one"
         self._table = PeerTable(support.CITY, frozenset)
-        self.servicer = AuditServicer(self.store, self.log.append, "centre", peer=self.peer)
+        self.servicer = AuditServicer(
+            self.store, self.log.append, "centre", scope=support.see_everything, peer=self.peer
+        )
 
     def peer(self) -> Peer:
         return Peer(Identity(support.CITY, "audit-office", Kind.AUDITOR, self.name), 77, b"", 0.0, 1e12, self._table)

@@ -10,19 +10,27 @@ from typing import Any
 import pytest
 
 import audit_support as support
+from adapter_support import ANNA
 from audit import search
+from audit.asking import query_of, request_of
 from audit.facts import Facts, facts_of
 from audit.query import EVERYTHING, NOTHING, Query, Scope
-from audit.search import SearchIndex, follow_all
+from audit.search import SearchIndex
 from audit.store import LogStore
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.exchange.v1 import sealed_pb2
+from zhiwang.wire.errors import Reason, RefusedError
 
 SYSTEMS = [f"spiffe://shenzhen/{name}" for name in ("edu/system/enrolment", "edu/system/points", "civil/system/cards")]
 PLACES = ["nbs:4403", "nbs:440306", "nbs:440306001", "nbs:440305", "other:440306001", "not a place"]
 OUTCOMES = [audit_pb2.OUTCOME_ANSWERED, audit_pb2.OUTCOME_DENIED, audit_pb2.OUTCOME_UNAVAILABLE]
 BEGIN = 1_790_000_000
 SEEDS = range(6)
+
+
+def follow_all(index: SearchIndex) -> None:
+    while index.follow():
+        pass
 
 
 def access(chance: random.Random) -> audit_pb2.HubAccess:
@@ -138,7 +146,7 @@ def random_query(chance: random.Random) -> Query:
         "version": [1, 2],
     }
     chosen = chance.sample(sorted(fields), chance.choice([0, 1, 1, 2, 3]))
-    times: dict[str, int] = {}
+    times: dict[str, Any] = {}
     if chance.random() < 0.6:
         times["since"] = (BEGIN + chance.randrange(-10, 800)) * 1_000_000
     if chance.random() < 0.6:
@@ -174,7 +182,7 @@ def test_a_search_finds_what_a_filter_over_every_entry_finds(filled: Filled, req
 
 
 def test_the_index_follows_to_the_end_and_is_kept(filled: Filled) -> None:
-    follow_all([filled.index])
+    follow_all(filled.index)
     size = filled.index.size
     assert size == filled.store.newest.size
     filled.index.close()
@@ -184,28 +192,28 @@ def test_the_index_follows_to_the_end_and_is_kept(filled: Filled) -> None:
 
 
 def test_a_lost_damaged_or_foreign_search_database_is_made_anew(filled: Filled, tmp_path: Path) -> None:
-    follow_all([filled.index])
+    follow_all(filled.index)
     filled.index.close()
     other = tmp_path / "other"
     other.mkdir()
     stranger = Filled(other, 99, 50)
-    follow_all([stranger.index])
+    follow_all(stranger.index)
     stranger.close()
     for damage in (b"", b"not a database", (other / "search.db").read_bytes()):
         filled.path.write_bytes(damage)
         filled.index = SearchIndex(filled.path, filled.store)
         assert filled.index.size == 0
-        follow_all([filled.index])
+        follow_all(filled.index)
         assert filled.found(Query(matter="senior-card")) == filled.expected(Query(matter="senior-card"), EVERYTHING)
         filled.index.close()
     filled.path.unlink()
     filled.index = SearchIndex(filled.path, filled.store)
-    follow_all([filled.index])
+    follow_all(filled.index)
     assert filled.index.size == filled.store.newest.size
 
 
 def test_a_page_looks_at_a_bounded_number_of_rows_and_says_where_it_stopped(filled: Filled) -> None:
-    follow_all([filled.index])
+    follow_all(filled.index)
     query = Query(version=3, owner="hrss")
     pages, before = 0, filled.store.newest.size
     while before:
@@ -213,3 +221,19 @@ def test_a_page_looks_at_a_bounded_number_of_rows_and_says_where_it_stopped(fill
         assert len(indexes) <= search.LOOKED_AT
         pages += 1
     assert pages > 1
+
+
+def test_what_is_asked_over_the_wire_is_what_was_meant() -> None:
+    chance = random.Random(7)  # noqa: S311 - a test's dice
+    for _ in range(200):
+        query = random_query(chance)
+        assert query_of(request_of(query)) == query
+
+
+def test_a_condition_that_holds_a_citizens_identifier_is_refused_before_it_is_recorded() -> None:
+    conditions: list[dict[str, Any]] = [{"reference": ANNA}, {"official": f"x-{ANNA}"}, {"reason": "a\nb"}]
+    for condition in (*conditions, {"matter": "m" * 300}):
+        with pytest.raises(RefusedError) as refused:
+            query_of(request_of(Query(**condition)))
+        assert (refused.value.reason, refused.value.field) == (Reason.VALUE_INVALID, next(iter(condition)))
+        assert ANNA not in str(refused.value)

@@ -33,7 +33,9 @@ class Served:
         self.caller = AUDITOR
         self.revoked: set[int] = set()
         self._table = PeerTable(support.CITY, lambda: self.revoked)
-        self.servicer = AuditServicer(self.store, self.log.append, "centre", peer=self.peer, watch_seconds=0.01)
+        self.servicer = AuditServicer(
+            self.store, self.log.append, "centre", scope=support.see_everything, peer=self.peer, watch_seconds=0.01
+        )
 
     def peer(self) -> Peer:
         return Peer(self.caller, 77, b"", 0.0, 1e12, self._table)

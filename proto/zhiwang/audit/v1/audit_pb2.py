@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1czhiwang/audit/v1/audit.proto\x12\x10zhiwang.audit.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe2\x03\n\x05\x45ntry\x12\x16\n\x0eschema_version\x18\x01 \x01(\r\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\nlog_opened\x18\n \x01(\x0b\x32\x1b.zhiwang.audit.v1.LogOpenedH\x00\x12\x35\n\x0cowner_access\x18\x0b \x01(\x0b\x32\x1d.zhiwang.audit.v1.OwnerAccessH\x00\x12\x31\n\nhub_access\x18\x0c \x01(\x0b\x32\x1b.zhiwang.audit.v1.HubAccessH\x00\x12,\n\x07refusal\x18\r \x01(\x0b\x32\x19.zhiwang.audit.v1.RefusalH\x00\x12=\n\x10\x64irectory_change\x18\x0e \x01(\x0b\x32!.zhiwang.audit.v1.DirectoryChangeH\x00\x12\x42\n\x13owner_key_published\x18\x0f \x01(\x0b\x32#.zhiwang.audit.v1.OwnerKeyPublishedH\x00\x12\x31\n\naudit_read\x18\x10 \x01(\x0b\x32\x1b.zhiwang.audit.v1.AuditReadH\x00\x42\x07\n\x05\x65vent\"0\n\tLogOpened\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x13\n\x0bpredecessor\x18\x02 \x01(\x0c\"\xed\x01\n\x0bOwnerAccess\x12\x0e\n\x06header\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x13\n\x0bsealed_hash\x18\x03 \x01(\x0c\x12\x14\n\x0crequest_root\x18\x04 \x01(\x0c\x12\x13\n\x0b\x61nswer_root\x18\x05 \x01(\x0c\x12\r\n\x05\x63\x61ses\x18\x06 \x01(\r\x12\x0e\n\x06\x63laims\x18\x07 \x01(\r\x12\x19\n\x11\x64irectory_version\x18\x08 \x01(\x04\x12\x18\n\x10\x64ocument_version\x18\t \x01(\x04\x12\x10\n\x08rule_ids\x18\n \x03(\t\x12\x15\n\rdenied_claims\x18\x0b \x03(\r\"\xa1\x02\n\tHubAccess\x12\x0e\n\x06header\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x13\n\x0bsealed_hash\x18\x03 \x01(\x0c\x12\x14\n\x0crequest_root\x18\x04 \x01(\x0c\x12*\n\x07outcome\x18\x05 \x01(\x0e\x32\x19.zhiwang.audit.v1.Outcome\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x19\n\x11\x64irectory_version\x18\x07 \x01(\x04\x12\x10\n\x08rule_ids\x18\x08 \x03(\t\x12\x15\n\rdenied_claims\x18\t \x03(\r\x12\x17\n\x0fowner_leaf_hash\x18\n \x01(\x0c\x12\x13\n\x0bowner_index\x18\x0b \x01(\x04\x12\x18\n\x10owner_checkpoint\x18\x0c \x01(\x0c\"K\n\x07Refusal\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0c\n\x04peer\x18\x02 \x01(\t\x12\x13\n\x0bheader_hash\x18\x03 \x01(\x0c\x12\r\n\x05\x63ount\x18\x04 \x01(\r\"D\n\x0f\x44irectoryChange\x12\x19\n\x11\x64irectory_version\x18\x01 \x01(\x04\x12\x16\n\x0etimestamp_hash\x18\x02 \x01(\x0c\"3\n\x11OwnerKeyPublished\x12\x0e\n\x06key_id\x18\x01 \x01(\x0c\x12\x0e\n\x06serial\x18\x02 \x01(\x04\"I\n\tAuditRead\x12\x0e\n\x06reader\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\r\n\x05start\x18\x03 \x01(\x04\x12\r\n\x05\x63ount\x18\x04 \x01(\r\"C\n\x0bLoggedEntry\x12\r\n\x05\x65ntry\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\x04\x12\x16\n\x0einclusion_path\x18\x03 \x03(\x0c\"e\n\x07LogHead\x12\x12\n\ncheckpoint\x18\x01 \x01(\x0c\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0c\x12\x17\n\x0fknown_tree_size\x18\x03 \x01(\x04\x12\x18\n\x10\x63onsistency_path\x18\x04 \x03(\x0c\"/\n\x14GetCheckpointRequest\x12\x17\n\x0fknown_tree_size\x18\x01 \x01(\x04\"@\n\x15GetCheckpointResponse\x12\'\n\x04head\x18\x01 \x01(\x0b\x32\x19.zhiwang.audit.v1.LogHead\"2\n\x17WatchCheckpointsRequest\x12\x17\n\x0fknown_tree_size\x18\x01 \x01(\x04\"C\n\x18WatchCheckpointsResponse\x12\'\n\x04head\x18\x01 \x01(\x0b\x32\x19.zhiwang.audit.v1.LogHead\"J\n\x12ListEntriesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\r\n\x05start\x18\x03 \x01(\x04\"N\n\x13ListEntriesResponse\x12\x0f\n\x07\x65ntries\x18\x01 \x03(\x0c\x12\r\n\x05start\x18\x02 \x01(\x04\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\" \n\x0fGetEntryRequest\x12\r\n\x05index\x18\x01 \x01(\x04\"i\n\x10GetEntryResponse\x12,\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x1d.zhiwang.audit.v1.LoggedEntry\x12\'\n\x04head\x18\x02 \x01(\x0b\x32\x19.zhiwang.audit.v1.LogHead\"@\n\x1aGetConsistencyProofRequest\x12\x10\n\x08old_size\x18\x01 \x01(\x04\x12\x10\n\x08new_size\x18\x02 \x01(\x04\"`\n\x1bGetConsistencyProofResponse\x12\x18\n\x10\x63onsistency_path\x18\x01 \x03(\x0c\x12\'\n\x04head\x18\x02 \x01(\x0b\x32\x19.zhiwang.audit.v1.LogHead*z\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10OUTCOME_ANSWERED\x10\x01\x12\x12\n\x0eOUTCOME_DENIED\x10\x02\x12\x17\n\x13OUTCOME_UNAVAILABLE\x10\x03\x12\x13\n\x0fOUTCOME_REFUSED\x10\x04\x32\x80\x04\n\x0c\x41uditService\x12`\n\rGetCheckpoint\x12&.zhiwang.audit.v1.GetCheckpointRequest\x1a\'.zhiwang.audit.v1.GetCheckpointResponse\x12k\n\x10WatchCheckpoints\x12).zhiwang.audit.v1.WatchCheckpointsRequest\x1a*.zhiwang.audit.v1.WatchCheckpointsResponse0\x01\x12Z\n\x0bListEntries\x12$.zhiwang.audit.v1.ListEntriesRequest\x1a%.zhiwang.audit.v1.ListEntriesResponse\x12Q\n\x08GetEntry\x12!.zhiwang.audit.v1.GetEntryRequest\x1a\".zhiwang.audit.v1.GetEntryResponse\x12r\n\x13GetConsistencyProof\x12,.zhiwang.audit.v1.GetConsistencyProofRequest\x1a-.zhiwang.audit.v1.GetConsistencyProofResponseBW\n\x14\x64\x65v.zhiwang.audit.v1P\x01Z*zhiwang.dev/proto/zhiwang/audit/v1;auditv1\xaa\x02\x10Zhiwang.Audit.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1czhiwang/audit/v1/audit.proto\x12\x10zhiwang.audit.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe2\x03\n\x05\x45ntry\x12\x16\n\x0eschema_version\x18\x01 \x01(\r\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\nlog_opened\x18\n \x01(\x0b\x32\x1b.zhiwang.audit.v1.LogOpenedH\x00\x12\x35\n\x0cowner_access\x18\x0b \x01(\x0b\x32\x1d.zhiwang.audit.v1.OwnerAccessH\x00\x12\x31\n\nhub_access\x18\x0c \x01(\x0b\x32\x1b.zhiwang.audit.v1.HubAccessH\x00\x12,\n\x07refusal\x18\r \x01(\x0b\x32\x19.zhiwang.audit.v1.RefusalH\x00\x12=\n\x10\x64irectory_change\x18\x0e \x01(\x0b\x32!.zhiwang.audit.v1.DirectoryChangeH\x00\x12\x42\n\x13owner_key_published\x18\x0f \x01(\x0b\x32#.zhiwang.audit.v1.OwnerKeyPublishedH\x00\x12\x31\n\naudit_read\x18\x10 \x01(\x0b\x32\x1b.zhiwang.audit.v1.AuditReadH\x00\x42\x07\n\x05\x65vent\"0\n\tLogOpened\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x13\n\x0bpredecessor\x18\x02 \x01(\x0c\"\xed\x01\n\x0bOwnerAccess\x12\x0e\n\x06header\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x13\n\x0bsealed_hash\x18\x03 \x01(\x0c\x12\x14\n\x0crequest_root\x18\x04 \x01(\x0c\x12\x13\n\x0b\x61nswer_root\x18\x05 \x01(\x0c\x12\r\n\x05\x63\x61ses\x18\x06 \x01(\r\x12\x0e\n\x06\x63laims\x18\x07 \x01(\r\x12\x19\n\x11\x64irectory_version\x18\x08 \x01(\x04\x12\x18\n\x10\x64ocument_version\x18\t \x01(\x04\x12\x10\n\x08rule_ids\x18\n \x03(\t\x12\x15\n\rdenied_claims\x18\x0b \x03(\r\"\xa1\x02\n\tHubAccess\x12\x0e\n\x06header\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x13\n\x0bsealed_hash\x18\x03 \x01(\x0c\x12\x14\n\x0crequest_root\x18\x04 \x01(\x0c\x12*\n\x07outcome\x18\x05 \x01(\x0e\x32\x19.zhiwang.audit.v1.Outcome\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x19\n\x11\x64irectory_version\x18\x07 \x01(\x04\x12\x10\n\x08rule_ids\x18\x08 \x03(\t\x12\x15\n\rdenied_claims\x18\t \x03(\r\x12\x17\n\x0fowner_leaf_hash\x18\n \x01(\x0c\x12\x13\n\x0bowner_index\x18\x0b \x01(\x04\x12\x18\n\x10owner_checkpoint\x18\x0c \x01(\x0c\"K\n\x07Refusal\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0c\n\x04peer\x18\x02 \x01(\t\x12\x13\n\x0bheader_hash\x18\x03 \x01(\x0c\x12\r\n\x05\x63ount\x18\x04 \x01(\r\"D\n\x0f\x44irectoryChange\x12\x19\n\x11\x64irectory_version\x18\x01 \x01(\x04\x12\x16\n\x0etimestamp_hash\x18\x02 \x01(\x0c\"3\n\x11OwnerKeyPublished\x12\x0e\n\x06key_id\x18\x01 \x01(\x0c\x12\x0e\n\x06serial\x18\x02 \x01(\x04\"X\n\tAuditRead\x12\x0e\n\x06reader\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\r\n\x05start\x18\x03 \x01(\x04\x12\r\n\x05\x63ount\x18\x04 \x01(\r\x12\r\n\x05query\x18\x05 \x01(\t\"C\n\x0bLoggedEntry\x12\r\n\x05\x65ntry\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\x04\x12\x16\n\x0einclusion_path\x18\x03 \x03(\x0c\"e\n\x07LogHead\x12\x12\n\ncheckpoint\x18\x01 \x01(\x0c\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0c\x12\x17\n\x0fknown_tree_size\x18\x03 \x01(\x04\x12\x18\n\x10\x63onsistency_path\x18\x04 \x03(\x0c\"/\n\x14GetCheckpointRequest\x12\x17\n\x0fknown_tree_size\x18\x01 \x01(\x04\"@\n\x15GetCheckpointResponse\x12\'\n\x04head\x18\x01 \x01(\x0b\x32\x19.zhiwang.audit.v1.LogHead\"2\n\x17WatchCheckpointsRequest\x12\x17\n\x0fknown_tree_size\x18\x01 \x01(\x04\"C\n\x18WatchCheckpointsResponse\x12\'\n\x04head\x18\x01 \x01(\x0b\x32\x19.zhiwang.audit.v1.LogHead\"J\n\x12ListEntriesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\r\n\x05start\x18\x03 \x01(\x04\"N\n\x13ListEntriesResponse\x12\x0f\n\x07\x65ntries\x18\x01 \x03(\x0c\x12\r\n\x05start\x18\x02 \x01(\x04\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"\xc0\x03\n\rSearchRequest\x12.\n\nsince_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nuntil_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x65vent\x18\x03 \x01(\t\x12\x12\n\ndepartment\x18\x04 \x01(\t\x12\x0e\n\x06system\x18\x05 \x01(\t\x12\x10\n\x08official\x18\x06 \x01(\t\x12\x0c\n\x04role\x18\x07 \x01(\t\x12\x0e\n\x06matter\x18\x08 \x01(\t\x12\x11\n\treference\x18\t \x01(\t\x12\x14\n\x0cjurisdiction\x18\n \x01(\t\x12\r\n\x05owner\x18\x0b \x01(\t\x12\x11\n\tattribute\x18\x0c \x01(\t\x12*\n\x07outcome\x18\r \x01(\x0e\x32\x19.zhiwang.audit.v1.Outcome\x12\x0e\n\x06reason\x18\x0e \x01(\t\x12\x19\n\x11\x64irectory_version\x18\x0f \x01(\x04\x12\x11\n\tpage_size\x18\x10 \x01(\x05\x12\x12\n\npage_token\x18\x11 \x01(\t\x12\x13\n\x0bmax_entries\x18\x12 \x01(\r\x12\x0e\n\x06proofs\x18\x13 \x01(\x08\"\x82\x01\n\x0eSearchResponse\x12.\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1d.zhiwang.audit.v1.LoggedEntry\x12\'\n\x04head\x18\x02 \x01(\x0b\x32\x19.zhiwang.audit.v1.LogHead\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\" \n\x0fGetEntryRequest\x12\r\n\x05index\x18\x01 \x01(\x04\"i\n\x10GetEntryResponse\x12,\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x1d.zhiwang.audit.v1.LoggedEntry\x12\'\n\x04head\x18\x02 \x01(\x0b\x32\x19.zhiwang.audit.v1.LogHead\"@\n\x1aGetConsistencyProofRequest\x12\x10\n\x08old_size\x18\x01 \x01(\x04\x12\x10\n\x08new_size\x18\x02 \x01(\x04\"`\n\x1bGetConsistencyProofResponse\x12\x18\n\x10\x63onsistency_path\x18\x01 \x03(\x0c\x12\'\n\x04head\x18\x02 \x01(\x0b\x32\x19.zhiwang.audit.v1.LogHead*z\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10OUTCOME_ANSWERED\x10\x01\x12\x12\n\x0eOUTCOME_DENIED\x10\x02\x12\x17\n\x13OUTCOME_UNAVAILABLE\x10\x03\x12\x13\n\x0fOUTCOME_REFUSED\x10\x04\x32\xcf\x04\n\x0c\x41uditService\x12`\n\rGetCheckpoint\x12&.zhiwang.audit.v1.GetCheckpointRequest\x1a\'.zhiwang.audit.v1.GetCheckpointResponse\x12k\n\x10WatchCheckpoints\x12).zhiwang.audit.v1.WatchCheckpointsRequest\x1a*.zhiwang.audit.v1.WatchCheckpointsResponse0\x01\x12Z\n\x0bListEntries\x12$.zhiwang.audit.v1.ListEntriesRequest\x1a%.zhiwang.audit.v1.ListEntriesResponse\x12Q\n\x08GetEntry\x12!.zhiwang.audit.v1.GetEntryRequest\x1a\".zhiwang.audit.v1.GetEntryResponse\x12M\n\x06Search\x12\x1f.zhiwang.audit.v1.SearchRequest\x1a .zhiwang.audit.v1.SearchResponse0\x01\x12r\n\x13GetConsistencyProof\x12,.zhiwang.audit.v1.GetConsistencyProofRequest\x1a-.zhiwang.audit.v1.GetConsistencyProofResponseBW\n\x14\x64\x65v.zhiwang.audit.v1P\x01Z*zhiwang.dev/proto/zhiwang/audit/v1;auditv1\xaa\x02\x10Zhiwang.Audit.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,8 +33,8 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'zhiwang.audit.v1.audit_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\024dev.zhiwang.audit.v1P\001Z*zhiwang.dev/proto/zhiwang/audit/v1;auditv1\252\002\020Zhiwang.Audit.V1'
-  _globals['_OUTCOME']._serialized_start=2294
-  _globals['_OUTCOME']._serialized_end=2416
+  _globals['_OUTCOME']._serialized_start=2893
+  _globals['_OUTCOME']._serialized_end=3015
   _globals['_ENTRY']._serialized_start=84
   _globals['_ENTRY']._serialized_end=566
   _globals['_LOGOPENED']._serialized_start=568
@@ -50,31 +50,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OWNERKEYPUBLISHED']._serialized_start=1297
   _globals['_OWNERKEYPUBLISHED']._serialized_end=1348
   _globals['_AUDITREAD']._serialized_start=1350
-  _globals['_AUDITREAD']._serialized_end=1423
-  _globals['_LOGGEDENTRY']._serialized_start=1425
-  _globals['_LOGGEDENTRY']._serialized_end=1492
-  _globals['_LOGHEAD']._serialized_start=1494
-  _globals['_LOGHEAD']._serialized_end=1595
-  _globals['_GETCHECKPOINTREQUEST']._serialized_start=1597
-  _globals['_GETCHECKPOINTREQUEST']._serialized_end=1644
-  _globals['_GETCHECKPOINTRESPONSE']._serialized_start=1646
-  _globals['_GETCHECKPOINTRESPONSE']._serialized_end=1710
-  _globals['_WATCHCHECKPOINTSREQUEST']._serialized_start=1712
-  _globals['_WATCHCHECKPOINTSREQUEST']._serialized_end=1762
-  _globals['_WATCHCHECKPOINTSRESPONSE']._serialized_start=1764
-  _globals['_WATCHCHECKPOINTSRESPONSE']._serialized_end=1831
-  _globals['_LISTENTRIESREQUEST']._serialized_start=1833
-  _globals['_LISTENTRIESREQUEST']._serialized_end=1907
-  _globals['_LISTENTRIESRESPONSE']._serialized_start=1909
-  _globals['_LISTENTRIESRESPONSE']._serialized_end=1987
-  _globals['_GETENTRYREQUEST']._serialized_start=1989
-  _globals['_GETENTRYREQUEST']._serialized_end=2021
-  _globals['_GETENTRYRESPONSE']._serialized_start=2023
-  _globals['_GETENTRYRESPONSE']._serialized_end=2128
-  _globals['_GETCONSISTENCYPROOFREQUEST']._serialized_start=2130
-  _globals['_GETCONSISTENCYPROOFREQUEST']._serialized_end=2194
-  _globals['_GETCONSISTENCYPROOFRESPONSE']._serialized_start=2196
-  _globals['_GETCONSISTENCYPROOFRESPONSE']._serialized_end=2292
-  _globals['_AUDITSERVICE']._serialized_start=2419
-  _globals['_AUDITSERVICE']._serialized_end=2931
+  _globals['_AUDITREAD']._serialized_end=1438
+  _globals['_LOGGEDENTRY']._serialized_start=1440
+  _globals['_LOGGEDENTRY']._serialized_end=1507
+  _globals['_LOGHEAD']._serialized_start=1509
+  _globals['_LOGHEAD']._serialized_end=1610
+  _globals['_GETCHECKPOINTREQUEST']._serialized_start=1612
+  _globals['_GETCHECKPOINTREQUEST']._serialized_end=1659
+  _globals['_GETCHECKPOINTRESPONSE']._serialized_start=1661
+  _globals['_GETCHECKPOINTRESPONSE']._serialized_end=1725
+  _globals['_WATCHCHECKPOINTSREQUEST']._serialized_start=1727
+  _globals['_WATCHCHECKPOINTSREQUEST']._serialized_end=1777
+  _globals['_WATCHCHECKPOINTSRESPONSE']._serialized_start=1779
+  _globals['_WATCHCHECKPOINTSRESPONSE']._serialized_end=1846
+  _globals['_LISTENTRIESREQUEST']._serialized_start=1848
+  _globals['_LISTENTRIESREQUEST']._serialized_end=1922
+  _globals['_LISTENTRIESRESPONSE']._serialized_start=1924
+  _globals['_LISTENTRIESRESPONSE']._serialized_end=2002
+  _globals['_SEARCHREQUEST']._serialized_start=2005
+  _globals['_SEARCHREQUEST']._serialized_end=2453
+  _globals['_SEARCHRESPONSE']._serialized_start=2456
+  _globals['_SEARCHRESPONSE']._serialized_end=2586
+  _globals['_GETENTRYREQUEST']._serialized_start=2588
+  _globals['_GETENTRYREQUEST']._serialized_end=2620
+  _globals['_GETENTRYRESPONSE']._serialized_start=2622
+  _globals['_GETENTRYRESPONSE']._serialized_end=2727
+  _globals['_GETCONSISTENCYPROOFREQUEST']._serialized_start=2729
+  _globals['_GETCONSISTENCYPROOFREQUEST']._serialized_end=2793
+  _globals['_GETCONSISTENCYPROOFRESPONSE']._serialized_start=2795
+  _globals['_GETCONSISTENCYPROOFRESPONSE']._serialized_end=2891
+  _globals['_AUDITSERVICE']._serialized_start=3018
+  _globals['_AUDITSERVICE']._serialized_end=3609
 # @@protoc_insertion_point(module_scope)

@@ -393,6 +393,7 @@ class AuditRead(_message.Message):
     METHOD_FIELD_NUMBER: _builtins.int
     START_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
+    QUERY_FIELD_NUMBER: _builtins.int
     reader: _builtins.str
     """SPIFFE identity of the reader."""
     method: _builtins.str
@@ -400,7 +401,9 @@ class AuditRead(_message.Message):
     start: _builtins.int
     """First index that was asked for."""
     count: _builtins.int
-    """How many entries were returned."""
+    """How many entries were returned; of a search, how many it could at most return."""
+    query: _builtins.str
+    """What was searched for, in words; empty for other reads. Never an identifier of a citizen."""
     def __init__(
         self,
         *,
@@ -408,10 +411,11 @@ class AuditRead(_message.Message):
         method: _builtins.str = ...,
         start: _builtins.int = ...,
         count: _builtins.int = ...,
+        query: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "method", b"method", "reader", b"reader", "start", b"start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "method", b"method", "query", b"query", "reader", b"reader", "start", b"start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -638,6 +642,138 @@ class ListEntriesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListEntriesResponse: _TypeAlias = ListEntriesResponse  # noqa: Y015
+
+@_typing.final
+class SearchRequest(_message.Message):
+    """Conditions of a search. What is not set is not a condition."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SINCE_TIME_FIELD_NUMBER: _builtins.int
+    UNTIL_TIME_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
+    DEPARTMENT_FIELD_NUMBER: _builtins.int
+    SYSTEM_FIELD_NUMBER: _builtins.int
+    OFFICIAL_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    MATTER_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    JURISDICTION_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    ATTRIBUTE_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DIRECTORY_VERSION_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    MAX_ENTRIES_FIELD_NUMBER: _builtins.int
+    PROOFS_FIELD_NUMBER: _builtins.int
+    event: _builtins.str
+    """Kind of entry: the name of a field of Entry.event, e.g. "hub_access"."""
+    department: _builtins.str
+    """Department that asked."""
+    system: _builtins.str
+    """SPIFFE identity of who asked, was refused, or read the log."""
+    official: _builtins.str
+    """For whom it asked."""
+    role: _builtins.str
+    """Role in which it asked, e.g. "edu/enrolment-clerk"."""
+    matter: _builtins.str
+    """For which matter."""
+    reference: _builtins.str
+    """Reference of the case or job."""
+    jurisdiction: _builtins.str
+    """Where it asked, e.g. "nbs:440306"; a place includes what lies in it."""
+    owner: _builtins.str
+    """Department that was asked."""
+    attribute: _builtins.str
+    """Attribute that was asked, e.g. "hrss.pension_months"."""
+    outcome: Global___Outcome.ValueType
+    """What became of it."""
+    reason: _builtins.str
+    """Public reason (docs/errors.md) of another outcome than ANSWERED."""
+    directory_version: _builtins.int
+    """Version of the directory by which it was decided."""
+    page_size: _builtins.int
+    """Entries in one message; 0 means the server's default, and the server may send fewer, or none."""
+    page_token: _builtins.str
+    """From a former response, of the same conditions; empty to begin."""
+    max_entries: _builtins.int
+    """End the stream after so many entries; 0 for all."""
+    proofs: _builtins.bool
+    """Whether each entry comes with its inclusion proof."""
+    @_builtins.property
+    def since_time(self) -> _timestamp_pb2.Timestamp:
+        """Recorded at this time or later."""
+
+    @_builtins.property
+    def until_time(self) -> _timestamp_pb2.Timestamp:
+        """Recorded before this time."""
+
+    def __init__(
+        self,
+        *,
+        since_time: _timestamp_pb2.Timestamp | None = ...,
+        until_time: _timestamp_pb2.Timestamp | None = ...,
+        event: _builtins.str = ...,
+        department: _builtins.str = ...,
+        system: _builtins.str = ...,
+        official: _builtins.str = ...,
+        role: _builtins.str = ...,
+        matter: _builtins.str = ...,
+        reference: _builtins.str = ...,
+        jurisdiction: _builtins.str = ...,
+        owner: _builtins.str = ...,
+        attribute: _builtins.str = ...,
+        outcome: Global___Outcome.ValueType = ...,
+        reason: _builtins.str = ...,
+        directory_version: _builtins.int = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        max_entries: _builtins.int = ...,
+        proofs: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since_time", b"since_time", "until_time", b"until_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribute", b"attribute", "department", b"department", "directory_version", b"directory_version", "event", b"event", "jurisdiction", b"jurisdiction", "matter", b"matter", "max_entries", b"max_entries", "official", b"official", "outcome", b"outcome", "owner", b"owner", "page_size", b"page_size", "page_token", b"page_token", "proofs", b"proofs", "reason", b"reason", "reference", b"reference", "role", b"role", "since_time", b"since_time", "system", b"system", "until_time", b"until_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchRequest: _TypeAlias = SearchRequest  # noqa: Y015
+
+@_typing.final
+class SearchResponse(_message.Message):
+    """A page of what was found."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    HEAD_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """To go on behind this page; empty at the end."""
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___LoggedEntry]:
+        """Newest first. Without proofs their inclusion paths are empty."""
+
+    @_builtins.property
+    def head(self) -> Global___LogHead:
+        """The log's head when the search began; the proofs lead to it."""
+
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[Global___LoggedEntry] | None = ...,
+        head: Global___LogHead | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["head", b"head"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "head", b"head", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchResponse: _TypeAlias = SearchResponse  # noqa: Y015
 
 @_typing.final
 class GetEntryRequest(_message.Message):

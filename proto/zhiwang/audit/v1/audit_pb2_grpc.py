@@ -56,6 +56,11 @@ class AuditServiceStub:
                 request_serializer=zhiwang_dot_audit_dot_v1_dot_audit__pb2.GetEntryRequest.SerializeToString,
                 response_deserializer=zhiwang_dot_audit_dot_v1_dot_audit__pb2.GetEntryResponse.FromString,
                 _registered_method=True)
+        self.Search = channel.unary_stream(
+                '/zhiwang.audit.v1.AuditService/Search',
+                request_serializer=zhiwang_dot_audit_dot_v1_dot_audit__pb2.SearchRequest.SerializeToString,
+                response_deserializer=zhiwang_dot_audit_dot_v1_dot_audit__pb2.SearchResponse.FromString,
+                _registered_method=True)
         self.GetConsistencyProof = channel.unary_unary(
                 '/zhiwang.audit.v1.AuditService/GetConsistencyProof',
                 request_serializer=zhiwang_dot_audit_dot_v1_dot_audit__pb2.GetConsistencyProofRequest.SerializeToString,
@@ -96,6 +101,14 @@ class AuditServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Search(self, request, context):
+        """Entries that fulfil every condition given, newest first, a page in each message; what the caller may not see is
+        left out. May be broken off at any page and taken up again by its token.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetConsistencyProof(self, request, context):
         """That the tree of one size is a prefix of the tree of another (RFC 6962 section 2.1.2).
         """
@@ -125,6 +138,11 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.GetEntry,
                     request_deserializer=zhiwang_dot_audit_dot_v1_dot_audit__pb2.GetEntryRequest.FromString,
                     response_serializer=zhiwang_dot_audit_dot_v1_dot_audit__pb2.GetEntryResponse.SerializeToString,
+            ),
+            'Search': grpc.unary_stream_rpc_method_handler(
+                    servicer.Search,
+                    request_deserializer=zhiwang_dot_audit_dot_v1_dot_audit__pb2.SearchRequest.FromString,
+                    response_serializer=zhiwang_dot_audit_dot_v1_dot_audit__pb2.SearchResponse.SerializeToString,
             ),
             'GetConsistencyProof': grpc.unary_unary_rpc_method_handler(
                     servicer.GetConsistencyProof,
@@ -242,6 +260,33 @@ class AuditService:
             '/zhiwang.audit.v1.AuditService/GetEntry',
             zhiwang_dot_audit_dot_v1_dot_audit__pb2.GetEntryRequest.SerializeToString,
             zhiwang_dot_audit_dot_v1_dot_audit__pb2.GetEntryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Search(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/zhiwang.audit.v1.AuditService/Search',
+            zhiwang_dot_audit_dot_v1_dot_audit__pb2.SearchRequest.SerializeToString,
+            zhiwang_dot_audit_dot_v1_dot_audit__pb2.SearchResponse.FromString,
             options,
             channel_credentials,
             insecure,

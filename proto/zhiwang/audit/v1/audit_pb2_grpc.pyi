@@ -48,6 +48,10 @@ class AuditServiceStub:
     """Entries in the order of their indexes, paged."""
     GetEntry: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetEntryRequest, _audit_pb2.GetEntryResponse]
     """One entry with its inclusion proof."""
+    Search: _grpc.UnaryStreamMultiCallable[_audit_pb2.SearchRequest, _audit_pb2.SearchResponse]
+    """Entries that fulfil every condition given, newest first, a page in each message; what the caller may not see is
+    left out. May be broken off at any page and taken up again by its token.
+    """
     GetConsistencyProof: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetConsistencyProofRequest, _audit_pb2.GetConsistencyProofResponse]
     """That the tree of one size is a prefix of the tree of another (RFC 6962 section 2.1.2)."""
 
@@ -66,6 +70,10 @@ class AuditServiceAsyncStub(AuditServiceStub):
     """Entries in the order of their indexes, paged."""
     GetEntry: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetEntryRequest, _audit_pb2.GetEntryResponse]  # type: ignore[assignment]
     """One entry with its inclusion proof."""
+    Search: _aio.UnaryStreamMultiCallable[_audit_pb2.SearchRequest, _audit_pb2.SearchResponse]  # type: ignore[assignment]
+    """Entries that fulfil every condition given, newest first, a page in each message; what the caller may not see is
+    left out. May be broken off at any page and taken up again by its token.
+    """
     GetConsistencyProof: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetConsistencyProofRequest, _audit_pb2.GetConsistencyProofResponse]  # type: ignore[assignment]
     """That the tree of one size is a prefix of the tree of another (RFC 6962 section 2.1.2)."""
 
@@ -105,6 +113,16 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.GetEntryResponse, _abc.Awaitable[_audit_pb2.GetEntryResponse]]:
         """One entry with its inclusion proof."""
+
+    @_abc_1.abstractmethod
+    def Search(
+        self,
+        request: _audit_pb2.SearchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_audit_pb2.SearchResponse], _abc.AsyncIterator[_audit_pb2.SearchResponse]]:
+        """Entries that fulfil every condition given, newest first, a page in each message; what the caller may not see is
+        left out. May be broken off at any page and taken up again by its token.
+        """
 
     @_abc_1.abstractmethod
     def GetConsistencyProof(

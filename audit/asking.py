@@ -1,0 +1,88 @@
+"""Between a search as it is asked over the wire and as it is understood. Pure.
+
+What is searched for stands in the log of who searched, in words. So a condition is refused if it contains a valid
+identifier of a citizen, as a reference or an official is refused in a request.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from datetime import UTC, datetime
+from typing import Final
+
+from audit.facts import OUTCOME_PREFIX
+from audit.query import Query
+from zhiwang.audit.v1 import audit_pb2
+from zhiwang.wire.errors import Reason, RefusedError
+from zhiwang.wire.identifiers import contains_identifier
+
+MAX_CONDITION: Final = 200
+"""Characters of one condition."""
+
+_NAMES: Final = {"place": "jurisdiction", "version": "directory_version", "since": "since_time", "until": "until_time"}
+"""Conditions whose field on the wire has another name."""
+
+
+def query_of(request: audit_pb2.SearchRequest) -> Query:
+    """What a request looks for.
+
+    Raises:
+        RefusedError: VALUE_INVALID: a condition is none, or contains an identifier of a citizen.
+    """
+    conditions: dict[str, str] = {}
+    for field in fields(Query):
+        if field.type == "str" and field.name != "outcome":
+            text: str = getattr(request, _NAMES.get(field.name, field.name))
+            if len(text) > MAX_CONDITION or not text.isprintable() or contains_identifier(text, grouped=True):
+                raise RefusedError(
+                    Reason.VALUE_INVALID, "a condition of a search", field=_NAMES.get(field.name, field.name)
+                )
+            conditions[field.name] = text
+    if request.outcome not in audit_pb2.Outcome.values():
+        raise RefusedError(Reason.VALUE_INVALID, "an outcome that is none", field="outcome")
+    return Query(
+        **conditions,
+        since=_microseconds(request, "since_time"),
+        until=_microseconds(request, "until_time"),
+        outcome=audit_pb2.Outcome.Name(request.outcome).removeprefix(OUTCOME_PREFIX) if request.outcome else "",
+        version=request.directory_version,
+    )
+
+
+def request_of(query: Query, **options: object) -> audit_pb2.SearchRequest:
+    """The request that looks for this.
+
+    Args:
+        query: What is looked for.
+        options: Further fields of the request.
+    """
+    request = audit_pb2.SearchRequest(**options)  # type: ignore[arg-type]  # the message refuses what is none of its fields
+    for name, value in query.equalities():
+        if name == "outcome":
+            request.outcome = audit_pb2.Outcome.Value(f"{OUTCOME_PREFIX}{value}")
+        else:
+            setattr(request, _NAMES.get(name, name), value)
+    request.attribute = query.attribute
+    request.jurisdiction = query.place
+    for name, moment in (("since_time", query.since), ("until_time", query.until)):
+        if moment is not None:
+            getattr(request, name).FromMicroseconds(moment)
+    return request
+
+
+def words_of(query: Query) -> str:
+    """A search in words: its conditions in a fixed order, times in UTC; "everything" without any."""
+    said = [f"{name}={value}" for name, value in query.equalities()]
+    said += [f"{name}={value}" for name, value in (("attribute", query.attribute), ("place", query.place)) if value]
+    said += [
+        f"{name}={datetime.fromtimestamp(moment / 1_000_000, UTC).isoformat()}"
+        for name, moment in (("since", query.since), ("until", query.until))
+        if moment is not None
+    ]
+    return " ".join(said) or "everything"
+
+
+def _microseconds(request: audit_pb2.SearchRequest, name: str) -> int | None:
+    if not request.HasField(name):  # type: ignore[arg-type]  # one of the two times
+        return None
+    return int(getattr(request, name).ToMicroseconds())

@@ -1,0 +1,168 @@
+"""What the commands of `zhiwang audit` share: whom to read from, and how an entry looks to a person."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import grpc
+import typer
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from audit.auditor import Auditor
+from audit.proofs import HeadChecker
+from certs.credentials import IdentityFiles
+from certs.signing import CertificateVerifier
+from exchange.cli import output
+from zhiwang.audit.v1 import audit_pb2_grpc
+from zhiwang.exchange.v1 import sealed_pb2
+from zhiwang.wire.channel import open_channel, refusal_of
+from zhiwang.wire.identity import Identity, Kind, server_name
+from zhiwang.wire.process import read_address
+from zhiwang.wire.profile import Profile
+
+_ADDRESS = re.compile(r"unix:.+|.+:\d{1,5}")
+T = TypeVar("T")
+
+From = Annotated[
+    str,
+    typer.Option(
+        "--from", metavar="DIR|ADDRESS", help="State directory or address of who keeps the log; else the profile's hub."
+    ),
+]
+Owner = Annotated[str, typer.Option(help="Department whose own log it is; else the hub's log.")]
+
+
+def with_auditor(
+    profile: Profile,
+    source: str,
+    owner: str,
+    act: Callable[[Auditor], Awaitable[T]],
+    recall: Callable[[str], bytes] = lambda _origin: b"",
+) -> T:
+    """Do something with an auditor of one log.
+
+    Args:
+        profile: Whose certificates are used.
+        source: State directory or address of who keeps the log; empty for the profile's hub.
+        owner: Department whose own log it is; empty for the hub's.
+        act: What to do.
+        recall: What was seen of a log of some origin the last time.
+
+    Raises:
+        ZhiwangError: As the log's keeper refused, or what it says does not hold.
+    """
+    kind = Kind.ADAPTER if owner else Kind.HUB
+    target = _target(profile, source, owner)
+    files = IdentityFiles(profile.identity, profile.root)
+
+    def expected(identity: Identity) -> bool:
+        return not owner or identity.department == owner
+
+    async def run() -> T:
+        # No deny-list: a log whose key was revoked must still be read, and the pinned root is all that is trusted.
+        checker = HeadChecker(CertificateVerifier(files.ca_pem, frozenset), kinds=(kind,), expected=expected)
+        channel = open_channel(target, files.channel_credentials(), server_name=server_name(files.identity.city, kind))
+        try:
+            return await act(Auditor(audit_pb2_grpc.AuditServiceStub(channel), checker, recall))
+        except grpc.aio.AioRpcError as error:
+            raise refusal_of(error) from None
+        finally:
+            await channel.close()
+
+    return asyncio.run(run())
+
+
+def _target(profile: Profile, source: str, owner: str) -> str:
+    """Where the process that keeps the log serves."""
+    if not source:
+        if owner:
+            output.usage_error(f"say with --from where the log of {owner} is kept: a state directory or an address")
+        if not profile.hub:
+            output.usage_error(f"{profile.path.name} names no hub; name one, or use --from")
+        return profile.hub[0]
+    if Path(source).is_dir():
+        announced = read_address(Path(source))
+        if announced is None or not announced.get("listen"):
+            output.usage_error(f"nothing serves from {source}: it has no address.json. Start it, or give an address")
+        return str(announced["listen"])
+    if not _ADDRESS.fullmatch(source):
+        output.usage_error(f"--from {source} is neither a directory nor host:port")
+    return source
+
+
+@contextmanager
+def bar(*, visible: bool) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on a terminal's standard error; gives what is told how much of how much is done."""
+    console = output.error_console()
+    columns = (TextColumn("读取 reading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(
+        *columns, console=console, transient=True, disable=not visible or not console.is_terminal
+    ) as progress:
+        task = progress.add_task("", total=None)
+        yield lambda done, size: progress.update(task, completed=done, total=size)
+
+
+def time_text(seconds: int) -> str:
+    """A time of the log, in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
+
+
+def plain(message: Message) -> dict[str, Any]:
+    """The fields that are set, as JSON has them; bytes in hex, a header and a checkpoint as what they say."""
+    facts: dict[str, Any] = {}
+    for descriptor, value in message.ListFields():
+        if descriptor.is_repeated:
+            facts[descriptor.name] = [_value(descriptor, item) for item in value]
+        else:
+            facts[descriptor.name] = _value(descriptor, value)
+    return facts
+
+
+def _value(descriptor: FieldDescriptor, value: Any) -> Any:
+    if isinstance(value, bytes):
+        return _bytes(descriptor.name, value)
+    if isinstance(value, Timestamp):
+        return value.ToDatetime(UTC).isoformat()
+    if isinstance(value, Message):
+        return plain(value)
+    if descriptor.enum_type is not None:
+        known = descriptor.enum_type.values_by_number.get(value)
+        return known.name if known else value
+    return printable(value) if isinstance(value, str) else value
+
+
+def _bytes(name: str, value: bytes) -> Any:
+    if name in {"owner_checkpoint", "predecessor"}:
+        return [printable(line) for line in value.decode(errors="replace").splitlines()]
+    if name == "header":
+        try:
+            return plain(sealed_pb2.Header.FromString(value))
+        except DecodeError:
+            return value.hex()
+    return value.hex()
+
+
+def printable(text: str) -> str:
+    """Text of a log that nobody trusts, without what would command a terminal."""
+    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
+
+
+def rows_of(facts: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested facts as rows of a table, each with its path."""
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            yield from rows_of(value, f"{prefix}{name}.")
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            for number, item in enumerate(value):
+                yield from rows_of(item, f"{prefix}{name}[{number}].")
+        else:
+            yield prefix + name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,211 @@
+"""`zhiwang audit search`: who asked what, by any conditions together."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from audit.auditor import Auditor
+from audit.facts import OUTCOME_PREFIX, Facts, facts_of_entry
+from audit.query import Query
+from certs.credentials import IdentityFiles
+from exchange.cli import output
+from exchange.cli.audit_reading import From, Owner, printable, with_auditor
+from zhiwang.audit.v1 import audit_pb2
+from zhiwang.wire.clock import CITY_TIME
+from zhiwang.wire.errors import RefusedError
+from zhiwang.wire.identity import Identity, Kind
+from zhiwang.wire.profile import load_profile
+
+LIMIT = 50
+"""Entries that are shown unless one asks for more."""
+
+COLUMNS = (
+    ("记录", "index"),
+    ("时间", "time"),
+    ("结果", "outcome"),
+    ("原因", "reason"),
+    ("系统", "system"),
+    ("经办人", "official"),
+    ("角色", "role"),
+    ("事项", "matter"),
+    ("编号", "reference"),
+    ("辖区", "place"),
+    ("核验项", "attributes"),
+)
+
+
+def search(
+    profile: output.Profile,
+    source: From = "",
+    owner: Owner = "",
+    since: Annotated[str, typer.Option(help="At this time or later: 2026-09-01, or 2026-09-01T08:30.")] = "",
+    until: Annotated[str, typer.Option(help="Before this time.")] = "",
+    event: Annotated[str, typer.Option(help="Kind of entry, e.g. hub_access, refusal, audit_read.")] = "",
+    department: Annotated[str, typer.Option(help="Department that asked.")] = "",
+    system: Annotated[str, typer.Option(help="System that asked: edu/enrolment, or a whole identity.")] = "",
+    official: Annotated[str, typer.Option(help="For whom it asked.")] = "",
+    role: Annotated[str, typer.Option(help="In which role, e.g. edu/enrolment-clerk.")] = "",
+    matter: Annotated[str, typer.Option(help="For which matter.")] = "",
+    reference: Annotated[str, typer.Option(help="Reference of the case or job.")] = "",
+    place: Annotated[str, typer.Option(help="Where it asked, with all that lies in it, e.g. nbs:440306.")] = "",
+    asked: Annotated[str, typer.Option(help="Department that was asked.")] = "",
+    attribute: Annotated[str, typer.Option(help="Attribute that was asked, e.g. hrss.pension_months.")] = "",
+    outcome: Annotated[str, typer.Option(help="ANSWERED, DENIED, UNAVAILABLE or REFUSED.")] = "",
+    reason: Annotated[str, typer.Option(help="Public reason of another outcome than ANSWERED.")] = "",
+    directory: Annotated[int, typer.Option(min=0, help="Version of the directory by which it was decided.")] = 0,
+    limit: Annotated[int, typer.Option(min=0, help="Entries at most; 0 for all.")] = LIMIT,
+    proofs: Annotated[bool, typer.Option("--proofs", help="Prove each entry to be in the log.")] = False,  # noqa: FBT002 # typer's way
+    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated, with a heading.")] = False,  # noqa: FBT002 # the same
+    as_json: output.AsJson = False,  # noqa: FBT002 # the same
+) -> None:
+    """Find entries by any conditions together, newest first. The search is itself recorded in the log.
+
+    You see what your certificate lets you see: what your department asked or was asked, what was asked in your place,
+    or, in the audit office, everything. With --json one object a line.
+
+    Example: zhiwang audit search --profile auditor.toml --official clerk-17 --since 2026-09-01 --outcome DENIED
+    """
+    loaded = load_profile(profile)
+    query = Query(
+        since=_moment(since, "--since"),
+        until=_moment(until, "--until"),
+        event=event,
+        department=department,
+        official=official,
+        role=role,
+        matter=matter,
+        reference=reference,
+        place=place,
+        owner=asked,
+        attribute=attribute,
+        outcome=_outcome(outcome),
+        reason=reason,
+        version=directory,
+    )
+
+    show = _writer(as_csv=as_csv, as_json=as_json)
+    city = IdentityFiles(loaded.identity, loaded.root).identity.city
+    wanted = replace(query, system=_system(system, city)) if system else query
+
+    async def read(auditor: Auditor) -> None:
+        async for index, entry in auditor.search(wanted, limit=limit, proofs=proofs):
+            show.entry(index, facts_of_entry(entry))
+
+    with_auditor(loaded, source, owner, read)
+    show.end()
+
+
+class _Lines:
+    """One JSON object a line, as they come."""
+
+    def entry(self, index: int, facts: Facts) -> None:
+        """Write one."""
+        sys.stdout.write(json.dumps(_as_object(index, facts), ensure_ascii=False) + "\n")
+
+    def end(self) -> None:
+        """Nothing is left."""
+
+
+class _Csv:
+    """Comma-separated, as they come. A cell that a spreadsheet would take for a formula is quoted by an apostrophe."""
+
+    def __init__(self) -> None:
+        self._writer = csv.writer(sys.stdout)
+        self._writer.writerow([name for _, name in COLUMNS])
+
+    def entry(self, index: int, facts: Facts) -> None:
+        """Write one."""
+        cells = [str(value) for value in _cells(index, facts)]
+        self._writer.writerow([f"'{cell}" if cell[:1] in "=+-@\t" and cell else cell for cell in cells])
+
+    def end(self) -> None:
+        """Nothing is left."""
+
+
+class _Table:
+    """A table, once all of them are there."""
+
+    def __init__(self) -> None:
+        self._rows: list[Sequence[object]] = []
+
+    def entry(self, index: int, facts: Facts) -> None:
+        """Keep one."""
+        self._rows.append(_cells(index, facts))
+
+    def end(self) -> None:
+        """Print it."""
+        if self._rows:
+            output.print_table([f"{zh} {en}" for zh, en in COLUMNS], self._rows)
+        output.say(f"{len(self._rows)} 条记录 entries")
+
+
+def _writer(*, as_csv: bool, as_json: bool) -> _Lines | _Csv | _Table:
+    if as_csv and as_json:
+        output.usage_error("choose one of --csv and --json")
+    if as_json:
+        return _Lines()
+    return _Csv() if as_csv else _Table()
+
+
+def _cells(index: int, facts: Facts) -> list[object]:
+    """As `COLUMNS` says; what an entry that nobody trusts says is made harmless for a terminal."""
+    moment = datetime.fromtimestamp(facts.time / 1_000_000, UTC).astimezone(CITY_TIME)
+    told = facts.outcome or facts.event
+    texts = (
+        told,
+        facts.reason,
+        facts.system.partition("://")[2].partition("/")[2] or facts.system,
+        facts.official,
+        facts.role,
+        facts.matter,
+        facts.reference,
+        facts.place,
+        " ".join(facts.attributes),
+    )
+    return [index, moment.strftime("%Y-%m-%d %H:%M:%S"), *(printable(text) for text in texts)]
+
+
+def _as_object(index: int, facts: Facts) -> dict[str, Any]:
+    told = asdict(facts)
+    told["time"] = datetime.fromtimestamp(facts.time / 1_000_000, UTC).isoformat()
+    return {"index": index, **{name: value for name, value in told.items() if value}}
+
+
+def _moment(text: str, option: str) -> int | None:
+    """A time of the city in microseconds since the epoch."""
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        output.usage_error(f"{option} is a day or a time: 2026-09-01, or 2026-09-01T08:30")
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=CITY_TIME)
+    return round(moment.timestamp() * 1_000_000)
+
+
+def _outcome(text: str) -> str:
+    known = [name.removeprefix(OUTCOME_PREFIX) for name in audit_pb2.Outcome.keys()][1:]  # noqa: SIM118 - no dict
+    if text and text.upper() not in known:
+        output.usage_error(f"--outcome is one of {', '.join(known)}")
+    return text.upper()
+
+
+def _system(text: str, city: str) -> str:
+    """The whole identity of a system that is named in short."""
+    if "://" in text:
+        return text
+    department, _, name = text.partition("/")
+    kind = "" if "/" in name else f"{Kind.SYSTEM}/"
+    try:
+        return Identity.parse_short(city, f"{department}/{kind}{name}").uri
+    except RefusedError:
+        output.usage_error("--system is DEPARTMENT/NAME, as edu/enrolment, or a whole identity, spiffe://…")
