@@ -6,13 +6,15 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -50,9 +52,11 @@ sys.exit(run("test", main, state=Path(sys.argv[1])))
 
 
 @contextmanager
-def program(state: Path, mode: str = "serve") -> Iterator[subprocess.Popen[str]]:
+def program(
+    state: Path, mode: str = "serve", env: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(  # noqa: S603  our own interpreter and program
-        [sys.executable, "-c", PROGRAM, str(state), mode], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", PROGRAM, str(state), mode], stderr=subprocess.PIPE, text=True, env={**os.environ, **env}
     ) as child:
         try:
             yield child
@@ -177,3 +181,26 @@ async def test_metrics_are_served_with_the_cpu_seconds_of_the_process() -> None:
 def test_metrics_on_an_impossible_address_are_refused_in_words(address: str) -> None:
     with pytest.raises(FatalError, match="metrics cannot be served"):
         MetricsServer(address)
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+def test_a_service_manager_hears_that_a_process_serves_lives_and_stops(tmp_path: Path, *, abstract: bool) -> None:
+    name = f"\0zhiwang-{os.getpid()}-{abstract}" if abstract else str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(name)
+        manager.settimeout(30)
+        told = {"NOTIFY_SOCKET": name.replace("\0", "@"), "WATCHDOG_USEC": "200000"}
+        with program(tmp_path, env=told) as child:
+            heard = {manager.recv(4096) for _ in range(4)}
+            assert heard == {b"READY=1", b"WATCHDOG=1"}
+            child.terminate()
+            while manager.recv(4096) != b"STOPPING=1":
+                pass
+            assert child.wait(30) == 0
+
+
+def test_a_process_whose_manager_does_not_listen_goes_on(tmp_path: Path) -> None:
+    with program(tmp_path, env={"NOTIFY_SOCKET": str(tmp_path / "nobody"), "WATCHDOG_USEC": "soon"}) as child:
+        wait_for_address(tmp_path, child)
+        child.terminate()
+        assert child.wait(30) == 0

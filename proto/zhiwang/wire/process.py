@@ -20,6 +20,7 @@ import uvloop
 
 from zhiwang.wire.errors import FatalError, Reason, ZhiwangError
 from zhiwang.wire.logging import configure, log_loop_errors
+from zhiwang.wire.systemd import keep_alive, notify
 
 ADDRESS_FILE = "address.json"
 LOCK_FILE = "lock"
@@ -49,6 +50,7 @@ class Process:
         if self.state is not None:
             write_address(self.state, **addresses)
         _log.info("serving", **addresses)
+        notify("READY=1")
 
     def stop(self) -> None:
         """Stop as if the signal had come."""
@@ -99,11 +101,16 @@ async def _supervise(name: str, main: Callable[[Process], Coroutine[Any, Any, No
             task.cancel()
         else:
             _log.info("stopping")
+            notify("STOPPING=1")
             process.stopping.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    await task
+    alive = loop.create_task(keep_alive())
+    try:
+        await task
+    finally:
+        alive.cancel()
 
 
 @contextmanager

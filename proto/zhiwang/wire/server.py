@@ -26,6 +26,7 @@ from grpc_status import rpc_status
 from zhiwang.wire.call import CALL, LOCAL, Call, Caller, Peer, PeerTable, current_peer
 from zhiwang.wire.errors import DOMAIN, FatalError, Reason, RefusedError, ZhiwangError
 from zhiwang.wire.identity import Kind
+from zhiwang.wire.systemd import notify
 
 __all__ = [
     "ANYBODY",
@@ -146,6 +147,7 @@ class Readiness:
         status = health_pb2.HealthCheckResponse.SERVING if self.serving else health_pb2.HealthCheckResponse.NOT_SERVING
         for service in ("", *self._services):
             await self.servicer.set(service, status)
+        notify("STATUS=serving" if self.serving else f"STATUS=not serving: {', '.join(self.unmet) or 'stopping'}")
 
 
 class Server:
