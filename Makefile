@@ -6,8 +6,9 @@ STAMP  := $(VENV)/.installed
 ARGS   ?=
 ONLY   ?=
 WORKERS ?= 2
+OLD_SQLALCHEMY := build/sqlalchemy20
 
-.PHONY: install demo test check format lint types layers proto drift docs protos protos-generate lock bench clean
+.PHONY: install demo test test-sqlalchemy20 check format lint types layers proto drift docs protos protos-generate lock bench clean
 
 install: $(STAMP)
 
@@ -24,6 +25,12 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+# National drivers of databases are written for SQLAlchemy 2.0; here it stands before the installed one on the path.
+test-sqlalchemy20: install
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --upgrade --target $(OLD_SQLALCHEMY) -r dev/requirements-sqlalchemy20.txt
+	PYTHONPATH=$(OLD_SQLALCHEMY) $(BIN)/python -c 'import sqlalchemy; print("SQLAlchemy", sqlalchemy.__version__); assert sqlalchemy.__version__.startswith("2.0.")'
+	PYTHONPATH=$(OLD_SQLALCHEMY) $(BIN)/python -m pytest -n $(WORKERS) tests/contract/test_databases.py tests/contract/test_databases_schemas.py tests/contract/test_databases_trouble.py tests/unit/adapters $(ARGS)
 
 check: format lint types layers proto drift test
 
@@ -65,7 +72,7 @@ lock: install
 	$(BIN)/pip-compile --quiet --upgrade --extra dev --generate-hashes --strip-extras --allow-unsafe --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host -o requirements-dev.txt pyproject.toml
 
 bench: install
-	$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY))
+	PYTHONPATH=tests/support $(BIN)/python -m bench $(if $(ONLY),--only $(ONLY))
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
