@@ -177,7 +177,7 @@ class Plan:
             columns.append(column(data.region.column).label("zw_region"))
         for i, one in enumerate(self.asked):
             if one.mapped.where is not None:
-                columns.append(fragment(one.mapped.where).label(f"zw_w{i}"))
+                columns.append(self._dialect.kept(fragment(one.mapped.where)).label(f"zw_w{i}"))
             if one.predicate is Predicate.VALID and one.mapped.valid is not None:
                 columns.append(fragment(one.mapped.valid.from_).label(f"zw_f{i}"))
                 columns.append(fragment(one.mapped.valid.to).label(f"zw_t{i}"))
@@ -197,7 +197,7 @@ class Plan:
         if self.data.region is not None and one.predicate is not Predicate.ABSENT:
             gates.append(self._dialect.within(record.zw_region, record.place))
         if one.mapped.where is not None:
-            gates.append(record[f"zw_w{i}"])
+            gates.append(self._dialect.truth(record[f"zw_w{i}"]))
         told: Element
         if one.predicate is Predicate.EXISTS:
             told = _YES
@@ -209,7 +209,7 @@ class Plan:
         state = case((and_(true(), *gates), told), else_=_UNKNOWN) if gates else told
         if one.mapped.where is None:
             return state
-        return case((not_(record[f"zw_w{i}"]), null()), else_=state)
+        return case((not_(self._dialect.truth(record[f"zw_w{i}"])), null()), else_=state)
 
     def _truth(self, i: int, one: Asked, record: Columns) -> Element:
         """What one record says: true, false or null."""
@@ -218,7 +218,8 @@ class Plan:
             first, last = dialect.day(record[f"zw_f{i}"]), dialect.day(record[f"zw_t{i}"])
             day = dialect.as_day(bindparam("as_of", type_=Date))
             # Written so that a null at either end is null, even if the other end alone would decide.
-            return case((and_(first.is_not(null()), last.is_not(null())), and_(first <= day, day <= last)))
+            both = and_(first.is_not(null()), last.is_not(null()))
+            return dialect.truth(case((both, dialect.kept(and_(first <= day, day <= last)))))
         value: Element = record[f"zw_v{i}"]
         compared: Element = record[f"v{i}"]
         if one.type == "integer":

@@ -79,12 +79,25 @@ class Dialect(Protocol):
 
     def repertoire(self, data: FromClause, subject: str) -> Select[Any] | None:
         """A SELECT of one text that names the characters of the subject column; None if it can be asked for any."""
+        del data, subject
+        return None
 
     def askable(self, keys: Sequence[str], repertoire: str) -> Sequence[str]:
         """Those spellings that a column of these characters can hold; a comparison with others would be an error."""
+        del repertoire
+        return keys
 
     def meets(self, subject: Element, key: Element) -> Element:
         """Whether a record's subject is a key, as far as its collation tells; `same` looks again."""
+        return subject == key
+
+    def kept(self, truth: Element) -> Element:
+        """True, false or null as a column may hold it."""
+        return truth
+
+    def truth(self, kept: Element) -> Element:
+        """What `kept` made, as a condition again."""
+        return kept
 
     def same(self, one: Element, other: Element) -> Element:
         """Whether two texts are the same bytes, without padding, collation or casts."""

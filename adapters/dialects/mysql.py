@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import mysql
 
-from adapters.dialects.base import CLOCK, DAY, Element, Row, bound, bound_parameters, bucket
+from adapters.dialects.base import CLOCK, DAY, Dialect, Element, Row, bound, bound_parameters, bucket
 
 LONGEST = 125
 """Rows of one statement: with eight spellings each, lists of a thousand."""
@@ -53,7 +53,7 @@ def _holds(charset: str, text: str) -> bool:
     return True
 
 
-class Mysql:
+class Mysql(Dialect):
     """MySQL and MariaDB: bound values, and an IN list in the column's own character set so that its index serves."""
 
     def cut(self, subject: Element, size: tuple[int, int]) -> Element | None:

@@ -14,7 +14,6 @@ from typing import Any
 from sqlalchemy import (
     CTE,
     Date,
-    FromClause,
     Integer,
     Select,
     String,
@@ -24,6 +23,7 @@ from sqlalchemy import (
     cast,
     func,
     literal_column,
+    not_,
     select,
     union_all,
 )
@@ -31,7 +31,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-from adapters.dialects.base import CLOCK, DAY, SEPARATOR, Element, Row, bound_parameters, bucket
+from adapters.dialects.base import CLOCK, DAY, SEPARATOR, Dialect, Element, Row, bound_parameters, bucket
 
 SESSION = (
     "ALTER SESSION SET NLS_COMP = BINARY NLS_SORT = BINARY NLS_NUMERIC_CHARACTERS = '.,' NLS_DATE_FORMAT = "
@@ -64,7 +64,7 @@ def _compile_read(read: _Read, compiler: SQLCompiler, **kwargs: Any) -> str:
     return f"CAST({text} AS {read.target} DEFAULT NULL ON CONVERSION ERROR{pattern})"
 
 
-class Oracle:
+class Oracle(Dialect):
     """Bound values, an IN list, and comparisons of raw bytes."""
 
     def cut(self, subject: Element, size: tuple[int, int]) -> Element | None:
@@ -110,16 +110,12 @@ class Oracle:
     def once(self, rows: Select[Any], name: str) -> CTE:
         return rows.prefix_with("/*+ MATERIALIZE */").cte(name)
 
-    def repertoire(self, data: FromClause, subject: str) -> Select[Any] | None:
-        del data, subject
-        return None
+    def kept(self, truth: Element) -> Element:
+        # There are no booleans before 23ai.
+        return case((truth, literal_column("1")), (not_(truth), literal_column("0")))
 
-    def askable(self, keys: Sequence[str], repertoire: str) -> Sequence[str]:
-        del repertoire
-        return keys
-
-    def meets(self, subject: Element, key: Element) -> Element:
-        return subject == key
+    def truth(self, kept: Element) -> Element:
+        return kept == literal_column("1")
 
     def same(self, one: Element, other: Element) -> Element:
         return func.utl_raw.cast_to_raw(cast(one, _TEXT)) == func.utl_raw.cast_to_raw(cast(other, _TEXT))
@@ -129,7 +125,8 @@ class Oracle:
         text = cast(value, _TEXT)
         found = func.instrb(spellings, separator.op("||")(text).op("||")(separator)) > literal_column("0")
         # A null joined to texts is nothing there, not null; so ask first.
-        return case((text.is_not(None), and_(func.instrb(text, separator) == literal_column("0"), found)))
+        whole = and_(func.instrb(text, separator) == literal_column("0"), found)
+        return self.truth(case((text.is_not(None), self.kept(whole))))
 
     def within(self, region: Element, place: Element) -> Element:
         code = func.chr(literal_column("31")).op("||")(cast(region, _TEXT))

@@ -11,7 +11,6 @@ from sqlalchemy import (
     CTE,
     Date,
     DateTime,
-    FromClause,
     Integer,
     Numeric,
     Select,
@@ -27,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import NullType
 
-from adapters.dialects.base import CLOCK, DAY, Element, Row
+from adapters.dialects.base import CLOCK, DAY, Dialect, Element, Row
 
 
 def _array_literal(texts: Iterable[str]) -> str:
@@ -35,7 +34,7 @@ def _array_literal(texts: Iterable[str]) -> str:
     return "{" + ",".join('"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"' for text in texts) + "}"
 
 
-class Postgresql:
+class Postgresql(Dialect):
     """PostgreSQL: arrays by `unnest`; types are those of the columns, and a text that is no number is an error."""
 
     def cut(self, subject: Element, size: tuple[int, int]) -> Element | None:
@@ -87,17 +86,6 @@ class Postgresql:
 
     def once(self, rows: Select[Any], name: str) -> CTE:
         return rows.cte(name).prefix_with("MATERIALIZED")
-
-    def repertoire(self, data: FromClause, subject: str) -> Select[Any] | None:
-        del data, subject
-        return None
-
-    def askable(self, keys: Sequence[str], repertoire: str) -> Sequence[str]:
-        del repertoire
-        return keys
-
-    def meets(self, subject: Element, key: Element) -> Element:
-        return subject == key
 
     def same(self, one: Element, other: Element) -> Element:
         return cast(one, Text).collate("C") == cast(other, Text).collate("C")

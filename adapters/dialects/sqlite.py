@@ -10,7 +10,6 @@ from typing import Any
 
 from sqlalchemy import (
     CTE,
-    FromClause,
     Integer,
     LargeBinary,
     Numeric,
@@ -28,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from adapters.dialects.base import Element, OrderedJoin, Row, bound, bound_parameters, bucket
+from adapters.dialects.base import Dialect, Element, OrderedJoin, Row, bound, bound_parameters, bucket
 
 SMALL = 16
 """Groups of up to so many subjects go as single bound values, which is faster than an array."""
@@ -44,7 +43,7 @@ def _compile_ordered_join(join: OrderedJoin, compiler: SQLCompiler, **kwargs: An
     return f"{left} CROSS JOIN {right} ON {compiler.process(join.onclause, **kwargs)}"
 
 
-class Sqlite:
+class Sqlite(Dialect):
     """SQLite: arrays by `json_each`; types are those of the values, so each is looked at."""
 
     def cut(self, subject: Element, size: tuple[int, int]) -> Element | None:
@@ -105,17 +104,6 @@ class Sqlite:
 
     def once(self, rows: Select[Any], name: str) -> CTE:
         return rows.cte(name).prefix_with("MATERIALIZED")
-
-    def repertoire(self, data: FromClause, subject: str) -> Select[Any] | None:
-        del data, subject
-        return None
-
-    def askable(self, keys: Sequence[str], repertoire: str) -> Sequence[str]:
-        del repertoire
-        return keys
-
-    def meets(self, subject: Element, key: Element) -> Element:
-        return subject == key
 
     def same(self, one: Element, other: Element) -> Element:
         return cast(one, LargeBinary) == cast(other, LargeBinary)
