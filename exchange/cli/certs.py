@@ -263,24 +263,42 @@ def _installed(directory: Path, ca_pem: bytes, pems: Sequence[bytes]) -> list[tu
 
 
 @app.command()
-def revoke(certificates: Files, authority: AuthorityDir) -> None:
+def revoke(
+    authority: AuthorityDir,
+    certificates: Annotated[
+        list[Path] | None, typer.Argument(metavar="PEM…", exists=True, dir_okay=False, show_default=False)
+    ] = None,
+    serial: Annotated[
+        list[str] | None, typer.Option(help="A serial as the authority's ledger.jsonl has it, if the file is lost.")
+    ] = None,
+) -> None:
     """Revoke certificates; takes effect when a new list is published.
 
     Example: zhiwang certs revoke identities/edu/system/enrolment/*.pem --authority /secure/ca
     """
+    named = [(str(path), _serial_of(path)) for path in certificates or ()]
+    try:
+        named += [("", int(one, 16)) for one in serial or ()]
+    except ValueError:
+        output.usage_error("a serial is written in hexadecimal digits, as in ledger.jsonl")
+    if not named:
+        output.usage_error("say which certificates, by their files or by --serial")
     opened = Authority.load(authority)
     rows = []
-    for path in certificates:
-        try:
-            certificate = x509.load_pem_x509_certificate(path.read_bytes())
-        except MALFORMED:
-            raise RefusedError(Reason.CERTIFICATE_INVALID, f"{path} is not a certificate in PEM") from None
-        fresh = opened.revoke(certificate.serial_number)
-        rows.append((path, f"{certificate.serial_number:x}", "revoked" if fresh else "was revoked before"))
+    for name, number in named:
+        fresh = opened.revoke(number)
+        rows.append((name, f"{number:x}", "revoked" if fresh else "was revoked before"))
     output.print_table(("certificate", "serial", ""), rows)
     output.next_step(
         f"zhiwang certs crl --authority {authority} --out crl.pem, and publish it with the centre's documents"
     )
+
+
+def _serial_of(path: Path) -> int:
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes()).serial_number
+    except MALFORMED:
+        raise RefusedError(Reason.CERTIFICATE_INVALID, f"{path} is not a certificate in PEM") from None
 
 
 @app.command()

@@ -19,14 +19,16 @@ from zhiwang.wire.logging import CRITICAL, configure
 from zhiwang.wire.profile import Profile, load_profile
 from zhiwang.wire.tomlfile import FileError
 
-app = typer.Typer(help="体检  Look at everything that a host needs; say what mends what is wrong.")
+app = typer.Typer(
+    help="体检  Look at everything that a host needs; say what mends what is wrong.", add_completion=False
+)
 
 MARKS = {State.OK: "✓ 正常 ok", State.WARNING: "! 注意 warning", State.WRONG: "✗ 错误 wrong"}
 SERVE_THE_DIRECTORY = frozenset({Kind.REGISTRAR, Kind.HUB})
 STYLES = {MARKS[State.OK]: "green", MARKS[State.WARNING]: "yellow", MARKS[State.WRONG]: "bold red"}
 
 
-@app.callback(invoke_without_command=True)
+@app.command()
 def doctor(profile: output.Profile, *, as_json: output.AsJson = False) -> None:
     """Look at a host by its profile: certificates, permissions, disk, process, peers, clock, directory, database.
 

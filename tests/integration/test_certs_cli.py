@@ -81,6 +81,20 @@ def test_a_city_gets_its_certificates_and_its_revocation_list(run: Run, tmp_path
     assert "spiffe://shenzhen/edu/system/enrolment" in out
 
 
+def test_a_certificate_whose_file_is_lost_is_revoked_by_its_serial(run: Run, tmp_path: Path) -> None:
+    run("certs", "authority", "init", "ca", "--city", "shenzhen")
+    run("certs", "request", "edu/system/one", "--city", "shenzhen", "--out", "ids", "--authority", "ca")
+    ledger = [json.loads(line) for line in (tmp_path / "ca" / "ledger.jsonl").read_text("utf-8").splitlines()]
+    serials = [entry["serial"] for entry in ledger if entry["event"] == "issued"]
+    assert run("certs", "revoke", "--serial", serials[0], "--serial", serials[1], "--authority", "ca")[0] == 0
+    assert run("certs", "crl", "--authority", "ca", "--out", "crl.pem")[0] == 0
+    listed = RevocationList.parse((tmp_path / "crl.pem").read_bytes(), (tmp_path / "ca" / "ca.pem").read_bytes())
+    assert listed.serials == {int(serial, 16) for serial in serials}
+    assert run("certs", "revoke", "--serial", "1234", "--authority", "ca")[0] == 1
+    assert run("certs", "revoke", "--serial", "nonsense", "--authority", "ca")[0] == 2
+    assert run("certs", "revoke", "--authority", "ca")[0] == 2
+
+
 def test_issued_elsewhere_certificates_lie_under_their_identity(run: Run, tmp_path: Path) -> None:
     run("certs", "authority", "init", "ca", "--city", "shenzhen")
     run("certs", "request", "edu/agent/one", "--city", "shenzhen", "--out", "ids")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -21,7 +22,9 @@ from cryptography import x509
 
 from breaking_support import RealCity, command
 from certs.ca import Authority
+from certs.identity import Identity
 from certs.renewal import request_renewal
+from certs.request import make_requests
 from exchange.cli.doctor import _diagnoses
 from exchange.demo import build
 from exchange.demo.build import ADMIN, AUDITOR, HUB, SYSTEM
@@ -282,6 +285,35 @@ def test_whoever_answers_with_a_certificate_of_another_kind_is_not_taken_for_the
     edit(profile, city.hub_address, city.address("registrar"))
     found = wrongs(examine(profile), "network")
     assert "Hostname mismatch" in found[0].en or "hostname" in found[0].en.lower()
+
+
+def test_the_commands_of_the_page_on_duty_are_run_as_they_stand(city: RealCity, tmp_path: Path) -> None:
+    """`docs/operations.md`, from the doctor to revoking, in a directory with the names that it uses."""
+    layout = city.layout
+    for name, target in (("ca", "authority"), ("identities", "identities"), ("root", "root")):
+        (tmp_path / name).symlink_to(layout.directory / target)
+    for name, place, identity in (("hub.toml", "hub", HUB), ("hrss.toml", OWNER, ADAPTER)):
+        text = layout.profile(place).read_text("utf-8")
+        text = re.sub(r"(?m)^identity = .*$", f'identity = "identities/{identity}"', text)
+        text = re.sub(r"(?m)^root = .*$", f'root = "root"\nstate = "{layout.state(place)}"', text)
+        text = re.sub(r'(?m)^(mapping|document) = "', rf'\1 = "{layout.home(place)}/', text)
+        (tmp_path / name).write_text(text, "utf-8")
+    registrar = city.address("registrar")
+    (tmp_path / "centre.toml").write_text(
+        f'identity = "identities/data/admin/chen"\nregistrar = "{registrar}"\n', "utf-8"
+    )
+    authority = Authority.load(layout.directory / "authority")
+    for request in make_requests(tmp_path / "lost", Identity.parse_short("shenzhen", SYSTEM)):
+        request.with_suffix(".pem").write_bytes(authority.issue(request.read_bytes()))
+    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")
+    sections = page[page.index("## Is this host in order?") : page.index("## How old lists")]
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", sections, re.DOTALL) for line in block.splitlines()]
+    assert len(lines) == 10
+    for line in lines:
+        words = shlex.split(line)
+        assert words[0] == "zhiwang"
+        done = command(*words[1:], cwd=tmp_path)
+        assert done.returncode == 0, f"{line}\n{done.stdout.decode()}{done.stderr.decode()}"
 
 
 @pytest.mark.parametrize(
