@@ -11,6 +11,7 @@ from certs.identity import write_public
 from exchange.cli import output
 from exchange.cli.audit_files import export, fsck
 from exchange.cli.audit_reading import From, Owner, bar, plain, rows_of, time_text, with_auditor
+from exchange.cli.audit_reconcile import reconcile
 from exchange.cli.audit_search import search
 from zhiwang.wire.process import locked_state
 from zhiwang.wire.profile import load_profile
@@ -120,5 +121,5 @@ def _recall(seen: Path, origin: str) -> bytes:
         return b""
 
 
-for _command in (search, export, fsck):
+for _command in (search, reconcile, export, fsck):
     app.command()(_command)

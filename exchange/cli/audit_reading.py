@@ -25,6 +25,7 @@ from exchange.cli import output
 from zhiwang.audit.v1 import audit_pb2_grpc
 from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.wire.channel import open_channel, refusal_of
+from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.identity import Identity, Kind, server_name
 from zhiwang.wire.process import read_address
 from zhiwang.wire.profile import Profile
@@ -114,6 +115,19 @@ def bar(*, visible: bool) -> Iterator[Callable[[int, int], None]]:
 def time_text(seconds: int) -> str:
     """A time of the log, in UTC."""
     return datetime.fromtimestamp(seconds, UTC).isoformat()
+
+
+def moment_of(text: str, option: str) -> int | None:
+    """A time of the city in microseconds since the epoch."""
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        output.usage_error(f"{option} is a day or a time: 2026-09-01, or 2026-09-01T08:30")
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=CITY_TIME)
+    return round(moment.timestamp() * 1_000_000)
 
 
 def plain(message: Message) -> dict[str, Any]:

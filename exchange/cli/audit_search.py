@@ -17,7 +17,7 @@ from audit.facts import OUTCOME_PREFIX, Facts, facts_of_entry
 from audit.query import Query
 from certs.credentials import IdentityFiles
 from exchange.cli import output
-from exchange.cli.audit_reading import From, Owner, printable, with_auditor
+from exchange.cli.audit_reading import From, Owner, moment_of, printable, with_auditor
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.errors import RefusedError
@@ -75,8 +75,8 @@ def search(
     """
     loaded = load_profile(profile)
     query = Query(
-        since=_moment(since, "--since"),
-        until=_moment(until, "--until"),
+        since=moment_of(since, "--since"),
+        until=moment_of(until, "--until"),
         event=event,
         department=department,
         official=official,
@@ -177,19 +177,6 @@ def _as_object(index: int, facts: Facts) -> dict[str, Any]:
     told = asdict(facts)
     told["time"] = datetime.fromtimestamp(facts.time / 1_000_000, UTC).isoformat()
     return {"index": index, **{name: value for name, value in told.items() if value}}
-
-
-def _moment(text: str, option: str) -> int | None:
-    """A time of the city in microseconds since the epoch."""
-    if not text:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        output.usage_error(f"{option} is a day or a time: 2026-09-01, or 2026-09-01T08:30")
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=CITY_TIME)
-    return round(moment.timestamp() * 1_000_000)
 
 
 def _outcome(text: str) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from certs.identity import Identity
 from certs_support import City
 from zhiwang.audit.v1 import audit_pb2, audit_pb2_grpc
 from zhiwang.exchange.v1 import sealed_pb2
+from zhiwang.wire.merkle import leaf_hash
 from zhiwang.wire.process import write_address
 from zhiwang.wire.server import build_server
 
@@ -267,3 +269,43 @@ async def test_an_auditor_finds_what_it_may_see_and_its_search_is_an_entry(city:
         wrong = await zhiwang("search", "--profile", office, "--reference", ANNA, status=2)
         assert ANNA not in wrong.stderr
         assert "--outcome" in (await zhiwang("search", "--profile", office, "--outcome", "MAYBE", status=2)).stderr
+
+
+async def test_what_the_hub_hides_of_an_owners_log_is_named(city: City, tmp_path: Path) -> None:
+    state = tmp_path / "hrss-state"
+    state.mkdir()
+    old = time.time() - 1000
+    async with (
+        served(city, "centre/hub/main", tmp_path / "log.db") as hub,
+        served(city, "hrss/adapter/main", tmp_path / "owner.db") as owner,
+    ):
+        write_address(state, listen=owner.address)
+        for log in (hub.log, owner.log):
+            log.store._clock = lambda: old
+        first, second = (
+            asked("edu/system/enrolment", "nbs:440306", "one"),
+            asked("edu/system/points", "nbs:4403", "two"),
+        )
+        recorded = []
+        for access in (first, second):
+            entry = owner.log.store.new_entry(
+                audit_pb2.OwnerAccess(
+                    header=access.header,
+                    signature=bytes(64),
+                    sealed_hash=bytes(32),
+                    request_root=bytes(32),
+                    answer_root=bytes(32),
+                    claims=1,
+                )
+            )
+            recorded.append((await owner.log.append([entry]), entry))
+        appended, entry = recorded[0]
+        first.owner_index, first.owner_leaf_hash = appended.first, leaf_hash(entry.data)
+        await hub.log.append([hub.log.store.new_entry(first)])
+        profile = str(write_profile(city, "office/auditor/one", hub.address))
+        command = ("reconcile", "--profile", profile, "--owner", "hrss", "--from", str(state))
+        told = json.loads((await zhiwang(*command, "--json", status=1)).stdout)
+        assert (told["both"], told["late"], told["difference_count"]) == (1, 0, 1)
+        assert [(one["kind"], one["index"]) for one in told["differences"]] == [("hub lacks", 2)]
+        assert "hub lacks" in (await zhiwang(*command, status=1)).stdout
+        assert "differences 0" in (await zhiwang(*command, "--since", "2099-01-01")).stderr
