@@ -207,7 +207,7 @@ def make_store(profile: Profile, now: float) -> bool:
     Raises:
         FatalError: It cannot be made.
     """
-    return ReceiptStore.create(*_places(profile), now)
+    return ReceiptStore.create(*places(profile), now)
 
 
 def open_store(profile: Profile) -> ReceiptStore:
@@ -216,10 +216,15 @@ def open_store(profile: Profile) -> ReceiptStore:
     Raises:
         FatalError: INTERNAL: the profile keeps no receipts; or as `ReceiptStore`.
     """
-    return ReceiptStore(*_places(profile))
+    return ReceiptStore(*places(profile))
 
 
-def _places(profile: Profile) -> tuple[Path, Path]:
+def places(profile: Profile) -> tuple[Path, Path]:
+    """Directory of the store, and directory of its keys.
+
+    Raises:
+        FatalError: INTERNAL: the profile keeps no receipts.
+    """
     settings = profile.agent.receipts
     if settings is None:
         raise FatalError(Reason.INTERNAL, f"{profile.path.name} keeps no receipts; it has no table [agent.receipts]")

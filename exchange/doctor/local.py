@@ -17,6 +17,7 @@ from certs.expiry import Expiry, certificate_expiries
 from certs.identity import CA_CERTIFICATE, ROOT_METADATA
 from certs.renewal import PAIRS, holder_of
 from exchange.client.agent import DEFAULT_LISTEN as AGENT_LISTEN
+from exchange.client.keeper import open_store, places
 from exchange.config import DEFAULT_LISTEN as HUB_LISTEN
 from policy.registrar import DEFAULT_LISTEN as REGISTRAR_LISTEN
 from zhiwang.wire.diagnosis import Diagnosis, ok, safely, warning, wrong
@@ -225,7 +226,8 @@ def _waiting(directory: Path) -> Iterator[Diagnosis]:
 def _permissions(host: Host) -> Iterator[Diagnosis]:
     profile, bad = host.profile, 0
     # An identity's directory may be looked into: what matters there is that nobody else may write, and its keys.
-    for directory, forbidden in ((profile.identity, 0o022), (profile.state, 0o077)):
+    keys = [(places(profile)[1], 0o077)] if profile.agent.receipts is not None else []
+    for directory, forbidden in ((profile.identity, 0o022), (profile.state, 0o077), *keys):
         if directory.is_dir():
             for one in _open_to_others(directory, forbidden):
                 bad += 1
@@ -276,6 +278,28 @@ def _state(host: Host) -> Iterator[Diagnosis]:
         )
     if host.kind in KEEPS_A_LOG:
         yield from _guard(profile.state)
+    if profile.agent.receipts is not None:
+        yield from _receipts(profile)
+
+
+def _receipts(profile: Profile) -> Iterator[Diagnosis]:
+    _, keys = places(profile)
+    try:
+        with closing(open_store(profile)) as store:
+            store.check_keys()
+    except ZhiwangError as error:
+        remedy = f"zhiwang agent init --profile {profile.path} where none was kept yet; else bring back what is missing"
+        yield wrong("receipts", "凭证库无法打开", f"the kept receipts cannot be opened: {error.detail}", remedy)
+        return
+    if keys.resolve().is_relative_to(profile.state.resolve()):
+        yield warning(
+            "receipts",
+            f"凭证密钥 {keys} 与凭证在同一目录，备份会一并带走",
+            f"the receipts' keys {keys} lie within the state, whose backups take them along",
+            "move them and set `keys` in [agent.receipts]",
+        )
+    else:
+        yield ok("receipts", "凭证库及其密钥完好", "the kept receipts and their keys are whole")
 
 
 def _guard(state: Path) -> Iterator[Diagnosis]:

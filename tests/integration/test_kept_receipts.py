@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import sys
+import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
@@ -17,15 +19,19 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from city_support import CHILD, MOTHER, RunningCity, child, running_city
+from exchange.backup import back_up_agent, restore_agent
 from exchange.client import receipt_store
 from exchange.client.agent import assemble
 from exchange.client.batches import Batches
 from exchange.client.client import Client
-from exchange.client.keeper import Keeper, make_store, open_store
+from exchange.client.keeper import Keeper, make_store, open_store, places
 from exchange.client.receipt import read_receipt
+from exchange.doctor.local import host_of, look
 from zhiwang.verification.v1 import verification_pb2, verification_pb2_grpc
 from zhiwang.wire.channel import open_channel
+from zhiwang.wire.diagnosis import State
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
+from zhiwang.wire.process import read_address
 from zhiwang.wire.profile import Profile, load_profile
 
 P = verification_pb2
@@ -248,3 +254,77 @@ async def test_init_makes_store_and_key_once_and_only_where_the_profile_keeps_re
     (key,) = (profile.path.parent / "receipt-keys").iterdir()
     assert key.stat().st_mode & 0o777 == 0o600
     assert load_profile(profile.path).agent.receipts is not None
+
+
+async def test_a_restored_agent_finds_its_receipts_if_the_keys_are_brought_back_too(city: RunningCity) -> None:
+    profile = keeping(city)
+    async with client_of(city, profile) as client:
+        await client.verify(city.case(key="before"), city.context())
+        back_up_agent(profile, city.path / "agent.tar")
+    assert b"receipt-keys" not in (city.path / "agent.tar").read_bytes()
+    other = city.profile(more=KEEPING.format(required="true"), name="restored")
+    restore_agent(other, city.path / "agent.tar")
+    with pytest.raises(FatalError, match="backup"):
+        Keeper.open(other)
+    shutil.copytree(places(profile)[1], places(other)[1])
+    assert kept(other) == ["before"]
+    async with client_of(city, other) as client:
+        await client.verify(city.case(key="after"), city.context())
+    assert kept(other) == ["before", "after"]
+
+
+async def test_doctor_says_what_is_wrong_with_kept_receipts(city: RunningCity) -> None:
+    def found(profile: Profile) -> list[tuple[State, str]]:
+        areas = ("receipts", "permissions")
+        return [
+            (one.state, one.en) for one in look(host_of(profile)) if one.area in areas and one.state is not State.OK
+        ]
+
+    profile = keeping(city)
+    profile.state.chmod(0o700)
+    assert found(profile) == []
+    async with client_of(city, profile) as client:
+        await client.verify(city.case(), city.context())
+    (key,) = places(profile)[1].iterdir()
+    key.chmod(0o644)
+    assert [state for state, _ in found(profile)] == [State.WRONG, State.WRONG]
+    key.unlink()
+    ((state, text),) = found(profile)
+    assert state is State.WRONG
+    assert key.name in text
+
+
+async def test_the_process_keeps_what_it_answers_and_tells_it_in_its_metrics(city: RunningCity) -> None:
+    profile = keeping(city)
+    text = profile.path.read_text()
+    profile.path.write_text(f'listen = "127.0.0.1:0"\nmetrics = "127.0.0.1:0"\n{text}')
+    program = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", "from exchange.cli.main import main; main()",
+        "agent", "run", "--profile", str(profile.path),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "GRPC_ENABLE_FORK_SUPPORT": "0"},
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(60):
+            while (serving := read_address(profile.state)) is None:  # noqa: ASYNC110  another process's file
+                await asyncio.sleep(0.05)
+        async with open_channel(serving["listen"], None) as channel:
+            stub: Any = verification_pb2_grpc.VerificationServiceStub(channel)
+            response = await stub.Verify(P.VerifyRequest(context=CONTEXT, case=case("k")), timeout=30)
+        assert response.result.receipt_kept
+        metrics = await asyncio.to_thread(scrape, serving["metrics"])
+    finally:
+        program.terminate()
+        output, errors = await program.communicate()
+    assert program.returncode == 0
+    assert "zhiwang_agent_receipts_total 1.0" in metrics
+    assert "zhiwang_agent_receipts_failing 0.0" in metrics
+    assert kept(profile) == ["k"]
+    for secret in (REFERENCE, CHILD, "小明"):
+        assert secret not in (output + errors).decode() + metrics
+
+
+def scrape(address: str) -> str:
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=30) as response:
+        content: bytes = response.read()
+    return content.decode()
