@@ -21,7 +21,7 @@ from exchange.client.callers import Caller, Callers
 from exchange.client.case import Case, CaseResult, Context
 from exchange.client.client import MAX_TIMEOUT, TIMEOUT, Client
 from exchange.client.keeper import Keeper
-from exchange.client.messages import attribute_message, case_of, context_of, matter_message, result_message
+from exchange.client.messages import attribute_message, case_of, context_of, fitting, matter_message, result_message
 from zhiwang.verification.v1 import verification_pb2, verification_pb2_grpc
 from zhiwang.wire import metrics
 from zhiwang.wire.call import LOCAL
@@ -141,15 +141,18 @@ class VerificationServicer(verification_pb2_grpc.VerificationServiceServicer):
             yield [case_of(case) for case in first.cases]
             async for request in request_iterator:
                 peer.check()
+                _same_purpose(first, request)
                 yield [case_of(case) for case in request.cases]
 
         asked = self._asked(caller, first.context)
         async with aclosing(self._client.verify_batches(batches(), asked, receipt=first.receipt)) as found:
             async for results in found:
                 self._count(results)
-                for start in range(0, len(results), RESULTS):
-                    part = results[start : start + RESULTS]
-                    yield verification_pb2.VerifyBatchResponse(results=[result_message(result) for result in part])
+                rest = [result_message(result) for result in results]
+                while rest:
+                    part = fitting(rest, RESULTS)
+                    rest = rest[len(part) :]
+                    yield verification_pb2.VerifyBatchResponse(results=part)
 
     async def SubmitBatch(  # noqa: N802  named by gRPC
         self, request: verification_pb2.SubmitBatchRequest, context: ServicerContext
@@ -217,6 +220,14 @@ class VerificationServicer(verification_pb2_grpc.VerificationServiceServicer):
             async for results in found:
                 self._count(results)
                 yield results
+
+
+def _same_purpose(first: verification_pb2.VerifyBatchRequest, later: verification_pb2.VerifyBatchRequest) -> None:
+    """Refuse what would be asked, and recorded, under another purpose than the caller says."""
+    if later.HasField("context") and later.context != first.context:
+        raise RefusedError(Reason.REQUEST_MALFORMED, "the context changes within a batch", field="context")
+    if later.receipt and not first.receipt:
+        raise RefusedError(Reason.REQUEST_MALFORMED, "receipts are asked for within a batch", field="receipt")
 
 
 def page(names: Iterable[str], size: int, token: str) -> tuple[list[str], str]:

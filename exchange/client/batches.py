@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import structlog
 
 from exchange.client.case import CaseResult
-from exchange.client.messages import result_message
+from exchange.client.messages import fitting, result_message
 from zhiwang.verification.v1 import verification_pb2
 from zhiwang.wire.errors import Reason, RefusedError
 
@@ -33,9 +33,6 @@ POLL_SECONDS = 2.0
 
 PAGE = 100
 MAX_PAGE = 1000
-MAX_PAGE_BYTES = 8 << 20
-"""A page ends before it gets longer, but for its first result: receipts are large."""
-
 log = structlog.get_logger(__name__)
 
 
@@ -115,12 +112,8 @@ class Batches:
         if batch.failed is not None and start == len(batch.results):
             raise RefusedError(batch.failed.reason, batch.failed.detail, field=batch.failed.field)
         response = verification_pb2.GetBatchResultsResponse(done=batch.ended is not None)
-        bytes_left = MAX_PAGE_BYTES
-        for result in batch.results[start : start + min(page_size or PAGE, MAX_PAGE)]:
-            bytes_left -= result.ByteSize()
-            if response.results and bytes_left < 0:
-                break
-            response.results.append(result)
+        size = min(page_size or PAGE, MAX_PAGE)
+        response.results.extend(fitting(batch.results[start : start + size], size))
         end = start + len(response.results)
         if batch.ended is None or end < len(batch.results) or batch.failed is not None:
             response.next_page_token = f"r{end}"

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from exchange.client.case import Answer, Case, CaseResult, ClaimResult, Context, Ruling, Status, Subject
 from policy import model
 from zhiwang.verification.v1 import verification_pb2
 from zhiwang.wire.claims import Predicate
 from zhiwang.wire.errors import Reason, RefusedError
+
+MAX_RESULTS_BYTES = 3 << 20
+"""A message of results ends before it gets longer, but for its first result: receipts are large, and no gRPC library
+takes more than 4 MiB unless its program says so."""
 
 MOCKED = ("zhiwang-mock", "1")
 """Metadata that comes before every response of a mock, and of nothing else."""
@@ -28,6 +34,16 @@ def context_of(message: verification_pb2.Context) -> Context:
         jurisdiction=message.jurisdiction,
         reference_date=message.reference_date,
     )
+
+
+def fitting(results: Sequence[verification_pb2.CaseResult], most: int) -> Sequence[verification_pb2.CaseResult]:
+    """The results that go into one message: at least one of them, unless there is none."""
+    size = 0
+    for number, result in enumerate(results[:most]):
+        size += result.ByteSize()
+        if number and size > MAX_RESULTS_BYTES:
+            return results[:number]
+    return results[:most]
 
 
 def result_message(result: CaseResult) -> verification_pb2.CaseResult:

@@ -239,6 +239,27 @@ async def test_a_stream_of_cases_is_answered_with_their_keys(agent: Agent) -> No
     assert {result.ruling for result in results.values()} == {P.RULING_PASSED}
 
 
+@pytest.mark.parametrize(
+    ("later", "field"),
+    [
+        (P.VerifyBatchRequest(context=P.Context(matter="senior-card", reference="2026-000123")), "context"),
+        (P.VerifyBatchRequest(context=CONTEXT, receipt=True), "receipt"),
+    ],
+)
+async def test_nothing_of_a_stream_is_asked_under_another_purpose_than_it_says(
+    agent: Agent, later: Any, field: str
+) -> None:
+    call = agent.here.VerifyBatch()
+    await call.write(P.VerifyBatchRequest(context=CONTEXT, cases=[case("0")]))
+    await call.write(P.VerifyBatchRequest(context=CONTEXT, cases=[case("1")]))
+    keys: set[str] = set()
+    while keys != {"0", "1"}:
+        keys |= {result.key for result in (await call.read()).results}
+    later.cases.append(case("2"))
+    await call.write(later)
+    assert await refused(call.read()) == ("INVALID_ARGUMENT", "REQUEST_MALFORMED", field)
+
+
 async def test_a_stream_is_read_no_faster_than_its_results_are_taken(agent: Agent) -> None:
     call = agent.here.VerifyBatch()
     await call.write(P.VerifyBatchRequest(context=CONTEXT, receipt=True))

@@ -16,7 +16,7 @@ from exchange.client.agent import page
 from exchange.client.batches import KEPT_SECONDS, MAX_BATCHES, MAX_CASES, Batches
 from exchange.client.callers import Callers
 from exchange.client.case import Answer, CaseResult, ClaimResult, Context, Ruling, Status
-from exchange.client.messages import attribute_message, matter_message, result_message
+from exchange.client.messages import MAX_RESULTS_BYTES, attribute_message, fitting, matter_message, result_message
 from zhiwang.verification.v1 import verification_pb2
 from zhiwang.wire.call import Peer, PeerTable
 from zhiwang.wire.errors import Reason, RefusedError
@@ -124,6 +124,33 @@ async def test_results_of_a_batch_come_in_pages_until_it_is_done() -> None:
     name = batches.submit("me", 5, ready([["a", "b"], ["c"], ["d", "e"]]))
     assert await everything(batches, name, 2) == ["a", "b", "c", "d", "e"]
     assert await everything(batches, name) == ["a", "b", "c", "d", "e"]
+
+
+async def test_a_page_of_receipts_fits_what_a_grpc_library_takes_by_default() -> None:
+    receipt = verification_pb2.Receipt(parts=[verification_pb2.Receipt.Part(sealed_hash=bytes(9_000))])
+    results = [CaseResult(str(number), receipt=receipt) for number in range(1000)]
+
+    async def large() -> AsyncIterator[Sequence[CaseResult]]:
+        yield results
+
+    batches = Batches(Clock())
+    name = batches.submit("me", len(results), large())
+    found, token, pages = [], "", 0
+    while token or not pages:
+        response = await batches.fetch("me", name, 1000, token)
+        assert response.ByteSize() < 4 << 20
+        found += [result.key for result in response.results]
+        token, pages = response.next_page_token, pages + 1
+    assert found == [result.key for result in results]
+    assert pages == 3
+
+
+def test_a_result_that_is_too_large_for_any_message_goes_alone() -> None:
+    small, large = result_message(CaseResult("small")), result_message(CaseResult("x" * MAX_RESULTS_BYTES))
+    assert fitting([large, small], 64) == [large]
+    assert fitting([small, large], 64) == [small]
+    assert fitting([small] * 3, 2) == [small] * 2
+    assert fitting([], 64) == []
 
 
 async def test_a_batch_is_its_callers_alone() -> None:

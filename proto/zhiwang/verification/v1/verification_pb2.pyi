@@ -280,10 +280,10 @@ class VerifyBatchRequest(_message.Message):
     CASES_FIELD_NUMBER: _builtins.int
     RECEIPT_FIELD_NUMBER: _builtins.int
     receipt: _builtins.bool
-    """Whether to return receipts; only in the first message."""
+    """Whether to return receipts; in the first message."""
     @_builtins.property
     def context(self) -> Global___Context:
-        """Why; only in the first message."""
+        """Why; in the first message. A later one may leave it out or repeat it, but not change it."""
 
     @_builtins.property
     def cases(self) -> _containers.RepeatedCompositeFieldContainer[Global___Case]:
