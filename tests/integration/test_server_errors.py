@@ -256,3 +256,36 @@ async def test_more_calls_than_admitted_are_refused_at_once() -> None:
         assert refusal_of(caught.value).reason is Reason.OVERLOADED
         release.set()
         await asyncio.gather(*waiting)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_caller_that_hangs_up_is_no_error_of_this_process(log: Callable[[], str], *, stream: bool) -> None:
+    large = exchange_pb2.ExchangeStreamResponse(items=[{"result": {"reason": "x" * (8 << 20)}}])
+    ended = asyncio.Event()
+
+    async def answer(_request: Any, _context: Any) -> Any:
+        return exchange_pb2.ExchangeResponse(result=large.items[0].result)
+
+    async def answers(_requests: Any, _context: Any) -> Any:
+        try:
+            for _ in range(100):
+                yield large
+        finally:
+            ended.set()
+
+    add = exchange_pb2_grpc.add_ExchangeServiceServicer_to_server
+    server = build_server([(add, Exchange(answer, answers))], RULES, city=None)
+    address = server.listen("127.0.0.1:0", None)
+    await server.start()
+    # This client takes so little that it hangs up in the middle of the first answer.
+    options = (("grpc.max_receive_message_length", 1000),)
+    async with grpc.aio.insecure_channel(address, options=options) as channel:
+        stub = exchange_pb2_grpc.ExchangeServiceStub(channel)
+        for _ in range(5):
+            assert (await fail(stub, stream=stream)).code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        if stream:
+            await asyncio.wait_for(ended.wait(), 20)
+    await server.stop(0.1)
+    lines = [json.loads(line) for line in log().splitlines()]
+    assert not [line for line in lines if line["level"] == "error"]
+    assert stream or "an answer was not taken" in log()

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import MutableMapping
 from typing import Any, TextIO
 
+import grpc
 import structlog
 
 from zhiwang.wire.call import CALL
@@ -23,6 +24,9 @@ LEVEL = logging.INFO
 WARNING = logging.WARNING
 CRITICAL = logging.CRITICAL
 """For commands, which speak by themselves."""
+
+_GRPC_CORE = "grpc._cython.cygrpc"
+"""Logs an error for every caller that is gone by the time its answer is there, which is no fault of this process."""
 
 FOREIGN_LEVEL = logging.WARNING
 """Libraries are heard from this level up; SQLAlchemy tells every statement below it."""
@@ -113,6 +117,9 @@ class _Bridge(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
+        if record.name == _GRPC_CORE and isinstance(error, grpc.aio.InternalError):
+            structlog.get_logger().info("an answer was not taken: the caller hung up, or takes none of its length")
+            return
         # Not getMessage(): arguments are data. A message without arguments may have been filled before; it is redacted.
         template = record.msg if isinstance(record.msg, str) else f"[{type(record.msg).__name__}]"
         level = min(record.levelno // 10 * 10, logging.CRITICAL)

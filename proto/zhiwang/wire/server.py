@@ -362,7 +362,11 @@ class _Wrapper(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio carries 
             # Closed here, so that its `finally` runs while the call still is there.
             async with aclosing(responses):
                 async for response in responses:
-                    await context.write(response)
+                    try:
+                        await context.write(response)
+                    except grpc.aio.InternalError:
+                        # The caller hung up while it was told this, so nobody is there to be told of an error either.
+                        raise asyncio.CancelledError from None
 
         async def subscribe(request: Any, context: grpc.aio.ServicerContext) -> None:
             task = asyncio.current_task()
