@@ -8,6 +8,7 @@ in the request alone; nothing else that a request asks for is taken over.
 from __future__ import annotations
 
 import fcntl
+import ipaddress
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -145,6 +146,11 @@ class Authority:
             _refuse(f"{identity.short}: only the TLS certificate of a server has host names")
         if any(host.lower().rstrip(".").endswith(_RESERVED) for host in hosts):
             _refuse(f"names under {_RESERVED} follow from the identity")
+        for host in hosts:
+            try:
+                host_name(host)
+            except ValueError:
+                _refuse(f"{host!r} is neither a DNS name (in ASCII) nor an address")
         return key, identity, found
 
     def issue(
@@ -163,7 +169,7 @@ class Authority:
             now: Beginning of its validity.
             days: Length of its validity; it ends with the authority's at the latest.
             purpose: What it must be for, if the caller knows.
-            hosts: Further DNS names of a server, for clients that cannot override the name that they dial.
+            hosts: Further DNS names or addresses of a server, for clients that cannot override what they dial.
 
         Returns:
             PEM of the certificate.
@@ -324,8 +330,16 @@ def _names(identity: Identity, purpose: Purpose, hosts: Sequence[str]) -> x509.S
     names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(identity.uri)]
     if purpose == "auth" and identity.kind.serves:
         own = (server_name(identity.city, identity.kind), identity.server_name)
-        names.extend(x509.DNSName(name) for name in (*own, *hosts))
+        names.extend(host_name(name) for name in (*own, *hosts))
     return x509.SubjectAlternativeName(names)
+
+
+def host_name(host: str) -> x509.GeneralName:
+    """A host as certificates name it: clients look for an address among the addresses only (RFC 6125, appendix B.2)."""
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
 
 
 def _revoked(entries: Sequence[dict[str, Any]]) -> dict[int, datetime]:

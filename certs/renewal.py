@@ -76,7 +76,7 @@ class Renewal:
         identity: Whose certificate.
         purpose: What it is good for.
         request: The request's file.
-        hosts: Further DNS names that the certificate in use has; the next one needs them too.
+        hosts: Further DNS names and addresses that the certificate in use has; the next one needs them too.
         fresh: Whether it is for a fresh key.
     """
 
@@ -263,13 +263,14 @@ def _parse(pem: bytes) -> x509.Certificate:
 
 
 def _further_hosts(certificate: x509.Certificate, identity: Identity) -> tuple[str, ...]:
-    """DNS names that do not follow from the identity."""
+    """DNS names and addresses that do not follow from the identity."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except MALFORMED:
         return ()
     own = {server_name(identity.city, identity.kind), identity.server_name}
-    return tuple(name for name in names.get_values_for_type(x509.DNSName) if name not in own)
+    further = [name for name in names.get_values_for_type(x509.DNSName) if name not in own]
+    return (*further, *map(str, names.get_values_for_type(x509.IPAddress)))
 
 
 def _sync(path: Path) -> None:

@@ -84,7 +84,7 @@ def _names(holder: x509.Certificate | x509.CertificateSigningRequest) -> dict[st
     except x509.ExtensionNotFound:
         return {"identity": "none"}
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-    hosts = names.get_values_for_type(x509.DNSName)
+    hosts = [*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))]
     return {"identity": "\n".join(uris) or "none", **({"server names": "\n".join(hosts)} if hosts else {})}
 
 

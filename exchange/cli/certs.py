@@ -100,7 +100,10 @@ def issue(
         Path | None, typer.Option(help="Write to OUT/department/kind/name/ instead of beside each request.")
     ] = None,
     host: Annotated[
-        list[str] | None, typer.Option(help="Further DNS name of a server, for clients that must dial it by name.")
+        list[str] | None,
+        typer.Option(
+            help="Further DNS name or IP address of a server, for clients that cannot override what they dial."
+        ),
     ] = None,
 ) -> None:
     """Issue the certificates that requests ask for: all of them, or none if one cannot be granted.

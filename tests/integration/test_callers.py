@@ -31,6 +31,8 @@ NOT_GRANTED = "guardian: health.death absent"
 NOT_ATTACHED = "child: police.age at_least 6"
 AGENT, COUNTER, STRANGER = "edu/agent/main", "edu/system/counter", "edu/system/unknown"
 SERVER = server_name(CITY, Kind.AGENT)
+HOSTS = ("agent.edu.example", "127.0.0.1")
+"""By which the agent may be dialled as well, since its certificate was issued with `--host`."""
 
 pytestmark = [pytest.mark.timeout(400), pytest.mark.parametrize("language", sorted(callers_support.LANGUAGES))]
 
@@ -49,7 +51,8 @@ class World:
         self._authority = Authority.load(city.layout.directory / "authority")
         self._path = path
         self.ca = city.layout.root / "ca.pem"
-        for short in (AGENT, COUNTER, STRANGER):
+        self.enrol(self._authority, city.layout.identity(AGENT), AGENT, *HOSTS)
+        for short in (COUNTER, STRANGER):
             self.enrol(self._authority, city.layout.identity(short), short)
         callers = (
             {"certificate": "local", "roles": [ROLE]},
@@ -64,9 +67,10 @@ class World:
         self._expected = expectations(city.city, date(2026, 9, 1))
 
     @staticmethod
-    def enrol(authority: Authority, directory: Path, short: str) -> Path:
+    def enrol(authority: Authority, directory: Path, short: str, *hosts: str) -> Path:
         for request in make_requests(directory, Identity.parse_short(CITY, short)):
-            request.with_suffix(".pem").write_bytes(authority.issue(request.read_bytes()))
+            own = hosts if request.stem == "auth" else ()
+            request.with_suffix(".pem").write_bytes(authority.issue(request.read_bytes(), hosts=own))
         return directory
 
     def foreigner(self) -> Path:
@@ -184,6 +188,13 @@ def test_a_batch_brings_every_case_back_under_its_own_key(program: Program, worl
 
 def test_a_mapped_certificate_may_call_from_another_machine(language: str, world: World) -> None:
     with started(language, world.protos, *world.tls(world.city.layout.identity(COUNTER))) as program:
+        assert program.ask("verify", *world.case("YES"), "60", PARENT) == [[PARENT, "confirmed"]]
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_an_agent_can_be_dialled_by_the_hosts_of_its_certificate(language: str, world: World, name: str) -> None:
+    arguments = world.tls(world.city.layout.identity(COUNTER), name=name)
+    with started(language, world.protos, *arguments) as program:
         assert program.ask("verify", *world.case("YES"), "60", PARENT) == [[PARENT, "confirmed"]]
 
 

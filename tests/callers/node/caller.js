@@ -135,14 +135,18 @@ const commands = {
 function main([, target, ...tls]) {
   const client = [connect, null, connectUnnamed, null, connectTls][tls.length](target, ...tls);
   const lines = require('node:readline').createInterface({input: process.stdin});
+  let open = 1; // commands under way, and standard input
+  const end = () => --open || client.close();
   lines.on('line', (line) => {
     const [command, ...words] = line.split('\t');
+    open++;
     commands[command](client, words, (told) => {
       if (told) console.log(['refused', told.code, told.reason, told.field, told.text].join('\t'));
       console.log('done');
+      end();
     });
   });
-  lines.on('close', () => client.close());
+  lines.on('close', end);
 }
 
 main(process.argv.slice(2));

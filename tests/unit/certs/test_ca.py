@@ -164,9 +164,19 @@ def test_host_names_are_for_servers_and_never_ours(city: City, tmp_path: Path) -
         (signing, "agent.edu.example"),
         (system, "agent.edu.example"),
         (auth, "hub.shenzhen.Zhiwang.internal"),
+        (auth, "前置机.example"),
     ):
         with pytest.raises(RefusedError):
             city.authority.issue(request.read_bytes(), now=NOW, hosts=[host])
+
+
+def test_an_address_is_certified_as_an_address_where_clients_look_for_it(city: City, tmp_path: Path) -> None:
+    (auth, _) = make_requests(tmp_path / "agent", Identity.parse_short("shenzhen", "edu/agent/one"))
+    pem = city.authority.issue(auth.read_bytes(), now=NOW, hosts=["192.0.2.7", "2001:db8::7"])
+    certificate = x509.load_pem_x509_certificate(pem)
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert [str(one) for one in names.get_values_for_type(x509.IPAddress)] == ["192.0.2.7", "2001:db8::7"]
+    assert not {"192.0.2.7", "2001:db8::7"} & set(names.get_values_for_type(x509.DNSName))
 
 
 def test_no_certificate_outlives_the_authority(city: City, tmp_path: Path) -> None:

@@ -144,10 +144,10 @@ def test_an_admins_signing_key_is_never_changed(city: City) -> None:
 def test_further_host_names_of_a_server_are_asked_for_again(city: City) -> None:
     directory = city.path(SHORT)
     make_requests(directory, Identity.parse_short("shenzhen", SHORT))
-    pem = city.authority.issue((directory / "auth.csr").read_bytes(), hosts=["hub.city.example"])
+    pem = city.authority.issue((directory / "auth.csr").read_bytes(), hosts=["hub.city.example", "192.0.2.7"])
     (directory / "auth.pem").write_bytes(pem)
     auth, signing = request_renewal(directory)
-    assert (auth.hosts, signing.hosts) == (("hub.city.example",), ())
+    assert (auth.hosts, signing.hosts) == (("hub.city.example", "192.0.2.7"), ())
 
 
 def test_installing_the_same_certificate_again_changes_nothing(city: City) -> None:
