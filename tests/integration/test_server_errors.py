@@ -260,11 +260,12 @@ async def test_more_calls_than_admitted_are_refused_at_once() -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_caller_that_hangs_up_is_no_error_of_this_process(log: Callable[[], str], *, stream: bool) -> None:
-    large = exchange_pb2.ExchangeStreamResponse(items=[{"result": {"reason": "x" * (8 << 20)}}])
+    result = exchange_pb2.ExchangeResult(reason="x" * (8 << 20))
+    large = exchange_pb2.ExchangeStreamResponse(items=[exchange_pb2.ExchangeStreamResponse.Item(result=result)])
     ended = asyncio.Event()
 
     async def answer(_request: Any, _context: Any) -> Any:
-        return exchange_pb2.ExchangeResponse(result=large.items[0].result)
+        return exchange_pb2.ExchangeResponse(result=result)
 
     async def answers(_requests: Any, _context: Any) -> Any:
         try:
