@@ -5,8 +5,11 @@ It reads, as the adapter itself would at its start; an adapter that runs is not 
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
+from contextlib import closing
+from http.client import HTTPConnection
 
 from google.protobuf.message import DecodeError
 
@@ -19,8 +22,12 @@ from certs.owner_keys import KEY_ALARM_DAYS
 from policy.document import parse_document
 from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.wire.diagnosis import Diagnosis, ok, safely, warning, wrong
+from zhiwang.wire.process import read_address
 from zhiwang.wire.profile import AdapterPaths, Profile
 from zhiwang.wire.tomlfile import FileError, Finding
+
+METRICS_SECONDS = 3.0
+"""How long the adapter's own metrics may take."""
 
 
 def diagnose(profile: Profile) -> Iterator[Diagnosis]:
@@ -33,6 +40,7 @@ def diagnose(profile: Profile) -> Iterator[Diagnosis]:
     check = f"zhiwang adapter check {paths.mapping} {paths.document} --profile {profile.path}"
     yield from safely("store", lambda: _store(profile, state_files(profile)))
     yield from safely("owner_keys", lambda: _owner_keys(profile, state_files(profile)))
+    yield from safely("links", lambda: _links(profile))
     yield from safely("database", lambda: _database(paths, check), check)
 
 
@@ -96,6 +104,28 @@ def _owner_keys(profile: Profile, state: StateFiles) -> Iterator[Diagnosis]:
         yield warning(
             "owner_keys", f"{zh}；未按时轮换", f"{en}; it was not rotated in time, is the adapter running?", start
         )
+
+
+def _links(profile: Profile) -> Iterator[Diagnosis]:
+    """Whether each hub has this adapter's sealing keys, which are announced on its link; by the process's metrics."""
+    announced = read_address(profile.state)
+    address = None if announced is None else announced.get("metrics")
+    if not isinstance(address, str):
+        return
+    connection = HTTPConnection(address, timeout=METRICS_SECONDS)
+    with closing(connection):
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode("utf-8", "replace")
+    found = re.search(r"^zhiwang_adapter_links ([0-9.]+)$", text, re.MULTILINE)
+    if found is None:
+        return
+    attached, hubs = int(float(found[1])), len(profile.hub)
+    zh, en = f"已连接 {attached}/{hubs} 个枢纽", f"attached to {attached} of {hubs} hubs, which have its sealing keys"
+    if attached >= hubs:
+        yield ok("links", zh, en)
+    else:
+        say = warning if attached else wrong
+        yield say("links", zh, en, 'look for "link lost" in the adapter\'s log; see what is said about the network')
 
 
 def _database(paths: AdapterPaths, check: str) -> Iterator[Diagnosis]:

@@ -62,10 +62,9 @@ class Pair:
     request: str
 
 
-PAIRS = (
-    Pair("auth", AUTH_CERTIFICATE, AUTH_KEY, AUTH_NEW_KEY, AUTH_REQUEST),
-    Pair("signing", SIGNING_CERTIFICATE, SIGNING_KEY, SIGNING_NEW_KEY, SIGNING_REQUEST),
-)
+AUTH = Pair("auth", AUTH_CERTIFICATE, AUTH_KEY, AUTH_NEW_KEY, AUTH_REQUEST)
+SIGNING = Pair("signing", SIGNING_CERTIFICATE, SIGNING_KEY, SIGNING_NEW_KEY, SIGNING_REQUEST)
+PAIRS = (AUTH, SIGNING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +131,10 @@ def request_renewal(directory: Path, *, new_keys: bool = False) -> list[Renewal]
     settle(directory)
     renewals = []
     for pair in PAIRS:
-        if pair.purpose == "signing" and not (directory / pair.certificate).exists():
+        if pair is SIGNING and not (directory / pair.certificate).exists():
             continue
         certificate = _certificate(directory / pair.certificate)
-        fresh = new_keys and not (pair.purpose == "signing" and identity.kind is Kind.ADMIN)
+        fresh = new_keys and not (pair is SIGNING and identity.kind is Kind.ADMIN)
         key = keep_or_write(directory / pair.new_key, _fresh_key(pair)) if fresh else _key_in_use(directory, pair)
         if fresh:
             _sync(directory)
@@ -166,7 +165,7 @@ def install(
     found: dict[Pair, x509.Certificate] = {}
     for pem in certificates:
         certificate = _parse(pem)
-        pair = PAIRS[isinstance(certificate.public_key(), Ed25519PublicKey)]
+        pair = SIGNING if isinstance(certificate.public_key(), Ed25519PublicKey) else AUTH
         named = verifier.verify(
             certificate.public_bytes(Encoding.DER), (now or datetime.now(UTC)).timestamp(), purpose=pair.purpose
         ).identity
@@ -243,7 +242,7 @@ def _look(directory: Path, pair: Pair, certificate: x509.Certificate) -> tuple[s
 
 
 def _fresh_key(pair: Pair) -> AnyKey:
-    return Ed25519PrivateKey.generate() if pair.purpose == "signing" else ec.generate_private_key(ec.SECP256R1())
+    return Ed25519PrivateKey.generate() if pair is SIGNING else ec.generate_private_key(ec.SECP256R1())
 
 
 def _certificate(path: Path) -> x509.Certificate:

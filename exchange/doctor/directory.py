@@ -24,11 +24,14 @@ from policy.registrar import open_repository
 from zhiwang.exchange.v1 import exchange_pb2_grpc
 from zhiwang.wire.channel import open_channel
 from zhiwang.wire.diagnosis import Diagnosis, ok, wrong
-from zhiwang.wire.errors import Reason, RefusedError
+from zhiwang.wire.errors import Reason, RefusedError, ZhiwangError
 from zhiwang.wire.identity import Kind, server_name
 
 _KEPT = {Kind.HUB: "directory", Kind.ADAPTER: "directory", Kind.SYSTEM: "client/directory"}
 """Where in its state each kind keeps what it verified last."""
+
+_COPIES = 3
+"""How often it is copied, at most: a process that runs may take up a newer one while it is."""
 
 
 def kept(host: Host, files: IdentityFiles) -> Directory | None:
@@ -42,7 +45,16 @@ def kept(host: Host, files: IdentityFiles) -> Directory | None:
     place = host.profile.state / _KEPT[host.kind] if host.kind in _KEPT else None
     if place is None or not (place / "metadata" / "timestamp.json").is_file():
         return None
-    # In a copy, since whoever reads a directory takes notes beside it.
+    for _ in range(_COPIES - 1):
+        try:
+            return _load_copy(host, files, place)
+        except (ZhiwangError, OSError):
+            continue
+    return _load_copy(host, files, place)
+
+
+def _load_copy(host: Host, files: IdentityFiles, place: Path) -> Directory:
+    """From a copy, since whoever reads a directory takes notes beside it."""
     with tempfile.TemporaryDirectory(prefix="zhiwang-doctor-") as scratch:
         shutil.copytree(place, Path(scratch) / "copy")
         return _client(host, files, Path(scratch) / "copy", _nothing).load()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -20,7 +22,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from breaking_support import RealCity, command
+from breaking_support import RealCity, altered, command
 from certs.ca import Authority
 from certs.identity import Identity
 from certs.renewal import request_renewal
@@ -87,7 +89,7 @@ def test_a_host_in_good_order_is_told_so(city: RealCity, place: str) -> None:
     assert {"profile", "root", "certificates", "permissions", "directory"} <= areas
     assert ({"process", "disk"} <= areas) is (place not in {"auditor", "admin"})
     assert ("clock" in areas) is (place != "registrar")
-    assert ({"database", "owner_keys", "store"} <= areas) is (place == OWNER)
+    assert ({"database", "owner_keys", "store", "links"} <= areas) is (place == OWNER)
     # A guard on the disk of the log is the one thing that this machine cannot do better.
     assert {one["area"] for one in found if one["state"] == "warning"} <= {"guard", "disk", "mapping"}
     assert all(one["remedy"] for one in found if one["state"] != "ok")
@@ -243,6 +245,34 @@ def test_what_it_says_mends_it(copy: Path) -> None:
     renew = [*expired.remedy.split()[1:], "--authority", str(copy / "authority")]
     subprocess.run(zhiwang(*renew), check=True, timeout=60, capture_output=True)  # noqa: S603 - our own
     assert not wrongs(examine(profile), "certificates")
+
+
+def test_a_process_that_died_and_left_its_address_behind_does_not_count_as_running(city: RealCity, copy: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    address = json.dumps({"listen": city.address("hub"), "pid": dead.pid})
+    (copy / "hub/state/address.json").write_text(address, "utf-8")
+    (found,) = wrongs(examine(copy / "hub" / "profile.toml"), "process")
+    assert found.remedy.startswith("zhiwang hub run --profile")
+
+
+def test_a_process_that_hangs_is_told_by_whoever_dials_it(city: RealCity) -> None:
+    city.fleet.signal(OWNER, signal.SIGSTOP)
+    try:
+        found = wrongs(examine(city.layout.profile(OWNER)))
+    finally:
+        city.fleet.signal(OWNER, signal.SIGCONT)
+    assert {one.area for one in found} >= {"network"}
+    assert all("check itself failed" not in one.en for one in found)
+
+
+def test_a_peer_that_can_be_reached_and_is_not_ready_is_named(city: RealCity) -> None:
+    with altered(city.layout.database(OWNER), "ALTER TABLE person RENAME TO away", "ALTER TABLE away RENAME TO person"):
+        asyncio.run(city.until_serving(OWNER, serving=False))
+        found = wrongs(examine(city.layout.profile(OWNER)))
+    assert [one for one in found if one.area == "network" and "not ready" in one.en]
+    assert [one for one in found if one.area == "mapping"]
+    asyncio.run(city.until_serving(OWNER, serving=True))
 
 
 def test_a_port_that_somebody_else_has_is_named(copy: Path) -> None:
