@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -20,10 +21,21 @@ from adapters.drafting import UnusableError, make_draft
 from adapters.grants import script
 from adapters.kinds import schemes_of
 from adapters.mapping import Mapping
-from adapters.printing import draft_as_json, long_task, print_draft, print_findings, print_report, report_as_json
+from adapters.printing import (
+    draft_as_json,
+    long_task,
+    print_draft,
+    print_findings,
+    print_quality,
+    print_report,
+    quality_as_json,
+    report_as_json,
+)
+from adapters.quality import DataQuality, measure, read_divisions
 from certs.credentials import IdentityFiles
 from certs.identity import ROOT_METADATA
 from policy.directory import DirectoryClient
+from policy.document import parse_document
 from policy.model import Directory
 from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.errors import Reason, RefusedError, ZhiwangError
@@ -56,8 +68,21 @@ def check(
     account: Annotated[
         str | None, typer.Option("--account", help="With --sql: name of the account; that of the mapping if left out.")
     ] = None,
+    divisions: Annotated[
+        Path | None,
+        typer.Option(
+            "--divisions",
+            help="With --quality: CSV of the statistical bureau's administrative divisions, with a column `code`.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    quality: Annotated[
+        bool,
+        typer.Option("--quality", help="If nothing is wrong, count through the data too: for the owner alone."),
+    ] = False,
     sql: Annotated[
         bool,
         typer.Option("--sql", help="Print one SQL script for sign-off: the account, its grants, and every statement."),
@@ -73,23 +98,41 @@ def check(
     Example: zhiwang adapter check mapping.toml document.toml
 
     Example: zhiwang adapter check mapping.toml document.toml --sql > sign-off.sql
+
+    Example: zhiwang adapter check mapping.toml document.toml --quality --divisions divisions.csv
     """
+    known = _divisions(divisions)
+    schemes = schemes_of(_directory(profile))
     checked: Mapping | None = None
+    counted: list[DataQuality] = []
     try:
         with long_task("核验项 attributes") as progress:
-            checked, report = inspect(mapping, document, schemes_of(_directory(profile)), progress=progress)
+            checked, report = inspect(mapping, document, schemes, progress=progress)
+        if quality and not report.findings:
+            with long_task("行 rows") as progress:
+                published = parse_document(document)
+                counted = measure(mapping, published, schemes, clock=time.time, divisions=known, progress=progress)
     except FileError as error:
         report = Report(findings=list(error.findings))
     if as_json:
-        sys.stdout.write(json.dumps(report_as_json(report), ensure_ascii=False) + "\n")
+        counts = {"quality": quality_as_json(counted)} if quality else {}
+        sys.stdout.write(json.dumps(report_as_json(report) | counts, ensure_ascii=False) + "\n")
     elif sql:
         print_findings(report, errors=True)
         if checked is not None:
             sys.stdout.write(script(checked, report.uses, report.statements, account=account))
     else:
         print_report(report, checked)
+        print_quality(counted)
     if report.findings:
         raise typer.Exit(FAILED)
+
+
+def _divisions(path: Path | None) -> frozenset[str] | None:
+    try:
+        return None if path is None else read_divisions(path)
+    except ValueError as error:
+        _misused(str(error))
 
 
 def _directory(profile: Path | None) -> Directory | None:

@@ -17,6 +17,7 @@ from adapters.collations import PAIRS, Compared
 from adapters.drafting import Drafted
 from adapters.leakage import Bound
 from adapters.mapping import Mapping
+from adapters.quality import COUNTS, DataQuality
 from zhiwang.wire.tomlfile import Finding
 
 PLAIN_WIDTH = 200
@@ -128,6 +129,37 @@ def _print_collations(console: Console, compared: Sequence[Compared]) -> None:
     console.print(
         f"逐字节复核 bytewise recheck: {right}/{asked} 对正确 pairs right, {len(compared)} 列 columns", markup=False
     )
+
+
+def quality_as_json(counted: Sequence[DataQuality]) -> list[dict[str, Any]]:
+    """Counts as JSON: every one that applies, also those that are 0."""
+    return [
+        {
+            "data": one.data,
+            "rows": one.rows,
+            "loaded_days": one.loaded_days,
+            "stale_attributes": list(one.stale),
+            "counts": one.counts,
+        }
+        for one in counted
+    ]
+
+
+def print_quality(counted: Sequence[DataQuality]) -> None:
+    """Counts as a person reads them: those that are not 0."""
+    if not counted:
+        return
+    table = Table("数据集 data set", "问题 what", "行数 rows", "占比 share")
+    for one in counted:
+        table.add_row(Text(one.data), "全部 all", f"{one.rows:,}", "")
+        for word, count in one.counts.items():
+            if count:
+                table.add_row("", " ".join(COUNTS[word]), f"{count:,}", f"{count / max(one.rows, 1):.2%}")
+        if one.loaded_days is not None:
+            table.add_row("", f"上次入库距今 {one.loaded_days:g} 天 days since the last load", "", "")
+    console = _console()
+    console.print(table)
+    console.print("仅供本部门使用  For the owner alone: how good data is tells about people, too", markup=False)
 
 
 def draft_as_json(drafted: Drafted) -> dict[str, Any]:
