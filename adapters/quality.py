@@ -187,9 +187,8 @@ class _Measurement:
     def _count(self, connection: Connection, data: DataSet, found: DataQuality) -> None:
         """What the database counts by itself."""
         subject: Element = column(data.subject)
-        statement: Select[Any] = select(func.count(), func.count(subject), func.count(distinct(subject))).select_from(
-            source(data)
-        )
+        counts: list[Any] = [func.count(), func.count(subject), func.count(distinct(subject))]
+        statement = select(*counts).select_from(source(data))
         rows, given, different = self._run(connection, statement).one()
         found.rows = rows
         found.add("subject_missing", rows - given)
