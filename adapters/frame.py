@@ -536,7 +536,7 @@ class FrameProcessor:
                 directory_version=opened.authorisation.directory_version,
                 document_version=opened.authorisation.owner_document_version,
                 rule_ids=[
-                    "" if i in denied else ",".join(decision.rule_ids)
+                    "" if i in denied else decision.rules_text
                     for i, decision in enumerate(opened.authorisation.decisions)
                 ],
                 denied_claims=examination.denied,

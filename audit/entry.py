@@ -17,8 +17,9 @@ SCHEMA_VERSION: Final = 1
 NONCE_SIZE: Final = 16
 HASH_SIZE: Final = 32
 SIGNATURE_SIZE: Final = 64
-MAX_ENTRY_SIZE: Final = 1 << 20
-"""Bytes of the largest entry that is written or read; a header is bounded far below."""
+MAX_ENTRY_SIZE: Final = 0xFFFF
+"""Bytes of the largest entry that is written or read: what a bundle of C2SP tlog-tiles can hold. Its parts are bounded:
+a header (16 KiB), the rules named for each claim (16 KiB), an owner's checkpoint (16 KiB)."""
 
 Event = (
     audit_pb2.LogOpened

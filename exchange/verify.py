@@ -123,7 +123,7 @@ class Examiner:
             return access
         decisions = authorisation.decisions
         access.directory_version = authorisation.directory_version
-        access.rule_ids = tuple(",".join(decision.rule_ids) if decision.allowed else "" for decision in decisions)
+        access.rule_ids = tuple(decision.rules_text if decision.allowed else "" for decision in decisions)
         access.denied = authorisation.denied
         if len(access.denied) == len(decisions):
             access.reason = common_reason(decisions)

@@ -20,7 +20,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import casbin
 from casbin.model import Model
@@ -106,6 +106,10 @@ _STRICT_ROW = re.compile("\n".join(f"(?:{shape})" for shape in _SHAPES))
 """All fields at once, for speed: no shape admits a line break, so nothing can pass for another field."""
 
 
+RULES_TEXT: Final = 256
+"""Characters by which an entry of a log names the rules of one claim: two of the longest names."""
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """Whether a system may ask.
@@ -145,6 +149,21 @@ class Decision:
     allowed: bool
     reason: Reason | None
     rule_ids: tuple[str, ...] = ()
+
+    @property
+    def rules_text(self) -> str:
+        """The rules as an entry of a log names them: as many as fit, then how many more there are.
+
+        One rule suffices to allow, and an entry has to stay below the size that other people's tools read.
+        """
+        text = ",".join(self.rule_ids)
+        if len(text) <= RULES_TEXT:
+            return text
+        named = list(self.rule_ids)
+        while len(text) > RULES_TEXT:
+            named.pop()
+            text = ",".join((*named, f"+{len(self.rule_ids) - len(named)}"))
+        return text
 
 
 _NOT_GRANTED = Decision(allowed=False, reason=Reason.NOT_GRANTED)

@@ -12,7 +12,7 @@ import pytest
 import policy_oracle
 from certs.identity import Identity, Kind
 from policy import enforcer as module
-from policy.enforcer import Enforcer, Question
+from policy.enforcer import RULES_TEXT, Decision, Enforcer, Question
 from policy.explain import allows, explain
 from policy.model import (
     Attribute,
@@ -300,3 +300,13 @@ def test_wider_jurisdiction_does_not_slip_past_a_deny_of_a_place() -> None:
     assert not enforcer.decide(question(150, jurisdiction=Jurisdiction.parse("nbs:4403"))).allowed
     assert not enforcer.decide(question(150, jurisdiction=Jurisdiction.parse("nbs:440306001"))).allowed
     assert enforcer.decide(question(150, jurisdiction=Jurisdiction.parse("nbs:440305"))).allowed
+
+
+def test_a_log_names_the_rules_that_fit_and_counts_the_others() -> None:
+    few = Decision(allowed=True, reason=None, rule_ids=("hrss/one", "hrss/two"))
+    assert few.rules_text == "hrss/one,hrss/two"
+    names = tuple(f"hrss/{'x' * 60}-{number}" for number in range(400))
+    text = Decision(allowed=True, reason=None, rule_ids=names).rules_text
+    assert len(text) <= RULES_TEXT
+    assert text.startswith(f"{names[0]},{names[1]},")
+    assert text.endswith(",+397")

@@ -198,7 +198,9 @@ class OwnerAccess(_message.Message):
     """Version of the owner's own document in that snapshot."""
     @_builtins.property
     def rule_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Identifiers of the grants that allowed, for each claim shape in order; empty where denied."""
+        """Identifiers of the grants that allowed, for each claim shape in order, comma between; "+N" stands for N more that
+        do not fit; empty where denied.
+        """
 
     @_builtins.property
     def denied_claims(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -267,7 +269,9 @@ class HubAccess(_message.Message):
     """The owner's signed checkpoint that covers its entry."""
     @_builtins.property
     def rule_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Identifiers of the grants that allowed, for each claim shape in order; empty where denied."""
+        """Identifiers of the grants that allowed, for each claim shape in order, comma between; "+N" stands for N more that
+        do not fit; empty where denied.
+        """
 
     @_builtins.property
     def denied_claims(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
