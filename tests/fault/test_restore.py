@@ -21,11 +21,12 @@ from audit.checkpoint import Checkpoint, split_note
 from breaking_support import INSURED, PARENT, Forge, RealCity, case, command, context, exchange
 from certs.ca import Authority
 from certs.request import make_requests
-from exchange.demo.build import CITY, LOOPBACK, REGISTRAR, write_profile
+from exchange.demo.build import CENTRE, CITY, HUB, LOOPBACK, REGISTRAR, write_profile
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.verification.v1 import verification_pb2 as api
 from zhiwang.wire import archive
 from zhiwang.wire.identity import Identity
+from zhiwang.wire.profile import load_profile
 
 OWNERS = ("health", "hrss")
 SECONDS = 8.0
@@ -111,17 +112,19 @@ async def answered(city: RealCity, number: int = 1) -> None:
             await asyncio.sleep(0.1)
 
 
-async def remembered(path: Path, size: int) -> Path:
-    """A file in which somebody remembers a log, once it says that this much was seen."""
-    async with asyncio.timeout(30):
-        while _remembered(path) < size:  # noqa: ASYNC110 - another process cannot set an event
+async def remembered(path: Path, backup: Path) -> Path:
+    """A file in which somebody remembers a log, once it says that more was seen than is in a backup."""
+    origin, size = archive.read_manifest(backup).identity, _size(backup)
+    async with asyncio.timeout(60):
+        while _remembered(path, origin) <= size:  # noqa: ASYNC110 - another process cannot set an event
             await asyncio.sleep(0.1)
     return path
 
 
-def _remembered(path: Path) -> int:
+def _remembered(path: Path, origin: str) -> int:
     text = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    return max((int(log["size"]) for log in text.get("logs", [text] if text else [])), default=0)
+    logs = text.get("logs", [text] if text else [])
+    return max((int(log["size"]) for log in logs if log["origin"] == origin), default=0)
 
 
 async def test_a_hub_from_an_older_backup_never_signs_over_what_was_seen_and_the_newest_goes_on(
@@ -129,7 +132,7 @@ async def test_a_hub_from_an_older_backup_never_signs_over_what_was_seen_and_the
 ) -> None:
     older = back_up(city, "hub", tmp_path / "older.tar")  # while it runs
     await answered(city)
-    heads = await remembered(city.layout.state("agent") / HEADS, _size(older) + 1)
+    heads = await remembered(city.layout.state("agent") / HEADS, older)
     size = len(city.entries("hub"))
     assert city.fleet.end("hub") == 0
     newest = back_up(city, "hub", tmp_path / "newest.tar")
@@ -161,7 +164,7 @@ async def test_an_adapter_from_the_newest_backup_has_forgotten_no_guess(city: Re
     async with city.hub_channel() as channel:
         first = (await exchange(channel, sealed.request)).result
     assert first.outcome == audit_pb2.OUTCOME_ANSWERED
-    seen = await remembered(city.layout.state("hub") / "owner_logs" / "hrss_main.json", _size(older) + 1)
+    seen = await remembered(city.layout.state("hub") / "owner_logs" / "hrss_main.json", older)
     guesses, size = city.count("hrss", "guess"), len(city.entries("hrss"))
     assert city.fleet.end("hrss") == 0
     newest = back_up(city, "hrss", tmp_path / "newest.tar")
@@ -185,7 +188,46 @@ async def test_an_adapter_from_the_newest_backup_has_forgotten_no_guess(city: Re
     assert (await city.verified("hrss")).checkpoint.size > size
 
 
-async def test_a_log_that_is_lost_for_good_has_a_successor_that_says_so(city: RealCity, tmp_path: Path) -> None:
+def _certify(city: RealCity, short: str) -> None:
+    """What the authority has to agree to."""
+    authority = Authority.load(city.layout.directory / "authority")
+    for request in make_requests(city.layout.identity(short), Identity.parse_short(CITY, short)):
+        request.with_suffix(".pem").write_bytes(authority.issue(request.read_bytes()))
+
+
+def _succeeded(city: RealCity, place: str) -> tuple[str, Checkpoint]:
+    """Name of a log, and what its first entry says of the one before it."""
+    opened = city.entries(place)[0].log_opened
+    return opened.origin, Checkpoint.parse(split_note(opened.predecessor)[0])
+
+
+async def test_a_hubs_log_that_is_lost_for_good_has_a_successor_that_agents_take_up(
+    city: RealCity, tmp_path: Path
+) -> None:
+    older = back_up(city, "hub", tmp_path / "older.tar")
+    registrar = load_profile(city.layout.profile("hub")).registrar
+    await answered(city, 4)
+    city.fleet.kill("hub")
+    city.layout.state("hub").rename(tmp_path / "lost")
+    _certify(city, f"{CENTRE}/hub/second")
+    write_profile(
+        city.layout, "hub", f"{CENTRE}/hub/second", listen=city.hub_address, registrar=registrar, metrics=LOOPBACK
+    )
+    done = zhiwang(city, "hub", "init", "--successor-of", str(older))
+    assert done.returncode == 0, done.stderr.decode()
+    origin, before = _succeeded(city, "hub")
+    assert origin == f"{CITY}/{CENTRE}/hub/second"
+    assert (before.origin, before.size) == (f"{CITY}/{HUB}", _size(older))
+    # What owners' logs were seen to be is not forgotten.
+    kept = city.layout.state("hub") / "owner_logs" / "hrss_main.json"
+    assert _remembered(kept, f"{CITY}/hrss/adapter/main") > 0
+    city.start("hub")
+    await city.ready()
+    await answered(city, 5)
+    await city.verified("hub")
+
+
+async def test_an_owners_log_that_is_lost_for_good_has_a_successor_that_says_so(city: RealCity, tmp_path: Path) -> None:
     older = back_up(city, "health", tmp_path / "older.tar")
     guesses = city.count("health", "guess")
     assert guesses > 0
@@ -199,10 +241,8 @@ async def test_a_log_that_is_lost_for_good_has_a_successor_that_says_so(city: Re
     assert done.returncode == 1
     assert "under its own name" in " ".join(done.stderr.decode().split())
     # … but under a new one, which the authority has to certify.
-    authority = Authority.load(city.layout.directory / "authority")
     short = "health/adapter/second"
-    for request in make_requests(city.layout.identity(short), Identity.parse_short(CITY, short)):
-        request.with_suffix(".pem").write_bytes(authority.issue(request.read_bytes()))
+    _certify(city, short)
     files = {"mapping": "mapping.toml", "document": "document.toml"}
     write_profile(
         city.layout, "health", short, listen=LOOPBACK, metrics=LOOPBACK, hub=[city.hub_address], adapter=files
@@ -210,11 +250,9 @@ async def test_a_log_that_is_lost_for_good_has_a_successor_that_says_so(city: Re
     done = zhiwang(city, "health", "init", "--successor-of", str(older))
     assert done.returncode == 0, done.stderr.decode()
 
-    opened = city.entries("health")[0].log_opened
-    before = Checkpoint.parse(split_note(opened.predecessor)[0])
-    assert opened.origin == "shenzhen/health/adapter/second"
-    assert before.origin == "shenzhen/health/adapter/main"
-    assert before.size == _size(older)
+    origin, before = _succeeded(city, "health")
+    assert origin == f"{CITY}/{short}"
+    assert (before.origin, before.size) == (f"{CITY}/health/adapter/main", _size(older))
     assert city.count("health", "guess") == guesses
     city.start("health")
     await city.ready()
@@ -256,7 +294,10 @@ async def _newer(reader: Path, version: int) -> None:
 
 async def test_an_agent_that_was_restored_remembers_what_it_had_seen(city: RealCity, tmp_path: Path) -> None:
     await answered(city)
-    heads = await remembered(city.layout.state("agent") / HEADS, 1)
+    heads = city.layout.state("agent") / HEADS
+    async with asyncio.timeout(60):
+        while not heads.exists():  # noqa: ASYNC110 - another process cannot set an event
+            await asyncio.sleep(0.1)
     known = heads.read_bytes()
     newest = back_up(city, "agent", tmp_path / "agent.tar")  # while it runs
     assert city.fleet.end("agent") == 0
