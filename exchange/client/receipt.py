@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -103,11 +104,17 @@ def _opened(answered: Answered, case: int, column: int) -> verification_pb2.Open
 
 def _head(head: audit_pb2.LogHead) -> audit_pb2.LogHead:
     """A head without what the receipt does not need: the proof from an older head, and others' signatures."""
-    text, signatures = split_note(head.checkpoint)
+    return audit_pb2.LogHead(checkpoint=_own_note(head.checkpoint), certificate=head.certificate)
+
+
+@lru_cache(maxsize=64)
+def _own_note(checkpoint: bytes) -> bytes:
+    """A checkpoint with the signature of its own log only. The receipts of one frame share it."""
+    text, signatures = split_note(checkpoint)
     origin = text.partition("\n")[0]
     own = next(i for i, (name, _, _) in enumerate(signatures) if name == origin)
-    body, _, lines = head.checkpoint.decode().rpartition("\n\n")
-    return audit_pb2.LogHead(checkpoint=f"{body}\n\n{lines.splitlines()[own]}\n".encode(), certificate=head.certificate)
+    body, _, lines = checkpoint.decode().rpartition("\n\n")
+    return f"{body}\n\n{lines.splitlines()[own]}\n".encode()
 
 
 @dataclass(frozen=True, slots=True)
