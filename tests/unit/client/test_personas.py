@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -102,3 +104,18 @@ def test_a_load_test_meets_every_answer_in_the_shares_that_are_written_down() ->
     assert 0.85 < found.count(Outcome.YES) / 4000 < 0.9
     assert 0.07 < found.count(Outcome.NO) / 4000 < 0.13
     assert 0.015 < found.count(Outcome.UNKNOWN) / 4000 < 0.05
+
+
+def test_the_page_shows_identifiers_that_the_mock_knows_and_says_the_same_of_them() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "requester.md").read_text(encoding="utf-8")
+    section = page.partition("## First day: the mock")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\d{17}[\dX])`( \||[^|]+\|) (.+) \|$", section, re.MULTILINE)
+    known = {identifier(persona, "resident"): persona for persona in PERSONAS}
+    assert len(rows) >= len({persona.group for persona in PERSONAS})
+    for shown, _, _ in rows:
+        assert shown in known
+    for shown, rest, text in rows:
+        if rest == " |":
+            assert (
+                text.replace("`", "").replace("(exists)", "").strip() == known[shown].en.replace("(exists)", "").strip()
+            )
