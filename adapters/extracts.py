@@ -37,7 +37,7 @@ from policy.document import Mistake
 from zhiwang.wire.metrics import REGISTRY
 from zhiwang.wire.tomlfile import FileError, Finding, as_findings
 
-LOOK_SECONDS = 5.0
+LOOK_SECONDS = 2.0
 """How often the directory is looked at."""
 
 RETRY_SECONDS = 60.0

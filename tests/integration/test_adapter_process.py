@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 import policy_support
+from adapter_drivers import write_csv, write_xlsx
 from adapter_support import make_database
 from adapters.config import StateFiles
 from audit.entry import decode_entry
@@ -408,3 +409,132 @@ async def test_check_says_what_can_be_learnt_and_init_makes_a_state_once(tmp_pat
         status, _, err = await adapter.command("init", "--profile", str(adapter.profile))
         assert status == 1
         assert "never made over another" in err
+
+
+FILES = """
+department = "hrss"
+
+[database]
+url = "files:extracts"
+
+[file.person]
+path = "person_*.csv"
+columns = { id_card = "身份证号", full_name = "姓名", region = "区划", months = "月数" }
+encoding = "gb18030"
+settle = 0
+
+[file.card]
+path = "card_*.xlsx"
+columns = ["id_card"]
+settle = 0
+
+[data.person]
+table = "person"
+subject = "id_card"
+name = "full_name"
+region = { column = "region", codes = "nbs" }
+
+[data.card]
+table = "card"
+subject = "id_card"
+
+[attribute.pension_months]
+data = "person"
+value = "months"
+
+[attribute.insured]
+data = "card"
+
+[[probe]]
+claim = "hrss.pension_months at_least 12"
+subject = "FATHER"
+answer = "NO"
+"""
+
+
+class Extracted:
+    """The files of an adapter that has no database."""
+
+    def __init__(self, adapter: AdapterProcess) -> None:
+        self.adapter = adapter
+        self.directory = adapter.directory / "extracts"
+        self.directory.mkdir()
+        adapter.database.unlink()
+        (adapter.directory / "mapping.toml").write_text(FILES.replace("FATHER", FATHER), "utf-8")
+
+    def persons(self, day: int, *, mother: int | str, father: int = 6) -> None:
+        """Drop a file as a careful sender does: under another name first."""
+        rows = [
+            ("身份证号", "姓名", "区划", "月数"),
+            (MOTHER, "李·梅", "440306001", mother),
+            (FATHER, "王𠮷", "440306", father),
+        ]
+        name = f"person_{day}.csv"
+        write_csv(self.directory / f".{name}", rows, encoding="gb18030").rename(self.directory / name)
+
+    def cards(self, day: int, *subjects: str) -> None:
+        name = f"card_{day}.xlsx"
+        rows = [("id_card",), *((one,) for one in subjects)]
+        write_xlsx(self.directory / f".{name}", rows).rename(self.directory / name)
+
+    async def logged(self, *texts: str) -> None:
+        async with asyncio.timeout(SECONDS):
+            while not all(text in self.adapter.log for text in texts):  # noqa: ASYNC110 - seen from outside only
+                await asyncio.sleep(0.05)
+
+
+async def test_files_are_replaced_under_load_and_a_bad_one_changes_nothing(tmp_path: Path) -> None:
+    async with running_city(tmp_path, owners=()) as city:
+        adapter = AdapterProcess(city, tmp_path / "adapter")
+        files = Extracted(adapter)
+        files.persons(1, mother=24)
+        files.cards(1, MOTHER)
+        await adapter.init()
+        await adapter.start()
+        try:
+            await adapter.attached(city)
+            async with city.client() as client:
+                seen: list[tuple[Answer | Reason | None, ...]] = []
+                done = asyncio.Event()
+
+                async def ask() -> None:
+                    while not done.is_set():
+                        seen.append(tuple(told((await client.verify(case(), city.context())).claims)))
+
+                async def became(*answers: Answer | Reason) -> None:
+                    async with asyncio.timeout(SECONDS):
+                        while not seen or seen[-1] != answers:  # noqa: ASYNC110 - seen from outside only
+                            await asyncio.sleep(0.05)
+
+                askers = [asyncio.create_task(ask()) for _ in range(4)]
+                await became(Answer.YES, Answer.YES)
+                files.cards(2, FATHER)
+                files.persons(2, mother=3)
+                await became(Answer.NO, Answer.UNKNOWN)
+                files.persons(3, mother="4.40399E+17")
+                await files.logged("extract not taken", "person_3.csv: row 2, column months")
+                metrics = await asyncio.to_thread(scrape, metrics_address(adapter))
+                assert 'zhiwang_adapter_extract_failing{extract="person"} 1.0' in metrics
+                assert 'zhiwang_adapter_extract_loads_total{extract="person",result="loaded"} 2.0' in metrics
+                # A load that makes a probe fail is found out at once, not at the next hour.
+                files.persons(4, mother=24, father=24)
+                await became(Reason.PROBE_FAILED, Answer.UNKNOWN)
+                files.persons(5, mother=24)
+                await became(Answer.YES, Answer.UNKNOWN)
+                done.set()
+                await asyncio.gather(*askers)
+            order = list(dict.fromkeys(seen))
+            assert set(order) - {(Answer.NO, Answer.UNKNOWN)} <= {
+                (Answer.YES, Answer.YES),
+                (Answer.YES, Answer.UNKNOWN),
+                (Reason.PROBE_FAILED, Answer.UNKNOWN),
+            }, order
+            assert seen.index((Answer.YES, Answer.UNKNOWN)) > seen.index((Answer.NO, Answer.UNKNOWN))
+            assert await adapter.stop() == 0
+            for secret in (MOTHER, FATHER, "李", "4.40399"):
+                assert secret not in adapter.log
+            private = adapter.state.directory / "extracts"
+            assert [path.name for path in private.iterdir()] == ["extracts.db"]
+            assert (private / "extracts.db").stat().st_mode & 0o777 == 0o600
+        finally:
+            await adapter.stop()
