@@ -40,7 +40,7 @@ NICENESS: Final = 10
 FORMAT: Final = 1
 """Version of the private database; one of another version is built anew."""
 
-_CACHE_KIB: Final = 32 * 1024
+_CACHE_KIB: Final = 8 * 1024
 _HASH = re.compile(rb"\s*([0-9a-fA-F]{64})\b")
 _MAX_COMPANION: Final = 4096
 

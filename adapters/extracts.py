@@ -90,6 +90,8 @@ class Extracts:
         self._retry_at = 0.0
         self._process: subprocess.Popen[bytes] | None = None
         self._closing = threading.Event()
+        # What is found at the beginning goes to whoever began, not to a log.
+        self._begun = False
         self.loads: dict[str, Load] = {}
         self.problems: dict[str, str] = {}
         self.counts: dict[tuple[str, str], int] = {}
@@ -130,6 +132,7 @@ class Extracts:
             wrong = {one: self.problems[one] for one in missing if one in self.problems}
             problems = wrong or dict.fromkeys(missing, "is still being written; try again when it is complete")
             raise FileError(as_findings(path, [(("file", one), problem) for one, problem in problems.items()]))
+        self._begun = True
         mistakes = [
             Mistake(("file", name), f"{problem}; the load before it is in force")
             for name, problem in self.problems.items()
@@ -265,7 +268,8 @@ class Extracts:
             elif name in self.loads and self.loads[name].stamp == seen.stamp:
                 self._count(name, "loaded")
                 self._mend(name)
-                _log.info("extract loaded", extract=name, at=seen.stamp.file, rows=self.loads[name].rows)
+                if self._begun:
+                    _log.info("extract loaded", extract=name, at=seen.stamp.file, rows=self.loads[name].rows)
 
     def _run(self, job: Job) -> Result | None:
         """What the process says; None if we are closing."""
@@ -298,11 +302,12 @@ class Extracts:
     def _alarm(self, name: str, problem: str) -> None:
         if self.problems.get(name) != problem:
             self.problems[name] = problem
-            _log.error("extract not taken", extract=name, detail=problem, in_force=name in self.loads)
+            if self._begun:
+                _log.error("extract not taken", extract=name, detail=problem)
 
     def _mend(self, name: str) -> None:
         self._refused.pop(name, None)
-        if self.problems.pop(name, None) is not None:
+        if self.problems.pop(name, None) is not None and self._begun:
             _log.info("extract is good again", extract=name)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import uvloop
 from rich.console import Console
 
-from bench import log, policy, verification
+from bench import extracts, log, policy, verification
 from bench.result import Result, merge, show
 
 Measure = Callable[[], Coroutine[None, None, list[Result]]]
@@ -26,6 +26,7 @@ BENCHMARKS: dict[str, Measure] = {
     "policy_cold": policy.measure,
     "log_append": log.measure,
     "student": verification.measure_student,
+    "extract_load": extracts.measure,
 }
 """By name of the figure; some are measured together."""
 
