@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -20,7 +21,7 @@ from zhiwang.exchange.v1 import exchange_pb2, exchange_pb2_grpc
 from zhiwang.wire.channel import RenewableChannel, open_channel, refusal_of
 from zhiwang.wire.errors import FatalError, Reason
 from zhiwang.wire.identity import Kind, server_name
-from zhiwang.wire.server import LOCAL, Readiness, RpcRules, Server, build_server, current_peer
+from zhiwang.wire.server import LOCAL, TIME_METADATA, Readiness, RpcRules, Server, build_server, current_peer
 
 GET_FILE = "/zhiwang.exchange.v1.DirectoryService/GetFile"
 WATCH = "/zhiwang.exchange.v1.DirectoryService/Watch"
@@ -295,3 +296,44 @@ async def test_stopping_ends_subscriptions_without_waiting_out_the_grace(city: C
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await exhaust(stream)
         assert refusal_of(caught.value).reason is Reason.SHUTTING_DOWN
+
+
+@pytest.mark.parametrize("why", ["CERTIFICATE_REVOKED", "CERTIFICATE_EXPIRED"])
+async def test_a_stream_on_which_nobody_speaks_ends_when_its_callers_certificate_no_longer_holds(
+    city: City, why: str
+) -> None:
+    lost, other = city.enrol("edu/system/lost", days=1), city.enrol("edu/system/other", days=30)
+    serial = x509.load_pem_x509_certificate((lost.directory / "auth.pem").read_bytes()).serial_number
+    revoked: set[int] = set()
+    ahead = 0.0
+
+    def clock() -> float:
+        return time.time() + ahead
+
+    async with (
+        serving(city.enrol("data/hub/main"), revoked=lambda: revoked, clock=clock) as (_, address),
+        open_channel(address, lost.channel_credentials(), server_name=HUB) as mine,
+        open_channel(address, other.channel_credentials(), server_name=HUB) as others,
+    ):
+        request = health_pb2.HealthCheckRequest()
+        silent, neighbour = (health_pb2_grpc.HealthStub(channel).Watch(request) for channel in (mine, others))
+        await silent.read()
+        await neighbour.read()
+        if why == "CERTIFICATE_REVOKED":
+            revoked.add(serial)
+        else:
+            ahead = timedelta(days=2).total_seconds()
+        async with asyncio.timeout(10):
+            with pytest.raises(grpc.aio.AioRpcError) as ended:
+                await exhaust(silent)
+        assert refusal_of(ended.value).reason is Reason[why]
+        assert not neighbour.done()
+        neighbour.cancel()
+
+
+async def test_a_health_check_tells_the_servers_time() -> None:
+    moment = datetime(2030, 1, 1, tzinfo=UTC).timestamp()
+    async with serving(None, clock=lambda: moment) as (_, address), open_channel(address, None) as channel:
+        call = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+        await call
+        assert dict(await call.trailing_metadata())[TIME_METADATA] == str(round(moment * 1000))
