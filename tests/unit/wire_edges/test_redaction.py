@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 import structlog
 from hypothesis import given
@@ -210,6 +211,18 @@ def test_a_line_names_its_process_and_its_call(written: Callable[[], str]) -> No
     (line,) = lines(written)
     assert (line["process"], line["rpc"], line["call"]) == ("test", call.method, call.id)
     assert line["listen"] == "127.0.0.1:1"
+
+
+def test_a_caller_that_is_gone_before_its_answer_is_no_error_of_ours(written: Callable[[], str]) -> None:
+    core = logging.getLogger("grpc._cython.cygrpc")
+    for error in (grpc.aio.InternalError("Failed ExecuteBatch"), ValueError("something else")):
+        try:
+            raise error
+        except type(error):
+            core.exception("%s raised in core by servicer method [%s]", type(error).__name__, "/package.Service/Method")
+    gone, other = lines(written)
+    assert (gone["level"], "exception" in gone) == ("info", False)
+    assert (other["level"], "exception" in other) == ("error", True)
 
 
 def test_a_terminal_gets_the_same_redaction(written: Callable[[], str]) -> None:  # noqa: ARG001  restores the log
