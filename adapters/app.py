@@ -20,6 +20,7 @@ import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from adapters.answers import AnswerWatch
 from adapters.check import inspect
 from adapters.config import ADMINS, DEFAULT_LISTEN, DRAIN_SECONDS, STOP_GRACE, StateFiles
 from adapters.database import connect_to
@@ -66,8 +67,8 @@ WATCH_SECONDS = 0.25
 DATABASE_SECONDS = 5.0
 """How often the database is tried, and a log that has stopped is checked anew."""
 
-COLUMNS_SECONDS = 10.0
-"""Between two looks at the columns that attributes use."""
+LOOK_SECONDS = 10.0
+"""Between two looks at the columns that attributes use, and at the shares of answers."""
 
 KEYS_SECONDS = 600.0
 """How often it is seen whether sealing keys have to be rotated."""
@@ -226,7 +227,8 @@ class Adapter:
         await self._rotate()
         connections = connect_to(mapping.database, self._paths.mapping.parent)
         ledger = Ledger(ledger_key(state), mapping.limits, clock)
-        self._standpoints = Standpoints(holder, connections, mapping, ledger, document, clock)
+        answers = self._answers = AnswerWatch(mapping.attribute, state.answers)
+        self._standpoints = Standpoints(holder, connections, mapping, ledger, document, answers, clock)
         self._opener = Opener(self._keys.private)
         self._frames = FrameProcessor(
             department=self._department,
@@ -237,6 +239,7 @@ class Adapter:
             ledger=ledger,
             trace=Trace(state.keys, clock),
             bulk_hours=mapping.limits.hours,
+            answered=answers.note,
             clock=clock,
         )
         self._lanes = Lanes(
@@ -271,7 +274,8 @@ class Adapter:
             self._record_events(),
             self._extracts.watch(self._look),
             self._regularly(self._standpoints.probe, lambda: self._standpoints.seconds_to_probe),
-            self._regularly(self._standpoints.look_at_columns, lambda: COLUMNS_SECONDS),
+            self._regularly(self._standpoints.look_at_columns, lambda: LOOK_SECONDS),
+            self._regularly(self._standpoints.look_at_answers, lambda: LOOK_SECONDS),
             keep_up(self._index),
             *(link.run() for link in self._links),
         ):
@@ -353,7 +357,9 @@ class Adapter:
         )
         if self._extracts.in_use:
             ExtractMetrics(self._extracts)
-        AdapterMetrics(self._frames, log, lambda: sum(link.attached for link in self._links), self._standpoints)
+        AdapterMetrics(
+            self._frames, log, lambda: sum(link.attached for link in self._links), self._standpoints, self._answers
+        )
         served = metrics.MetricsServer(self._profile.metrics) if self._profile.metrics is not None else None
         if served is not None:
             self._closing.append(served.close)
@@ -462,7 +468,7 @@ class Adapter:
             try:
                 await asyncio.to_thread(act)
             except Exception as error:  # noqa: BLE001 - else nobody would look again
-                _log.error("the database could not be looked at", exc_info=error)
+                _log.error("what is watched could not be looked at", exc_info=error)
 
     async def stop(self) -> None:
         """Not ready; take nothing more; finish what is here; then end."""

@@ -78,6 +78,11 @@ class StateFiles:
         """The private database made of files, of an adapter that reads files; made when it is first needed."""
         return self.directory / "extracts"
 
+    @property
+    def answers(self) -> Path:
+        """Usual shares of answers; without it they are learnt again."""
+        return self.directory / "answers.json"
+
     def make(self) -> None:
         """Make the directories."""
         for directory in (self.directory, self.guard.parent, self.keys, self.owner_keys, self.policy):

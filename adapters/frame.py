@@ -143,6 +143,7 @@ class FrameProcessor:
         ledger: Charges.
         trace: Indexes who was asked about.
         bulk_hours: When rosters are answered; None for all day.
+        answered: Told of each request that was answered, with its department, after COMMIT only.
         clock: Seconds since the epoch.
     """
 
@@ -157,6 +158,7 @@ class FrameProcessor:
         ledger: Ledger,
         trace: Trace,
         bulk_hours: Hours | None = None,
+        answered: Callable[[str, Examination], None] = lambda _department, _examination: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._department = department
@@ -167,6 +169,7 @@ class FrameProcessor:
         self._ledger = ledger
         self._trace = trace
         self._bulk_hours = bulk_hours
+        self._answered = answered
         self._clock = clock
         self._snapshots = Snapshots(log.engine)
         self._refusals = RefusalCounter(clock)
@@ -431,6 +434,7 @@ class FrameProcessor:
             work.replies[place].reply.nonce = answer.nonce
             work.replies[place].reply.ciphertext = answer.ciphertext
             self.outcomes.update(answer.opened.examination.outcomes)
+            self._answered(answer.opened.request.identity.department, answer.opened.examination)
 
     def _review(
         self, work: _Frame, requests: Sequence[_Request], known: dict[int, _Opened], now: float

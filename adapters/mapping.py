@@ -24,6 +24,7 @@ from policy.document import Mistake
 from policy.model import Document
 from zhiwang.wire.claims import Claim, Predicate
 from zhiwang.wire.errors import RefusedError
+from zhiwang.wire.records import Outcome
 from zhiwang.wire.tomlfile import FileError, StrictModel, as_findings, load
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
@@ -106,6 +107,38 @@ class Interval(StrictModel):
     to: Expression
 
 
+def _band(band: tuple[float, float]) -> tuple[float, float]:
+    if not 0 <= band[0] < band[1] <= 1:
+        raise ValueError("must be two shares between 0 and 1, the lower one first")
+    return band
+
+
+Band = Annotated[tuple[float, float], AfterValidator(_band)]
+"""Lowest and highest share of an answer, between 0 and 1."""
+
+
+class Watch(StrictModel):
+    """Which shares of its answers are right for an attribute. Each requesting department is judged by itself.
+
+    Attributes:
+        yes: Band of the share of YES. Without a band, a share may not jump by more than half of what was left.
+        no: Band of the share of NO.
+        unknown: Band of the share of UNKNOWN.
+        least: Answers that are judged together, at least.
+        suspend: Answer a department no more whose share is outside, until the data set was loaded anew.
+    """
+
+    yes: Band | None = None
+    no: Band | None = None
+    unknown: Band | None = None
+    least: Annotated[int, Field(ge=100, le=1_000_000)] = 200
+    suspend: bool = False
+
+    def band(self, answer: Outcome) -> tuple[float, float] | None:
+        """The band of one answer."""
+        return {Outcome.YES: self.yes, Outcome.NO: self.no, Outcome.UNKNOWN: self.unknown}[answer]
+
+
 class MappedAttribute(StrictModel):
     """Where one attribute lies.
 
@@ -115,6 +148,7 @@ class MappedAttribute(StrictModel):
         valid: Interval, for `valid`.
         where: Row filter. A row for which it is null counts, and makes the answer UNKNOWN.
         rows: "one": rows that disagree give UNKNOWN. "any": YES if one row is true, NO if all are false.
+        watch: Which shares of its answers are right.
     """
 
     data: Name
@@ -122,6 +156,7 @@ class MappedAttribute(StrictModel):
     valid: Interval | None = None
     where: Expression | None = None
     rows: Literal["one", "any"] = "one"
+    watch: Watch = Watch()
 
     def serves(self, predicate: Predicate) -> bool:
         """Whether there is an expression for a predicate."""
@@ -217,6 +252,15 @@ def load_mapping(path: Path, document: Document | None = None) -> Mapping:
     return mapping
 
 
+def _check_suspending(mapping: Mapping) -> Iterator[Mistake]:
+    """That what suspends an attribute can also open it again."""
+    for name, attribute in mapping.attribute.items():
+        data = mapping.data.get(attribute.data)
+        if attribute.watch.suspend and data is not None and data.loaded is None:
+            message = f"suspends until a new load, which `loaded` under [data.{attribute.data}] has to tell"
+            yield Mistake(("attribute", name, "watch"), message)
+
+
 def check_alone(mapping: Mapping) -> Iterator[Mistake]:
     """What is wrong with a mapping by itself."""
     yield from check_files(mapping)
@@ -244,6 +288,7 @@ def check_alone(mapping: Mapping) -> Iterator[Mistake]:
         for word, expression in expressions:
             if expression is not None:
                 yield from _check_sql((*key, word), expression)
+    yield from _check_suspending(mapping)
     for index, probe in enumerate(mapping.probe):
         yield from _check_probe(("probe", index), probe, mapping)
 

@@ -102,7 +102,7 @@ class Examiner:
         source: The department's data sets.
         ledger: Makes charges.
         schemes: Scheme of each kind of subject.
-        failing: Whether the probe of an attribute fails now.
+        closed: Whether an attribute is not answered now, for a predicate and a requesting department.
         clock: Seconds since the epoch.
     """
 
@@ -111,13 +111,13 @@ class Examiner:
         source: Source,
         ledger: Ledger,
         schemes: Dictionary[str, Scheme],
-        failing: Callable[[str], bool],
+        closed: Callable[[str, Predicate, str], bool],
         clock: Callable[[], float],
     ) -> None:
         self._source = source
         self._ledger = ledger
         self._schemes = schemes
-        self._failing = failing
+        self._closed = closed
         self._clock = clock
 
     def prepare(
@@ -138,7 +138,9 @@ class Examiner:
             own_denied: Claim shapes that this owner's policy denies, with what they get.
         """
         count = len(header.claims)
-        settled = [self._settle(header, i, shape, hub_denied, own_denied) for i, shape in enumerate(header.claims)]
+        settled = [
+            self._settle(header, department, i, shape, hub_denied, own_denied) for i, shape in enumerate(header.claims)
+        ]
         outcomes = bytearray(bytes(settled) * len(records))
         denied = tuple([i for i, outcome in enumerate(settled) if outcome >> 4 == _DENIED])
         examination = Examination(header, outcomes, [], [None] * count, denied)
@@ -153,6 +155,7 @@ class Examiner:
     def _settle(
         self,
         header: Header,
+        department: str,
         i: int,
         shape: ClaimShape,
         hub_denied: Container[int],
@@ -167,7 +170,7 @@ class Examiner:
         published = self._source.attributes.get(shape.attribute)
         if mapped is None or published is None or not mapped.serves(shape.predicate):
             return Outcome.FAILED
-        if self._failing(shape.attribute):
+        if self._closed(shape.attribute, shape.predicate, department):
             return Outcome.PROBE_FAILED
         region = self._source.mapping.data[mapped.data].region
         place = header.jurisdiction

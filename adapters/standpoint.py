@@ -1,17 +1,20 @@
 """What requests are decided by at the moment: the directory in force, and an examiner of the document in it.
 
-Also which attributes may not be answered for now, since a probe fails or a column that they use is not what it was.
+Also which attributes may not be answered for now: a probe fails, a column that they use is not what it was, or answers
+are not what they should be.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import Lock
 
 import structlog
 
-from adapters.database import Connections, DatabaseError
+from adapters.answers import AnswerWatch
+from adapters.database import Connections, DatabaseError, Lent
 from adapters.drift import ColumnWatch
 from adapters.kinds import schemes_of
 from adapters.ledger import Ledger
@@ -22,6 +25,7 @@ from adapters.sql import Source
 from policy.directory import DirectoryHolder
 from policy.enforcer import Enforcer
 from policy.model import Directory, Document
+from zhiwang.wire.claims import Predicate
 
 RETRY = 60.0
 """Seconds after which probes are asked again if the database could not be reached."""
@@ -46,6 +50,7 @@ class Standpoints:
         mapping: Of its facts.
         ledger: Makes charges.
         document: The department's own copy of its document, until a directory brings another.
+        answers: Knows what is suspended for its answers.
         clock: Seconds since the epoch.
     """
 
@@ -56,12 +61,14 @@ class Standpoints:
         mapping: Mapping,
         ledger: Ledger,
         document: Document,
+        answers: AnswerWatch,
         clock: Callable[[], float],
     ) -> None:
         self._holder = holder
         self._connections = connections
         self._mapping = mapping
         self._ledger = ledger
+        self._answers = answers
         self._clock = clock
         self._failing: frozenset[str] = frozenset()
         self._columns = ColumnWatch(connections, mapping)
@@ -85,10 +92,13 @@ class Standpoints:
         return standpoint
 
     def _make(self, enforcer: Enforcer) -> Standpoint:
-        examiner = Examiner(self._source, self._ledger, self._schemes, self._is_failing, self._clock)
+        examiner = Examiner(self._source, self._ledger, self._schemes, self._closed, self._clock)
         return Standpoint(enforcer, examiner)
 
-    def _is_failing(self, attribute: str) -> bool:
+    def _closed(self, attribute: str, predicate: Predicate, department: str) -> bool:
+        return self._doubtful(attribute) or self._answers.closed(attribute, predicate, department)
+
+    def _doubtful(self, attribute: str) -> bool:
         return attribute in self._failing or attribute in self._columns.drifted
 
     @property
@@ -132,6 +142,26 @@ class Standpoints:
                 return
             if changed:
                 self._probe()
+
+    def look_at_answers(self) -> None:
+        """Ask every probe if answers raised an alarm; open what was suspended and has been loaded anew; keep shares.
+
+        Raises:
+            OSError: The shares cannot be kept.
+        """
+        if self._answers.take_alarm():
+            self.probe()
+        if self._answers.suspended:
+            with suppress(DatabaseError), self._source.lend() as lent:
+                self._answers.lift(lambda attribute: self._loaded(lent, attribute))
+        self._answers.save()
+
+    def _loaded(self, lent: Lent, attribute: str) -> int | None:
+        """When the data set of an attribute was last loaded whole, if the attribute is otherwise in order."""
+        if self._doubtful(attribute):
+            return None
+        state = self._source.loaded(lent, self._mapping.attribute[attribute].data)
+        return state.time if state.whole else None
 
     def probe(self) -> None:
         """Ask every probe, and note whose attributes fail."""

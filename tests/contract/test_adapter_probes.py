@@ -11,6 +11,7 @@ import structlog
 
 from adapter_frames import Bureau, grants
 from adapter_support import ANNA, BO, NOW, attribute, document
+from adapters.answers import AnswerWatch
 from adapters.database import connect_to
 from adapters.ledger import Ledger
 from adapters.mapping import load_mapping
@@ -84,7 +85,7 @@ class Office:
         connections = connect_to(mapping.database, directory)
         ledger = Ledger(b"k" * 32, mapping.limits, lambda: NOW)
         self.standpoints = Standpoints(
-            DirectoryHolder(lambda: NOW), connections, mapping, ledger, published, lambda: NOW
+            DirectoryHolder(lambda: NOW), connections, mapping, ledger, published, AnswerWatch({}), lambda: NOW
         )
         self.standpoints.look_at_columns()
         self.standpoints.probe()
@@ -242,6 +243,7 @@ def test_a_column_that_changed_is_answered_unavailable_and_never_no(tmp_path: Pa
         bureau.mapping,
         Ledger(b"k" * 32, bureau.mapping.limits, lambda: bureau.now),
         bureau.document,
+        bureau.answers,
         lambda: bureau.now,
     )
     bureau.closed = lambda attribute: attribute in standpoints.drifted

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from adapter_support import NOW, Owner, document
+from adapters.answers import AnswerWatch
 from adapters.config import StateFiles
 from adapters.frame import FrameProcessor
 from adapters.ledger import Ledger, Trace
@@ -30,7 +31,7 @@ from policy.model import Directory
 from zhiwang.adapter.v1 import adapter_pb2
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.exchange.v1 import sealed_pb2
-from zhiwang.wire.claims import Claim
+from zhiwang.wire.claims import Claim, Predicate
 from zhiwang.wire.commitments import (
     answer_tree,
     claim_commitments,
@@ -120,6 +121,7 @@ class Bureau(Owner):
             matters={"school": self.matter},
         )
         self.revoked: set[int] = set()
+        self.answers = AnswerWatch(self.mapping.attribute)
         self.closed: Callable[[str], bool] = lambda _attribute: False
         (directory / "keys").mkdir()
         self.keys = OwnerKeyStore(directory / "keys", self.identity.signer, lambda: self.now)
@@ -133,9 +135,9 @@ class Bureau(Owner):
         ledger = Ledger((b"k" * 32), self.mapping.limits, lambda: self.now)
         schemes = {"person": scheme("resident"), "entity": scheme("uscc")}
 
-        def closed(name: str) -> bool:
+        def closed(name: str, predicate: Predicate, department: str) -> bool:
             # As it is when asked, since a test may put another in its place.
-            return self.closed(name)
+            return self.closed(name) or self.answers.closed(name, predicate, department)
 
         self.examiner = examiner = Examiner(self.source, ledger, schemes, closed, lambda: self.now)
         return FrameProcessor(
@@ -147,6 +149,7 @@ class Bureau(Owner):
             ledger=ledger,
             trace=Trace(self.directory / "state" / "keys", lambda: self.now),
             bulk_hours=self.mapping.limits.hours,
+            answered=self.answers.note,
             clock=lambda: self.now,
         )
 
