@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 import shlex
 import tomllib
 from pathlib import Path
@@ -108,3 +109,21 @@ def test_help_is_plain_text_of_the_pages_width() -> None:
     assert all(character.isprintable() for line in lines for character in line)
     assert len(lines) > len(COMMANDS)
     assert max(map(len, lines)) <= make_cli_docs.WIDTH
+
+
+def _written(page: str) -> list[str]:
+    """Our commands in the shell blocks of a page."""
+    text = (make_cli_docs.PAGE.parent / page).read_text("utf-8")
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+    return [f"zhiwang {found[1]}" for line in lines if (found := re.search(r"(?:^|[ /])zhiwang ([a-z].*)", line))]
+
+
+@pytest.mark.parametrize("page", ["backup.md", "network.md"])
+def test_a_command_of_a_page_exists_with_the_options_that_it_is_given(page: str) -> None:
+    lines = _written(page)
+    assert lines
+    for line in lines:
+        words = shlex.split(line)
+        command = COMMANDS[" ".join(words[1:3])]
+        known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        assert {word for word in words if word.startswith("--")} <= known, line
