@@ -188,6 +188,7 @@ def words(parts: Sequence[ProvedPart]) -> list[str]:
     header = parts[0].header
     lines = [
         "凭证有效  The receipt holds.",
+        f"  城市   in          {parts[0].requester.city}",
         f"  请求方 asked by    {parts[0].requester.short}，角色 as {header.role}",
         f"  经办人 official    {header.official}（{ASSURANCES.get(header.assurance, '')}）",
         f"  事项   for         {header.matter}，编号 reference {header.reference}，辖区 place {header.jurisdiction}",
