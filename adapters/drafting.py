@@ -15,13 +15,13 @@ from pathlib import Path
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from adapters.database import open_engine
 from adapters.dialects import DIALECTS
 from adapters.draft import DraftSet, draft, slug
 from adapters.draft_text import Place, chosen, document_text, mapping_text, profile_text
 from adapters.mapping import Database, sqlite_location
 from adapters.messages import told
 from adapters.schema import read_schema
+from adapters.sessions import open_engine
 from zhiwang.wire.errors import FatalError, Reason
 
 MAPPING, DOCUMENT, PROFILE, PASSWORD = "mapping.toml", "document.toml", "adapter.toml", "database.password"

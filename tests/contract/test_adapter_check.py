@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 from adapter_support import ANNA, BO, NOW, SCHEMES, attribute, make_database, mapping_text
 from adapters.check import Report, inspect
 from adapters.cli import app
-from adapters.database import open_engine
 from adapters.dialects import DIALECTS
 from adapters.mapping import Mapping, load_mapping
 from adapters.readonly import Writable, writable
+from adapters.sessions import open_engine
 from adapters.usage import Use, read_tables, together, used
 
 TABLES = "CREATE TABLE person (id_card TEXT, full_name TEXT, region TEXT, months INTEGER); CREATE TABLE load (at TEXT);"

@@ -1,0 +1,135 @@
+"""Engines of the databases that the adapter reads, and what each session is set to.
+
+A session says by itself what statements lean on (reading only, the city's time, strict dates, a limit that the server
+enforces), since what a server was set to years ago must not decide an answer.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import URL, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.pool import QueuePool
+
+from adapters.mapping import Database, sqlite_location
+from zhiwang.wire.tomlfile import FileError, Finding
+
+_LONGEST_PASSWORD = 1024
+
+GRACE = 5
+"""Seconds that a server gets beyond a statement's limit before its silence is taken for the end of the connection."""
+
+
+def open_engine(database: Database, base: Path) -> Engine:
+    """Engine over read-only connections. Connects at first use.
+
+    Args:
+        database: Where, and how many connections.
+        base: Directory of the mapping file.
+
+    Raises:
+        FileError: The password file cannot be used.
+    """
+    url = make_url(database.url)
+    if database.password_file is not None:
+        url = url.set(password=read_password(base / database.password_file))
+    family = url.get_backend_name()
+    options: dict[str, Any] = {}
+    if family == "sqlite":
+        path = base / sqlite_location(database.url)[0]
+
+        def connect() -> sqlite3.Connection:
+            # Whatever the URL says, the file is opened such that SQLite itself refuses to write.
+            location = f"file:{quote(str(path.resolve()))}?mode=ro"
+            return sqlite3.connect(location, uri=True, check_same_thread=False, timeout=database.timeout)
+
+        options["creator"] = connect
+        url = make_url("sqlite://")
+    elif family == "postgresql":
+        options["connect_args"] = _postgresql_arguments(url, database.timeout)
+    elif family in {"mysql", "mariadb"}:
+        # Another character set could not carry every name; and what waits longer than the server does has lost it.
+        options["connect_args"] = {
+            "charset": "utf8mb4",
+            "connect_timeout": database.timeout,
+            "read_timeout": database.timeout + GRACE,
+        }
+    engine = create_engine(
+        url,
+        poolclass=QueuePool,
+        pool_size=database.connections,
+        max_overflow=0,
+        pool_timeout=database.timeout,
+        hide_parameters=True,
+        isolation_level="AUTOCOMMIT",
+        **options,
+    )
+    if family in {"mysql", "mariadb"}:
+
+        @event.listens_for(engine, "connect")
+        def prepare(connection: Any, _record: Any) -> None:
+            _prepare_mysql(connection, database.timeout)
+
+    return engine
+
+
+def _postgresql_arguments(url: URL, timeout: int) -> dict[str, Any]:
+    """Arguments of libpq; what the mapping's URL says of `options` (a search_path, say) stands before ours."""
+    given = url.query.get("options", "")
+    settings = {
+        "default_transaction_read_only": "on",
+        "statement_timeout": str(timeout * 1000),
+        # Fixed offsets of POSIX count westwards; a name would need the server's own list of zones.
+        "TimeZone": "<+08>-08",
+        "DateStyle": "ISO,YMD",
+    }
+    ours = [f"-c {name}={value}" for name, value in settings.items()]
+    return {
+        "options": " ".join([*([given] if isinstance(given, str) else given), *ours]).strip(),
+        "connect_timeout": timeout,
+        "keepalives_idle": timeout,
+        "keepalives_interval": GRACE,
+        "keepalives_count": 2,
+        "tcp_user_timeout": (timeout + GRACE) * 1000,
+    }
+
+
+def _prepare_mysql(connection: Any, timeout: int) -> None:
+    """Set up a session of MySQL or MariaDB, which name the limit of a statement differently."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT version(), @@sql_mode")
+        version, modes = cursor.fetchone()
+        limit = f"max_statement_time = {timeout}"
+        if "mariadb" not in version.lower():
+            limit = f"max_execution_time = {timeout * 1000}"
+        # These two would take 31 February for a day, and blanks that a column was filled up with for its value.
+        kept = [mode for mode in modes.split(",") if mode not in {"ALLOW_INVALID_DATES", "PAD_CHAR_TO_FULL_LENGTH"}]
+        cursor.execute(
+            f"SET SESSION {limit}, lock_wait_timeout = {timeout}, time_zone = '+08:00', sql_mode = %s",
+            (",".join(kept),),
+        )
+        cursor.execute("SET SESSION TRANSACTION READ ONLY")
+
+
+def read_password(path: Path) -> str:
+    """The first line of a file that nobody else may read.
+
+    Raises:
+        FileError: It cannot be read, is empty, or is open to others.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            password = file.readline(_LONGEST_PASSWORD + 1).rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileError([Finding(str(path), 0, "", getattr(error, "strerror", None) or "is not UTF-8")]) from None
+    if mode & 0o077:
+        raise FileError([Finding(str(path), 0, "", f"can be read by others: chmod 600 {path}")])
+    if not password or len(password) > _LONGEST_PASSWORD:
+        raise FileError([Finding(str(path), 1, "", "must hold the account's password on its first line")])
+    return password
