@@ -244,6 +244,11 @@ class Lent:
         self._connection: PoolProxiedConnection | None
         self._connection, self._seen, self._used = connections.take()
 
+    @property
+    def seen(self) -> Stamp:
+        """Which file it reads."""
+        return self._seen
+
     def fetch(self, sql: str, parameters: Parameters | None = None) -> list[Any]:
         """Rows of a statement in the driver's own form; without parameters, `%` in it stands for itself.
 

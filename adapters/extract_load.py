@@ -21,7 +21,7 @@ import sqlite3
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import Final, Literal
@@ -32,8 +32,9 @@ from adapters.extract_model import LOADS, ExtractFile
 from adapters.extract_rows import ExtractError, Row, read_rows
 from zhiwang.wire.tomlfile import StrictModel
 
-MEMORY: Final = 2 << 30
-"""Bytes that the process may take: what an XLSX file of the largest permitted size needs, with a margin."""
+MEMORY: Final = 1 << 30
+"""Bytes that the process may take: less than what a unit of the adapter has as a whole (examples/systemd), since a unit
+of which one process ends for want of memory ends as a whole."""
 
 NICENESS: Final = 10
 
@@ -331,6 +332,9 @@ def main() -> None:
     """One job from standard input to standard output. Tells kinds of errors only, since their texts quote values."""
     os.nice(NICENESS)
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    with suppress(OSError):
+        # Should the machine as a whole run out of memory, this process goes before the adapter (proc(5)).
+        Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
     job = Job.model_validate_json(sys.stdin.buffer.read())
     try:
         result = build(job)

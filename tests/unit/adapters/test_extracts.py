@@ -8,6 +8,7 @@ import os
 import signal
 import sqlite3
 import stat
+import subprocess
 import sys
 import threading
 import time
@@ -23,10 +24,12 @@ from adapter_drivers import write_csv, write_xlsx
 from adapter_support import ANNA, BO, CHEN, NOW, attribute, document
 from adapters import extract_load, extracts
 from adapters.database import Connections, connect_to
-from adapters.extract_load import Job, Result, build, read_loads
+from adapters.extract_load import Job, Result, Stamp, Task, build, read_loads
+from adapters.extract_model import ExtractFile
 from adapters.extract_rows import read_rows
 from adapters.extracts import ExtractMetrics, Extracts, taken_up
 from adapters.mapping import Mapping, load_mapping
+from adapters.sql import Source
 from zhiwang.wire.tomlfile import FileError
 
 MAPPING = """
@@ -441,6 +444,22 @@ def test_whoever_reads_an_old_load_ends_with_it(drop: Drop) -> None:
     connections.close()
 
 
+def test_an_answer_from_an_old_load_is_told_as_old_as_it_is(drop: Drop) -> None:
+    drop.write("person_1.csv", (ANNA, "", 1), written=NOW - 7200)
+    mapping = drop.begin()
+    connections = connect_to(mapping.database, drop.directory)
+    published = document(attribute("months", 'type = "integer"\nat_least = [6]'))
+    source = Source(connections, mapping, published.attributes, clock=lambda: NOW)
+    with source.lend() as old:
+        drop.write("person_2.csv", (ANNA, "", 2), written=NOW - 60)
+        drop.extracts.look()
+        with source.lend() as new:
+            assert source.loaded(new, "person").time == int(NOW) - 60
+            assert source.loaded(old, "person").time == int(NOW) - 7200
+            assert source.loaded(new, "person").time == int(NOW) - 60
+    source.close()
+
+
 def test_readers_never_see_half_a_load(drop: Drop) -> None:
     """Each load has one number in all its rows; nobody may ever read two."""
     drop.write("person_0.csv", *((f"{ANNA}{i}", "", 0) for i in range(300)))
@@ -566,6 +585,25 @@ def test_another_process_loads_and_a_check_leaves_nothing_behind(tmp_path: Path)
         with closing(sqlite3.connect(database)) as connection:
             assert connection.execute("SELECT id, n FROM card").fetchall() == [(CHEN, "7")]
     assert not database.parent.exists()
+
+
+def test_a_workbook_that_needs_too_much_memory_is_refused_and_harms_nobody(tmp_path: Path) -> None:
+    path = write_xlsx(tmp_path / "big.xlsx", [("text",), *((f"{number:0400d}",) for number in range(40_000))])
+    file = ExtractFile(path=path.name, columns=("text",))
+    job = Job(
+        directory=str(tmp_path),
+        target=str(tmp_path / "new.db"),
+        current=None,
+        now=int(NOW),
+        tasks={"big": Task(file=file, index=(), stamp=Stamp.of(path.name, path.stat()))},
+    )
+    program = "import adapters.extract_load as loading; loading.MEMORY = 40 << 20; loading.main()"
+    command = [sys.executable, "-c", program]
+    said = subprocess.run(command, input=job.model_dump_json().encode(), stdout=subprocess.PIPE, check=True).stdout  # noqa: S603 - ours
+    result = Result.model_validate_json(said)
+    assert (result.outcome, list(result.refused)) == ("incomplete", ["big"])
+    assert "of memory; deliver it as CSV" in result.refused["big"]
+    assert not (tmp_path / "new.db").exists()
 
 
 def test_closing_ends_a_load_that_is_running(tmp_path: Path) -> None:
