@@ -12,7 +12,6 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from hashlib import sha256
 from threading import Lock
 
@@ -23,23 +22,24 @@ from sqlalchemy.exc import SQLAlchemyError
 from adapters import replay
 from adapters.ledger import Ledger, Trace
 from adapters.pace import Hours, is_bulk
-from adapters.questions import Examination, Examiner
+from adapters.questions import Examination
 from adapters.refusals import RefusalCounter
 from adapters.rows import Reading, Snapshots, fetch
 from adapters.standpoint import Standpoint
+from adapters.work import Answer, Opened, OutpacedError, Request, SpoiltError, Work
 from audit.appended import Appended, NewEntry
 from audit.entry import Event
 from audit.store import LogStore
-from certs.identity import Identity, Kind
-from certs.sealing import Opener, ReplySealer
+from certs.identity import Kind
+from certs.sealing import Opener
 from certs.signing import CertificateVerifier
-from policy.authorise import Authorisation, authorise
+from policy.authorise import authorise
 from zhiwang.adapter.v1 import adapter_pb2
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.wire.commitments import answer_tree, claim_commitments, sealed_hash, signature_message
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
-from zhiwang.wire.header import Header, check_envelope, check_sealed_size, check_times, parse_header
+from zhiwang.wire.header import SKEW, check_envelope, check_sealed_size, check_times, parse_header
 from zhiwang.wire.merkle import Tree, leaf_hash
 from zhiwang.wire.records import Answers, Outcome, decode_records, encode_answers
 
@@ -58,77 +58,6 @@ _DENIALS = {
     Reason.DATE_NOT_PUBLISHED: Outcome.DATE_NOT_PUBLISHED,
 }
 _log = structlog.get_logger(__name__)
-
-
-class _OutpacedError(Exception):
-    """Another process of this store wrote between review and transaction; the frame has to be reviewed anew."""
-
-
-class _SpoiltError(Exception):
-    """A request of the frame failed and was taken out of it; the others have to be settled without it."""
-
-
-@dataclass(slots=True)
-class _Request:
-    """A request whose sender and time are right.
-
-    Attributes:
-        place: Its place in the frame.
-        key: What may be used once.
-        hash: Over everything that was sent.
-    """
-
-    place: int
-    envelope: sealed_pb2.SealedRequest
-    hub_denied: frozenset[int]
-    header: Header
-    identity: Identity
-    sealed_hash: bytes
-    key: bytes
-    hash: bytes
-
-
-@dataclass(slots=True)
-class _Opened:
-    """A request that may be answered, with what is in it."""
-
-    request: _Request
-    authorisation: Authorisation
-    commitments: Sequence[bytes]
-    sealer: ReplySealer
-    examiner: Examiner
-    examination: Examination
-
-
-@dataclass(slots=True)
-class _Answer:
-    """What one request leaves behind: an entry, a reply, and who was asked about."""
-
-    opened: _Opened
-    entry: NewEntry
-    nonce: bytes
-    ciphertext: bytes
-
-
-@dataclass(slots=True)
-class _Frame:
-    """A frame on its way.
-
-    Attributes:
-        replies: One for each item, filled as they come.
-        repeats: Items that are the same bytes as one before them in this frame, by that one's place.
-        stored: Items that were answered before, with what they were answered.
-        events: Refusals to be logged.
-        answered: Places of what this frame's transaction answers, in the order of its entries.
-        appended: What the transaction appended.
-    """
-
-    replies: list[adapter_pb2.ReplyFrame.Item]
-    repeats: dict[int, int] = field(default_factory=dict)
-    stored: dict[int, replay.Answered] = field(default_factory=dict)
-    events: list[audit_pb2.Refusal] = field(default_factory=list)
-    answered: list[int] = field(default_factory=list)
-    appended: Appended | None = None
 
 
 class FrameProcessor:
@@ -174,6 +103,7 @@ class FrameProcessor:
         self._snapshots = Snapshots(log.engine)
         self._refusals = RefusalCounter(clock)
         self._pruned = clock()
+        self._behind = False
         self._reopening = Lock()
         self.refused: Counter[Reason] = Counter()
         self.outcomes: Counter[int] = Counter()
@@ -208,6 +138,7 @@ class FrameProcessor:
             FatalError: LOG_UNAVAILABLE.
         """
         self._reopen()
+        self._look_at_clock()
         counted = self._refusals.take()
         if not counted:
             return
@@ -217,6 +148,14 @@ class FrameProcessor:
             self._refusals.give_back(counted)
             raise
 
+    def _look_at_clock(self) -> None:
+        """Say once that the clock stands before what was forgotten: requests are refused until it has caught up."""
+        with self._snapshots.read() as connection:
+            behind = replay.horizon(connection) - self._clock()
+        if behind > SKEW and not self._behind:
+            _log.error("the clock was set back; requests are refused until it has caught up", seconds=round(behind))
+        self._behind = behind > SKEW
+
     def _reopen(self) -> None:
         if self._log.stopped is not None:
             with self._reopening:
@@ -225,7 +164,7 @@ class FrameProcessor:
 
     def process(self, frame: adapter_pb2.RequestFrame) -> adapter_pb2.ReplyFrame:
         """Replies to every item of a frame. Raises nothing that concerns one request, or the log."""
-        work = _Frame([adapter_pb2.ReplyFrame.Item(correlation_id=item.correlation_id) for item in frame.items])
+        work = Work([adapter_pb2.ReplyFrame.Item(correlation_id=item.correlation_id) for item in frame.items])
         try:
             self._answer(work, frame)
             return self._reply(work, frame.known_tree_size)
@@ -246,10 +185,10 @@ class FrameProcessor:
             ]
         )
 
-    def _answer(self, work: _Frame, frame: adapter_pb2.RequestFrame) -> None:
+    def _answer(self, work: Work, frame: adapter_pb2.RequestFrame) -> None:
         self._reopen()
         now = self._clock()
-        requests: list[_Request] = []
+        requests: list[Request] = []
         for place, item in enumerate(frame.items):
             try:
                 requests.append(self._identify(place, item, now))
@@ -257,16 +196,16 @@ class FrameProcessor:
                 self._refuse(work, place, item.request, error)
             except Exception as error:  # noqa: BLE001 - one request must not spoil its neighbours
                 self._fail(work, place, item.request, error)
-        opened: dict[int, _Opened] = {}
+        opened: dict[int, Opened] = {}
         outpaced = 0
         while outpaced < ATTEMPTS:
             try:
                 self._settle(work, requests, opened, now)
-            except _OutpacedError:
+            except OutpacedError:
                 # What was read of the store is out of date, and with it perhaps an outcome.
                 outpaced += 1
                 continue
-            except _SpoiltError:
+            except SpoiltError:
                 # Without the request that failed guesses may be due to others. Each time there is one request less.
                 continue
             return
@@ -274,7 +213,7 @@ class FrameProcessor:
 
     # Who asks, and may they.
 
-    def _identify(self, place: int, item: adapter_pb2.RequestFrame.Item, now: float) -> _Request:
+    def _identify(self, place: int, item: adapter_pb2.RequestFrame.Item, now: float) -> Request:
         """Sender and time of a request.
 
         Raises:
@@ -295,7 +234,7 @@ class FrameProcessor:
         denied = frozenset(item.denied_claims)
         if denied and max(denied) >= len(header.claims):
             raise RefusedError(Reason.REQUEST_MALFORMED, "the hub denied a claim that is not there")
-        return _Request(
+        return Request(
             place,
             envelope,
             denied,
@@ -306,13 +245,13 @@ class FrameProcessor:
             replay.replay_hash(header.hash, sealed, envelope.request_root, envelope.signature),
         )
 
-    def _look_for_repeats(self, work: _Frame, connection: Reading, requests: Sequence[_Request]) -> list[_Request]:
+    def _look_for_repeats(self, work: Work, connection: Reading, requests: Sequence[Request]) -> list[Request]:
         """Set aside what was answered before, or stands earlier in this frame; refuse a used id with other bytes."""
         known = replay.find(connection, [request.key for request in requests])
         horizon = replay.horizon(connection)
         work.repeats.clear()
-        first: dict[bytes, _Request] = {}
-        left: list[_Request] = []
+        first: dict[bytes, Request] = {}
+        left: list[Request] = []
         for request in requests:
             if work.replies[request.place].reason:
                 continue
@@ -333,7 +272,7 @@ class FrameProcessor:
                 left.append(request)
         return left
 
-    def _open(self, request: _Request, now: float) -> _Opened:
+    def _open(self, request: Request, now: float) -> Opened:
         """Authorise, open, and prove that what is inside is what was signed.
 
         Raises:
@@ -367,9 +306,9 @@ class FrameProcessor:
         examination = standpoint.examiner.prepare(
             header, request.identity.department, records, request.hub_denied, own_denied
         )
-        return _Opened(request, authorisation, commitments, sealer, standpoint.examiner, examination)
+        return Opened(request, authorisation, commitments, sealer, standpoint.examiner, examination)
 
-    def _refuse(self, work: _Frame, place: int, envelope: sealed_pb2.SealedRequest, error: RefusedError) -> None:
+    def _refuse(self, work: Work, place: int, envelope: sealed_pb2.SealedRequest, error: RefusedError) -> None:
         reply = work.replies[place]
         reply.reason = error.reason.name
         if offset := error.metadata.get("clock_offset_ms"):
@@ -380,7 +319,7 @@ class FrameProcessor:
             _log.info("refused", reason=error.reason.name, detail=error.detail)
             work.events.append(noted.event())
 
-    def _fail(self, work: _Frame, place: int, envelope: sealed_pb2.SealedRequest, error: Exception) -> None:
+    def _fail(self, work: Work, place: int, envelope: sealed_pb2.SealedRequest, error: Exception) -> None:
         """Take a request out of its frame for an error that nobody foresaw; its neighbours are answered.
 
         Raises:
@@ -393,7 +332,7 @@ class FrameProcessor:
 
     # Answers, and the transaction that they stand or fall with.
 
-    def _settle(self, work: _Frame, requests: Sequence[_Request], known: dict[int, _Opened], now: float) -> None:
+    def _settle(self, work: Work, requests: Sequence[Request], known: dict[int, Opened], now: float) -> None:
         """Look for repeats, open, review, evaluate, seal, and write everything in one transaction.
 
         Args:
@@ -403,8 +342,8 @@ class FrameProcessor:
             now: When the frame came.
 
         Raises:
-            _OutpacedError: Another process wrote since the store was read; nothing was written.
-            _SpoiltError: A request failed; nothing was written.
+            OutpacedError: Another process wrote since the store was read; nothing was written.
+            SpoiltError: A request failed; nothing was written.
             FatalError: LOG_UNAVAILABLE.
         """
         size, opened, fresh = self._review(work, requests, known, now)
@@ -437,12 +376,12 @@ class FrameProcessor:
             self._answered(answer.opened.request.identity.department, answer.opened.examination)
 
     def _review(
-        self, work: _Frame, requests: Sequence[_Request], known: dict[int, _Opened], now: float
-    ) -> tuple[int, list[_Opened], list[tuple[int, int]]]:
+        self, work: Work, requests: Sequence[Request], known: dict[int, Opened], now: float
+    ) -> tuple[int, list[Opened], list[tuple[int, int]]]:
         """What one snapshot of the store says: size of the log, repeats, and what guesses are due."""
         if not requests:
             return 0, [], []
-        opened: list[_Opened] = []
+        opened: list[Opened] = []
         with self._snapshots.read() as connection:
             ((size,),) = fetch(connection, "SELECT size FROM log_head")
             for request in self._look_for_repeats(work, connection, requests):
@@ -461,13 +400,13 @@ class FrameProcessor:
             fresh = self._ledger.review(connection, bills) if bills else []
         return size, opened, fresh
 
-    def _evaluate(self, work: _Frame, opened: Sequence[_Opened]) -> None:
+    def _evaluate(self, work: Work, opened: Sequence[Opened]) -> None:
         """Ask the database, all requests together; if that fails as it never should, one by one.
 
         Raises:
-            _SpoiltError: Some fail also by themselves, and are taken out.
+            SpoiltError: Some fail also by themselves, and are taken out.
         """
-        by_examiner: dict[int, list[_Opened]] = {}
+        by_examiner: dict[int, list[Opened]] = {}
         for one in opened:
             by_examiner.setdefault(id(one.examiner), []).append(one)
         try:
@@ -477,21 +416,21 @@ class FrameProcessor:
             _log.warning("a frame failed and is evaluated one by one", error=type(error).__name__)
             self._each(work, opened, lambda one: one.examiner.evaluate([one.examination]))
 
-    def _sealed(self, work: _Frame, opened: Sequence[_Opened]) -> list[_Answer]:
+    def _sealed(self, work: Work, opened: Sequence[Opened]) -> list[Answer]:
         """Entries and sealed replies.
 
         Raises:
-            _SpoiltError: Some could not be made, and their requests are taken out.
+            SpoiltError: Some could not be made, and their requests are taken out.
         """
-        answers: list[_Answer] = []
+        answers: list[Answer] = []
         self._each(work, opened, lambda one: answers.append(self._seal(one)))
         return answers
 
-    def _each(self, work: _Frame, opened: Sequence[_Opened], act: Callable[[_Opened], None]) -> None:
+    def _each(self, work: Work, opened: Sequence[Opened], act: Callable[[Opened], None]) -> None:
         """Do something for each request by itself.
 
         Raises:
-            _SpoiltError: It failed for some, which are taken out.
+            SpoiltError: It failed for some, which are taken out.
         """
         failed = False
         for one in opened:
@@ -501,27 +440,27 @@ class FrameProcessor:
                 self._fail(work, one.request.place, one.request.envelope, error)
                 failed = True
         if failed:
-            raise _SpoiltError
+            raise SpoiltError
 
-    def _review_again(self, connection: Connection, opened: Sequence[_Opened]) -> list[tuple[int, int]]:
+    def _review_again(self, connection: Connection, opened: Sequence[Opened]) -> list[tuple[int, int]]:
         """What is due if the outcomes still stand, now that nobody else can write.
 
         Raises:
-            _OutpacedError: They do not.
+            OutpacedError: They do not.
         """
         horizon = replay.horizon(connection)
         if replay.find(connection, [one.request.key for one in opened]) or any(
             replay.expiry(one.request.header.expire_time) < horizon for one in opened
         ):
-            raise _OutpacedError
+            raise OutpacedError
         bills = [bill for one in opened for bill in one.examination.bills]
         before = [(bill.closed, frozenset(bill.spent)) for bill in bills]
         fresh = self._ledger.review(connection, bills)
         if before != [(bill.closed, frozenset(bill.spent)) for bill in bills]:
-            raise _OutpacedError
+            raise OutpacedError
         return fresh
 
-    def _seal(self, opened: _Opened) -> _Answer:
+    def _seal(self, opened: Opened) -> Answer:
         request, examination = opened.request, opened.examination
         header, envelope = request.header, request.envelope
         answers = Answers(os.urandom(SALT_SIZE), tuple(examination.data_as_of), bytes(examination.outcomes))
@@ -546,10 +485,10 @@ class FrameProcessor:
                 denied_claims=examination.denied,
             )
         )
-        return _Answer(opened, entry, nonce, ciphertext)
+        return Answer(opened, entry, nonce, ciphertext)
 
     def _write(
-        self, connection: Connection, answers: Sequence[_Answer], fresh: Sequence[tuple[int, int]], first: int
+        self, connection: Connection, answers: Sequence[Answer], fresh: Sequence[tuple[int, int]], first: int
     ) -> None:
         """Charges, replies and the index of subjects, beside their entries."""
         self._ledger.charge(connection, fresh)
@@ -574,7 +513,7 @@ class FrameProcessor:
 
     # The reply.
 
-    def _reply(self, work: _Frame, known_tree_size: int) -> adapter_pb2.ReplyFrame:
+    def _reply(self, work: Work, known_tree_size: int) -> adapter_pb2.ReplyFrame:
         """The reply frame: every entry proved under one head."""
         parts: list[Appended] = []
         places: list[int] = []

@@ -13,7 +13,8 @@ from datetime import date
 from decimal import Decimal
 from math import log2
 
-from adapters.mapping import DataSet, Limits, MappedAttribute, Mapping
+from adapters.limits import Limits
+from adapters.mapping import DataSet, MappedAttribute, Mapping
 from policy.model import Attribute, Document
 from zhiwang.wire.claims import Predicate
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from adapters.mapping import Limits
+from adapters.limits import Limits
 from adapters.rows import Reading, fetch, pad, padded_marks, write
 from zhiwang.wire.clock import CITY_TIME
 

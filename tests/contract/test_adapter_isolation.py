@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from adapter_frames import Bureau, grants
 from adapter_support import ANNA, BO, attribute
@@ -166,7 +167,12 @@ def test_a_clock_that_leaps_ahead_and_returns_lets_nothing_be_answered_anew(bure
     start = bureau.now
     bureau.now += 1800
     assert bureau.ask_all([MONTHS], {"child": BO}) == [NO]
+    bureau.frames.housekeep()
     bureau.now = start
+    with structlog.testing.capture_logs() as lines:
+        bureau.frames.housekeep()
+        bureau.frames.housekeep()
+    assert [line["seconds"] for line in lines if line["log_level"] == "error"] == [1800]
     assert bureau.send(request)[0].reason == "REQUEST_EXPIRED"
     assert bureau.send(bureau.request([MONTHS], [{"child": ANNA}]))[0].reason == "REQUEST_EXPIRED"
 

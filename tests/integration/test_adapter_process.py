@@ -13,13 +13,14 @@ import sysconfig
 import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 import policy_support
 from adapter_drivers import write_csv, write_xlsx
-from adapter_support import make_database
+from adapter_support import make_database, resident
 from adapters.config import StateFiles
 from audit.entry import decode_entry
 from audit.sqlite import open_sqlite
@@ -27,6 +28,7 @@ from audit.store import LogStore
 from certs.credentials import IdentityFiles
 from city_support import CHILD, FATHER, MOTHER, RunningCity, running_city
 from exchange.client.case import Answer, Case, ClaimResult, Status, Subject
+from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.errors import Reason
 from zhiwang.wire.process import read_address
 
@@ -372,6 +374,45 @@ async def test_a_column_that_vanishes_under_a_running_adapter_closes_its_attribu
         assert '"event": "columns changed"' in adapter.log
         alter("RENAME COLUMN weeks TO months")
         await until(Answer.YES, Answer.YES)
+
+
+async def test_answers_that_turn_unknown_are_suspended_until_the_next_load_and_rosters_keep_their_hours(
+    tmp_path: Path,
+) -> None:
+    now = datetime.now(CITY_TIME)
+    hours = f"{now + timedelta(hours=2):%H:%M}-{now + timedelta(hours=3):%H:%M}"
+    watched = 'value = "months"\nwatch = { unknown = [0.0, 0.3], least = 100, suspend = true }'
+    async with running_city(tmp_path, owners=()) as city:
+        adapter = AdapterProcess(city, tmp_path / "adapter")
+        path = adapter.directory / "mapping.toml"
+        text = path.read_text("utf-8").replace('value = "months"', watched)
+        path.write_text(f'{text}\n[limits]\nbulk_hours = "{hours}"\nstatements_per_second = 1000\n', "utf-8")
+        await adapter.init()
+        await adapter.start()
+        await adapter.attached(city)
+        try:
+            async with city.client() as client:
+                nobody = [case(resident(number), claims=(PENSION,)) for number in range(100, 200)]
+                results = await asyncio.gather(*(client.verify(one, city.context()) for one in nobody))
+                assert {told(result.claims)[0] for result in results} == {Answer.UNKNOWN}
+                assert told((await client.verify(case(), city.context())).claims) == [Reason.PROBE_FAILED, Answer.YES]
+                metrics = await asyncio.to_thread(scrape, metrics_address(adapter))
+                key = 'attribute="pension_months",department="edu",predicate="at_least"'
+                assert f"zhiwang_adapter_answers_suspended{{{key}}} 1.0" in metrics
+                assert '"event": "answers out of band"' in adapter.log
+                roster = [result async for result in client.verify_many([case()], city.context())]
+                assert told(roster[0].claims) == [Reason.BULK_CLOSED] * 2
+                with sqlite3.connect(adapter.database) as connection:
+                    connection.execute("UPDATE load SET at = strftime('%Y-%m-%dT%H:%M:%SZ', 'now', '+1 minute')")
+                connection.close()
+                async with asyncio.timeout(3 * SECONDS):
+                    while told((await client.verify(case(), city.context())).claims) != [Answer.YES, Answer.YES]:  # noqa: ASYNC110 - seen from outside only
+                        await asyncio.sleep(0.2)
+            kept = adapter.state.answers
+            assert kept.stat().st_mode & 0o777 == 0o600
+            assert "pension_months" in kept.read_text("utf-8")
+        finally:
+            await adapter.stop()
 
 
 @pytest.mark.parametrize(

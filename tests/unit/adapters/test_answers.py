@@ -12,7 +12,8 @@ import structlog
 from pydantic import ValidationError
 
 from adapters.answers import LEARNT, AnswerWatch, Key, wilson
-from adapters.mapping import MappedAttribute, Watch
+from adapters.limits import Watch
+from adapters.mapping import MappedAttribute
 from zhiwang.wire.claims import Predicate
 from zhiwang.wire.records import Outcome
 

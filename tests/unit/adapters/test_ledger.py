@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.ledger import DAY, SCHEMA, Bill, Ledger, Trace, open_key
-from adapters.mapping import Limits
+from adapters.limits import Limits
 
 LIMITS = Limits(values=3, names=2, places=2, days=30)
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from adapters.limits import Limits
 from adapters.link import Lanes, Session
-from adapters.mapping import Limits
 from adapters.pace import LONGEST_DEBT, Hours, Pace
 from zhiwang.adapter.v1 import adapter_pb2
 from zhiwang.exchange.v1 import sealed_pb2
