@@ -17,7 +17,7 @@ from certs.show import describe
 from certs.signing import MALFORMED, subject_of
 from exchange.cli import output
 from zhiwang.wire.errors import Reason, RefusedError
-from zhiwang.wire.profile import Profile, load_profile
+from zhiwang.wire.profile import load_profile
 
 app = typer.Typer(
     help="证书：颁发机构、申请、签发、吊销。 Authority, requests, certificates and revocation.", no_args_is_help=True
@@ -181,7 +181,7 @@ def renew(
     if profile is not None:
         loaded = load_profile(profile)
         root = root or loaded.root
-        directories = [*(directories or ()), *identity_directories(loaded)]
+        directories = [*(directories or ()), *loaded.identities]
     if not directories:
         output.usage_error("say which identity directories, or --profile")
     if certificate:
@@ -213,12 +213,6 @@ def renew(
         ]
         rows += _installed(directory, ca_pem, issued)
     output.print_table(("identity", "for", "valid until", "certificate", ""), rows)
-
-
-def identity_directories(profile: Profile) -> list[Path]:
-    """The identity directories that the process or command of a profile uses."""
-    agents = [profile.path.parent / profile.agent.identity] if profile.agent.listen_tls is not None else []
-    return [profile.identity, *agents]
 
 
 def _print_requests(renewals: Sequence[Renewal], root: Path | None) -> None:

@@ -320,9 +320,9 @@ def agent_files(profile: Profile) -> IdentityFiles | None:
     Raises:
         FatalError: CERTIFICATE_INVALID.
     """
-    if profile.agent.listen_tls is None:
+    if profile.agent_identity is None:
         return None
-    files = IdentityFiles(profile.path.parent / profile.agent.identity, profile.root)
+    files = IdentityFiles(profile.agent_identity, profile.root)
     if files.identity.kind is not Kind.AGENT:
         raise FatalError(Reason.CERTIFICATE_INVALID, f"{files.identity.short} is no agent; `listen_tls` needs one")
     return files

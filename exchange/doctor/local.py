@@ -206,9 +206,8 @@ def _certificates(host: Host) -> Iterator[Diagnosis]:
             f"{use}.pem is not valid yet; is this clock behind?",
             "timedatectl status",
         )
-    agent = host.profile.path.parent / host.profile.agent.identity
-    if host.profile.agent.listen_tls is not None:
-        for one in certificate_expiries(IdentityFiles(agent, host.profile.root)):
+    if host.profile.agent_identity is not None:
+        for one in certificate_expiries(IdentityFiles(host.profile.agent_identity, host.profile.root)):
             yield expiry("certificates", one, host.now)
 
 

@@ -157,6 +157,17 @@ class Profile:
     adapter: AdapterPaths | None
     agent: Agent
 
+    @property
+    def agent_identity(self) -> Path | None:
+        """Certificates with which an agent serves other machines; None if it serves its own only."""
+        return None if self.agent.listen_tls is None else self.path.parent / self.agent.identity
+
+    @property
+    def identities(self) -> tuple[Path, ...]:
+        """Every identity directory that the profile's process or command uses."""
+        own = self.agent_identity
+        return (self.identity,) if own is None else (self.identity, own)
+
 
 def load_profile(path: Path) -> Profile:
     """Read a profile.

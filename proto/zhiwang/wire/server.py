@@ -206,7 +206,10 @@ class Server:
         """End what callers whose certificates no longer hold have running, although nothing is said on it."""
         while True:
             await asyncio.sleep(RECHECK_SECONDS)
-            self._wrapper.recheck()
+            try:
+                self._wrapper.recheck()
+            except Exception as error:  # noqa: BLE001  else nobody would be looked at again
+                _log.error("the certificates of callers were not looked at", exc_info=error)
 
     async def wait(self) -> None:
         """Until it has stopped."""
