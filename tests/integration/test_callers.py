@@ -6,7 +6,9 @@ print is what they understood. The parts of them that the pack's README shows ar
 
 from __future__ import annotations
 
+import json
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -34,7 +36,8 @@ SERVER = server_name(CITY, Kind.AGENT)
 HOSTS = ("agent.edu.example", "127.0.0.1")
 """By which the agent may be dialled as well, since its certificate was issued with `--host`."""
 
-pytestmark = [pytest.mark.timeout(400), pytest.mark.parametrize("language", sorted(callers_support.LANGUAGES))]
+in_every_language = pytest.mark.parametrize("language", sorted(callers_support.LANGUAGES))
+pytestmark = pytest.mark.timeout(400)
 
 
 class World:
@@ -129,6 +132,7 @@ def refused(lines: list[list[str]]) -> list[str]:
     return [code if code.isupper() else "".join(f"_{c}" if c.isupper() else c for c in code)[1:].upper(), *rest]
 
 
+@in_every_language
 def test_a_foreign_program_understands_every_answer_and_status(program: Program, world: World) -> None:
     for insured, understood in (("YES", "confirmed"), ("NO", "disagrees"), ("UNKNOWN", "by hand")):
         child, name, guardian = world.case(insured)
@@ -141,6 +145,7 @@ def test_a_foreign_program_understands_every_answer_and_status(program: Program,
         assert age == [NOT_ATTACHED, "try later", "OWNER_NOT_ATTACHED"]
 
 
+@in_every_language
 def test_chinese_text_survives_both_ways(program: Program, world: World) -> None:
     assert [MATTER, "非深户籍儿童入学"] in program.ask("matters")
     child, name, guardian = world.case("YES")
@@ -150,6 +155,7 @@ def test_chinese_text_survives_both_ways(program: Program, world: World) -> None
     assert understood == "by hand"
 
 
+@in_every_language
 def test_a_refusal_can_be_read_down_to_the_field(program: Program, world: World) -> None:
     child, name, guardian = world.case("YES")
     wrong = guardian[:-1] + ("0" if guardian[-1] != "0" else "1")
@@ -161,6 +167,7 @@ def test_a_refusal_can_be_read_down_to_the_field(program: Program, world: World)
     ]
 
 
+@in_every_language
 def test_an_owner_that_hangs_costs_its_own_claims_only_and_within_the_deadline(program: Program, world: World) -> None:
     case = world.case("YES")
     program.ask("verify", *case, "60", PARENT, INSURED)
@@ -172,6 +179,7 @@ def test_an_owner_that_hangs_costs_its_own_claims_only_and_within_the_deadline(p
     assert labour[2] in {"OWNER_TIMED_OUT", "OWNER_NOT_ATTACHED"}
 
 
+@in_every_language
 def test_an_agent_that_hangs_is_left_at_the_callers_own_deadline(program: Program, world: World) -> None:
     case = world.case("YES")
     program.ask("verify", *case, "60", PARENT)
@@ -180,17 +188,20 @@ def test_an_agent_that_hangs_is_left_at_the_callers_own_deadline(program: Progra
     assert program.ask("verify", *case, "60", PARENT) == [[PARENT, "confirmed"]]
 
 
+@in_every_language
 def test_a_batch_brings_every_case_back_under_its_own_key(program: Program, world: World) -> None:
     child, _, guardian = world.case("YES")
     lines = program.ask("batch", "700", child, guardian, PARENT, INSURED)
     assert sorted(lines) == sorted([f"第{number}件", "", "ANSWER_YES", "ANSWER_YES"] for number in range(700))
 
 
+@in_every_language
 def test_a_mapped_certificate_may_call_from_another_machine(language: str, world: World) -> None:
     with started(language, world.protos, *world.tls(world.city.layout.identity(COUNTER))) as program:
         assert program.ask("verify", *world.case("YES"), "60", PARENT) == [[PARENT, "confirmed"]]
 
 
+@in_every_language
 @pytest.mark.parametrize("name", HOSTS)
 def test_an_agent_can_be_dialled_by_the_hosts_of_its_certificate(language: str, world: World, name: str) -> None:
     arguments = world.tls(world.city.layout.identity(COUNTER), name=name)
@@ -198,12 +209,14 @@ def test_an_agent_can_be_dialled_by_the_hosts_of_its_certificate(language: str, 
         assert program.ask("verify", *world.case("YES"), "60", PARENT) == [[PARENT, "confirmed"]]
 
 
+@in_every_language
 def test_a_certificate_that_is_not_mapped_is_refused_with_the_reason(language: str, world: World) -> None:
     with started(language, world.protos, *world.tls(world.city.layout.identity(STRANGER))) as program:
         told = refused(program.ask("verify", *world.case("YES"), "60", PARENT))
     assert told[:2] == ["PERMISSION_DENIED", "CALLER_NOT_MAPPED"]
 
 
+@in_every_language
 def test_no_certificate_or_a_foreign_one_gets_no_connection(language: str, world: World) -> None:
     case = world.case("YES")
     for arguments in ((world.remote, str(world.ca), SERVER), world.tls(world.foreigner())):
@@ -211,7 +224,37 @@ def test_no_certificate_or_a_foreign_one_gets_no_connection(language: str, world
             assert refused(program.ask("verify", *case, "20", PARENT))[:2] == ["UNAVAILABLE", ""]
 
 
+@in_every_language
 def test_a_server_that_is_not_the_agent_is_not_talked_to(language: str, world: World) -> None:
     arguments = world.tls(world.city.layout.identity(COUNTER), name=server_name(CITY, Kind.HUB))
     with started(language, world.protos, *arguments) as program:
         assert refused(program.ask("verify", *world.case("YES"), "20", PARENT))[:2] == ["UNAVAILABLE", ""]
+
+
+ODDITIES = {
+    "gzip": "ANSWER_YES ANSWER_YES",
+    "deflate": "ANSWER_YES ANSWER_YES",
+    "binary metadata": "ANSWER_YES ANSWER_YES",
+    "unknown field": "OK",
+    "broken message": "INVALID_ARGUMENT",
+    "broken text": "INVALID_ARGUMENT",
+    "no such method": "UNIMPLEMENTED",
+    "empty stream": "OK 0",
+    "stream without cases": "OK 0",
+    "stream without context": "PERMISSION_DENIED 0",
+    "context repeated": "OK 3",
+    "pages of receipts": "700",
+    "cancelled calls": "ANSWER_YES ANSWER_YES",
+}
+
+
+def test_nothing_odd_that_a_client_sends_is_an_error_of_the_agent(world: World) -> None:
+    child, _, guardian = world.case("YES")
+    command = [*callers_support.node(world.protos, "oddities.js"), world.local, child, guardian]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)  # noqa: S603 - ours
+    assert dict(line.split("\t") for line in done.stdout.splitlines()) == ODDITIES, done.stderr
+    errors = [
+        line for line in world.city.fleet.log("agent").read_text("utf-8").splitlines() if '"level": "error"' in line
+    ]
+    # Other tests freeze the agent, and its connections to others with it.
+    assert not [line for line in errors if "rpc" in json.loads(line)]

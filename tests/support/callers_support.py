@@ -99,17 +99,17 @@ def started(language: str, protos: Path, *arguments: str) -> Iterator[Program]:
             process.kill()
 
 
-def node(protos: Path) -> list[str]:
-    """The command of the Node program, its packages installed."""
+def node(protos: Path, program: str = "caller.js") -> list[str]:
+    """The command of a Node program, its packages installed."""
     _need("Node", "node", "npm")
-    sources = [SOURCES / "node" / name for name in ("caller.js", "package.json", "package-lock.json")]
+    sources = sorted((SOURCES / "node").glob("*.js*"))
 
     def build(out: Path) -> None:
         for source in sources:
             shutil.copyfile(source, out / source.name)
         _run("npm packages", out, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
 
-    return ["node", str(_built("node", sources, build) / "caller.js"), str(protos)]
+    return ["node", str(_built("node", sources, build) / program), str(protos)]
 
 
 def java(protos: Path) -> list[str]:
