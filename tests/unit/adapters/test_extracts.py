@@ -588,7 +588,7 @@ def test_another_process_loads_and_a_check_leaves_nothing_behind(tmp_path: Path)
 
 
 def test_a_workbook_that_needs_too_much_memory_is_refused_and_harms_nobody(tmp_path: Path) -> None:
-    path = write_xlsx(tmp_path / "big.xlsx", [("text",), *((f"{number:0400d}",) for number in range(40_000))])
+    path = write_xlsx(tmp_path / "big.xlsx", [("text",), *((f"{number:0400d}",) for number in range(25_000))])
     file = ExtractFile(path=path.name, columns=("text",))
     job = Job(
         directory=str(tmp_path),
