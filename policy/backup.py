@@ -20,6 +20,8 @@ from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 
 from certs.credentials import IdentityFiles
 from certs.identity import CA_CERTIFICATE, ROOT_METADATA, Kind
+from policy import guard
+from policy.guard import GUARD
 from policy.keys import RegistrarKeys
 from policy.metadata import parse_metadata, stored_path
 from policy.registrar import KEYS, PUBLIC_KEYS, REPOSITORY, write_public_keys
@@ -27,7 +29,7 @@ from policy.repository import Repository, check_signed_root
 from zhiwang.wire import archive
 from zhiwang.wire.archive import Manifest
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
-from zhiwang.wire.process import locked_state
+from zhiwang.wire.process import ADDRESS_FILE, LOCK_FILE, locked_state
 from zhiwang.wire.profile import Profile
 
 _REGISTRAR = "registrar"
@@ -192,7 +194,7 @@ def back_up(profile: Profile, out: Path, *, with_keys: bool) -> Manifest:
     def fill(stage: Path) -> dict[str, str | int]:
         found = _consistent(root_json, profile.state / REPOSITORY)
         _write_set(stage / REPOSITORY, found)
-        archive.copy_tree(profile.state, stage, skip={REPOSITORY, KEYS, "lock", "address.json"})
+        archive.copy_tree(profile.state, stage, skip={REPOSITORY, KEYS, GUARD.parent.name, LOCK_FILE, ADDRESS_FILE})
         if with_keys:
             RegistrarKeys.load(profile.state / KEYS)  # they are there, and nobody else can read them
             archive.copy_tree(profile.state / KEYS, stage / KEYS)
@@ -237,8 +239,12 @@ def restore(profile: Profile, source: Path, readers: Sequence[Path]) -> tuple[Si
         renewed = not (stage / KEYS).exists()
         keys = RegistrarKeys.create(stage / KEYS) if renewed else RegistrarKeys.load(stage / KEYS)
         write_public_keys(stage / PUBLIC_KEYS, keys)
-        # Holds together as the registrar itself reads it.
+        # Holds together as the registrar itself reads it, and reaches what its guard remembers, if that is left.
         Repository(stage / REPOSITORY, root_json, keys, (profile.root / CA_CERTIFICATE).read_bytes())
+        newest = b"" if found is None else found.files[_TIMESTAMP]
+        if (profile.state / GUARD).exists():
+            guard.check(profile.state / GUARD, newest or None)
+    guard.make(profile.state / GUARD, newest)
     return found, renewed
 
 

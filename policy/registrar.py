@@ -1,7 +1,8 @@
 """The registrar: keeps the directory fresh, and takes in what departments sign. Its keys lie nowhere else.
 
 State directory: `keys/` (snapshot and timestamp, 0600), `repository/` (everything public), `registrar.pub` (the public
-keys, for the root ceremony).
+keys, for the root ceremony), `guard/timestamp.json` (the newest timestamp, best on other storage: a repository that was
+rolled back would sign numbers that readers have seen, so it is not opened).
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ import structlog
 from certs.credentials import IdentityFiles
 from certs.expiry import METRIC, METRIC_TEXT, ExpiryAlarms, certificate_expiries
 from certs.identity import CA_CERTIFICATE, ROOT_METADATA
+from policy import guard
 from policy.directory import DirectoryHolder
 from policy.expiries import directory_expiries
+from policy.guard import GUARD
 from policy.metadata import Publication
-from policy.mirror import Mirror
+from policy.mirror import TIMESTAMP, Mirror
 from policy.model import Directory
 from policy.repository import RESIGN_SECONDS, RegistrarKeys, Repository
 from policy.service import (
@@ -67,6 +70,7 @@ def init(state: Path) -> Path:
         Repository.create(state / REPOSITORY)
     except FileExistsError:
         raise FatalError(Reason.INTERNAL, f"{state} holds a registrar already; it is never replaced") from None
+    guard.make(state / GUARD)
     write_public_keys(state / PUBLIC_KEYS, keys)
     return state / PUBLIC_KEYS
 
@@ -99,10 +103,14 @@ class Registrar:
     Args:
         repository: On disk.
         clock: Gives the time.
+        guard_file: Remembers the newest timestamp; None for no guard.
     """
 
-    def __init__(self, repository: Repository, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, repository: Repository, clock: Callable[[], float] = time.time, *, guard_file: Path | None = None
+    ) -> None:
         self._repository = repository
+        self._guard = guard_file
         self._changing = asyncio.Lock()
         self.mirror = Mirror()
         self.holder = DirectoryHolder(clock)
@@ -116,6 +124,7 @@ class Registrar:
         """
         async with self._changing:
             directory = await asyncio.to_thread(self._repository.publish, publication)
+            await self._remember()
             self._tell()
         return directory
 
@@ -123,6 +132,7 @@ class Registrar:
         """Signs a newer timestamp, if the centre has published."""
         async with self._changing:
             await asyncio.to_thread(self._repository.resign)
+            await self._remember()
             self._tell()
 
     async def try_resign(self) -> bool:
@@ -145,6 +155,11 @@ class Registrar:
             await asyncio.sleep(pause)
             pause = RESIGN_SECONDS if await self.try_resign() else RETRY_SECONDS
 
+    async def _remember(self) -> None:
+        timestamp = self._repository.files.get(TIMESTAMP)
+        if self._guard is not None and timestamp is not None:
+            await asyncio.to_thread(guard.remember, self._guard, timestamp)
+
     def _tell(self) -> None:
         directory = self._repository.directory
         self.mirror.publish(self._repository.files)
@@ -162,7 +177,7 @@ async def serve(process: Process, profile: Profile) -> None:
     if files.identity.kind is not Kind.REGISTRAR:
         raise FatalError(Reason.CERTIFICATE_INVALID, f"{files.identity.short} is no registrar")
     repository = open_repository(profile)
-    registrar = Registrar(repository)
+    registrar = Registrar(repository, guard_file=profile.state / GUARD)
     readiness = Readiness(["directory"])
     server = build_server(
         [
@@ -219,10 +234,11 @@ def open_repository(profile: Profile) -> Repository:
     """The repository of a profile's state directory, under its pinned root.
 
     Raises:
-        FatalError: INTERNAL, if `registrar init` was not run, the pinned root is missing, or nothing verifies.
+        FatalError: INTERNAL, if `registrar init` was not run, the pinned root is missing, nothing verifies, or the
+            repository was rolled back.
     """
     try:
-        return Repository(
+        repository = Repository(
             profile.state / REPOSITORY,
             (profile.root / ROOT_METADATA).read_bytes(),
             RegistrarKeys.load(profile.state / KEYS),
@@ -232,6 +248,8 @@ def open_repository(profile: Profile) -> Repository:
         raise FatalError(Reason.INTERNAL, f"{error.filename or profile.state}: {error.strerror or error}") from None
     except RefusedError as error:
         raise FatalError(error.reason, error.detail) from error
+    guard.check(profile.state / GUARD, repository.files.get(TIMESTAMP))
+    return repository
 
 
 async def _watch_readiness(readiness: Readiness, holder: DirectoryHolder) -> None:

@@ -54,7 +54,7 @@ from policy.metadata import (
 from policy.model import Directory
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
 
-__all__ = ["RegistrarKeys", "Repository", "check_signed_root", "load_key", "new_key"]
+__all__ = ["RegistrarKeys", "Repository", "check_signed_root", "load_key", "new_key", "write_durably"]
 
 TIMESTAMP_LIFETIME = DAY
 SNAPSHOT_LIFETIME = 30 * DAY
@@ -391,9 +391,9 @@ class Repository:
         for path, content in files.items():
             target = self._path / path
             if path != "metadata/timestamp.json" and (before.get(path) != content or not target.exists()):
-                _write(target, content)
+                write_durably(target, content)
         if state.timestamp is not None:
-            _write(self._path / "metadata" / "timestamp.json", state.timestamp)
+            write_durably(self._path / "metadata" / "timestamp.json", state.timestamp)
         self._state = state
         for path in set(before) - set(files):
             (self._path / path).unlink(missing_ok=True)
@@ -408,7 +408,7 @@ class Repository:
         if not roots:
             check_signed_root(root_json)
             roots = (root_json,)
-            _write(metadata / f"{parse_metadata(root_json, Root).signed.version}.root.json", root_json)
+            write_durably(metadata / f"{parse_metadata(root_json, Root).signed.version}.root.json", root_json)
         state = _State(roots)
         if not (metadata / "timestamp.json").exists():
             return state
@@ -489,7 +489,7 @@ def _refuse(detail: str) -> NoReturn:
     raise RefusedError(Reason.METADATA_INVALID, detail, metadata=_findings([detail]))
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_durably(path: Path, content: bytes) -> None:
     """Durable, and never half: the name appears when the bytes are on disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")

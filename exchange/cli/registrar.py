@@ -19,6 +19,8 @@ app = typer.Typer(help="名录服务：保持名录新鲜。 The registrar, whic
 def init(profile: output.Profile) -> None:
     """Make the registrar's two keys and its empty repository; do it once.
 
+    The directory `guard` within the state is best put on other storage: it tells whether the directory was rolled back.
+
     Example: zhiwang registrar init --profile registrar.toml
     """
     path = registrar.init(load_profile(profile).state)

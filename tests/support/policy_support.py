@@ -22,6 +22,7 @@ from certs.credentials import IdentityFiles
 from certs.identity import Identity, Kind
 from certs.signing import Signer
 from certs_support import City
+from policy import guard
 from policy.directory import DirectoryClient, DirectoryHolder
 from policy.enforcer import Enforcer
 from policy.metadata import build_root, raw_key, signed
@@ -280,6 +281,7 @@ def make_directory(
     root_json = signed(root, root_keys[:2])
     (city.root / "root.json").write_bytes(root_json)
     Repository.create(city.directory / "registrar" / "repository")
+    guard.make(city.directory / "registrar" / guard.GUARD)
     repository = Repository(city.directory / "registrar" / "repository", root_json, keys, city.ca_pem, clock)
     kit = DirectoryKit(city, root_json, root_keys, keys, repository, clock)
     kit.admin_files[OPERATOR] = centre_admins

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from pathlib import Path
@@ -10,12 +11,12 @@ import pytest
 
 import policy_support
 from certs.identity import ROOT_METADATA
-from policy import backup
+from policy import backup, guard
 from policy.backup import newest_set, reader_at, repository_at
 from policy.ceremony import next_root
 from policy.keys import RegistrarKeys
 from policy.metadata import Publication
-from policy.registrar import open_repository, read_public_keys
+from policy.registrar import Registrar, open_repository, read_public_keys
 from policy_support import DirectoryKit, make_directory
 from zhiwang.wire import archive
 from zhiwang.wire.errors import FatalError, Reason
@@ -36,6 +37,7 @@ class Machine:
         self.state = path / "state"
         self.kit = made.copy(self.state)
         shutil.copytree(made.path / "keys", self.state / "keys")
+        guard.make(self.state / guard.GUARD)
         identity = made.city.enrol(f"{policy_support.OPERATOR}/registrar/main").directory
         (path / "registrar.toml").write_text(f'root = "{made.city.root}"\nidentity = "{identity}"\n')
         self.profile: Profile = load_profile(path / "registrar.toml")
@@ -170,3 +172,43 @@ def test_a_backup_is_whole_whenever_the_registrar_publishes(machine: Machine, mo
     monkeypatch.setattr(backup, "newest_set", newest)
     facts = archive.read_manifest(machine.back_up()).facts
     assert facts["snapshot"] == machine.kit.directory.version
+
+
+def test_a_repository_that_was_rolled_back_is_not_opened(machine: Machine) -> None:
+    older = machine.path / "older"
+    shutil.copytree(machine.state / "repository", older)
+    asyncio.run(Registrar(machine.kit.repository, guard_file=machine.state / guard.GUARD).resign())
+    open_repository(machine.profile)
+    shutil.rmtree(machine.state / "repository")
+    older.rename(machine.state / "repository")
+    with pytest.raises(FatalError, match=r"timestamp 4, and 5 was signed: it was rolled back"):
+        open_repository(machine.profile)
+
+
+@pytest.mark.parametrize("content", [None, b"{", b"\x00"])
+def test_a_registrar_without_its_guard_does_not_start(machine: Machine, content: bytes | None) -> None:
+    if content is None:
+        (machine.state / guard.GUARD).unlink()
+    else:
+        (machine.state / guard.GUARD).write_bytes(content)
+    with pytest.raises(FatalError, match="is missing or damaged"):
+        open_repository(machine.profile)
+
+
+def test_a_restore_that_does_not_reach_the_guard_is_refused(machine: Machine) -> None:
+    older = machine.back_up()
+    for _ in range(2):
+        asyncio.run(Registrar(machine.kit.repository, guard_file=machine.state / guard.GUARD).resign())
+    for name in ("repository", "keys"):
+        shutil.rmtree(machine.state / name)
+    (machine.state / "registrar.pub").unlink(missing_ok=True)
+    with pytest.raises(FatalError, match="it was rolled back"):
+        backup.restore(machine.profile, older, ())
+    assert {path.name for path in machine.state.iterdir()} == {"guard", "lock"}
+
+
+def test_a_guard_that_cannot_be_written_holds_no_change_back(machine: Machine) -> None:
+    registrar = Registrar(machine.kit.repository, guard_file=machine.path / "nowhere" / "timestamp.json")
+    before = timestamp(machine.state / "repository")
+    asyncio.run(registrar.resign())
+    assert timestamp(machine.state / "repository") == before + 1

@@ -430,7 +430,7 @@ def test_a_crash_at_any_write_leaves_the_old_directory_or_the_new_one(
     class Crash(Exception):  # noqa: N818 # stands for SIGKILL
         pass
 
-    write = module._write
+    write = module.write_durably
     for number in range(20):
         copy = kit.copy(tmp_path / f"crash-{number}")
         publication = sign(drafted(copy, support.HRSS + "\n# more\n"), copy.admins["hrss"])
@@ -443,7 +443,7 @@ def test_a_crash_at_any_write_leaves_the_old_directory_or_the_new_one(
             write(path, content)
 
         with monkeypatch.context() as patch:
-            patch.setattr(module, "_write", crashing)
+            patch.setattr(module, "write_durably", crashing)
             try:
                 copy.repository.publish(publication)
                 finished = True
