@@ -125,6 +125,11 @@ class MappedAttribute(StrictModel):
     rows: Literal["one", "any"] = "one"
     watch: Watch = Watch()
 
+    @property
+    def reads_nothing(self) -> bool:
+        """Whether it has neither a value nor an interval: it can only be there or not."""
+        return self.value is None and self.valid is None
+
     def serves(self, predicate: Predicate) -> bool:
         """Whether there is an expression for a predicate."""
         if predicate is Predicate.VALID:

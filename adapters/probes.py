@@ -15,7 +15,7 @@ import structlog
 
 from adapters.database import DatabaseError, Lent
 from adapters.dialects import spell_list
-from adapters.mapping import Probe
+from adapters.mapping import Mapping, Probe
 from adapters.questions import spell
 from adapters.sql import Source
 from zhiwang.wire.claims import Claim, Predicate
@@ -28,6 +28,9 @@ from zhiwang.wire.records import Outcome
 INTERVAL = 3600.0
 """Seconds between two rounds."""
 
+_BLIND = frozenset({Predicate.EXISTS, Predicate.ABSENT})
+"""Predicates that look at no value."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -38,12 +41,14 @@ class ProbeResult:
     Attributes:
         index: Of the probe in the mapping.
         attribute: What it is about.
+        predicate: How it was asked.
         expected: The answer that must come.
         found: What came: YES, NO, UNKNOWN, or why there was no answer.
     """
 
     index: int
     attribute: str
+    predicate: Predicate
     expected: str
     found: str
 
@@ -84,7 +89,7 @@ class Probes:
             published = self._source.attributes.get(claim.attribute)
             if published is None or published.subject not in self._schemes:
                 # A newer document has let go of it; the other probes go on.
-                yield ProbeResult(index, claim.attribute, probe.answer, "not published")
+                yield ProbeResult(index, claim.attribute, claim.predicate, probe.answer, "not published")
                 continue
             try:
                 found = self._ask(lent, probe, claim).name
@@ -95,7 +100,7 @@ class Probes:
             except Exception as error:  # noqa: BLE001 - what cannot be proved fails, and the other probes go on
                 _log.error("a probe broke", probe=index, attribute=claim.attribute, exc_info=error)
                 found = Outcome.FAILED.name
-            yield ProbeResult(index, claim.attribute, probe.answer, found)
+            yield ProbeResult(index, claim.attribute, claim.predicate, probe.answer, found)
 
     def _ask(self, lent: Lent, probe: Probe, claim: Claim) -> Outcome:
         """One probe, by the very statement that requests use. Place, age and ledger are not probed.
@@ -136,3 +141,14 @@ def failing_of(results: Iterable[ProbeResult]) -> frozenset[str]:
             found=result.found,
         )
     return frozenset(result.attribute for result in failed)
+
+
+def proven_by(results: Iterable[ProbeResult], mapping: Mapping) -> frozenset[str]:
+    """Attributes that their probes show to be in order: all pass, and one reads the value, if there is one."""
+    listed = list(results)
+    reading = {
+        result.attribute
+        for result in listed
+        if mapping.attribute[result.attribute].reads_nothing or result.predicate not in _BLIND
+    }
+    return frozenset(reading - {result.attribute for result in listed if not result.passed})

@@ -19,7 +19,7 @@ from adapters.drift import ColumnWatch
 from adapters.kinds import schemes_of
 from adapters.ledger import Ledger
 from adapters.mapping import Mapping, check_against
-from adapters.probes import INTERVAL, Probes, failing_of
+from adapters.probes import INTERVAL, Probes, failing_of, proven_by
 from adapters.questions import Examiner
 from adapters.sql import Source
 from policy.directory import DirectoryHolder
@@ -181,7 +181,7 @@ class Standpoints:
         for attribute in sorted(self._failing - failing):
             _log.info("probes pass again", attribute=attribute)
         self._failing = failing
-        self._columns.accept({result.attribute for result in results} - failing)
+        self._columns.accept(proven_by(results, self._mapping))
 
     @property
     def seconds_to_probe(self) -> float:
