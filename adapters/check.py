@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Select, column, false, select, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.sql.elements import BindParameter
+from sqlalchemy.sql.visitors import iterate
 
 from adapters.collations import Compared, compare_texts
 from adapters.database import Connections, DatabaseError, Lent, connect_to
@@ -233,17 +235,14 @@ class _Inspection:
         statement = select(text("1")).select_from(source(data)).where(false())
         message = self._failure(connection, statement)
         if message is not None:
-            self.errors.append(Note(("data", name, word), message, self._todo_for_table(data)))
+            named = "name a table or view that is there, with its schema, and that this account may read"
+            todo = "run the SELECT by hand with this account" if data.table is None else named
+            self.errors.append(Note(("data", name, word), message, todo))
             return
         for what, column_name in columns.items():
             refusal = self._refusal(connection, data, [column_name])
             if refusal is not None:
                 self.errors.append(Note(("data", name, what), refusal, self._todo_for_column(name, column_name)))
-
-    def _todo_for_table(self, data: DataSet) -> str:
-        if data.table is None:
-            return "run the SELECT by hand with this account"
-        return "name a table or view that is there, with its schema, and that this account may read"
 
     def _todo_for_column(self, data: str, name: str) -> str:
         names = [one.name for use in self._uses.get(data, ()) for one in use.table.columns]
@@ -290,7 +289,7 @@ class _Inspection:
             self._source.run(lent, plan, self._today, rows[:1])
             outcomes = self._source.run(lent, plan, self._today, group)
         except DatabaseError as error:
-            message = f"{predicate} cannot be run: {self._failure_of(connection, single, parameters) or told(error)}"
+            message = f"{predicate} cannot be run: {self._failure(connection, single, parameters) or told(error)}"
             self.errors.append(Note(key, message, "compare the published type with what the expression yields"))
             return
         if subjects and predicate is not Predicate.EXISTS and {one[0] for one in outcomes} == {Outcome.UNKNOWN}:
@@ -370,28 +369,22 @@ class _Inspection:
             message = "there is none; nobody will notice when a column changes its meaning"
             self.warnings.append(Note(("probe",), message, "write a [[probe]] about a test subject of your own"))
 
-    # Statements of the inspection itself.
-
-    def _failure(self, connection: Connection, statement: Select[Any]) -> str | None:
-        """What the database says against a statement that reads no row."""
+    def _failure(self, connection: Connection, statement: Select[Any] | str, parameters: Any = None) -> str | None:
+        """What the database says against a statement; as text it is in the driver's form, with its parameters."""
         try:
-            connection.execute(statement, self._parameters(statement))
-        except DBAPIError as error:
-            return told(error)
-        return None
-
-    def _failure_of(self, connection: Connection, sql: str, parameters: Any) -> str | None:
-        try:
-            connection.exec_driver_sql(sql, parameters)
+            if isinstance(statement, str):
+                connection.exec_driver_sql(statement, parameters)
+            else:
+                connection.execute(statement, self._parameters(statement))
         except DBAPIError as error:
             return told(error)
         return None
 
     def _parameters(self, statement: Any) -> dict[str, Any]:
         """`:as_of`, if the statement has it."""
-        if "as_of" not in statement.compile(dialect=self._engine.dialect).params:
-            return {}
-        return {"as_of": self._today}
+        parts = iterate(statement)
+        dated = any(isinstance(part, BindParameter) and part.key == "as_of" for part in parts)
+        return {"as_of": self._today} if dated else {}
 
 
 def _neutral(attribute: Attribute, predicate: Predicate) -> str | None:

@@ -107,9 +107,9 @@ def compare_texts(
     for place in _places(data_sets, texts):
         data = data_sets[place.data]
         column_, table = _column(place, data, uses.get(place.data, ()))
-        kind = (
-            (column_.type, column_.collation) if column_ is not None and connection.dialect.name != "sqlite" else None
-        )
+        # SQLite tells a column's collation only where it must be the default one.
+        told = column_ is not None and (column_.collation or connection.dialect.name != "sqlite")
+        kind = (column_.type, column_.collation) if column_ is not None and told else None
         verdict = known.get(kind) if kind is not None else None
         if verdict is None:
             verdict = _verdict(connection, place.expression, data, parameters)

@@ -8,8 +8,9 @@ is also a function's, and is never too little.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from sqlalchemy import Connection, bindparam, text
 
@@ -31,7 +32,9 @@ _CLAUSES = """ON WHERE JOIN LEFT RIGHT INNER CROSS FULL OUTER NATURAL USING GROU
     LIMIT OFFSET FETCH FOR WINDOW SET AS FORCE USE IGNORE PARTITION TABLESAMPLE LATERAL STRAIGHT_JOIN SELECT AND OR"""
 _NO_ALIAS = frozenset(_CLAUSES.split())
 
-_SQLITE = """SELECT 'main', m.name, p.name, p.type, '', 1 FROM sqlite_master m JOIN pragma_table_xinfo(m.name) p
+_SQLITE = """SELECT 'main', m.name, p.name, p.type,
+        CASE WHEN m.type = 'table' AND m.sql NOT LIKE '%collate%' THEN 'BINARY' ELSE '' END, 1
+    FROM sqlite_master m JOIN pragma_table_xinfo(m.name) p
     WHERE m.type IN ('table', 'view') ORDER BY m.name, p.cid"""
 _POSTGRESQL = r"""SELECT n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod),
         coalesce(co.collname, '') || CASE WHEN co.collisdeterministic THEN '' ELSE ' (nondeterministic)' END,
@@ -75,6 +78,10 @@ class KnownTable:
     def title(self) -> str:
         """As a person would write it."""
         return self.name if self.visible else f"{self.schema}.{self.name}"
+
+
+Tables: TypeAlias = "Mapping[str, Sequence[KnownTable]]"
+"""By name in lower case, which several may share."""
 
 
 @dataclass(slots=True)
@@ -129,18 +136,16 @@ def read_tables(connection: Connection, mapping: MappingFile) -> list[KnownTable
     return [KnownTable(*place, tuple(columns), visible) for place, (columns, visible) in tables.items()]
 
 
-def used_by(
-    data: DataSet, attributes: Iterable[MappedAttribute], tables: Iterable[KnownTable], family: str
-) -> list[Use]:
+def used_by(data: DataSet, attributes: Iterable[MappedAttribute], tables: Tables, family: str) -> list[Use]:
     """What one data set and the attributes over it use.
 
     Args:
         data: The data set.
         attributes: Attributes that lie in it.
-        tables: From `read_tables`.
+        tables: Those of `read_tables`, by their names in lower case.
         family: SQLAlchemy's name of the database.
     """
-    reading = _Reading(list(tables), family)
+    reading = _Reading(tables, family)
     if data.table is not None:
         reading.take_table(data.table)
         expressions = [part for one in attributes for part in _expressions(one)]
@@ -155,7 +160,7 @@ def used_by(
     else:
         reading.take_select(data.select or "")
     if data.loaded is not None:
-        loading = _Reading(list(tables), family)
+        loading = _Reading(tables, family)
         loading.take_select(data.loaded)
         for place, use in loading.uses.items():
             kept = reading.uses.setdefault(place, use)
@@ -195,7 +200,7 @@ def _words(sql: str) -> Iterator[_Word | str]:
 class _Reading:
     """Reads one SELECT, or takes one table."""
 
-    def __init__(self, tables: list[KnownTable], family: str) -> None:
+    def __init__(self, tables: Tables, family: str) -> None:
         self._tables = tables
         self._family = family
         self.uses: dict[tuple[str, str], Use] = {}
@@ -213,7 +218,7 @@ class _Reading:
     def take_table(self, title: str) -> None:
         """The table under `table`, as SQLAlchemy finds it."""
         schema, _, name = title.rpartition(".")
-        for one in self._tables:
+        for one in self._tables.get(name.casefold(), ()):
             if self.same(_Word(name, quoted=True), one.name) and (one.schema == schema if schema else one.visible):
                 self.uses[one.schema, one.name] = Use(one, aliases={one.name.casefold()})
 
@@ -242,7 +247,7 @@ class _Reading:
             if not isinstance(word, _Word) or _upper(before) not in _BEFORE_TABLE:
                 continue
             schema = words[place - 2] if before == "." and place > 1 else None
-            for one in self._tables:
+            for one in self._tables.get(word.text.casefold(), ()):
                 if not self.same(word, one.name) or not (
                     one.visible if schema is None else isinstance(schema, _Word) and self.same(schema, one.schema)
                 ):
@@ -272,11 +277,13 @@ def _upper(word: _Word | str) -> str:
 
 def used(mapping: MappingFile, tables: Iterable[KnownTable], family: str) -> Mapping[str, list[Use]]:
     """What each data set uses, by its name."""
-    known = list(tables)
-    return {
-        name: used_by(data, (one for one in mapping.attribute.values() if one.data == name), known, family)
-        for name, data in mapping.data.items()
-    }
+    known: dict[str, list[KnownTable]] = {}
+    for table in tables:
+        known.setdefault(table.name.casefold(), []).append(table)
+    lying: dict[str, list[MappedAttribute]] = {}
+    for attribute in mapping.attribute.values():
+        lying.setdefault(attribute.data, []).append(attribute)
+    return {name: used_by(data, lying.get(name, ()), known, family) for name, data in mapping.data.items()}
 
 
 def together(uses: Iterable[list[Use]]) -> list[Use]:
