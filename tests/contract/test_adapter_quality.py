@@ -166,7 +166,7 @@ def test_memory_does_not_grow_with_the_table(
     (tmp_path / "document.toml").write_text(PUBLISHED, "utf-8")
     document = parse_document(tmp_path / "document.toml")
     peaks = []
-    for number in (1_000, 30_000):
+    for number in (10, 1_000, 80_000):
         url, name = "sqlite:///file:data.db?mode=ro&uri=true", fresh_name()
         if family == "sqlite":
             (tmp_path / "data.db").unlink(missing_ok=True)
@@ -191,4 +191,5 @@ def test_memory_does_not_grow_with_the_table(
         assert seen[-1] == (number, number)
         if family != "sqlite":
             server.drop(name)
-    assert peaks[1] < peaks[0] + 500_000
+    # The first run also pays for what is imported and compiled once.
+    assert peaks[2] < peaks[1] + 500_000
