@@ -63,7 +63,7 @@ def _store(profile: Profile, state: StateFiles) -> Iterator[Diagnosis]:
             "store",
             f"缺少 {state.ledger_key}",
             f"{state.ledger_key} is missing; without it the ledger of guesses cannot be read",
-            "restore it from the copy that belongs to this log; see docs/operations.md",
+            "restore it from the copy that belongs to this log; see docs/backup.md",
         )
 
 

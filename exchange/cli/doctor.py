@@ -86,7 +86,7 @@ def _host(profile: Profile) -> Iterator[Diagnosis]:
     known: list[Directory] = []
     remedy = "see what is said about the network below"
     if host.kind is Kind.REGISTRAR:
-        remedy = f"restore {profile.state} from its copy; see docs/operations.md"
+        remedy = f"restore {profile.state} from its copy; see docs/backup.md"
     yield from safely("directory", lambda: _kept(host, known), remedy)
     revoked = frozenset[int]().union(*(one.revoked for one in known))
     for peer in network.peers_of(host):

@@ -37,7 +37,8 @@ RUNS: dict[Kind, tuple[str, str]] = {
 }
 """Which process each kind runs, and where it listens unless the profile says otherwise."""
 
-KEEPS_A_LOG = frozenset({Kind.HUB, Kind.ADAPTER})
+GUARDED = frozenset({Kind.REGISTRAR, Kind.HUB, Kind.ADAPTER})
+"""Whose state has a guard, which tells at the next start whether it was rolled back."""
 
 FEW_SHARE, LITTLE_SHARE = 0.02, 0.10
 FEW_BYTES, LITTLE_BYTES = 256 * 2**20, 2 * 2**30
@@ -275,7 +276,7 @@ def _state(host: Host) -> Iterator[Diagnosis]:
             f"{profile.state} cannot be written by this user",
             f"chown the directory to the account that runs {host.noun}",
         )
-    if host.kind in KEEPS_A_LOG:
+    if host.kind in GUARDED:
         yield from _guard(profile.state)
     if profile.agent.receipts is not None:
         yield from _receipts(profile)
@@ -305,13 +306,13 @@ def _guard(state: Path) -> Iterator[Diagnosis]:
     guard = state / "guard"
     if not guard.is_dir():
         yield wrong(
-            "guard", f"没有 {guard}", f"there is no {guard}", f"restore {guard} from a copy; see docs/operations.md"
+            "guard", f"没有 {guard}", f"there is no {guard}", f"restore {guard} from a copy; see docs/backup.md"
         )
     elif guard.stat().st_dev == state.stat().st_dev:
         yield warning(
             "guard",
-            f"{guard} 与日志在同一存储上，回滚时不能互证",
-            f"{guard} lies on the storage of the log: rolled back together, neither would tell",
+            f"{guard} 与其守护的数据在同一存储上，回滚时不能互证",
+            f"{guard} lies on the storage of what it guards: rolled back together, neither would tell",
             f"mount other storage at {guard}, or link it there",
         )
     else:
