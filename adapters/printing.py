@@ -119,7 +119,8 @@ def _print_collations(console: Console, compared: Sequence[Compared]) -> None:
     equating = [one for one in compared if one.equated]
     if equating:
         table = Table("列 column", "类型与排序规则 type and collation", "视为相同 takes for the same", "复核 recheck")
-        for one in equating:
+        # A column may be compared both as a name and as an attribute's value.
+        for one in {(one.column, one.equated, one.fooled): one for one in equating}.values():
             pairs = "; ".join(f"{pair.chinese} {pair.english}" for pair in one.equated)
             verdict = "错误 wrong" if one.fooled else "正确 right"
             table.add_row(*map(Text, (one.column, one.collation, pairs, verdict)))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, Literal, TypeAlias
 
-from sqlalchemy import Connection, Engine, Text, cast, column, func, inspect, select, table, types
+from sqlalchemy import Connection, Engine, Text, cast, column, func, inspect, select, table, text, types
 from sqlalchemy.engine.interfaces import ReflectedForeignKeyConstraint
 from sqlalchemy.engine.reflection import Inspector, ObjectKind
 from sqlalchemy.exc import DBAPIError, SAWarning, SQLAlchemyError
@@ -115,8 +115,11 @@ def _schemas(inspector: Inspector) -> Iterator[str | None]:
 
 def _reflected(inspector: Inspector, schema: str | None) -> Iterator[tuple[Any, ...]]:
     """Everything about one schema in a few questions, not in a few for each table."""
-    kind = ObjectKind.ANY
-    columns = inspector.get_multi_columns(schema=schema, kind=kind)
+    mysql = inspector.dialect.name in {"mysql", "mariadb"}
+    kind = ObjectKind.TABLE if mysql else ObjectKind.ANY
+    columns: dict[tuple[str | None, str], Any] = dict(inspector.get_multi_columns(schema=schema, kind=kind))
+    if mysql:
+        columns |= _columns_of_mysql_views(inspector)
     keys = inspector.get_multi_pk_constraint(schema=schema, kind=kind)
     indexes = inspector.get_multi_indexes(schema=schema, kind=kind)
     references = inspector.get_multi_foreign_keys(schema=schema, kind=kind)
@@ -124,6 +127,25 @@ def _reflected(inspector: Inspector, schema: str | None) -> Iterator[tuple[Any, 
         key = tuple(keys[place]["constrained_columns"]) if keys.get(place) else ()
         led = {index["column_names"][0] for index in indexes.get(place, ()) if index["column_names"]} | set(key[:1])
         yield schema, place[1], columns[place], key, led, tuple(map(_reference, references.get(place, ())))
+
+
+def _columns_of_mysql_views(inspector: Inspector) -> dict[tuple[str | None, str], Any]:
+    """Columns of the views, which MySQL describes to SQLAlchemy only with a right (SHOW VIEW) that a reader lacks."""
+    statement = text(
+        "SELECT c.table_name, c.column_name, c.data_type, c.numeric_scale FROM information_schema.columns c "
+        "JOIN information_schema.views v ON v.table_schema = c.table_schema AND v.table_name = c.table_name "
+        "WHERE c.table_schema = database() ORDER BY c.table_name, c.ordinal_position"
+    )
+    known: dict[str, Any] = getattr(inspector.dialect, "ischema_names", {})
+    found: dict[tuple[str | None, str], Any] = {}
+    with inspector.engine.connect() as connection:
+        rows = connection.execute(statement).all()
+    for name, column_name, word, scale in rows:
+        kind = known.get(word, types.LargeBinary)()
+        if isinstance(kind, types.Numeric):
+            kind.scale = scale
+        found.setdefault((None, name), []).append({"name": column_name, "type": kind})
+    return found
 
 
 def _reference(foreign: ReflectedForeignKeyConstraint) -> tuple[tuple[str, ...], str | None, str, tuple[str, ...]]:

@@ -34,6 +34,8 @@ CREATE TABLE deal (buyer_sfzh VARCHAR(18), buyer_xm VARCHAR(60), seller_sfzh VAR
 CREATE TABLE payment (id INTEGER PRIMARY KEY, permit INTEGER, amount DECIMAL(10, 2),
     FOREIGN KEY (permit) REFERENCES t_jzz(id));
 CREATE TABLE company (code_of_it CHAR(18), company_name VARCHAR(200));
+CREATE VIEW current_permit AS SELECT zjhm AS id_card, xm AS full_name, id AS number, 1.5 AS share FROM t_jzz
+    WHERE yxqz > '20260101';
 CREATE TABLE load_log (data_set VARCHAR(30), at_time TIMESTAMP)
 """
 PEOPLE = tuple(resident(serial) for serial in range(1, 31))
@@ -126,6 +128,7 @@ def test_subjects_names_and_regions_are_found_by_name_and_by_value(url: str, tmp
         "t_jzz": ("person", "zjhm", "xm", None, True),
         "deal": ("person", "buyer_sfzh", "buyer_xm", None, True),
         "payment": ("person", "zjhm", "xm", None, False),
+        "current_permit": ("person", "id_card", "full_name", None, True),
         "company": ("entity", "code_of_it", "company_name", None, False),
     }
     assert drafted.left == ("load_log",)
