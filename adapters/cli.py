@@ -221,6 +221,8 @@ def init(
     --profile makes the state, once: an empty log, its guard, and the ledger's key; `run` never makes them. The
     directory `guard` within the state is best put on other storage: it tells whether the log was rolled back.
 
+    Exit status: 0 when it was made, 1 when a file is there already or the database cannot be read, 2 for wrong usage.
+
     Example: zhiwang adapter init --url postgresql+psycopg://reader@127.0.0.1/insurance --out hrss --hub hub.city:7440
     --root root --identity identities/hrss/adapter/main
 

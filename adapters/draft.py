@@ -54,7 +54,7 @@ class DraftSet:
         select: What stands under `select` then.
         subject: Column of the identifier.
         certain: Whether name and values of that column agree.
-        indexed: Whether an index begins with it.
+        indexed: Whether an index begins with it; a view has none, and what is behind it is not looked at.
         named: Column of the subject's name.
         region: Column with an administrative code, and whether its values look like it.
         loaded: SELECT that might tell when the data set was loaded.
@@ -209,7 +209,7 @@ class _Drafting:
             select=escape_colons(select) if select else None,
             subject=subject.column.name,
             certain=subject.certain and not joined,
-            indexed=subject.column.indexed,
+            indexed=subject.column.indexed or owner.view,
             named=None if named is None else named.name,
             region=region,
             loaded=None

@@ -56,6 +56,7 @@ class TableFacts:
         schema: None for the account's default one.
         name: As the database spells it.
         columns: In their order.
+        view: Whether it is a view, which has no index of its own.
         key: Columns of the primary key.
         references: (columns, schema, table, columns there) of each foreign key.
     """
@@ -63,6 +64,7 @@ class TableFacts:
     schema: str | None
     name: str
     columns: tuple[ColumnFacts, ...]
+    view: bool
     key: tuple[str, ...]
     references: tuple[tuple[tuple[str, ...], str | None, str, tuple[str, ...]], ...]
 
@@ -90,7 +92,7 @@ def read_schema(
         warnings.simplefilter("ignore", SAWarning)
         drafts = [one for schema in _schemas(inspect(connection)) for one in _reflected(inspect(connection), schema)]
         tables = []
-        for done, (schema, name, columns, key, indexed, references) in enumerate(drafts, 1):
+        for done, (schema, name, columns, view, key, indexed, references) in enumerate(drafts, 1):
             looks = _looks(connection, schema, name, columns, today)
             facts = tuple(
                 ColumnFacts(
@@ -98,7 +100,7 @@ def read_schema(
                 )
                 for one, seen in zip(columns, looks, strict=True)
             )
-            tables.append(TableFacts(schema, name, facts, key, references))
+            tables.append(TableFacts(schema, name, facts, view, key, references))
             progress(done, len(drafts))
     return tables
 
@@ -123,10 +125,19 @@ def _reflected(inspector: Inspector, schema: str | None) -> Iterator[tuple[Any, 
     keys = inspector.get_multi_pk_constraint(schema=schema, kind=kind)
     indexes = inspector.get_multi_indexes(schema=schema, kind=kind)
     references = inspector.get_multi_foreign_keys(schema=schema, kind=kind)
+    views = frozenset(inspector.get_view_names(schema=schema))
     for place in sorted(columns, key=lambda place: place[1]):
         key = tuple(keys[place]["constrained_columns"]) if keys.get(place) else ()
         led = {index["column_names"][0] for index in indexes.get(place, ()) if index["column_names"]} | set(key[:1])
-        yield schema, place[1], columns[place], key, led, tuple(map(_reference, references.get(place, ())))
+        yield (
+            schema,
+            place[1],
+            columns[place],
+            place[1] in views,
+            key,
+            led,
+            tuple(map(_reference, references.get(place, ()))),
+        )
 
 
 def _columns_of_mysql_views(inspector: Inspector) -> dict[tuple[str | None, str], Any]:

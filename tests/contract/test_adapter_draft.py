@@ -132,6 +132,9 @@ def test_subjects_names_and_regions_are_found_by_name_and_by_value(url: str, tmp
         "company": ("entity", "code_of_it", "company_name", None, False),
     }
     assert drafted.left == ("load_log",)
+    # A view has no index that could be missing.
+    text = (tmp_path / "mapping.toml").read_text("utf-8")
+    assert ("No index begins with zjhm" in text, "No index begins with id_card" in text) == (True, False)
     document = parse_document(tmp_path / "document.toml")
     assert [one.predicates for one in document.attributes.values()] == [frozenset({Predicate.EXISTS})]
     assert document.grants == ()
