@@ -188,6 +188,30 @@ def test_a_private_file_is_closed_to_others_and_a_password_is_never_written_into
     assert load_mapping(out / "mapping.toml").database.password_file == "database.password"
 
 
+def test_a_password_of_the_url_is_moved_into_a_file_that_the_check_uses(mariadb: Server, tmp_path: Path) -> None:
+    name, user = fresh_name(), fresh_name()
+    mariadb.create(name)
+    mariadb.execute(
+        name,
+        f"CREATE TABLE person (id_card VARCHAR(18) PRIMARY KEY) SELECT '{PEOPLE[0]}' AS id_card",
+        f"CREATE USER {user}@localhost IDENTIFIED BY 's3cr%%t'",
+        f"GRANT SELECT ON {name}.* TO {user}@localhost",
+    )
+    url = mariadb.url(name, f"{user}:s3cr%25t")
+    made = init("--url", url, "--out", str(tmp_path))
+    assert made.exit_code == 0, made.output
+    assert (tmp_path / "database.password").read_text("utf-8") == "s3cr%t\n"
+    checked = CliRunner().invoke(app, ["check", str(tmp_path / "mapping.toml"), str(tmp_path / "document.toml")])
+    assert checked.exit_code == 0, checked.output
+    files = "".join(path.read_text("utf-8") for path in tmp_path.glob("*.toml"))
+    assert "s3cr" not in made.output + checked.output + files
+    (tmp_path / "database.password").write_text("other\n", "utf-8")
+    refused = CliRunner().invoke(app, ["check", str(tmp_path / "mapping.toml"), str(tmp_path / "document.toml")])
+    assert (refused.exit_code, "Access denied for user" in refused.output) == (1, True)
+    mariadb.execute("", f"DROP USER {user}@localhost")
+    mariadb.drop(name)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -208,7 +232,7 @@ def test_what_is_typed_wrong_is_answered_with_what_to_type(arguments: list[str],
 
 
 def test_names_that_could_break_out_of_their_place_do_not(tmp_path: Path) -> None:
-    odd = 'a"b\nurl = "x" : c;d'
+    odd = 'a"b\nurl = "x" :c;d'
     with sqlite3.connect(tmp_path / "ins.db") as connection:
         quoted = '"' + odd.replace('"', '""') + '"'
         connection.execute(f"CREATE TABLE {quoted} (id_card TEXT, {quoted} INTEGER)")
