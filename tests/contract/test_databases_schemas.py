@@ -306,6 +306,22 @@ def test_a_column_of_numbers_that_cannot_be_asked_is_unavailable_and_not_unknown
         owner.close()
 
 
+def test_a_number_that_is_none_or_without_end_is_unknown(postgresql: Server, tmp_path: Path) -> None:
+    rows = [(ANNA, "NaN"), (BO, "Infinity"), (CHEN, 12.5), (DING, "-Infinity")]
+    owner = Owner(
+        tmp_path,
+        tables="CREATE TABLE person (id_card VARCHAR(20), weight DOUBLE PRECISION)",
+        rows={"person": rows},
+        mapping=plain("id_card", "weight"),
+        published=attribute("weight", 'type = "decimal"\nat_least = ["12"]'),
+        server=postgresql,
+    )
+    try:
+        assert owner.ask("weight at_least", ANNA, BO, CHEN, DING, value="12") == [UNKNOWN, UNKNOWN, YES, UNKNOWN]
+    finally:
+        owner.close()
+
+
 def test_a_moment_belongs_to_the_citys_day_wherever_the_server_stands(
     family: str, server: Server | None, tmp_path: Path
 ) -> None:

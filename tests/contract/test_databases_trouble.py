@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from adapter_frames import Bureau, grants
 from adapter_support import ANNA, AS_OF, BO, CHEN, Owner, attribute, resident
 from adapters.database import DatabaseError
 from servers import READER, Server
@@ -165,6 +166,31 @@ def test_a_locked_table_times_out_and_others_go_on(server: Server, make: Make) -
         assert owner.ask("rooms at_least", ANNA, CHEN, value="1") == [YES, UNKNOWN]
         admin.exec_driver_sql("ROLLBACK" if server.family == "postgresql" else "UNLOCK TABLES")
     assert months(owner) == EXPECTED
+
+
+def test_in_a_frame_a_locked_table_costs_its_own_claims_only(server: Server, tmp_path: Path) -> None:
+    bureau = Bureau(
+        tmp_path,
+        tables=TABLES,
+        rows=ROWS,
+        mapping=MAPPING.format(**{"counted": "months"} | EXPRESSIONS[server.family]),
+        published=PUBLISHED + grants(["hrss.months at_least", "hrss.rooms at_least"]),
+        server=server,
+        settings="timeout = 1",
+    )
+    claims = ["child: hrss.months at_least 12", "child: hrss.rooms at_least 1"]
+    try:
+        with server.admin(bureau.name) as admin:
+            if server.family == "postgresql":
+                admin.exec_driver_sql("BEGIN")
+                admin.exec_driver_sql("LOCK TABLE person IN ACCESS EXCLUSIVE MODE")
+            else:
+                admin.exec_driver_sql("LOCK TABLES person WRITE")
+            assert bureau.ask_all(claims, {"child": ANNA}) == [Outcome.TIMED_OUT, YES]
+            admin.exec_driver_sql("ROLLBACK" if server.family == "postgresql" else "UNLOCK TABLES")
+        assert bureau.ask_all(claims, {"child": ANNA}) == [YES, YES]
+    finally:
+        bureau.close()
 
 
 def test_a_locked_file_is_unavailable_and_comes_back(make: Make) -> None:
