@@ -261,6 +261,7 @@ class Postgresql(Server):
             "listen_addresses": "",
             "unix_socket_directories": str(self.directory),
             "fsync": "off",
+            "autovacuum": "off",
             "shared_buffers": "128MB",
             "max_connections": "60",
             # Anything but the city's, so that a statement that leans on the server's is found out.
