@@ -204,6 +204,11 @@ def _succeeded(city: RealCity, place: str) -> tuple[str, Checkpoint]:
 async def test_a_hubs_log_that_is_lost_for_good_has_a_successor_that_agents_take_up(
     city: RealCity, tmp_path: Path
 ) -> None:
+    await answered(city)
+    seen = city.layout.state("hub") / "owner_logs" / "hrss_main.json"
+    async with asyncio.timeout(60):
+        while not seen.exists():  # noqa: ASYNC110 - another process cannot set an event
+            await asyncio.sleep(0.1)
     older = back_up(city, "hub", tmp_path / "older.tar")
     registrar = load_profile(city.layout.profile("hub")).registrar
     await answered(city, 4)
@@ -228,6 +233,7 @@ async def test_a_hubs_log_that_is_lost_for_good_has_a_successor_that_agents_take
 
 
 async def test_an_owners_log_that_is_lost_for_good_has_a_successor_that_says_so(city: RealCity, tmp_path: Path) -> None:
+    await answered(city)
     older = back_up(city, "health", tmp_path / "older.tar")
     guesses = city.count("health", "guess")
     assert guesses > 0
