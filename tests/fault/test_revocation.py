@@ -310,6 +310,7 @@ async def test_a_hub_whose_own_certificate_is_revoked_gets_no_newer_directory_un
 ) -> None:
     """It may go on relaying what it had, until the timestamp runs out; nothing that it relays could be its own."""
     assert adapter
+    await eventually(city, [INSURED], ANSWERED)
     directory = city.layout.identity(HUB)
 
     def told() -> bool:
