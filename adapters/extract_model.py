@@ -22,6 +22,7 @@ from urllib.parse import quote
 
 from pydantic import Field
 
+from adapters.dialects.base import OWN
 from policy.document import Mistake
 from zhiwang.wire.tomlfile import StrictModel
 
@@ -40,8 +41,6 @@ ColumnName = Annotated[str, Field(min_length=1, max_length=128, pattern=r'^[^\s"
 Heading = Annotated[str, Field(min_length=1, max_length=128)]
 
 _PATH = re.compile(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]*")
-_TAKEN = frozenset({"a", "d", "k", "keys", "r", "records", "rows"})
-"""Names of relations in our own statements."""
 
 
 class ExtractFile(StrictModel):
@@ -107,7 +106,7 @@ def check_files(mapping: Mapping) -> Iterator[Mistake]:
 
 
 def _check_file(key: tuple[str, ...], name: str, file: ExtractFile) -> Iterator[Mistake]:
-    if name in _TAKEN or name.startswith(("zw_", "sqlite_")):
+    if name.startswith((OWN, "sqlite_")):
         yield Mistake(key, "is a name that our own statements use; choose another")
     if not _PATH.fullmatch(file.path):
         yield Mistake((*key, "path"), "must be the name of a file in the directory: no folder, no dot in front")

@@ -18,6 +18,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from adapters.dialects import COMPILED_ONLY, DIALECTS
+from adapters.dialects.base import OWN
 from adapters.extract_model import SCHEME, ExtractFile, check_files, with_loads
 from adapters.limits import Limits, Watch
 from policy.document import Mistake
@@ -209,8 +210,8 @@ def check_alone(mapping: Mapping) -> Iterator[Mistake]:
         key = ("data", name)
         if (data.table is None) == (data.select is None):
             yield Mistake(key, "needs either table or select")
-        if data.table is not None and not TABLE_NAME.match(data.table):
-            yield Mistake((*key, "table"), "must be the name of a table or view; a SELECT belongs under select")
+        if data.table is not None:
+            yield from _check_table((*key, "table"), data.table)
         for word, expression in (("select", data.select), ("loaded", data.loaded)):
             if expression is not None:
                 yield from _check_sql((*key, word), expression, statement=True)
@@ -231,6 +232,13 @@ def check_alone(mapping: Mapping) -> Iterator[Mistake]:
     yield from _check_suspending(mapping)
     for index, probe in enumerate(mapping.probe):
         yield from _check_probe(("probe", index), probe, mapping)
+
+
+def _check_table(key: Key, table: str) -> Iterator[Mistake]:
+    if not TABLE_NAME.match(table):
+        yield Mistake(key, "must be the name of a table or view; a SELECT belongs under select")
+    elif table.rpartition(".")[2].lower().startswith(OWN):
+        yield Mistake(key, f"begins with {OWN}, as our own relations do; give it another name by a view")
 
 
 def _check_url(database: Database) -> Iterator[Mistake]:

@@ -162,9 +162,9 @@ class Plan:
         joined = OrderedJoin(OrderedJoin(k, d, same), a, a.c.n == k.c.n)
         values = [column for column in d.c if column.name != "zw_subject"]
         # Each of the mapping's expressions is evaluated once for each record, however often its value is looked at.
-        records = self._dialect.once(select(*a.c, *values).select_from(joined), "records")
+        records = self._dialect.once(select(*a.c, *values).select_from(joined), "zw_records")
         states = [self._state(i, one, records.c).label(f"s{i}") for i, one in enumerate(self.asked)]
-        r = select(records.c.n, *states).subquery("r")
+        r = select(records.c.n, *states).subquery("zw_r")
         return select(r.c.n, *(_fold(one, r.c[f"s{i}"]) for i, one in enumerate(self.asked))).group_by(r.c.n)
 
     def _records(self, size: tuple[int, int]) -> FromClause:
@@ -187,7 +187,7 @@ class Plan:
         cut = self._dialect.cut(column(data.subject), size)
         if cut is not None:
             records = records.where(cut)
-        return records.subquery("d")
+        return records.subquery("zw_d")
 
     def _state(self, i: int, one: Asked, record: Columns) -> Element:
         """What one record says, as a number (see the top of this module)."""

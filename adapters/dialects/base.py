@@ -1,10 +1,10 @@
 """What a family of databases has to say by itself, and what several of them share.
 
-A dialect hands a group of subjects to the database as two relations: `k(n, k)`, the accepted spellings of the subject
-of row `n`, and `a(n, name, place, v0, …)`, what row `n` is compared with. Everything in `a` is text; a list of
-accepted spellings is one text in which U+001F stands before and after each (`spell_list`), so that membership is one
-bytewise search. What a value expression yields is *read* strictly: what is not of the attribute's type becomes null,
-or an error that concerns its row only.
+A dialect hands a group of subjects to the database as two relations: `zw_k(n, k)`, the accepted spellings of the
+subject of row `n`, and `zw_a(n, name, place, v0, …)`, what row `n` is compared with. Everything in `zw_a` is text; a
+list of accepted spellings is one text in which U+001F stands before and after each (`spell_list`), so that membership
+is one bytewise search. What a value expression yields is *read* strictly: what is not of the attribute's type becomes
+null, or an error that concerns its row only.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ from sqlalchemy import (
     union_all,
 )
 from sqlalchemy.sql.selectable import Join
+
+OWN = "zw_"
+"""With this begins the name of every relation that our own statements make; no table of a department may."""
 
 SEPARATOR = "\x1f"
 """Stands around each spelling of a list. It is a control character, which canonical names and identifiers exclude."""
@@ -69,7 +72,7 @@ class Dialect(Protocol):
         """How many rows one statement takes."""
 
     def asked(self, size: tuple[int, int], values: int) -> tuple[CTE, CTE]:
-        """The relations `k` and `a` for a statement of this size."""
+        """The relations `zw_k` and `zw_a` for a statement of this size."""
 
     def parameters(self, rows: Sequence[Row], size: tuple[int, int], day: date) -> dict[str, Any]:
         """Values of the bound parameters of `asked`, and `as_of`."""
@@ -133,14 +136,14 @@ def bucket(count: int) -> int:
 
 
 def bound(size: tuple[int, int], values: int, collation: str | None = None) -> tuple[CTE, CTE]:
-    """`k` and `a` as unions of single bound values; rows beyond the real ones have null keys and match nothing."""
+    """`zw_k` and `zw_a` as unions of bound values; rows beyond the real ones have null keys and match nothing."""
     rows, keys = size
 
     def key(i: int) -> Element:
         parameter = bindparam(f"k{i}", type_=Text)
         return (parameter if collation is None else parameter.collate(collation)).label("k")
 
-    k = union_all(*(select(bindparam(f"n{i}", type_=Integer).label("n"), key(i)) for i in range(keys))).cte("k")
+    k = union_all(*(select(bindparam(f"n{i}", type_=Integer).label("n"), key(i)) for i in range(keys))).cte("zw_k")
     a = union_all(
         *(
             select(
@@ -151,7 +154,7 @@ def bound(size: tuple[int, int], values: int, collation: str | None = None) -> t
             )
             for i in range(rows)
         )
-    ).cte("a")
+    ).cte("zw_a")
     return k, a
 
 

@@ -89,7 +89,7 @@ class Oracle(Dialect):
                 select(cast(bindparam(f"n{i}", type_=Integer), Integer).label("n"), text(f"k{i}").label("k"))
                 for i in range(size[1])
             )
-        ).cte("k")
+        ).cte("zw_k")
         a = union_all(
             *(
                 select(
@@ -100,7 +100,7 @@ class Oracle(Dialect):
                 )
                 for i in range(size[0])
             )
-        ).cte("a")
+        ).cte("zw_a")
         return k, a
 
     def parameters(self, rows: Sequence[Row], size: tuple[int, int], day: date) -> dict[str, Any]:

@@ -59,15 +59,16 @@ class Postgresql(Dialect):
         def array(name: str, of: Any) -> Element:
             return cast(bindparam(name), postgresql.ARRAY(of))
 
-        keys = func.unnest(array("kn", Integer), array("kk", Text)).table_valued("n", "k", name="keys").render_derived()
-        k = select(keys.c.n, keys.c.k).cte("k").prefix_with("MATERIALIZED")
+        pairs = func.unnest(array("kn", Integer), array("kk", Text))
+        keys = pairs.table_valued("n", "k", name="zw_keys").render_derived()
+        k = select(keys.c.n, keys.c.k).cte("zw_k").prefix_with("MATERIALIZED")
         columns = ["n", "name", "place", *(f"v{j}" for j in range(values))]
         rows = (
             func.unnest(array("an", Integer), *(array(f"a_{column}", Text) for column in columns[1:]))
-            .table_valued(*columns, name="rows")
+            .table_valued(*columns, name="zw_rows")
             .render_derived()
         )
-        a = select(*(rows.c[column] for column in columns)).cte("a").prefix_with("MATERIALIZED")
+        a = select(*(rows.c[column] for column in columns)).cte("zw_a").prefix_with("MATERIALIZED")
         return k, a
 
     def parameters(self, rows: Sequence[Row], size: tuple[int, int], day: date) -> dict[str, Any]:

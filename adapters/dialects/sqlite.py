@@ -64,10 +64,10 @@ class Sqlite(Dialect):
     def asked(self, size: tuple[int, int], values: int) -> tuple[CTE, CTE]:
         if size != (0, 0):
             return bound(size, values)
-        keys = func.json_each(bindparam("keys", type_=Text)).table_valued("key", "value", name="keys")
+        keys = func.json_each(bindparam("keys", type_=Text)).table_valued("key", "value", name="zw_keys")
         stride = bindparam("stride", type_=Integer)
-        k = select((keys.c.key.op("/")(stride)).label("n"), keys.c.value.label("k")).cte("k")
-        rows = func.json_each(bindparam("rows", type_=Text)).table_valued("key", "value", name="rows")
+        k = select((keys.c.key.op("/")(stride)).label("n"), keys.c.value.label("k")).cte("zw_k")
+        rows = func.json_each(bindparam("rows", type_=Text)).table_valued("key", "value", name="zw_rows")
 
         def item(i: int) -> Element:
             return func.json_extract(rows.c.value, literal_column(f"'$[{i}]'"))
@@ -80,7 +80,7 @@ class Sqlite(Dialect):
                 item(1).label("place"),
                 *(item(j + 2).label(f"v{j}") for j in range(values)),
             )
-            .cte("a")
+            .cte("zw_a")
             .prefix_with("MATERIALIZED")
         )
         return k, a

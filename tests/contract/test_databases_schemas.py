@@ -341,3 +341,24 @@ def test_a_moment_belongs_to_the_citys_day_wherever_the_server_stands(
         assert owner.ask("seen at_most", ANNA, BO, value="2026-08-31") == [YES, NO]
     finally:
         owner.close()
+
+
+@pytest.mark.parametrize("name", ["records", "k", "a", "d", "r", "keys_of_year"])
+def test_a_table_may_be_called_as_a_statement_would_call_its_own(
+    server: Server | None, tmp_path: Path, name: str
+) -> None:
+    owner = Owner(
+        tmp_path,
+        tables=f"CREATE TABLE {name} (id_card CHAR(18), months INTEGER)",
+        rows={name: [(ANNA, 12), (BO, 3)]},
+        mapping=plain("id_card", "months").replace('"person"\nsubject', f'"{name}"\nsubject'),
+        published=MONTHS,
+        server=server,
+    )
+    try:
+        people = [ANNA, BO, CHEN]
+        assert owner.ask("months at_least", *people, value="12") == [YES, NO, UNKNOWN]
+        # The form for groups has relations of its own.
+        assert owner.ask("months at_least", *people * 20, value="12") == [YES, NO, UNKNOWN] * 20
+    finally:
+        owner.close()

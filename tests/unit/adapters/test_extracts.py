@@ -128,7 +128,7 @@ def findings(drop: Drop, text: str = MAPPING) -> list[str]:
         (('"files:drop"', '"sqlite:///file:a.db?mode=ro&uri=true"'), "database.url: must be"),
         (('"files:drop"', '"files:"'), "database.url: names no directory"),
         (("[file.person]", "[file.people]"), "data.person.table: there is no [file.person]"),
-        (("[file.person]", "[file.records]"), "file.records: is a name that our own statements use"),
+        (("[file.person]", "[file.zw_person]"), "file.zw_person: is a name that our own statements use"),
         (('"person_*.csv"', '"../person.csv"'), "file.person.path: must be the name of a file"),
         (('"person_*.csv"', '"sub/person.csv"'), "file.person.path: must be the name of a file"),
         (('"person_*.csv"', '".person.csv"'), "file.person.path: must be the name of a file"),
