@@ -22,7 +22,6 @@ from urllib.parse import quote
 
 from pydantic import Field
 
-from adapters.dialects.base import OWN
 from policy.document import Mistake
 from zhiwang.wire.tomlfile import StrictModel
 
@@ -39,6 +38,9 @@ XLSX = ".xlsx"
 
 ColumnName = Annotated[str, Field(min_length=1, max_length=128, pattern=r'^[^\s"\x00-\x1f]+$')]
 Heading = Annotated[str, Field(min_length=1, max_length=128)]
+
+OWN = "zw_"
+"""With this begins the name of every relation that our own statements make; no table of a department may."""
 
 _PATH = re.compile(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]*")
 

@@ -18,8 +18,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from adapters.dialects import COMPILED_ONLY, DIALECTS
-from adapters.dialects.base import OWN
-from adapters.extract_model import SCHEME, ExtractFile, check_files, with_loads
+from adapters.extract_model import OWN, SCHEME, ExtractFile, check_files, with_loads
 from adapters.limits import Limits, Watch
 from policy.document import Mistake
 from policy.model import Document

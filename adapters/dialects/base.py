@@ -27,9 +27,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.selectable import Join
 
-OWN = "zw_"
-"""With this begins the name of every relation that our own statements make; no table of a department may."""
-
 SEPARATOR = "\x1f"
 """Stands around each spelling of a list. It is a control character, which canonical names and identifiers exclude."""
 
