@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.wire.errors import Reason, RefusedError
 
 START = float(int(time.time()))
+ENROLLED = datetime.fromtimestamp(START - 3600, UTC)
+"""Of every certificate: however late in a long run a test comes, it is valid at START."""
 
 
 class Fixture:
@@ -33,7 +36,9 @@ class Fixture:
     def store(self, owner: str) -> OwnerKeyStore:
         directory = self.path / owner
         directory.mkdir(exist_ok=True)
-        store = OwnerKeyStore(directory, self.city.enrol(f"{owner}/adapter/main").signer, lambda: self.now)
+        store = OwnerKeyStore(
+            directory, self.city.enrol(f"{owner}/adapter/main", now=ENROLLED).signer, lambda: self.now
+        )
         store.refresh()
         return store
 
@@ -45,7 +50,7 @@ class Fixture:
 
 @pytest.fixture(scope="module")
 def city(tmp_path_factory: pytest.TempPathFactory) -> City:
-    return City.create(tmp_path_factory.mktemp("city"))
+    return City.create(tmp_path_factory.mktemp("city"), now=ENROLLED)
 
 
 @pytest.fixture
@@ -87,7 +92,7 @@ async def test_an_owner_without_a_key_is_not_attached_and_is_not_asked_for_all_t
 async def test_a_key_that_another_department_states_is_not_used(fixture: Fixture) -> None:
     store = fixture.store("health")
     (statement,) = store.statements()
-    signer = fixture.city.enrol("health/adapter/main").signer()
+    signer = fixture.city.enrol("health/adapter/main", now=ENROLLED).signer()
     key = sealed_pb2.OwnerKey.FromString(statement.key)
     key.owner = "hrss"
     raw = key.SerializeToString()
