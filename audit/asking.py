@@ -19,6 +19,9 @@ from zhiwang.wire.identifiers import contains_identifier
 MAX_CONDITION: Final = 200
 """Characters of one condition."""
 
+MAX_VERSION: Final = 1 << 63
+"""Beyond what the search database holds."""
+
 _NAMES: Final = {"place": "jurisdiction", "version": "directory_version", "since": "since_time", "until": "until_time"}
 """Conditions whose field on the wire has another name."""
 
@@ -45,7 +48,7 @@ def query_of(request: audit_pb2.SearchRequest) -> Query:
         since=_microseconds(request, "since_time"),
         until=_microseconds(request, "until_time"),
         outcome=audit_pb2.Outcome.Name(request.outcome).removeprefix(OUTCOME_PREFIX) if request.outcome else "",
-        version=request.directory_version,
+        version=_version(request),
     )
 
 
@@ -85,4 +88,16 @@ def words_of(query: Query) -> str:
 def _microseconds(request: audit_pb2.SearchRequest, name: str) -> int | None:
     if not request.HasField(name):  # type: ignore[arg-type]  # one of the two times
         return None
-    return int(getattr(request, name).ToMicroseconds())
+    try:
+        moment = int(getattr(request, name).ToMicroseconds())
+        datetime.fromtimestamp(moment / 1_000_000, UTC)
+    except (ValueError, OverflowError, OSError):
+        raise RefusedError(Reason.VALUE_INVALID, "a time that is none", field=name) from None
+    return moment
+
+
+def _version(request: audit_pb2.SearchRequest) -> int:
+    version = request.directory_version
+    if version >= MAX_VERSION:
+        raise RefusedError(Reason.VALUE_INVALID, "a version beyond all", field="directory_version")
+    return version

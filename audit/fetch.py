@@ -38,7 +38,7 @@ def server(url: str) -> Fetch:
     Raises (when a file is fetched):
         FatalError: INTERNAL: the server cannot be reached, or answers with neither the file nor 404.
     """
-    pool = urllib3.PoolManager(timeout=TIMEOUT, retries=urllib3.Retry(3, redirect=0))
+    pool = urllib3.PoolManager(timeout=TIMEOUT, retries=urllib3.Retry(3, redirect=0, respect_retry_after_header=False))
     base = url.rstrip("/")
 
     def fetch(name: str) -> bytes | None:

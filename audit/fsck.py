@@ -1,8 +1,9 @@
 """Everything in an exported log computed again from its entries, and every difference named with its place.
 
 It goes on after a fault, since an auditor wants all of them: entries against the hashes of level 0, each tile against
-the tiles below it, the root against the checkpoint, the checkpoint's signature, every entry read strictly. Where there
-are no entries the tree is computed from the hashes of level 0. Memory: one hash for 256 entries.
+the tiles below it, the root against the checkpoint, the checkpoint's signature, every entry read strictly. Only a
+checkpoint that is not signed as it should be ends it at once: nothing that it says, its size least of all, is followed.
+Memory: one hash for 256 entries.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from audit import layout, tiles
-from audit.checkpoint import Checkpoint, CheckpointError, split_note
+from audit.checkpoint import Checkpoint, CheckpointError
 from audit.entry import EntryError, decode_entry
 from audit.tiles import TILE_WIDTH
 from zhiwang.wire import merkle
@@ -77,6 +78,7 @@ def examine(
     fetch: Fetch,
     verify: Callable[[bytes], Checkpoint],
     *,
+    entries: bool = True,
     extends: Checkpoint | None = None,
     progress: Callable[[int, int], None] = lambda _done, _size: None,
 ) -> Examined:
@@ -86,6 +88,8 @@ def examine(
         fetch: Reads its files.
         verify: Gives the checkpoint of a signed note; raises RefusedError or CheckpointError if it is not signed as it
             should be.
+        entries: Whether the entries are expected, and not only the hashes. What is there does not say: whoever takes
+            the entries away would take the comparison with them.
         extends: A checkpoint of this log that somebody kept: the log must extend it.
         progress: Told how many entries of how many are done.
     """
@@ -98,14 +102,9 @@ def examine(
         found.checkpoint = verify(note)
     except (RefusedError, CheckpointError) as error:
         found.add(layout.CHECKPOINT, None, f"is not signed by this log's key: {getattr(error, 'detail', error)}")
-        try:
-            # What it says is held against the tiles all the same.
-            found.checkpoint = Checkpoint.parse(split_note(note)[0])
-        except CheckpointError as broken:
-            found.add(layout.CHECKPOINT, None, f"cannot be read: {broken}")
-            return found
+        return found
     tree = _Tree(fetch, found, found.checkpoint)
-    root = tree.compute(progress)
+    root = tree.compute(progress, entries=entries)
     if root != found.checkpoint.root:
         found.add(layout.CHECKPOINT, None, "signs another root than the entries have")
     if extends is not None:
@@ -138,13 +137,12 @@ class _Tree:
         self._edge: list[bytes] = []
         self._leaves = 0
 
-    def compute(self, progress: Callable[[int, int], None]) -> bytes:
+    def compute(self, progress: Callable[[int, int], None], *, entries: bool) -> bytes:
         """The root, after every file has been looked at."""
         size = self._checkpoint.size
         roots: list[bytes] = []
-        kept_entries = self._fetch(self._first_bundle()) is not None
         for index, width in _spans(size):
-            hashes = self._leaf_tile(index, width, kept_entries=kept_entries)
+            hashes = self._leaf_tile(index, width, entries=entries)
             if width == TILE_WIDTH:
                 roots.append(tiles.root_of_nodes(hashes))
             else:
@@ -170,14 +168,11 @@ class _Tree:
             hashes = tiles.split_tile(stored.ljust(tiles.TILE_SIZE, b"\0"))
         return tiles.root_of_nodes(hashes[place : place + (1 << height)])
 
-    def _first_bundle(self) -> str:
-        return layout.tile_path(layout.ENTRIES, 0, min(self._checkpoint.size, TILE_WIDTH))
-
-    def _leaf_tile(self, index: int, width: int, *, kept_entries: bool) -> list[bytes]:
-        """The leaf hashes of one tile, from its entries if there are any, held against what is stored."""
+    def _leaf_tile(self, index: int, width: int, *, entries: bool) -> list[bytes]:
+        """The leaf hashes of one tile, from its entries if they are expected, held against what is stored."""
         path = layout.tile_path(0, index, width)
         stored = self._hashes(path, width)
-        if not kept_entries:
+        if not entries:
             return [one or _NOTHING for one in stored]
         computed = self._entries(index, width)
         for place, (one, other) in enumerate(zip(computed, stored, strict=True)):

@@ -2,12 +2,14 @@
 
 The layout is that of `audit/layout.py`; beside it stand `certificate.pem`, the certificate of the key that signed the
 checkpoint, and `log.vkey`, the same key as a note verifier takes it. A mirror grows: what was complete is never written
-again. The checkpoint is written last, and a growing tile is taken away only once the checkpoint that needs it is gone,
-so whoever reads meanwhile, or after a crash, finds everything that the checkpoint in place stands for.
+again. The checkpoint is written last, when everything else is on the disk, and a growing tile is taken away only once
+the checkpoint that needs it is gone, so whoever reads meanwhile, or after a crash, finds everything that the checkpoint
+in place stands for.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
@@ -23,7 +25,7 @@ from audit import layout, tiles
 from audit.checkpoint import ALGORITHM_ED25519, Checkpoint, CheckpointError, key_id, open_note, split_note
 from audit.proofs import HeadChecker
 from audit.tiles import TILE_WIDTH
-from certs.identity import CA_CERTIFICATE, Kind, write_public
+from certs.identity import CA_CERTIFICATE, Kind
 from certs.signing import CertificateVerifier
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.wire import merkle
@@ -55,6 +57,8 @@ class Mirror:
         self._origin, self._written, self.edge = self._open()
         # Entries of the bundle that is still growing.
         self._growing: list[bytes] = self._read_growing() if entries else []
+        # Directories whose new names are not on the disk yet.
+        self._touched: set[Path] = set()
 
     @property
     def origin(self) -> str:
@@ -97,9 +101,11 @@ class Mirror:
             path = layout.tile_path(layout.ENTRIES, checkpoint.size >> tiles.TILE_HEIGHT, len(self._growing))
             self._write(path, layout.encode_bundle(self._growing))
         certificate = x509.load_der_x509_certificate(head.certificate)
-        write_public(self._directory / CERTIFICATE, certificate.public_bytes(Encoding.PEM))
-        write_public(self._directory / VKEY, f"{vkey(checkpoint.origin, certificate)}\n".encode())
-        write_public(self._directory / layout.CHECKPOINT, head.checkpoint)
+        self._write(CERTIFICATE, certificate.public_bytes(Encoding.PEM))
+        self._write(VKEY, f"{_vkey(checkpoint.origin, certificate)}\n".encode())
+        self._settle()
+        self._write(layout.CHECKPOINT, head.checkpoint)
+        self._settle()
         self._forget_growing(self._written, checkpoint.size)
         self._origin, self._written = checkpoint.origin, checkpoint.size
 
@@ -151,7 +157,26 @@ class Mirror:
     def _write(self, name: str, data: bytes) -> None:
         path = self._directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_public(path, data)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        directory = path.parent
+        while directory not in self._touched and directory.is_relative_to(self._directory):
+            self._touched.add(directory)
+            directory = directory.parent
+
+    def _settle(self) -> None:
+        """Bring the names of everything that was written to the disk."""
+        for directory in self._touched:
+            descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        self._touched.clear()
 
     def _forget_growing(self, old: int, new: int) -> None:
         """Take away the growing tiles of the checkpoint before, but for those of the same width."""
@@ -166,7 +191,15 @@ class Mirror:
                     shutil.rmtree(path.parent, ignore_errors=True)
 
 
-def vkey(origin: str, certificate: x509.Certificate) -> str:
+def vkey_of(origin: str, certificate_pem: bytes) -> str:
+    """What `log.vkey` must say of a log whose certificate this is; empty if it is no certificate."""
+    try:
+        return _vkey(origin, x509.load_pem_x509_certificate(certificate_pem))
+    except ValueError:
+        return ""
+
+
+def _vkey(origin: str, certificate: x509.Certificate) -> str:
     """The key of a log as tools for signed notes take it (https://c2sp.org/signed-note, "verifier keys").
 
     Raises:

@@ -27,7 +27,8 @@ class Difference:
 
     Attributes:
         kind: "hub lacks": the owner recorded it and the hub did not. "owner lacks": the hub says that it was answered,
-            and the owner has no entry. "differs": the hub names another entry than stands in the owner's log.
+            and the owner has no entry. "differs": the hub names another entry than stands in the owner's log, or says
+            that the owner was never asked or refused, although it has an entry.
         log: In which log the entry stands that is named.
         index: Of that entry.
         time: Of that entry, in seconds since the epoch.
@@ -47,7 +48,7 @@ class Reconciled:
 
     Attributes:
         both: Accesses that the owner recorded and the hub recorded as answered.
-        late: Accesses that the owner recorded and the hub recorded as something else: the reply came too late.
+        late: Accesses that the owner recorded and the hub recorded as unavailable: the reply came too late.
         differences: What does not agree, at most `MAX_NAMED`.
         number: How many differences there are.
     """
@@ -66,12 +67,13 @@ class Reconciled:
 
 @dataclass(slots=True)
 class _Owned:
-    """An access in the owner's log: its entries as (index, leaf hash), and what the hub said of it."""
+    """An access in the owner's log: its entries as (index, leaf hash), what the hub said of it, and where."""
 
     time: int
     entries: list[tuple[int, bytes]]
-    seen: bool = False
-    answered: bool = False
+    outcomes: set[int] = field(default_factory=set)
+    hub_index: int = 0
+    hub_time: int = 0
 
 
 class Reconciliation:
@@ -113,17 +115,20 @@ class Reconciliation:
             if answered and moment <= self._settled:
                 self._found.add(Difference("owner lacks", "hub", index, moment, key))
             return
-        known.seen = True
-        known.answered |= answered
+        known.outcomes.add(access.outcome)
+        known.hub_index, known.hub_time = index, moment
         if answered and (access.owner_index, access.owner_leaf_hash) not in known.entries:
             self._found.add(Difference("differs", "hub", index, moment, key))
 
     def result(self) -> Reconciled:
         """What agrees and what does not."""
         for key, known in self._owned.items():
-            if known.seen:
-                self._found.both += known.answered
-                self._found.late += not known.answered
+            if audit_pb2.OUTCOME_ANSWERED in known.outcomes:
+                self._found.both += 1
+            elif audit_pb2.OUTCOME_UNAVAILABLE in known.outcomes:
+                self._found.late += 1
+            elif known.outcomes:
+                self._found.add(Difference("differs", "hub", known.hub_index, known.hub_time, key))
             elif self._since <= known.time <= self._settled:
                 self._found.add(Difference("hub lacks", "owner", known.entries[0][0], known.time, key))
         return self._found

@@ -2,23 +2,16 @@
 
 It is derived: whoever loses it deletes it, and it is made again. It stands in a file of its own, because seven indexes
 within the log's transaction would cost more than everything else in it. What is not yet in it, a search reads from the
-log itself, so nothing is missing from a result for being young.
+log itself, so nothing is missing from a result for being young. How it is asked stands in `audit/lookup.py`.
 
-Words (systems, officials, matters, …) stand once, in a table of words; rows and indexes hold numbers. An index ends in
-the entry's number, so results come newest first without sorting. Of several conditions the rarest is found by counting
-each as far as `RARE`; the others are looked at row by row, for `LOOKED_AT` rows on a page at most, so that no question
-can keep the database for long.
-
-A log's clock may be set back. `seen` is the greatest time up to an entry, which only rises, so a time is found by
-halving; entries older than an entry before them are few, and have an index of their own.
+Words (systems, officials, matters, …) stand once, in a table of words; rows and indexes hold numbers.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -29,7 +22,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from audit.entry import EntryError
 from audit.facts import Facts, facts_of
-from audit.query import Query, Scope, lies_in
+from audit.lookup import lookup
+from audit.query import Query, Scope
 from audit.sqlite import driver, open_sqlite, reading
 from audit.store import LogStore
 from zhiwang.wire.errors import FatalError
@@ -37,16 +31,10 @@ from zhiwang.wire.merkle import leaf_hash
 
 GROUP: Final = 5000
 """Entries of one transaction of the follower."""
-RARE: Final = 2000
-"""How far the entries of a condition are counted."""
-LOOKED_AT: Final = 50_000
-"""Rows that one page looks at."""
 FOLLOW_SECONDS: Final = 1.0
 """How often the log is looked at."""
 RETRY_SECONDS: Final = 10.0
 """How long to wait after the search database could not be written."""
-CHUNK: Final = 500
-"""Rows that are looked at in one go."""
 WORDS: Final = 100_000
 """Words that are remembered."""
 
@@ -65,8 +53,6 @@ _SCHEMA: Final = (
     "CREATE INDEX late ON found (idx) WHERE time < seen",
 )
 _INSERT: Final = f"INSERT INTO found VALUES (?, ?, ?, {', '.join('?' * len(_COLUMNS))})"  # noqa: S608 - our own columns
-
-_ALL: Final = "SELECT idx FROM found WHERE idx >= ? AND idx < ? ORDER BY idx DESC"
 
 _log = structlog.get_logger(__name__)
 
@@ -192,21 +178,10 @@ class SearchIndex:
                     if len(found) == limit:
                         return found, index
         if before > 0 and len(found) < limit:
-            more, before = self._search_rows(query, scope, before, limit - len(found))
+            with self._reading() as connection:
+                more, before = lookup(connection, query, scope, before, limit - len(found))
             found += more
         return found, before
-
-    def _search_rows(self, query: Query, scope: Scope, before: int, limit: int) -> tuple[list[int], int]:
-        with self._reading() as connection:
-            conditions = [*_conditions(connection, query), *_scoped(connection, scope)]
-            if any(condition.impossible for condition in conditions):
-                return [], 0
-            low, high = _span(connection, query)
-            late = _late(connection, query, conditions, high, before, limit)
-            if len(late) == limit:
-                return late, late[-1]
-            rows, following = _rows(connection, query, conditions, low, min(before, high), limit - len(late))
-        return late + rows, following
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
@@ -240,170 +215,6 @@ class _Words:
             ).fetchone()
             number = self.new[text] = int(row[0])
         return number
-
-
-class _Condition:
-    """A condition of a search.
-
-    Attributes:
-        sql: As SQL says it, and
-        values: its parameters.
-        column: Whose index gives its entries, if there is one: a column of `found`, or "attribute".
-        impossible: No entry can fulfil it.
-    """
-
-    __slots__ = ("column", "impossible", "sql", "values")
-
-    def __init__(self, sql: str, values: Sequence[Any], column: str = "", *, impossible: bool = False) -> None:
-        self.sql = sql
-        self.values = tuple(values)
-        self.column = column
-        self.impossible = impossible
-
-    def entries(self, low: int, before: int) -> tuple[str, list[Any]]:
-        """Its entries within a span, newest first, from its index alone."""
-        if self.column == "attribute":
-            table, name = "asked", "attribute"
-        else:
-            table, name = f"found INDEXED BY by_{self.column}", self.column
-        sql = f"SELECT idx FROM {table} WHERE {name} = ? AND idx >= ? AND idx < ? ORDER BY idx DESC"  # noqa: S608 - ours
-        return sql, [*self.values, low, before]
-
-
-def _conditions(connection: sqlite3.Connection, query: Query) -> Iterator[_Condition]:
-    """What must hold of a row, but for its time."""
-    for name, value in query.equalities():
-        number = value if name in {"reference", "version"} else _number(connection, str(value))
-        yield _Condition(f"found.{name} = ?", (number,), name, impossible=number is None)
-    if query.attribute:
-        number = _number(connection, query.attribute)
-        yield _Condition(
-            "EXISTS (SELECT 1 FROM asked WHERE asked.attribute = ? AND asked.idx = found.idx)",
-            (number,),
-            "attribute",
-            impossible=number is None,
-        )
-    if query.place:
-        places = _places(connection, query.place)
-        yield _Condition(_among("place", places), places, impossible=not places)
-
-
-def _scoped(connection: sqlite3.Connection, scope: Scope) -> Iterator[_Condition]:
-    """What the reader may see."""
-    if scope.everything:
-        return
-    parts: list[str] = []
-    values: list[int] = []
-    if scope.department and (number := _number(connection, scope.department)) is not None:
-        parts.append("found.department = ? OR found.owner = ?")
-        values += [number, number]
-    if scope.place and (places := _places(connection, scope.place)):
-        parts.append(_among("place", places))
-        values += places
-    yield _Condition(f"({' OR '.join(parts)})", values, impossible=not parts)
-
-
-def _late(
-    connection: sqlite3.Connection,
-    query: Query,
-    conditions: Sequence[_Condition],
-    high: int,
-    before: int,
-    limit: int,
-) -> list[int]:
-    """Entries of the time that is looked for behind entries of a later time: the clock had been set back."""
-    if query.until is None or high >= before:
-        return []
-    where = " AND ".join(["time < seen", "idx >= ?", "idx < ?", *_times(query), *(one.sql for one in conditions)])
-    values = [high, before, *_time_values(query), *(value for one in conditions for value in one.values)]
-    sql = f"SELECT idx FROM found INDEXED BY late WHERE {where} ORDER BY idx DESC LIMIT ?"  # noqa: S608 - our own words
-    return [row[0] for row in connection.execute(sql, [*values, limit])]
-
-
-def _rows(
-    connection: sqlite3.Connection,
-    query: Query,
-    conditions: Sequence[_Condition],
-    low: int,
-    before: int,
-    limit: int,
-) -> tuple[list[int], int]:
-    """Entries of a span that fulfil every condition; looks at `LOOKED_AT` rows at most, and says where it stopped."""
-    if low >= before:
-        return [], 0
-    driving = _rarest(connection, [one for one in conditions if one.column], low, before)
-    others = [one for one in conditions if one is not driving]
-    source, values = driving.entries(low, before) if driving else (_ALL, [low, before])
-    where = " AND ".join(["idx IN (SELECT value FROM json_each(?))", *_times(query), *(one.sql for one in others)])
-    rest = [*_time_values(query), *(value for one in others for value in one.values)]
-    candidates = connection.execute(f"{source} LIMIT ?", [*values, LOOKED_AT])
-    found: list[int] = []
-    looked, last = 0, 0
-    # The candidates are taken as they come, so a page that fills early looks at few.
-    while chunk := [row[0] for row in candidates.fetchmany(CHUNK)]:
-        looked, last = looked + len(chunk), chunk[-1]
-        passed = connection.execute(f"SELECT idx FROM found WHERE {where}", [json.dumps(chunk), *rest])  # noqa: S608 - our own words
-        found += sorted((row[0] for row in passed), reverse=True)
-        if len(found) >= limit:
-            return found[:limit], found[limit - 1]
-    return found, last if looked == LOOKED_AT else 0
-
-
-def _rarest(
-    connection: sqlite3.Connection, conditions: Sequence[_Condition], low: int, before: int
-) -> _Condition | None:
-    """The condition with the fewest entries, counted as far as `RARE`."""
-    counted = []
-    for place, one in enumerate(conditions):
-        source, values = one.entries(low, before)
-        ((count,),) = connection.execute(f"SELECT count(*) FROM ({source} LIMIT ?)", [*values, RARE]).fetchall()  # noqa: S608 - ours
-        counted.append((count, place, one))
-    return min(counted)[2] if counted else None
-
-
-def _span(connection: sqlite3.Connection, query: Query) -> tuple[int, int]:
-    """First index, and the one behind the last, of the entries between two times, late ones left aside."""
-    ((size,),) = connection.execute("SELECT size FROM about").fetchall()
-
-    def first_at(moment: int) -> int:
-        low, high = 0, size
-        while low < high:
-            middle = (low + high) // 2
-            ((seen,),) = connection.execute("SELECT seen FROM found WHERE idx = ?", (middle,)).fetchall()
-            if seen >= moment:
-                high = middle
-            else:
-                low = middle + 1
-        return low
-
-    low = 0 if query.since is None else first_at(query.since)
-    return low, size if query.until is None else first_at(query.until)
-
-
-def _times(query: Query) -> list[str]:
-    return [
-        *(["found.time >= ?"] if query.since is not None else []),
-        *(["found.time < ?"] if query.until is not None else []),
-    ]
-
-
-def _time_values(query: Query) -> list[int]:
-    return [moment for moment in (query.since, query.until) if moment is not None]
-
-
-def _number(connection: sqlite3.Connection, text: str) -> int | None:
-    row = connection.execute("SELECT id FROM word WHERE text = ?", (text,)).fetchone()
-    return None if row is None else int(row[0])
-
-
-def _places(connection: sqlite3.Connection, whole: str) -> list[int]:
-    """Numbers of the places that are, or lie in, a place. There are as many as divisions have asked."""
-    rows = connection.execute("SELECT id, text FROM word WHERE id IN (SELECT word FROM place)")
-    return [number for number, text in rows if lies_in(text, whole)]
-
-
-def _among(column: str, values: Sequence[int]) -> str:
-    return f"found.{column} IN ({', '.join('?' * len(values))})"
 
 
 def _facts(data: bytes) -> Facts:

@@ -17,6 +17,7 @@ import hmac
 import secrets
 import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Final
 
@@ -40,6 +41,9 @@ MAX_PAGE_BYTES: Final = 2 << 20
 WATCH_SECONDS: Final = 1.0
 """How often a watched log is looked at."""
 MAX_WATCHERS: Final = 64
+"""Watchers of one log."""
+MAX_WATCHERS_EACH: Final = 4
+"""Of them by one identity, so that nobody keeps the others out."""
 
 _PROVERS: Final[frozenset[Caller]] = frozenset({Kind.AUDITOR, Kind.WITNESS, Kind.ADMIN, Kind.AGENT, Kind.HUB})
 _READERS: Final[frozenset[Caller]] = frozenset({Kind.AUDITOR, Kind.ADMIN})
@@ -54,7 +58,7 @@ RULES: Final[RpcRules] = {
 }
 """Who may call what, for `zhiwang.wire.server.build_server`. No local caller: everybody who reads a log has a name."""
 
-_PAGE_TOKEN: Final = struct.Struct(">4sQQ")
+_PAGE_TOKEN: Final = struct.Struct(">4sQQQ")
 _PAGE_MAGIC: Final = b"zwa1"
 _SEARCH_MAGIC: Final = b"zws1"
 _PAGE_MAC_SIZE: Final = 16
@@ -89,7 +93,7 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         self._index = index
         self._peer = peer
         self._watch_seconds = watch_seconds
-        self._watchers = 0
+        self._watchers: Counter[str] = Counter()
         # A listing is recorded with its first page, so nobody but this process may say where a later page begins.
         self._page_key = secrets.token_bytes(32)
 
@@ -110,9 +114,10 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
     ) -> AsyncGenerator[audit_pb2.WatchCheckpointsResponse]:
         """The newest head at once, then newer ones, at most one in each interval."""
         del context
-        if self._watchers >= MAX_WATCHERS:
+        watcher = self._peer().identity.uri
+        if self._watchers.total() >= MAX_WATCHERS or self._watchers[watcher] >= MAX_WATCHERS_EACH:
             raise RefusedError(Reason.OVERLOADED, "too many watchers of the log")
-        self._watchers += 1
+        self._watchers[watcher] += 1
         try:
             known, shown = request.known_tree_size, -1
             while True:
@@ -123,7 +128,8 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
                     known = shown = newest.size
                 await asyncio.sleep(self._watch_seconds)
         finally:
-            self._watchers -= 1
+            self._watchers[watcher] -= 1
+            self._watchers += Counter()  # forgets who watches no more
 
     async def GetConsistencyProof(  # noqa: N802 - named by the .proto file
         self,
@@ -152,7 +158,7 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         count = _page_size(request.page_size)
         newest = await asyncio.to_thread(self._store.refresh)
         if request.page_token:
-            start, end = self._read_token(reader, request.page_token)
+            start, end, _ = self._read_token(reader, request.page_token)
             if not start < end <= newest.size:
                 raise RefusedError(Reason.PAGE_TOKEN_INVALID, field="page_token")
         else:
@@ -202,29 +208,41 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         said = words_of(query)
         token_of = f"{reader}\n{said}"
         if request.page_token:
-            before, size = self._read_token(token_of, request.page_token, _SEARCH_MAGIC)
+            # How many were to be read stands in the log, so a token goes on with what is left of them.
+            before, size, left = self._read_token(token_of, request.page_token, _SEARCH_MAGIC)
             if not before <= size <= newest.size:
                 raise RefusedError(Reason.PAGE_TOKEN_INVALID, field="page_token")
         else:
             before = size = newest.size
-            await self._record(reader, "Search", 0, request.max_entries or size, said)
-        left = request.max_entries or size
+            left = request.max_entries or size
+            await self._record(reader, "Search", 0, left, said)
         while before and left:
             self._peer().check()
             found, before = await asyncio.to_thread(index.search, query, scope, before, min(count, left))
             left -= len(found)
             entries = await asyncio.to_thread(self._found, found, newest.size, proofs=request.proofs)
-            following = self._token(token_of, before, size, _SEARCH_MAGIC) if before else ""
+            if len(entries) < len(found):
+                # The page is full of bytes: what is left of it comes with the next.
+                left += len(found) - len(entries)
+                before = found[len(entries) - 1]
+            following = self._token(token_of, before, size, left, kind=_SEARCH_MAGIC) if before and left else ""
             yield audit_pb2.SearchResponse(entries=entries, head=newest.message(), next_page_token=following)
 
     def _found(self, indexes: Sequence[int], size: int, *, proofs: bool) -> list[audit_pb2.LoggedEntry]:
-        if proofs:
-            return self._store.logged(indexes, size)
-        return [
-            audit_pb2.LoggedEntry(entry=data, index=index)
-            for index in indexes
-            for data in self._store.entries(index, 1)
-        ]
+        """The first of these entries, as many as a page may hold."""
+        found: list[audit_pb2.LoggedEntry] = []
+        total = 0
+        for index in indexes:
+            if proofs:
+                (logged,) = self._store.logged([index], size)
+            else:
+                (data,) = self._store.entries(index, 1)
+                logged = audit_pb2.LoggedEntry(entry=data, index=index)
+            total += len(logged.entry)
+            if found and total > MAX_PAGE_BYTES:
+                break
+            found.append(logged)
+        return found
 
     def _reader(self) -> tuple[str, Scope]:
         """Who reads entries, and which; refused if none at all."""
@@ -246,20 +264,20 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         except KeyError:
             return await asyncio.to_thread(self._store.head, known_tree_size)
 
-    def _token(self, reader: str, start: int, end: int, kind: bytes = _PAGE_MAGIC) -> str:
-        place = _PAGE_TOKEN.pack(kind, start, end)
+    def _token(self, reader: str, start: int, end: int, left: int = 0, *, kind: bytes = _PAGE_MAGIC) -> str:
+        place = _PAGE_TOKEN.pack(kind, start, end, left)
         return urlsafe_b64encode(place + self._page_mac(reader, place)).decode().rstrip("=")
 
-    def _read_token(self, reader: str, token: str, kind: bytes = _PAGE_MAGIC) -> tuple[int, int]:
+    def _read_token(self, reader: str, token: str, kind: bytes = _PAGE_MAGIC) -> tuple[int, int, int]:
         try:
             data = urlsafe_b64decode(token + "=" * (-len(token) % 4))
             place, mac = data[: _PAGE_TOKEN.size], data[_PAGE_TOKEN.size :]
-            magic, start, end = _PAGE_TOKEN.unpack(place)
+            magic, start, end, left = _PAGE_TOKEN.unpack(place)
         except (ValueError, struct.error) as error:
             raise RefusedError(Reason.PAGE_TOKEN_INVALID, field="page_token") from error
         if magic != kind or not hmac.compare_digest(mac, self._page_mac(reader, place)):
             raise RefusedError(Reason.PAGE_TOKEN_INVALID, field="page_token")
-        return start, end
+        return start, end, left
 
     def _page_mac(self, reader: str, place: bytes) -> bytes:
         return hmac.digest(self._page_key, place + reader.encode(), "sha256")[:_PAGE_MAC_SIZE]

@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from audit import fetch as fetching
+from audit import layout
 from audit.auditor import Auditor
-from audit.checkpoint import Checkpoint, split_note
+from audit.checkpoint import Checkpoint, CheckpointError, split_note
 from audit.fsck import examine
-from audit.mirror import CERTIFICATE, Mirror, verify_by_key, verify_by_root
+from audit.mirror import CERTIFICATE, VKEY, Mirror, verify_by_key, verify_by_root, vkey_of
 from exchange.cli import output
 from exchange.cli.audit_reading import From, Owner, bar, printable, with_auditor
 from zhiwang.wire.profile import load_profile
@@ -71,6 +72,10 @@ def fsck(
         Path | None, typer.Option(help="Pinned root directory: who may keep a log.", exists=True, file_okay=False)
     ] = None,
     vkey: Annotated[str, typer.Option(help="In place of --root: the log's verifier key, as in log.vkey.")] = "",
+    hashes_only: Annotated[  # noqa: FBT002 # typer's way
+        bool, typer.Option("--hashes-only", help="The log was exported without its entries.")
+    ] = False,
+    origin: Annotated[str, typer.Option(help="Name that the log must have, e.g. shenzhen/hrss/adapter/main.")] = "",
     extends: Annotated[
         Path | None, typer.Option(help="A checkpoint of this log that you kept: it must be extended.", exists=True)
     ] = None,
@@ -85,13 +90,21 @@ def fsck(
     if (root is None) == (not vkey):
         output.usage_error("say whose signature counts: --root with the pinned root, or --vkey with the log's key")
     fetch = fetching.server(place) if "://" in place else fetching.directory(Path(place))
-    kept = None if extends is None else Checkpoint.parse(split_note(extends.read_bytes())[0])
+    kept = None if extends is None else _kept(extends)
 
     def verify(note: bytes) -> Checkpoint:
-        return verify_by_key(note, vkey) if root is None else verify_by_root(note, fetch(CERTIFICATE), root)
+        if root is None:
+            return verify_by_key(note, vkey)
+        return verify_by_root(note, fetch(CERTIFICATE), root)
 
     with bar(visible=not as_json) as progress:
-        found = examine(fetch, verify, extends=kept, progress=progress)
+        found = examine(fetch, verify, entries=not hashes_only, extends=kept, progress=progress)
+    if found.checkpoint is not None and origin not in {"", found.checkpoint.origin}:
+        found.add(layout.CHECKPOINT, None, f"is of the log {found.checkpoint.origin}, not of {origin}")
+    if root is not None and found.checkpoint is not None:
+        told = fetch(VKEY)
+        if told is not None and told.strip() != vkey_of(found.checkpoint.origin, fetch(CERTIFICATE) or b"").encode():
+            found.add(VKEY, None, "is not the key of this log")
     facts = {
         "origin": found.checkpoint.origin if found.checkpoint else None,
         "size": found.checkpoint.size if found.checkpoint else None,
@@ -117,3 +130,10 @@ def fsck(
             ],
         )
     raise typer.Exit(output.FAILED if found.number else output.OK)
+
+
+def _kept(path: Path) -> Checkpoint:
+    try:
+        return Checkpoint.parse(split_note(path.read_bytes())[0])
+    except CheckpointError as error:
+        output.usage_error(f"--extends {path} is no checkpoint: {error}")

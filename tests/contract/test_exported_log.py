@@ -71,9 +71,11 @@ class Exported:
         mirror.seal(auditor.head, view.newest)
         return view.newest
 
-    def fsck(self, extends: Checkpoint | None = None) -> Examined:
+    def fsck(self, extends: Checkpoint | None = None, *, entries: bool = True) -> Examined:
         reads = fetch.directory(self.path)
-        return examine(reads, lambda note: verify_by_root(note, reads(CERTIFICATE), self.root), extends=extends)
+        return examine(
+            reads, lambda note: verify_by_root(note, reads(CERTIFICATE), self.root), entries=entries, extends=extends
+        )
 
 
 @pytest.fixture
@@ -97,7 +99,7 @@ async def test_an_exported_log_holds_at_whatever_size_it_was_exported(exported: 
         if count:
             support.append(exported.store, count)
         checkpoint = await exported.export(entries=entries)
-        found = exported.fsck(kept)
+        found = exported.fsck(kept, entries=entries)
         assert (found.faults, found.checkpoint) == ([], checkpoint)
         assert found.entries == (checkpoint.size if entries else 0)
         assert sum(found.events.values()) == found.entries
@@ -158,6 +160,51 @@ async def test_every_damage_is_named_by_its_place(exported: Exported) -> None:
     assert damaged("checkpoint", 3)[0] == ("checkpoint", None)
     assert damaged("checkpoint", gone=True) == [("checkpoint", None)]
     assert damaged("certificate.pem", gone=True) == [("checkpoint", None)]
+
+
+async def test_taking_entries_away_hides_nothing(exported: Exported) -> None:
+    support.append(exported.store, 600)
+    await exported.export()
+    bundle = exported.path / "tile" / "entries" / "001"
+    data = bytearray(bundle.read_bytes())
+    data[-1] ^= 1
+    bundle.write_bytes(data)
+    changed = exported.fsck().number
+    assert changed
+    (exported.path / "tile" / "entries" / "000").unlink()
+    assert exported.fsck().number > changed
+    shutil.rmtree(exported.path / "tile" / "entries")
+    assert exported.fsck().number == 3
+    # Only whoever says that there are none does without them.
+    assert exported.fsck(entries=False).faults == []
+
+
+async def test_what_an_unsigned_checkpoint_says_is_not_followed(exported: Exported) -> None:
+    await exported.export()
+    note = (exported.path / "checkpoint").read_text().replace("\n1\n", f"\n{1 << 60}\n", 1)
+    (exported.path / "checkpoint").write_text(note)
+    assert faults(exported.fsck()) == [("checkpoint", None)]
+
+
+async def test_everything_is_on_the_disk_before_the_checkpoint_is(
+    exported: Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    support.append(exported.store, 700)
+    synced: list[str] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        real(descriptor)
+
+    monkeypatch.setattr("audit.mirror.os.fsync", fsync)
+    await exported.export()
+    files = [path.removeprefix(f"{exported.path}/") for path in synced]
+    written = {str(path.relative_to(exported.path)) for path in exported.path.rglob("*") if path.is_file()}
+    assert len([path for path in files if "/." in f"/{path}"]) == len(written)
+    last = max(place for place, path in enumerate(files) if path.startswith(".checkpoint"))
+    assert {"tile/0", "tile/entries", "tile/1/000.p"} <= set(files[:last])
+    assert files[-1] == str(exported.path)
 
 
 async def test_a_tile_of_zeros_is_a_fault_and_not_a_gap(exported: Exported) -> None:

@@ -198,10 +198,18 @@ async def test_a_log_is_exported_grown_and_checked_by_whoever_has_the_files(city
     assert (facts["size"], facts["entries"], facts["fault_count"]) == (1202, 1202, 0)
     assert "shenzhen/centre/hub/main" in (await zhiwang("fsck", out, "--root", root)).stdout
     tile = tmp_path / "exported" / "tile" / "0" / "002"
-    tile.write_bytes(b"\1" * 32 + tile.read_bytes()[32:])
+    whole = tile.read_bytes()
+    tile.write_bytes(b"\1" * 32 + whole[32:])
     told = await zhiwang("fsck", out, "--root", root, status=1)
     assert "tile/0/002, entry 512: the hash is not that of the entry" in told.stderr
     assert "--vkey" in (await zhiwang("fsck", out, status=2)).stderr
+    tile.write_bytes(whole)
+    await zhiwang("fsck", out, "--root", root, "--origin", "shenzhen/centre/hub/main")
+    assert "not of" in (await zhiwang("fsck", out, "--root", root, "--origin", "shenzhen/x", status=1)).stderr
+    kept.write_bytes(b"junk")
+    assert "no checkpoint" in (await zhiwang("fsck", out, "--root", root, "--extends", str(kept), status=2)).stderr
+    (tmp_path / "exported" / "log.vkey").write_text("evil+0+0")
+    assert "log.vkey: is not the key" in (await zhiwang("fsck", out, "--root", root, status=1)).stderr
 
 
 def asked(short: str, place: str, official: str, outcome: str = "ANSWERED") -> audit_pb2.HubAccess:

@@ -76,6 +76,16 @@ def test_a_reply_that_came_too_late_is_counted_and_is_no_difference() -> None:
     assert (found.both, found.late, found.differences) == (0, 1, [])
 
 
+@pytest.mark.parametrize("outcome", ["DENIED", "REFUSED"])
+def test_an_answer_that_the_hub_calls_denied_or_refused_is_a_difference(outcome: str) -> None:
+    one = owned(b"one")
+    found = reconciled([one], [routed(b"one", None, outcome=outcome)])
+    assert named(found) == [("differs", "hub", 0)]
+    # What was answered once may be refused when it is sent again.
+    again = reconciled([one], [routed(b"one", one, 0), routed(b"one", None, outcome=outcome)])
+    assert (again.both, again.differences) == (1, [])
+
+
 def test_denials_reach_no_owner_and_are_no_difference() -> None:
     assert reconciled([], [routed(b"one", None, outcome="DENIED")]).differences == []
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 import audit_support as support
 from adapter_support import ANNA
-from audit import search
+from audit import lookup, search
 from audit.asking import query_of, request_of
 from audit.facts import Facts, facts_of
 from audit.query import EVERYTHING, NOTHING, Query, Scope
@@ -117,8 +118,9 @@ class Filled:
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bounds so small that every one of them is met."""
-    for name, value in (("GROUP", 90), ("RARE", 20), ("LOOKED_AT", 40), ("CHUNK", 16)):
-        monkeypatch.setattr(search, name, value)
+    monkeypatch.setattr(search, "GROUP", 90)
+    for name, value in (("RARE", 20), ("LOOKED_AT", 40), ("CHUNK", 16)):
+        monkeypatch.setattr(lookup, name, value)
 
 
 @pytest.fixture
@@ -218,7 +220,7 @@ def test_a_page_looks_at_a_bounded_number_of_rows_and_says_where_it_stopped(fill
     pages, before = 0, filled.store.newest.size
     while before:
         indexes, before = filled.index.search(query, EVERYTHING, before, 10_000)
-        assert len(indexes) <= search.LOOKED_AT
+        assert len(indexes) <= lookup.LOOKED_AT
         pages += 1
     assert pages > 1
 
@@ -237,3 +239,50 @@ def test_a_condition_that_holds_a_citizens_identifier_is_refused_before_it_is_re
             query_of(request_of(Query(**condition)))
         assert (refused.value.reason, refused.value.field) == (Reason.VALUE_INVALID, next(iter(condition)))
         assert ANNA not in str(refused.value)
+
+
+def test_pages_tell_a_scoped_reader_of_no_entry_that_it_may_not_read(filled: Filled) -> None:
+    follow_all(filled.index)
+    scope = Scope(department="civil")
+    own = set(filled.expected(Query(), scope))
+    others = (Query(system=SYSTEMS[0]), Query(department="edu"), Query(official="clerk-3"), Query(version=2))
+    for query in (Query(), *others):
+        before = filled.store.newest.size
+        while before:
+            found, before = filled.index.search(query, scope, before, 3)
+            assert set(found) <= own
+            # Where a page stops is a place among its own entries, too.
+            assert before == 0 or before in own
+
+
+def test_however_many_entries_are_late_a_page_looks_at_few(tmp_path: Path) -> None:
+    filled = Filled(tmp_path, 3, 5)
+    filled.now += 1_000_000
+    filled.add(1)
+    filled.now -= 1_000_000
+    filled.add(300)
+    follow_all(filled.index)
+    until = (BEGIN + 500_000) * 1_000_000
+    assert filled.found(Query(until=until)) == filled.expected(Query(until=until), EVERYTHING)
+    query = Query(until=until, reason="NOT_GRANTED", version=3)
+    pages, before = 0, filled.store.newest.size
+    while before:
+        found, before = filled.index.search(query, EVERYTHING, before, 10_000)
+        assert len(found) <= lookup.LOOKED_AT
+        pages += 1
+    assert pages > 5
+    filled.close()
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        (audit_pb2.SearchRequest(directory_version=1 << 63), "directory_version"),
+        (audit_pb2.SearchRequest(since_time=Timestamp(seconds=10**12)), "since_time"),
+        (audit_pb2.SearchRequest(until_time=Timestamp(seconds=-(10**12))), "until_time"),
+    ],
+)
+def test_a_number_beyond_all_is_refused(request_: audit_pb2.SearchRequest, field: str) -> None:
+    with pytest.raises(RefusedError) as refused:
+        query_of(request_)
+    assert (refused.value.reason, refused.value.field) == (Reason.VALUE_INVALID, field)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from base64 import urlsafe_b64encode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ import audit_support as support
 from audit.entry import decode_entry
 from audit.log import AuditLog
 from audit.proofs import HeadView, check_entry
-from audit.service import MAX_PAGE, MAX_WATCHERS, RULES, AuditServicer
+from audit.search import SearchIndex
+from audit.service import MAX_PAGE, MAX_WATCHERS, MAX_WATCHERS_EACH, RULES, AuditServicer
 from certs.identity import Identity, Kind
 from zhiwang.audit.v1 import audit_pb2 as pb
 from zhiwang.wire import merkle
@@ -226,15 +227,65 @@ async def test_a_watcher_is_sent_away_when_its_certificate_is_revoked(served: Se
         await anext(stream)
 
 
-async def test_watchers_are_bounded_and_leave_their_places(served: Served) -> None:
-    streams = [served.servicer.WatchCheckpoints(pb.WatchCheckpointsRequest(), CONTEXT) for _ in range(MAX_WATCHERS)]
-    for stream in streams:
-        await anext(stream)
-    late = served.servicer.WatchCheckpoints(pb.WatchCheckpointsRequest(), CONTEXT)
+async def test_watchers_are_bounded_each_and_all_and_leave_their_places(served: Served) -> None:
+    def watch() -> Any:
+        return served.servicer.WatchCheckpoints(pb.WatchCheckpointsRequest(), CONTEXT)
+
+    streams = []
+    for number in range(MAX_WATCHERS // MAX_WATCHERS_EACH):
+        served.caller = Identity(support.CITY, "audit-office", Kind.AUDITOR, f"watcher-{number}")
+        for _ in range(MAX_WATCHERS_EACH):
+            streams.append(watch())
+            await anext(streams[-1])
+        if number == 0:
+            # One that takes all of its places takes nobody else's.
+            with refused(Reason.OVERLOADED):
+                await anext(watch())
+    served.caller = AUDITOR
     with refused(Reason.OVERLOADED):
-        await anext(late)
+        await anext(watch())
     for stream in streams:
         await stream.aclose()
-    again = served.servicer.WatchCheckpoints(pb.WatchCheckpointsRequest(), CONTEXT)
+    again = watch()
     await anext(again)
     await again.aclose()
+
+
+@pytest.fixture
+def searchable(served: Served, tmp_path: Path) -> Iterator[Served]:
+    """A log of 40 reads, with its search database."""
+    support.append(served.store, 40)
+    index = SearchIndex(tmp_path / "search.db", served.store)
+    served.servicer._index = index
+    yield served
+    index.close()
+
+
+async def pages(served: Served, **fields: Any) -> list[pb.SearchResponse]:
+    return [page async for page in served.servicer.Search(pb.SearchRequest(event="audit_read", **fields), CONTEXT)]
+
+
+async def test_a_search_that_goes_on_reads_no_more_than_its_entry_says(searchable: Served) -> None:
+    first = (await pages(searchable, page_size=4, max_entries=10))[0]
+    assert len(first.entries) == 4
+    rest = await pages(searchable, page_size=4, max_entries=10, page_token=first.next_page_token)
+    assert [len(page.entries) for page in rest] == [4, 2]
+    assert rest[-1].next_page_token == ""
+    # Nor with other words: the token is of that search.
+    with refused(Reason.PAGE_TOKEN_INVALID):
+        await pages(searchable, matter="other", page_token=first.next_page_token)
+    more = await pages(searchable, page_token=first.next_page_token)
+    assert sum(len(page.entries) for page in more) == 6
+    reads = [read for read in await searchable.reads() if read.method == "Search"]
+    assert [(read.count, read.query) for read in reads] == [(10, "event=audit_read")]
+
+
+async def test_a_page_of_a_search_holds_no_more_bytes_than_a_message_may(
+    searchable: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (data,) = searchable.store.entries(5, 1)
+    monkeypatch.setattr("audit.service.MAX_PAGE_BYTES", 3 * len(data))
+    found = await pages(searchable, max_entries=12)
+    assert [len(page.entries) for page in found] == [3, 3, 3, 3]
+    indexes = [entry.index for page in found for entry in page.entries]
+    assert indexes == list(range(indexes[0], indexes[0] - 12, -1))
