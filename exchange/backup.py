@@ -21,7 +21,7 @@ from exchange.config import StateFiles
 from zhiwang.wire import archive
 from zhiwang.wire.archive import Manifest
 from zhiwang.wire.errors import FatalError, Reason
-from zhiwang.wire.process import ADDRESS_FILE, LOCK_FILE, locked_state
+from zhiwang.wire.process import ADDRESS_FILE, locked_state
 from zhiwang.wire.profile import Profile
 
 _HUB = "hub"
@@ -130,7 +130,7 @@ def back_up_agent(profile: Profile, out: Path) -> Manifest:
     def fill(stage: Path) -> dict[str, str | int]:
         databases = sorted(profile.state.rglob("*.db"))
         beside = [f"{path.name}{suffix}" for path in databases for suffix in ("", "-wal", "-shm")]
-        archive.copy_tree(profile.state, stage, skip={ADDRESS_FILE, LOCK_FILE, *beside})
+        archive.copy_tree(profile.state, stage, skip={ADDRESS_FILE, *archive.KEPT, *beside})
         for path in databases:
             logs.copy_store(path, stage / path.relative_to(profile.state))
         return {}

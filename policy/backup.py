@@ -29,7 +29,7 @@ from policy.repository import Repository, check_signed_root
 from zhiwang.wire import archive
 from zhiwang.wire.archive import Manifest
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
-from zhiwang.wire.process import ADDRESS_FILE, LOCK_FILE, locked_state
+from zhiwang.wire.process import ADDRESS_FILE, locked_state
 from zhiwang.wire.profile import Profile
 
 _REGISTRAR = "registrar"
@@ -194,7 +194,7 @@ def back_up(profile: Profile, out: Path, *, with_keys: bool) -> Manifest:
     def fill(stage: Path) -> dict[str, str | int]:
         found = _consistent(root_json, profile.state / REPOSITORY)
         _write_set(stage / REPOSITORY, found)
-        archive.copy_tree(profile.state, stage, skip={REPOSITORY, KEYS, GUARD.parent.name, LOCK_FILE, ADDRESS_FILE})
+        archive.copy_tree(profile.state, stage, skip={REPOSITORY, KEYS, ADDRESS_FILE, *archive.KEPT})
         if with_keys:
             RegistrarKeys.load(profile.state / KEYS)  # they are there, and nobody else can read them
             archive.copy_tree(profile.state / KEYS, stage / KEYS)

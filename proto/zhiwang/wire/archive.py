@@ -11,6 +11,7 @@ alike; a log in it is believed because it is signed, not because its hash is rig
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -34,7 +35,9 @@ MAX_MANIFEST = 16 * 1024 * 1024
 """Longest manifest in bytes."""
 
 KEPT = frozenset({"guard", "lock", "lost+found"})
-"""What may stand in a state directory that counts as empty: the guard is best on storage of its own, mounted there."""
+"""What may stand in a state directory that counts as empty: the guard is best on storage of its own, mounted there.
+
+What stays there in a restore is in no backup."""
 
 _STAGE = ".restoring"
 _FILE_MODE = 0o600
@@ -88,7 +91,8 @@ def pack(
         now: Seconds since the epoch.
 
     Raises:
-        FatalError: INTERNAL: `out` exists, or a file has a name that no backup may hold.
+        FatalError: INTERNAL: `out` exists, also if it was made meanwhile; a file has a name that no backup may hold; or
+            the file system of `out` knows no hard links.
         OSError: It cannot be written.
     """
     if out.exists():
@@ -98,13 +102,13 @@ def pack(
         stage.mkdir(mode=_DIRECTORY_MODE)
         facts = fill(stage)
         names = sorted(path.relative_to(stage).as_posix() for path in stage.rglob("*") if path.is_file())
-        if odd := [name for name in names if not _NAME.fullmatch(name)]:
+        if odd := [name for name in names if not _allowed(name)]:
             _fail(f"{odd[0]} is a name that no backup may hold")
         manifest = Manifest(kind, identity, int(now), {name: _measured(stage / name) for name in names}, dict(facts))
         draft = scratch / "draft"
         with _created(draft) as file:
             _write_tar(file, stage, manifest)
-        draft.replace(out)
+        _publish(draft, out)
     sync_directory(out.parent)
     return manifest
 
@@ -138,7 +142,7 @@ def unpack(source: Path, into: Path) -> Manifest:
             missing = dict(manifest.files)
             while (info := tar.next()) is not None:
                 member = missing.pop(info.name, None)
-                content = tar.extractfile(info) if info.isreg() else None
+                content = _content(tar, info)
                 if member is None or content is None or info.size != member.size:
                     _fail(f"{source.name} is damaged: it holds something that its manifest does not name")
                 for parent in reversed((into / info.name).relative_to(into).parents):
@@ -175,15 +179,33 @@ def restoring(source: Path, state: Path, *, kind: str, identity: str) -> Iterato
             f"{source.name} is the backup of {manifest.kind} {manifest.identity}, and this profile is that of "
             f"{kind} {identity}"
         )
+    with installing(state) as stage:
+        unpack(source, stage)
+        yield stage
+
+
+@contextmanager
+def installing(state: Path) -> Iterator[Path]:
+    """A directory within an empty state that the caller makes and fills; then what it holds becomes the state, durably.
+
+    What the caller raises leaves the state as it was. What lies beside that directory is thrown away in any case.
+
+    Args:
+        state: The state directory, held by us; empty but for what `KEPT` names.
+
+    Raises:
+        FatalError: INTERNAL: the state is not empty.
+        OSError: Something cannot be written.
+    """
     there = sorted(path.name for path in state.iterdir() if path.name not in KEPT)
     if there:
         _fail(
-            f"{state} is not empty ({', '.join(there[:3])}); a backup is restored into an empty state only. Move what "
-            "is there away, and keep it: it may be newer than the backup"
+            f"{state} is not empty ({', '.join(there[:3])}); a state is made from a backup in an empty directory only. "
+            "Move what is there away, and keep it: it may be newer than the backup"
         )
+    # Within the state, since the directory that holds the state is often not ours to write to.
     with _scratch(state / _STAGE) as scratch:
         stage = scratch / "files"
-        unpack(source, stage)
         yield stage
         _sync_tree(stage)
         # Databases last: a state that is half in place must not start.
@@ -252,13 +274,14 @@ def _opened(source: Path) -> Iterator[tarfile.TarFile]:
         # Not "r:*": what decompresses can grow without bound, and we write none.
         with tarfile.open(source, mode="r:") as tar:
             yield tar
-    except (tarfile.TarError, EOFError) as error:
+    # `tarfile` lets the others through where a header holds a number that is none, or one beyond every file.
+    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
         raise FatalError(Reason.INTERNAL, f"{source.name} is no backup, or it is damaged: {error}") from None
 
 
 def _manifest(tar: tarfile.TarFile, source: Path) -> Manifest:
     first = tar.next()
-    content = tar.extractfile(first) if first is not None and first.isreg() and first.size <= MAX_MANIFEST else None
+    content = _content(tar, first) if first is not None and first.size <= MAX_MANIFEST else None
     if first is None or first.name != MANIFEST or content is None:
         _fail(f"{source.name} is no backup of ours: its first member is not {MANIFEST}")
     try:
@@ -267,11 +290,34 @@ def _manifest(tar: tarfile.TarFile, source: Path) -> Manifest:
             _fail(f"{source.name} has format {head['format']}; this release reads format {FORMAT}")
         files = {str(name): Member(int(one["size"]), str(one["sha256"])) for name, one in head["files"].items()}
         manifest = Manifest(str(head["kind"]), str(head["identity"]), int(head["time"]), files, dict(head["facts"]))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         _fail(f"{source.name} is damaged: its manifest cannot be read")
-    if not all(_NAME.fullmatch(name) for name in files):
+    if not all(map(_allowed, files)):
         _fail(f"{source.name} names a file that no backup may hold")
+    if sum(member.size for member in files.values()) > source.stat().st_size:
+        _fail(f"{source.name} is damaged: its manifest names more than it can hold")
     return manifest
+
+
+def _allowed(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None and name.partition("/")[0] not in KEPT
+
+
+def _content(tar: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes] | None:
+    """What a member holds; None for all but plain files. A sparse one would grow on its way out, and we write none."""
+    return tar.extractfile(info) if info.isreg() and not info.issparse() else None
+
+
+def _publish(draft: Path, out: Path) -> None:
+    """Give a whole file its name, if nothing has it: a link fails where a renaming would replace."""
+    try:
+        os.link(draft, out)
+    except FileExistsError:
+        _fail(f"{out} was made by somebody else meanwhile; a backup never overwrites anything. Name another file")
+    except OSError as error:
+        if error.errno not in {errno.EPERM, errno.EOPNOTSUPP}:
+            raise
+        _fail(f"the file system of {out.parent} knows no hard links; write the backup to another one, and copy it")
 
 
 def _unpack_one(content: IO[bytes], target: Path, member: Member, source: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import os
 import shutil
 import tarfile
@@ -119,6 +121,86 @@ def test_a_manifest_that_names_what_lies_outside_is_refused(tmp_path: Path, name
         archive.read_manifest(backup)
 
 
+def _made(path: Path, files: Mapping[str, bytes], *, manifest: bytes | None = None) -> Path:
+    """An archive that no release of ours would write."""
+    listed = {name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()}
+    head = {"format": archive.FORMAT, "zhiwang": "0", "time": 1, "facts": {}, "files": listed, **OWN}
+    with tarfile.open(path, "w") as tar:
+        for name, data in {archive.MANIFEST: manifest or json.dumps(head).encode(), **files}.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def _record(key: str, value: str) -> bytes:
+    """A record of a pax header: its own length, key and value."""
+    rest = f" {key}={value}\n".encode()
+    size = len(rest) + len(str(len(rest)))
+    return str(len(rest) + len(str(size))).encode() + rest
+
+
+def _sparse(path: Path, size: int, blocks: bytes) -> Path:
+    """A backup of one member that is `size` zeros long and takes one block in the archive (GNU sparse format 1.0)."""
+    content = bytes(size)
+    _made(path, {"log.db": content})
+    with tarfile.open(path) as tar:
+        manifest = tar.extractfile(archive.MANIFEST)
+        assert manifest is not None
+        text = manifest.read()
+    head = {"major": "1", "minor": "0", "name": "log.db", "realsize": str(size)}
+    records = b"".join(_record(f"GNU.sparse.{key}", value) for key, value in head.items())
+    with path.open("wb") as file:
+        for name, kind, data in (
+            (archive.MANIFEST, tarfile.REGTYPE, text),
+            ("pax", tarfile.XHDTYPE, records),
+            ("log.db", tarfile.REGTYPE, blocks),
+        ):
+            info = tarfile.TarInfo(name)
+            info.type, info.size = kind, len(data)
+            file.write(info.tobuf(tarfile.USTAR_FORMAT) + data.ljust(-(-len(data) // 512) * 512, b"\0"))
+        file.write(bytes(1024))
+    return path
+
+
+def test_a_sparse_member_is_refused_before_it_grows(tmp_path: Path) -> None:
+    source = _sparse(tmp_path / "backup.tar", 600, b"0\n".ljust(512, b"\0"))
+    with pytest.raises(FatalError, match="does not name"):  # it is no more than the archive could hold
+        archive.unpack(source, tmp_path / "into")
+    source = _sparse(tmp_path / "backup.tar", 1 << 20, b"0\n".ljust(512, b"\0"))
+    with pytest.raises(FatalError, match="names more than it can hold"):
+        archive.unpack(source, tmp_path / "into")
+    assert not (tmp_path / "into").exists()
+
+
+def test_a_header_that_cannot_be_read_is_a_refusal(tmp_path: Path) -> None:
+    source = _sparse(tmp_path / "backup.tar", 600, b"x\n".ljust(512, b"\0"))
+    with pytest.raises(FatalError, match="damaged"):
+        archive.unpack(source, tmp_path / "into")
+
+
+@pytest.mark.parametrize(
+    "manifest", [b"[" * 200_000, b'{"format": 1, "files": {"a": {"size": 1e999, "sha256": ""}}}'], ids=["deep", "huge"]
+)
+def test_a_manifest_that_cannot_be_read_is_a_refusal(tmp_path: Path, manifest: bytes) -> None:
+    with pytest.raises(FatalError, match="its manifest cannot be read"):
+        archive.read_manifest(_made(tmp_path / "backup.tar", {}, manifest=manifest))
+
+
+@pytest.mark.parametrize("name", ["lock", "guard/checkpoint", "lost+found/a"])
+def test_what_a_restore_keeps_is_never_replaced_by_a_backup(tmp_path: Path, state: Path, name: str) -> None:
+    (state / "lock").write_text("held")
+    with (
+        pytest.raises(FatalError, match="names a file that no backup may hold"),
+        archive.restoring(_made(tmp_path / "backup.tar", {name: b"x", "a": b"y"}), state, **OWN),
+    ):
+        pytest.fail("it went on")
+    assert {path.name for path in state.iterdir()} == {"guard", "lock"}
+    assert (state / "lock").read_text() == "held"
+    with pytest.raises(FatalError, match="no backup may hold"):
+        packed(tmp_path / "other.tar", {name: b"x"})
+
+
 def test_a_compressed_file_is_no_backup(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "backup.tar.gz", "w:gz") as tar:
         tar.addfile(_named(archive.MANIFEST), io.BytesIO(b"x"))
@@ -140,6 +222,30 @@ def test_a_backup_overwrites_nothing_and_leaves_nothing_when_it_fails(tmp_path: 
     with pytest.raises(OSError, match="No space"):
         archive.pack(tmp_path / "other.tar", fail, now=0, **OWN)
     assert [path.name for path in tmp_path.iterdir()] == ["backup.tar"]
+
+
+def test_a_file_that_is_made_while_a_backup_is_written_is_not_overwritten(tmp_path: Path) -> None:
+    out = tmp_path / "backup.tar"
+
+    def fill(stage: Path) -> dict[str, str | int]:
+        (stage / "log.db").write_bytes(b"entries")
+        out.write_text("another backup")
+        return {}
+
+    with pytest.raises(FatalError, match="meanwhile"):
+        archive.pack(out, fill, now=0, **OWN)
+    assert out.read_text() == "another backup"
+    assert [path.name for path in tmp_path.iterdir()] == ["backup.tar"]
+
+
+def test_a_file_system_without_hard_links_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def link(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises(FatalError, match="no hard links"):
+        packed(tmp_path / "backup.tar")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("there", ["log.db", "directory", ".restoring"])
