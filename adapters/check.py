@@ -88,6 +88,7 @@ def inspect(
     *,
     clock: Callable[[], float] = time.time,
     extracts: Extracts | None = None,
+    writes: bool = True,
     progress: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> tuple[Mapping, Report]:
     """Hold a mapping against a document and the live database.
@@ -98,6 +99,7 @@ def inspect(
         schemes: Scheme of each kind of subject.
         clock: Seconds since the epoch.
         extracts: Takes up the files of a mapping over files, for good; without it they are loaded for this inspection.
+        writes: Try whether the account can write: it changes nothing, but a database may record each attempt.
         progress: Told how many attributes are done, and of how many.
 
     Returns:
@@ -112,7 +114,7 @@ def inspect(
         connections = connect_to(mapping.database.model_copy(update={"connections": enough}), mapping_path.parent)
         try:
             inspection = _Inspection(mapping, published, connections, schemes, clock)
-            inspection.run(progress)
+            inspection.run(progress, writes=writes)
         finally:
             connections.close()
     report = inspection.report
@@ -150,13 +152,13 @@ class _Inspection:
         self._scanned: set[tuple[str, str]] = set()
         self._unexplained = False
 
-    def run(self, progress: Callable[[int, int], None]) -> None:
+    def run(self, progress: Callable[[int, int], None], *, writes: bool) -> None:
         """Everything, in an order such that what is broken is told once."""
         try:
             with self._engine.connect() as connection:
                 self._uses = used(self._mapping, read_tables(connection, self._mapping), connection.dialect.name)
             self.report.uses = together(self._uses.values())
-            changeable = writable(self._engine, self.report.uses)
+            changeable = writable(self._engine, self.report.uses) if writes else []
             with self._engine.connect() as connection, self._source.lend() as lent:
                 for name in self._mapping.data:
                     self._inspect_data(connection, lent, name)
@@ -232,8 +234,7 @@ class _Inspection:
     def _blame(self, connection: Connection, name: str, word: str, columns: dict[str, str]) -> None:
         """Which key of a data set is wrong."""
         data = self._mapping.data[name]
-        statement = select(text("1")).select_from(source(data)).where(false())
-        message = self._failure(connection, statement)
+        message = self._failure(connection, select(text("1")).select_from(source(data)).where(false()))
         if message is not None:
             named = "name a table or view that is there, with its schema, and that this account may read"
             todo = "run the SELECT by hand with this account" if data.table is None else named
@@ -382,8 +383,7 @@ class _Inspection:
 
     def _parameters(self, statement: Any) -> dict[str, Any]:
         """`:as_of`, if the statement has it."""
-        parts = iterate(statement)
-        dated = any(isinstance(part, BindParameter) and part.key == "as_of" for part in parts)
+        dated = any(isinstance(part, BindParameter) and part.key == "as_of" for part in iterate(statement))
         return {"as_of": self._today} if dated else {}
 
 

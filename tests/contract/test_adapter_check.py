@@ -10,14 +10,17 @@ import pytest
 from sqlalchemy import Engine, create_engine
 from typer.testing import CliRunner
 
+import adapters.check
 from adapter_support import ANNA, BO, NOW, SCHEMES, attribute, make_database, mapping_text
 from adapters.check import Report, inspect
 from adapters.cli import app
 from adapters.dialects import DIALECTS
+from adapters.doctor import diagnose
 from adapters.mapping import Mapping, load_mapping
 from adapters.readonly import Writable, writable
 from adapters.sessions import open_engine
 from adapters.usage import Use, read_tables, together, used
+from zhiwang.wire.profile import load_profile
 
 TABLES = "CREATE TABLE person (id_card TEXT, full_name TEXT, region TEXT, months INTEGER); CREATE TABLE load (at TEXT);"
 INDEX = "CREATE INDEX i ON person (id_card);"
@@ -66,6 +69,23 @@ def test_a_mapping_that_holds_has_no_finding_and_no_warning(tmp_path: Path) -> N
     assert (found.findings, found.warnings) == ([], [])
     assert [probe.passed for probe in found.probes] == [True]
     assert set(found.statements) == {"person: loaded", "months at_least"}
+
+
+def test_doctor_reads_the_database_and_does_not_try_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mapping, document = files(tmp_path)
+    tried: list[Engine] = []
+
+    def attempt(engine: Engine, _: object) -> list[Writable]:
+        tried.append(engine)
+        return []
+
+    monkeypatch.setattr(adapters.check, "writable", attempt)
+    (tmp_path / "hrss.toml").write_text(f'[adapter]\nmapping = "{mapping}"\ndocument = "{document}"\n')
+    said = [one.en for one in diagnose(load_profile(tmp_path / "hrss.toml")) if one.area in {"database", "mapping"}]
+    assert [text for text in said if "came" in text or "can be read" in text], "the probe was run"
+    assert tried == []
+    inspect(mapping, document, SCHEMES)
+    assert len(tried) == 1
 
 
 @pytest.mark.parametrize(
