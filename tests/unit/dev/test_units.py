@@ -81,8 +81,22 @@ def test_a_unit_leaves_no_core_and_no_file_open_to_others(path: Path) -> None:
         "CapabilityBoundingSet": "",
     }
     assert wanted.items() <= dict(service).items()
-    assert service["User"] == f"zhiwang-{kind(path)}"
-    assert f"u {service['User']} " in (path.parent / "zhiwang.sysusers").read_text("utf-8").replace("  ", " ")
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
+def test_no_two_processes_share_an_account_a_state_or_a_profile(path: Path) -> None:
+    service = Unit(path)["Service"]
+    place = f"{kind(path)}/%i" if "@" in path.name else kind(path)
+    assert service["User"] == f"zhiwang-{place.replace('/', '-')}"
+    assert service["StateDirectory"] == f"zhiwang/{place}"
+    assert service["ExecStart"].endswith(f" --profile /etc/zhiwang/{place}/profile.toml")
+    accounts = [
+        line.split()[1]
+        for line in (path.parent / "zhiwang.sysusers").read_text("utf-8").splitlines()
+        if line.startswith("u ")
+    ]
+    assert [account for account in accounts if account.startswith(service["User"].removesuffix("%i"))]
+    assert all(len(account) < 32 for account in accounts)  # what systemd takes
 
 
 @pytest.fixture
