@@ -8,12 +8,13 @@ adapter makes new ones, and what was sealed for the old ones can then neither be
 
 from __future__ import annotations
 
-import tempfile
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from adapters.app import adapter_identity, state_files
+from adapters.config import StateFiles
 from adapters.store import create_store
 from audit import backup as logs
 from certs.identity import write_private
@@ -50,19 +51,17 @@ def back_up(profile: Profile, out: Path) -> Manifest:
     return archive.pack(out, fill, kind=_ADAPTER, identity=files.identity.log_origin, now=time.time())
 
 
-def restore(profile: Profile, source: Path, seen: Sequence[Path]) -> int:
+def restore(profile: Profile, source: Path, seen: Sequence[Path], *, accept_fewer: bool = False) -> logs.Restored:
     """Restore an adapter from its backup into an empty state, if nobody has seen more of its log.
 
     Args:
         profile: The adapter's; its certificates are there already, renewed or new.
         source: The backup.
         seen: Files in which others remember the log; needed where the guard is lost.
-
-    Returns:
-        Entries of the log.
+        accept_fewer: As `audit.backup.check_newest`.
 
     Raises:
-        FatalError: Somebody has seen more, nobody says anything, the state is not empty, or the backup does not hold.
+        FatalError: Somebody has seen more, nobody says enough, the state is not empty, or the backup does not hold.
             Nothing has changed then.
         OSError: Something cannot be read or written.
     """
@@ -78,12 +77,12 @@ def restore(profile: Profile, source: Path, seen: Sequence[Path]) -> int:
     with locked_state(state.directory):
         with archive.restoring(source, state.directory, kind=_ADAPTER, identity=origin) as stage:
             known = logs.what_was_seen(state.guard, seen, origin)
-            head = logs.check_copy(
-                stage / state.store.name, files.signer(), CertificateVerifier(files.ca_pem, frozenset), known
-            )
+            signer, verifier = files.signer(), CertificateVerifier(files.ca_pem, frozenset)
+            head = logs.check_copy(stage / state.store.name, signer, verifier, known)
+            restored = logs.check_newest(head, known, state.guard, signer, accept_fewer=accept_fewer)
         state.make()
         logs.restore_guard(state.guard, head)
-    return head.size
+    return restored
 
 
 def succeed(profile: Profile, source: Path) -> None:
@@ -91,9 +90,11 @@ def succeed(profile: Profile, source: Path) -> None:
 
     The new log's first entry names the checkpoint of the backup. The ledger's key and its guesses are taken over, so
     that what was spent until the backup stays spent; guesses made since are forgotten with the entries that held them.
+    All of it is made aside and then put in place, so that no store ever stands there whose ledger is not whole.
 
     Raises:
-        FatalError: There is a state already, or the backup is none that this adapter can succeed.
+        FatalError: There is a state already, or the backup is none that this adapter can succeed. Nothing has changed
+            then.
         OSError: Something cannot be read or written.
     """
     files, state = adapter_identity(profile), state_files(profile)
@@ -103,22 +104,24 @@ def succeed(profile: Profile, source: Path) -> None:
         raise FatalError(Reason.INTERNAL, "a replica that shares a store succeeds nobody; make its first replica do it")
     if manifest.kind != _ADAPTER:
         raise FatalError(Reason.INTERNAL, f"{source.name} is the backup of {manifest.kind} {manifest.identity}")
-    with tempfile.TemporaryDirectory(prefix=".succeeding-", dir=state.directory.parent) as scratch:
-        stage = Path(scratch) / "files"
-        archive.unpack(source, stage)
-        store, key = stage / state.store.name, stage / state.keys.name / state.ledger_key.name
-        with logs.predecessor(store, manifest.identity, files.signer(), verifier) as (head, old):
-            state.make()
-            try:
-                write_private(state.ledger_key, key.read_bytes())
-            except FileExistsError:
-                raise FatalError(Reason.INTERNAL, f"{state.shared} holds an adapter's state already") from None
-            log = create_store(state, files.signer(), verifier=verifier, predecessor=head.checkpoint)
-            try:
-                with log.transaction() as connection:
-                    rows = old.exec_driver_sql(_GUESSES)
-                    while batch := rows.fetchmany(1000):
-                        connection.exec_driver_sql(_TAKE, [tuple(row) for row in batch])
-            finally:
-                log.close()
-                log.engine.dispose()
+    state.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with locked_state(state.directory):
+        logs.check_no_guard(state.guard)
+        with archive.installing(state.directory) as stage:
+            made, lost = StateFiles.alone(stage), StateFiles.alone(stage.with_name("lost"))
+            archive.unpack(source, lost.directory)
+            with logs.predecessor(lost.store, manifest.identity, files.signer(), verifier) as (head, old):
+                made.make()
+                write_private(made.ledger_key, lost.ledger_key.read_bytes())
+                log = create_store(made, files.signer(), verifier=verifier, predecessor=head.checkpoint)
+                try:
+                    with log.transaction() as connection:
+                        rows = old.exec_driver_sql(_GUESSES)
+                        while batch := rows.fetchmany(1000):
+                            connection.exec_driver_sql(_TAKE, [tuple(row) for row in batch])
+                finally:
+                    log.close()
+                    log.engine.dispose()
+            shutil.rmtree(made.guard.parent)
+        state.make()
+        logs.restore_guard(state.guard, log.newest)

@@ -334,13 +334,18 @@ def restore(
             dir_okay=False,
         ),
     ] = None,
+    *,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Go on although nobody who was asked has seen all of the backup's log.")
+    ] = False,
 ) -> None:
     """Restore the adapter from a backup into an empty state, if nobody has seen more of its log than is in it.
 
-    Exit status 1: somebody has; then nothing was changed, and the message says what to do.
+    Exit status 1: somebody has, or nobody who was asked has seen all of it; then nothing was changed, and the message
+    says what to do.
 
     Example: zhiwang adapter restore --profile adapter.toml --from /backup/hrss-2026-11-27.tar
     """
-    size = backup.restore(load_profile(profile), source, seen or ())
-    sys.stderr.write(f"已恢复 restored: a log of {size} entries; nobody asked has seen more.\n")
+    restored = backup.restore(load_profile(profile), source, seen or (), accept_fewer=yes)
+    sys.stderr.write(f"已恢复 restored: newest seen {restored.seen} of {restored.size} entries.\n")
     sys.stderr.write(f"Next: zhiwang adapter run --profile {profile}\n")

@@ -11,17 +11,19 @@ from __future__ import annotations
 import json
 import sqlite3
 from base64 import b64decode
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import Connection
 
 from audit import tiles
 from audit.appended import Head
-from audit.checkpoint import Checkpoint, CheckpointError, split_note
+from audit.checkpoint import Checkpoint, CheckpointError, open_note, split_note
 from audit.guard import Guard
 from audit.reader import LogReader
 from audit.sqlite import BUSY_SECONDS, open_sqlite, reading
@@ -36,11 +38,27 @@ class Seen:
 
     Attributes:
         who: Who says so, for messages.
-        checkpoint: What was seen. Not verified: it can only keep a copy from being used.
+        checkpoint: What was seen.
+        note: The signed note that it was read from, not verified yet; empty where somebody's memory or our own guard
+            says it, which are as good as the place that they were fetched from.
     """
 
     who: str
     checkpoint: Checkpoint
+    note: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """How far a restored log reaches, and how far somebody has seen it.
+
+    Attributes:
+        size: Entries of the log.
+        seen: Entries of which those who were asked, or the guard, know.
+    """
+
+    size: int
+    seen: int
 
 
 def copy_store(source: Path, target: Path) -> None:
@@ -112,6 +130,66 @@ def _check_extends(log: LogStore, head: Head, seen: Seen) -> None:
         )
 
 
+def check_newest(
+    head: Head, seen: Sequence[Seen], guard: Path, signer: Signer, *, accept_fewer: bool = False
+) -> Restored:
+    """What is known of a copy that extends what was seen, once that is enough to sign on from it.
+
+    A guard is enough, also an empty one, which an operator made on purpose. Without it nobody can prove that nothing
+    more was seen; but that all who were asked have seen less than the copy holds says that they are not those who have
+    seen most, and a person has to decide. A note that is not signed by a key of this log can only refuse a copy
+    (`check_copy`), and counts for nothing here.
+
+    Args:
+        head: Of the copy, from `check_copy` with the same `seen`.
+        seen: From `what_was_seen`.
+        guard: Where the process keeps its guard.
+        signer: Who goes on with the log.
+        accept_fewer: A person has decided to go on although nobody asked has seen all of the copy.
+
+    Raises:
+        FatalError: LOG_UNAVAILABLE: nobody who was asked has seen all of the copy.
+    """
+    keys = {signer.public_key_raw, _key(head.certificate)}
+    newest = max((one.checkpoint.size for one in seen if _is_signed(one, keys)), default=0)
+    if newest < head.size and not guard.exists() and not accept_fewer:
+        raise FatalError(
+            Reason.LOG_UNAVAILABLE,
+            f"newest seen {newest} of {head.size} entries: there is no guard, and nobody who was asked has seen all of "
+            "this copy, so somebody else may have seen more. Name with --seen the files of further agents, hubs "
+            "and auditors; if these are all that there are, restore with --yes",
+        )
+    return Restored(head.size, newest)
+
+
+def _is_signed(seen: Seen, keys: Collection[bytes]) -> bool:
+    """Whether a note is signed by one of these keys; what is no note has no signature to be wrong."""
+    if not seen.note:
+        return True
+    for key in keys:
+        try:
+            open_note(seen.note, seen.checkpoint.origin, key)
+        except CheckpointError:
+            continue
+        return True
+    return False
+
+
+def _key(certificate: bytes) -> bytes:
+    """The key of a head's certificate, which was verified with the copy."""
+    key = x509.load_der_x509_certificate(certificate).public_key()
+    return key.public_bytes_raw() if isinstance(key, Ed25519PublicKey) else b""
+
+
+def check_no_guard(guard: Path) -> None:
+    """A log is about to begin here.
+
+    Raises:
+        FatalError: LOG_UNAVAILABLE: the guard of another log is there.
+    """
+    Guard(guard, lambda: b"").check_vacant()
+
+
 def what_was_seen(guard: Path, files: Sequence[Path], origin: str) -> list[Seen]:
     """What guard and others have seen of a log.
 
@@ -139,7 +217,8 @@ def what_was_seen(guard: Path, files: Sequence[Path], origin: str) -> list[Seen]
 
 def _seen_by(file: Path, origin: str) -> Iterator[Seen]:
     try:
-        found = list(_checkpoints(file.read_bytes()))
+        data = file.read_bytes()
+        found = list(_checkpoints(data))
     except OSError as error:
         raise FatalError(Reason.LOG_UNAVAILABLE, f"{file} cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError, CheckpointError):
@@ -147,15 +226,20 @@ def _seen_by(file: Path, origin: str) -> Iterator[Seen]:
             Reason.LOG_UNAVAILABLE, f"{file} is neither a checkpoint nor a file in which somebody remembers logs"
         ) from None
     ours = [checkpoint for checkpoint in found if checkpoint.origin == origin]
+    note = b"" if _is_memory(data) else data
     if not ours:
         raise FatalError(Reason.LOG_UNAVAILABLE, f"{file} says nothing of the log {origin}")
     for checkpoint in ours:
-        yield Seen(file.name, checkpoint)
+        yield Seen(file.name, checkpoint, note)
+
+
+def _is_memory(data: bytes) -> bool:
+    return data.lstrip().startswith(b"{")
 
 
 def _checkpoints(data: bytes) -> Iterator[Checkpoint]:
     """Checkpoints of a signed note, of `HeadView.export`, or of an agent's `heads.json`."""
-    if not data.lstrip().startswith(b"{"):
+    if not _is_memory(data):
         yield Checkpoint.parse(split_note(data)[0])
         return
     content: dict[str, Any] = json.loads(data)

@@ -78,6 +78,19 @@ class Guard:
         """Whether there is a guard of some log."""
         return self.path.exists() and self.path.stat().st_size > 0
 
+    def check_vacant(self) -> None:
+        """Nothing is to be remembered here; an empty file is nothing.
+
+        Raises:
+            FatalError: LOG_UNAVAILABLE: there is a guard of some log.
+        """
+        if self.exists():
+            raise FatalError(
+                Reason.LOG_UNAVAILABLE,
+                f"the guard {self.path} remembers a log. Restore that log; or, if it is given up for good, keep the "
+                "guard for the audit office and take it away",
+            )
+
     def write(self) -> None:
         """Write the newest note now, durably.
 

@@ -120,12 +120,8 @@ class LogStore:
         Raises:
             FatalError: LOG_UNAVAILABLE: there is a log, or a guard of one.
         """
-        if self._guard is not None and self._guard.exists():
-            raise FatalError(
-                Reason.LOG_UNAVAILABLE,
-                f"the guard {self._guard.path} remembers a log. Restore that log; or, if it is given up for good, "
-                "keep the guard for the audit office and take it away",
-            )
+        if self._guard is not None:
+            self._guard.check_vacant()
         opened = self.new_entry(audit_pb2.LogOpened(origin=self.origin, predecessor=predecessor))
         self.stopped = None
         with self.transaction() as connection:

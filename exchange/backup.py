@@ -7,7 +7,7 @@ ever in one: a lost key is replaced by a new certificate under the same name, wh
 
 from __future__ import annotations
 
-import tempfile
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,19 +48,17 @@ def back_up_hub(profile: Profile, out: Path) -> Manifest:
     return archive.pack(out, fill, kind=_HUB, identity=files.identity.log_origin, now=time.time())
 
 
-def restore_hub(profile: Profile, source: Path, seen: Sequence[Path]) -> int:
+def restore_hub(profile: Profile, source: Path, seen: Sequence[Path], *, accept_fewer: bool = False) -> logs.Restored:
     """Restore a hub from its backup into an empty state, if nobody has seen more of its log.
 
     Args:
         profile: The hub's; its certificates are there already, renewed or new.
         source: The backup.
         seen: Files in which others remember the log; needed where the guard is lost.
-
-    Returns:
-        Entries of the log.
+        accept_fewer: As `audit.backup.check_newest`.
 
     Raises:
-        FatalError: Somebody has seen more, nobody says anything, the state is not empty, or the backup does not hold.
+        FatalError: Somebody has seen more, nobody says enough, the state is not empty, or the backup does not hold.
             Nothing has changed then.
         OSError: Something cannot be read or written.
     """
@@ -70,20 +68,21 @@ def restore_hub(profile: Profile, source: Path, seen: Sequence[Path]) -> int:
     with locked_state(state.directory):
         with archive.restoring(source, state.directory, kind=_HUB, identity=origin) as stage:
             known = logs.what_was_seen(state.guard, seen, origin)
-            head = logs.check_copy(
-                stage / state.log.name, files.signer(), CertificateVerifier(files.ca_pem, frozenset), known
-            )
+            signer, verifier = files.signer(), CertificateVerifier(files.ca_pem, frozenset)
+            head = logs.check_copy(stage / state.log.name, signer, verifier, known)
+            restored = logs.check_newest(head, known, state.guard, signer, accept_fewer=accept_fewer)
         logs.restore_guard(state.guard, head)
-    return head.size
+    return restored
 
 
 def succeed_hub(profile: Profile, source: Path) -> None:
     """Make the state of a hub under a new name, which goes on where the log of a lost one ended.
 
-    The new log's first entry names the checkpoint of the backup, and what was seen of owners' logs is taken over.
+    The new log's first entry names the checkpoint of the backup, and what was seen of owners' logs is taken over. All
+    of it is made aside and then put in place, so that no log ever stands there whose hub has forgotten the owners'.
 
     Raises:
-        FatalError: There is a state already, or the backup is none that this hub can succeed.
+        FatalError: There is a state already, or the backup is none that this hub can succeed. Nothing has changed then.
         OSError: Something cannot be read or written.
     """
     files, state = hub_identity(profile), StateFiles(profile.state)
@@ -91,15 +90,21 @@ def succeed_hub(profile: Profile, source: Path) -> None:
     manifest = archive.read_manifest(source)
     if manifest.kind != _HUB:
         raise FatalError(Reason.INTERNAL, f"{source.name} is the backup of {manifest.kind} {manifest.identity}")
-    with tempfile.TemporaryDirectory(prefix=".succeeding-", dir=state.directory.parent) as scratch:
-        stage = Path(scratch) / "files"
-        archive.unpack(source, stage)
-        with logs.predecessor(stage / state.log.name, manifest.identity, files.signer(), verifier) as (head, _):
-            make_state(state)
-            store = open_log(files, state, create=True, predecessor=head.checkpoint)
-        store.close()
-        store.engine.dispose()
-        archive.copy_tree(stage / state.owner_logs.name, state.owner_logs)
+    state.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with locked_state(state.directory):
+        logs.check_no_guard(state.guard)
+        with archive.installing(state.directory) as stage:
+            made, lost = StateFiles(stage), StateFiles(stage.with_name("lost"))
+            archive.unpack(source, lost.directory)
+            with logs.predecessor(lost.log, manifest.identity, files.signer(), verifier) as (head, _):
+                make_state(made)
+                store = open_log(files, made, create=True, predecessor=head.checkpoint)
+            store.close()
+            store.engine.dispose()
+            archive.copy_tree(lost.owner_logs, made.owner_logs)
+            shutil.rmtree(made.guard.parent)
+        make_state(state)
+        logs.restore_guard(state.guard, store.newest)
 
 
 def agent_identity(profile: Profile) -> IdentityFiles:

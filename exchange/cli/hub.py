@@ -54,13 +54,19 @@ def back_up(profile: output.Profile, out: output.Backup, as_json: output.AsJson 
 
 
 @app.command()
-def restore(profile: output.Profile, source: output.RestoreFrom, seen: output.Seen = None) -> None:
+def restore(
+    profile: output.Profile,
+    source: output.RestoreFrom,
+    seen: output.Seen = None,
+    yes: output.AcceptFewer = False,  # noqa: FBT002 # typer's way
+) -> None:
     """Restore the hub from a backup into an empty state, if nobody has seen more of its log than is in it.
 
-    Exit status 1: somebody has; then nothing was changed, and the message says what to do.
+    Exit status 1: somebody has, or nobody who was asked has seen all of it; then nothing was changed, and the message
+    says what to do.
 
     Example: zhiwang hub restore --profile hub.toml --from /backup/hub-2026-11-27.tar
     """
-    size = backup.restore_hub(load_profile(profile), source, seen or ())
-    output.say(f"已恢复 restored: a log of {size} entries; nobody asked has seen more.")
+    restored = backup.restore_hub(load_profile(profile), source, seen or (), accept_fewer=yes)
+    output.say(f"已恢复 restored: newest seen {restored.seen} of {restored.size} entries.")
     output.next_step(f"zhiwang hub run --profile {profile}")

@@ -64,6 +64,9 @@ Seen = Annotated[
         dir_okay=False,
     ),
 ]
+AcceptFewer = Annotated[
+    bool, typer.Option("--yes", help="Go on although nobody who was asked has seen all of the backup's log.")
+]
 Successor = Annotated[
     Path | None,
     typer.Option(

@@ -149,7 +149,7 @@ async def test_a_hub_from_an_older_backup_never_signs_over_what_was_seen_and_the
     # The guard is lost as well: nobody says what was seen, or an agent does.
     assert "--seen" in refused(city, "hub", newest)
     assert "heads.json has seen" in refused(city, "hub", older, "--seen", str(heads))
-    restore(city, "hub", newest, "--seen", str(heads))
+    restore(city, "hub", newest, "--seen", str(heads), "--yes")  # others may be a moment behind
     city.start("hub")
     await city.ready()
     await answered(city, 2)
@@ -174,7 +174,7 @@ async def test_an_adapter_from_the_newest_backup_has_forgotten_no_guess(city: Re
     destroy(city, "hrss", guard=True)
 
     assert "hrss_main.json has seen" in refused(city, "hrss", older, "--seen", str(seen))
-    restore(city, "hrss", newest, "--seen", str(seen))
+    restore(city, "hrss", newest, "--seen", str(seen), "--yes")  # others may be a moment behind
     city.start("hrss")
     await city.ready()
     # What was sealed for the keys that are gone is answered to nobody; the same guess, sealed anew, costs nothing.

@@ -11,7 +11,7 @@ import pytest
 
 import audit_support as support
 from audit import backup
-from audit.checkpoint import Checkpoint
+from audit.checkpoint import Checkpoint, sign_note, split_note
 from audit.proofs import HeadView
 from audit.sqlite import open_sqlite
 from audit.store import LogStore
@@ -122,6 +122,51 @@ def test_where_nobody_says_what_was_seen_nothing_is_restored_unless_an_operator_
         backup.what_was_seen(tmp_path / "guard", (), ORIGIN)
     (tmp_path / "guard").touch()  # as docs/audit.md says: on purpose
     assert backup.what_was_seen(tmp_path / "guard", (), ORIGIN) == []
+
+
+def test_where_the_guard_is_lost_a_copy_of_which_nobody_has_seen_all_waits_for_a_person(tmp_path: Path) -> None:
+    store = support.make_store(tmp_path / "log.db")
+    support.append(store, 4)
+    behind = remembered(store, tmp_path / "behind.json")
+    support.append(store, 1)
+    level = remembered(store, tmp_path / "level.json")
+    head, guard = store.newest, tmp_path / "guard"
+    support.close(store)
+
+    def newest(*files: Path, **options: bool) -> backup.Restored:
+        seen = backup.what_was_seen(guard, files, ORIGIN)
+        return backup.check_newest(head, seen, guard, support.signer(), **options)
+
+    with pytest.raises(FatalError, match=r"newest seen 5 of 6 entries: .* --yes"):
+        newest(behind)
+    assert newest(behind, accept_fewer=True) == backup.Restored(6, 5)
+    assert newest(behind, level) == backup.Restored(6, 6)
+    guard.touch()  # an operator has decided
+    assert newest(behind) == backup.Restored(6, 5)
+
+
+def test_a_checkpoint_that_this_log_did_not_sign_permits_nothing_and_forbids_still(tmp_path: Path) -> None:
+    store = support.make_store(tmp_path / "log.db")
+    support.append(store, 5)
+    head, guard, file = store.newest, tmp_path / "guard", tmp_path / "checkpoint"
+    text = split_note(head.checkpoint)[0]
+    support.close(store)
+
+    def newest(note: bytes) -> backup.Restored:
+        file.write_bytes(note)
+        seen = backup.what_was_seen(guard, [file], ORIGIN)
+        backup.check_copy(tmp_path / "log.db", support.signer(), support.verifier(), seen)
+        return backup.check_newest(head, seen, guard, support.signer())
+
+    def signed_by_another(text: str) -> bytes:
+        other = support.signer(SECOND)
+        return sign_note(text, ORIGIN, other.public_key_raw, other.sign)
+
+    assert newest(head.checkpoint) == backup.Restored(6, 6)
+    with pytest.raises(FatalError, match=r"newest seen 0 of 6 entries"):
+        newest(signed_by_another(text))
+    with pytest.raises(FatalError, match=r"this copy has 6 entries, but checkpoint has seen 7"):
+        newest(signed_by_another(text.replace("\n6\n", "\n7\n")))
 
 
 def test_a_guard_that_is_there_is_never_replaced_by_that_of_a_copy(tmp_path: Path) -> None:
