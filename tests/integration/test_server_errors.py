@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from google.protobuf.message import DecodeError
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from logging_support import captured_log
@@ -238,6 +241,25 @@ async def test_a_port_that_is_taken_is_not_shared() -> None:
     with pytest.raises(FatalError, match="another process"):
         second.listen(address, None)
     await first.stop(None)  # type: ignore[arg-type]  # at once
+    await second.stop(0)
+
+
+async def test_a_socket_that_is_served_is_not_taken_over_and_one_that_was_left_is(tmp_path: Path) -> None:
+    address = f"unix:{tmp_path / 'agent.sock'}"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(address.removeprefix("unix:"))
+    first, second = build_server([], {}, city=None), build_server([], {}, city=None)
+    first.listen(address, None)
+    with pytest.raises(FatalError, match="another process serves"):
+        second.listen(address, None)
+    await first.start()
+    async with open_channel(address, None) as channel:
+        checked = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=60)
+    assert checked.status == health_pb2.HealthCheckResponse.SERVING
+    with pytest.raises(FatalError, match="too long"):
+        second.listen(f"unix:/{'x' * 200}", None)
+    await first.stop(0)
+    assert second.listen(address, None) == address
     await second.stop(0)
 
 

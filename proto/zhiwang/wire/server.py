@@ -7,8 +7,11 @@ log of this process, and nothing of it the client. Health and reflection are ser
 from __future__ import annotations
 
 import asyncio
+import errno
 import inspect
 import ipaddress
+import os
+import socket
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Iterable, Mapping, Sequence
 from contextlib import aclosing
@@ -170,12 +173,15 @@ class Server:
             The address with the port that was taken.
 
         Raises:
-            FatalError: INTERNAL, if the port cannot be had, or would be open to others without TLS.
+            FatalError: INTERNAL, if the port cannot be had, somebody serves at that path, or the port would be open to
+                others without TLS.
         """
         if credentials is None and not is_local(address):
             raise FatalError(
                 Reason.INTERNAL, f"{address} can be reached from elsewhere; without TLS listen on 127.0.0.1 or unix:"
             )
+        if address.startswith("unix:"):
+            _check_unused(address.removeprefix("unix:"))
         try:
             if credentials is None:
                 port = self.inner.add_insecure_port(address)
@@ -475,6 +481,23 @@ def _lenient(deserializer: Callable[[bytes], Any] | None) -> Callable[[bytes], A
             return _MALFORMED
 
     return parse
+
+
+def _check_unused(path: str) -> None:
+    """Refuse the path of a socket that is served: gRPC would unlink it and take its callers over in silence."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            found = probe.connect_ex(path)
+        except OSError as error:
+            # The path is too long for a socket, or holds a zero byte.
+            raise FatalError(Reason.INTERNAL, f"cannot listen on unix:{path}: {error}") from None
+    if found in {errno.ENOENT, errno.ECONNREFUSED}:
+        # Nothing there, or what an ended process left.
+        return
+    if found in {0, errno.EAGAIN}:
+        raise FatalError(Reason.INTERNAL, f"another process serves at unix:{path}; stop it first, or take another path")
+    raise FatalError(Reason.INTERNAL, f"cannot listen on unix:{path}: {os.strerror(found)}")
 
 
 def is_local(address: str) -> bool:
