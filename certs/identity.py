@@ -10,9 +10,12 @@ root directory holds `ca.pem` and `root.json`.
 
 from __future__ import annotations
 
+import errno
 import os
+import secrets
 from pathlib import Path
 
+from zhiwang.wire.archive import sync_directory
 from zhiwang.wire.identity import Identity, Kind, server_name
 
 __all__ = ["Identity", "Kind", "read_private", "server_name", "write_private", "write_public"]
@@ -32,17 +35,27 @@ PRIVATE_MODE = 0o600
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Create a file that only its owner can read, durably; never replaces one.
+    """Create a file that only its owner can read, whole and durable or not at all; never replaces one.
 
     Raises:
         FileExistsError: There is such a file.
+        OSError: It could not be written, as on a full disk.
     """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_MODE)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(descriptor, PRIVATE_MODE)
-        file.write(data)
-        file.flush()
-        os.fsync(descriptor)
+    if os.path.lexists(path):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    # Written aside: a key that is half there could neither be used nor, as nothing replaces it, made again.
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_MODE)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, PRIVATE_MODE)
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+        os.link(aside, path)
+    finally:
+        aside.unlink()
+    sync_directory(path.parent)
 
 
 def read_private(path: Path) -> bytes:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -69,6 +70,27 @@ def test_a_private_file_is_for_its_owner_only_and_is_never_replaced(tmp_path: Pa
     with pytest.raises(FileExistsError):
         write_private(path, b"other")
     assert read_private(path) == b"secret"
+
+
+def test_of_a_private_file_that_cannot_be_written_nothing_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "auth.key"
+    for call in ("fsync", "link"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, call, full)
+            with pytest.raises(OSError, match="No space"):
+                write_private(path, b"secret")
+        assert list(tmp_path.iterdir()) == []
+    write_private(path, b"secret")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["auth.key"]
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(FileExistsError):
+        write_private(path, b"other")
+
+
+def full(*_arguments: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o606])
