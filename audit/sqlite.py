@@ -111,6 +111,38 @@ def force_to_disk(engine: Engine, *, wait: bool) -> None:
         raise FatalError(Reason.LOG_UNAVAILABLE, "the store is in use and could not be written to disk; try again")
 
 
+def clear_log(engine: Engine, patience: float) -> bool:
+    """Copy the write-ahead log into the database file, and empty it, unless somebody is in the way.
+
+    Writers have to wait while this waits for readers, so its patience is theirs.
+
+    Args:
+        engine: Of the file; no transaction may be open in this thread.
+        patience: Seconds to wait for others.
+
+    Returns:
+        Whether it is empty.
+
+    Raises:
+        FatalError: LOG_UNAVAILABLE: the file cannot be written.
+    """
+    connection = engine.raw_connection()
+    try:
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {int(patience * 1000)}")
+        try:
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            return not any(row[0] for row in cursor.fetchall())
+        finally:
+            cursor.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+            return False
+        raise FatalError(Reason.LOG_UNAVAILABLE, f"the store cannot be written to disk: {error}") from error
+    finally:
+        connection.close()
+
+
 def _create(path: Path) -> None:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE)

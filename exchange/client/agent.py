@@ -20,7 +20,7 @@ from exchange.client.batches import Batches
 from exchange.client.callers import Caller, Callers
 from exchange.client.case import Case, CaseResult, Context
 from exchange.client.client import MAX_TIMEOUT, TIMEOUT, Client
-from exchange.client.keeper import Keeper
+from exchange.client.keeper import Keeper, Missed
 from exchange.client.messages import attribute_message, case_of, context_of, fitting, matter_message, result_message
 from zhiwang.verification.v1 import verification_pb2, verification_pb2_grpc
 from zhiwang.wire import metrics
@@ -85,6 +85,13 @@ class AgentMetrics:
             self._cases.labels(result.reason.name if result.reason else "").inc()
             for claim in result.claims:
                 self._claims.labels(claim.status.name, claim.reason.name if claim.reason else "").inc()
+
+
+def count_missed() -> Callable[[Missed, int], None]:
+    """A counter of receipts that are not kept, by why; whether their answers were withheld is the profile's to say."""
+    counter = metrics.counter("zhiwang_agent_receipts_missed", "Receipts that are not kept", ("why",))
+    kinds = {why: counter.labels(why.name.lower()) for why in Missed}
+    return lambda why, count: kinds[why].inc(count)
 
 
 class VerificationServicer(verification_pb2_grpc.VerificationServiceServicer):
@@ -281,7 +288,7 @@ async def main(profile: Profile, process: Process) -> None:
     """
     files = agent_files(profile)
     async with AsyncExitStack() as stack:
-        keeper = Keeper.open(profile)
+        keeper = Keeper.open(profile, missed=count_missed())
         if keeper is not None:
             stack.push_async_callback(keeper.close)
         client = await stack.enter_async_context(await Client.open(profile, patient=True, keeper=keeper))

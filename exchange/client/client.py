@@ -358,7 +358,7 @@ class Client:
         if self._keeper is not None and receipts:
             reference = question.purpose.reference
             papers = [Paper(reference, cases[index].case.key, one) for index, one in receipts.items()]
-            kept = await self._keeper.keep_until(papers, end)
+            kept = await self._keeper.keep_until(papers, end, patient=bulk)
             if self._keeper.required and not kept:
                 return [CaseResult(one.case.key, reason=Reason.RECEIPT_NOT_KEPT) for one in cases]
         return results(cases, outcomes, receipts if receipt else None, kept=kept)

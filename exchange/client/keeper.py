@@ -8,9 +8,11 @@ proves an answer that nobody was told.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
@@ -32,10 +34,24 @@ GROUP_LIMIT: Final = 1024
 PURGE_SECONDS: Final = 3600.0
 """How often receipts are deleted whose time is over."""
 
+CLEAR_AGAIN_SECONDS: Final = 60.0
+"""How soon it is tried again to empty the write-ahead log of what was deleted, if somebody was reading."""
+
 UNTIMELY_SECONDS: Final = 5.0
 """How soon it is looked again whether the clock can be trusted."""
 
+TELL_SECONDS: Final = 60.0
+"""How often the log is told of one reason why receipts are not kept."""
+
 log = structlog.get_logger(__name__)
+
+
+class Missed(Enum):
+    """Why receipts were not kept."""
+
+    QUEUE_FULL = "too many receipts wait"
+    LATE = "the disk did not take them within the caller's time"
+    WRITE_FAILED = "they could not be written"
 
 
 class _Waiting(NamedTuple):
@@ -52,6 +68,7 @@ class Keeper:
         required: Whether an answer without a kept receipt is withheld.
         clock: Seconds since the epoch.
         queue_limit: Receipts that may wait.
+        missed: Told why receipts were not kept, and how many.
     """
 
     def __init__(
@@ -62,6 +79,7 @@ class Keeper:
         required: bool = True,
         clock: Callable[[], float] = time.time,
         queue_limit: int = QUEUE_LIMIT,
+        missed: Callable[[Missed, int], None] = lambda _why, _count: None,
     ) -> None:
         self.required = required
         self.failing = False
@@ -70,6 +88,9 @@ class Keeper:
         self._keep = keep
         self._clock = clock
         self._limit = queue_limit
+        self._missed = missed
+        self._told: dict[Missed, float] = {}
+        self._room = asyncio.Condition()
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, "receipt keeper")
         self._gathered: list[_Waiting] = []
@@ -78,36 +99,52 @@ class Keeper:
         self._closed = False
 
     @classmethod
-    def open(cls, profile: Profile, clock: Callable[[], float] = time.time) -> Self | None:
+    def open(
+        cls,
+        profile: Profile,
+        clock: Callable[[], float] = time.time,
+        missed: Callable[[Missed, int], None] = lambda _why, _count: None,
+    ) -> Self | None:
         """The keeper of a profile; None if it keeps no receipts.
 
         Raises:
-            FatalError: As `ReceiptStore`.
+            FatalError: As `ReceiptStore`; INTERNAL: the keys lie within the state.
         """
         settings = profile.agent.receipts
         if settings is None:
             return None
+        _check_apart(profile)
         store = open_store(profile)
         try:
             store.check_keys()
         except BaseException:
             store.close()
             raise
-        return cls(store, settings.keep, required=settings.required, clock=clock)
+        return cls(store, settings.keep, required=settings.required, clock=clock, missed=missed)
 
     @property
     def waiting(self) -> int:
         """Receipts in the queue or being written."""
         return self._waiting
 
-    async def keep(self, papers: Sequence[Paper]) -> None:
+    async def keep(self, papers: Sequence[Paper], *, patient: bool = False) -> None:
         """Keep receipts and wait until they are durable.
+
+        Args:
+            papers: The receipts.
+            patient: Whether to wait for room in the queue, if it is full, and not be refused.
 
         Raises:
             RefusedError: RECEIPT_NOT_KEPT.
         """
-        if self._closed or self._waiting + len(papers) > self._limit:
-            raise RefusedError(Reason.RECEIPT_NOT_KEPT, "stopping" if self._closed else "too many receipts wait")
+        if patient and not self._has_room(papers):
+            async with self._room:
+                await self._room.wait_for(lambda: self._closed or self._has_room(papers))
+        if self._closed:
+            raise RefusedError(Reason.RECEIPT_NOT_KEPT, "stopping")
+        if not self._has_room(papers):
+            self._miss(Missed.QUEUE_FULL, len(papers))
+            raise RefusedError(Reason.RECEIPT_NOT_KEPT, "too many receipts wait")
         future = self._loop.create_future()
         self._gathered.append(_Waiting(papers, future))
         self._waiting += len(papers)
@@ -115,12 +152,15 @@ class Keeper:
             self._writer = self._loop.create_task(self._write())
         await future
 
-    async def keep_until(self, papers: Sequence[Paper], end: float) -> bool:
-        """Whether receipts are kept before a time of the event loop."""
+    async def keep_until(self, papers: Sequence[Paper], end: float, *, patient: bool = False) -> bool:
+        """Whether receipts are kept before a time of the event loop; the other arguments are those of `keep`."""
         try:
             async with asyncio.timeout_at(end):
-                await self.keep(papers)
-        except (RefusedError, TimeoutError):
+                await self.keep(papers, patient=patient)
+        except RefusedError:
+            return False
+        except TimeoutError:
+            self._miss(Missed.LATE, len(papers))
             return False
         return True
 
@@ -132,23 +172,30 @@ class Keeper:
                 in force says so, since its timestamp, which others sign, expires within a day.
         """
         while True:
+            # Read before it is vouched for, and once: a clock that jumps meanwhile deletes nothing.
+            now = self._clock()
             if not timely():
                 await asyncio.sleep(UNTIMELY_SECONDS)
                 continue
+            pause = PURGE_SECONDS
             try:
                 deleted = 0
-                while part := await self._loop.run_in_executor(self._thread, self._purge):
+                while part := await self._loop.run_in_executor(self._thread, self._store.purge, self._keep, now):
                     deleted += part
+                if not await self._loop.run_in_executor(self._thread, self._store.clear):
+                    pause = CLEAR_AGAIN_SECONDS
             except ZhiwangError as error:
                 log.error("receipts that are over their time could not be deleted", detail=error.detail)  # noqa: TRY400  no trace
             else:
                 if deleted:
                     log.info("receipts that were over their time are deleted", count=deleted)
-            await asyncio.sleep(PURGE_SECONDS)
+            await asyncio.sleep(pause)
 
     async def close(self) -> None:
         """Write what waits, and let go of the store."""
         self._closed = True
+        async with self._room:
+            self._room.notify_all()
         if self._writer is not None:
             await asyncio.gather(self._writer, return_exceptions=True)
         await self._loop.run_in_executor(None, self._thread.shutdown)
@@ -161,6 +208,7 @@ class Keeper:
                 await self._loop.run_in_executor(self._thread, self._commit, papers)
             except Exception as error:  # noqa: BLE001  whatever it was, nobody may wait for ever
                 self._note(error)
+                self._missed(Missed.WRITE_FAILED, sum(len(one.papers) for one in group if not one.future.done()))
                 for one in group:
                     if not one.future.done():
                         one.future.set_exception(RefusedError(Reason.RECEIPT_NOT_KEPT))
@@ -170,6 +218,11 @@ class Keeper:
                     if not one.future.done():
                         one.future.set_result(None)
             self._waiting -= len(papers)
+            async with self._room:
+                self._room.notify_all()
+
+    def _has_room(self, papers: Sequence[Paper]) -> bool:
+        return self._waiting + len(papers) <= self._limit
 
     def _next_group(self) -> tuple[list[_Waiting], list[Paper]]:
         papers: list[Paper] = []
@@ -188,9 +241,6 @@ class Keeper:
             self._store.mend()
         self._store.add(papers, self._clock())
 
-    def _purge(self) -> int:
-        return self._store.purge(self._keep, self._clock())
-
     def _note(self, error: Exception | None) -> None:
         """Tell the log when it begins and when it ends; a full disk would fill it otherwise."""
         if error is not None and not self.failing:
@@ -200,13 +250,23 @@ class Keeper:
             log.warning("receipts are kept again")
         self.failing = error is not None
 
+    def _miss(self, why: Missed, count: int) -> None:
+        """Count receipts that are not kept although the disk may be well, and tell the log so now and then."""
+        self._missed(why, count)
+        now = self._loop.time()
+        if now - self._told.get(why, -math.inf) >= TELL_SECONDS:
+            self._told[why] = now
+            answers = "withheld" if self.required else "released"
+            log.error("receipts were not kept", why=why.value, waiting=self._waiting, answers=answers)
+
 
 def make_store(profile: Profile, now: float) -> bool:
     """Make the store of a profile that keeps receipts, with its key directory; whether there was none.
 
     Raises:
-        FatalError: It cannot be made.
+        FatalError: It cannot be made; INTERNAL: the keys would lie within the state.
     """
+    _check_apart(profile)
     return ReceiptStore.create(*places(profile), now)
 
 
@@ -229,3 +289,18 @@ def places(profile: Profile) -> tuple[Path, Path]:
     if settings is None:
         raise FatalError(Reason.INTERNAL, f"{profile.path.name} keeps no receipts; it has no table [agent.receipts]")
     return profile.state / DIRECTORY, profile.path.parent / settings.keys
+
+
+def _check_apart(profile: Profile) -> None:
+    """Refuse keys within the state, whose backups would take them along.
+
+    Raises:
+        FatalError: INTERNAL.
+    """
+    _, keys = places(profile)
+    if keys.resolve().is_relative_to(profile.state.resolve()):
+        raise FatalError(
+            Reason.INTERNAL,
+            f"the receipts' keys {keys} lie within the state, whose backups take them along; move them and set `keys` "
+            "in [agent.receipts]",
+        )

@@ -17,6 +17,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from certs.identity import read_private, write_private
+from zhiwang.wire.archive import sync_directory
 from zhiwang.wire.errors import FatalError, Reason
 
 KEY_SIZE: Final = 32
@@ -84,8 +85,12 @@ class YearKey:
         """What a receipt says; None if the row, or any of it, is not as it was kept."""
         try:
             return self._aead.decrypt(row.sealed[:NONCE_SIZE], row.sealed[NONCE_SIZE:], row.bound)
-        except (InvalidTag, ValueError):
+        except (InvalidTag, OverflowError, ValueError):
             return None
+
+
+class LostKeyError(FatalError):
+    """INTERNAL: the file of a key is missing, broken or another's; nothing but its backup can help."""
 
 
 class KeyFiles:
@@ -110,7 +115,6 @@ class KeyFiles:
         """
         try:
             write_private(self.path(year), secrets.token_bytes(KEY_SIZE).hex().encode() + b"\n")
-            self._sync()
         except FileExistsError:
             pass
         except OSError as error:
@@ -121,21 +125,36 @@ class KeyFiles:
         """A key that must be there.
 
         Raises:
-            FatalError: INTERNAL: it is not there, can be read by others, or is no key.
+            LostKeyError: It is not there, or is no key.
+            FatalError: INTERNAL: it can be read by others, or not at all.
         """
         try:
             content = read_private(self.path(year))
         except FileNotFoundError:
-            raise _broken(
-                self.path(year), f"is not there; bring it back from its backup. {_LOST.format(year)}"
-            ) from None
+            raise _lost(self.path(year), "is not there", year) from None
         except PermissionError as error:
             raise FatalError(Reason.INTERNAL, str(error)) from None
         except OSError as error:
             raise _broken(self.path(year), f"cannot be read: {error.strerror}") from None
         if _FILE.fullmatch(content) is None:
-            raise _broken(self.path(year), "is no key of ours; bring it back from its backup")
+            raise _lost(self.path(year), "is no key of ours", year)
         return YearKey(year, bytes.fromhex(content.decode()))
+
+    def matching(self, year: int, proof: bytes) -> YearKey:
+        """The key under which the receipts of a year were kept.
+
+        Args:
+            year: Of the receipts.
+            proof: Of the key that is wanted.
+
+        Raises:
+            LostKeyError: It is not there, is no key, or is another.
+            FatalError: INTERNAL: it can be read by others, or not at all.
+        """
+        key = self.read(year)
+        if key.proof != proof:
+            raise _lost(self.path(year), f"is another key than that of the receipts of {year}", year)
+        return key
 
     def destroy(self, year: int) -> None:
         """Overwrite and remove a key, if it is there. What a disk or a backup keeps of it is theirs to erase.
@@ -150,18 +169,16 @@ class KeyFiles:
                 file.flush()
                 os.fsync(file.fileno())
             path.unlink()
-            self._sync()
+            sync_directory(self._directory)
         except FileNotFoundError:
             return
         except OSError as error:
             raise _broken(path, f"cannot be removed: {error.strerror}") from None
 
-    def _sync(self) -> None:
-        descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+
+def _lost(path: Path, what: str, year: int) -> LostKeyError:
+    detail = f"the receipts' key {path} {what}; bring it back from its backup. {_LOST.format(year)}"
+    return LostKeyError(Reason.INTERNAL, detail)
 
 
 def _broken(path: Path, what: str) -> FatalError:

@@ -6,7 +6,6 @@ reference that is nor anything else of them. Whoever can write it can destroy re
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,9 +18,10 @@ from google.protobuf.message import DecodeError
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from audit.sqlite import driver, force_to_disk, open_sqlite, reading
-from exchange.client.receipt_keys import KeyFiles, Sealed, YearKey
+from audit.sqlite import clear_log, driver, force_to_disk, open_sqlite, reading
+from exchange.client.receipt_keys import KeyFiles, LostKeyError, Sealed, YearKey
 from zhiwang.verification.v1 import verification_pb2
+from zhiwang.wire.archive import sync_directory
 from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
 from zhiwang.wire.header import parse_header
@@ -29,6 +29,9 @@ from zhiwang.wire.header import parse_header
 FILE: Final = "receipts.db"
 SLICE: Final = 500
 """Receipts that one transaction deletes: others wait no longer than that takes."""
+
+CLEAR_SECONDS: Final = 0.05
+"""How long those who keep may be held up while the write-ahead log is emptied."""
 
 PAGE: Final = 200
 """Receipts that are read at a time."""
@@ -47,6 +50,7 @@ _ADD: Final = "INSERT INTO receipt (id, year, kept, found, sealed) VALUES (?, ?,
 _FIND: Final = """SELECT number, id, year, kept, found, sealed FROM receipt WHERE found = ? AND number > ?
     ORDER BY number LIMIT ?"""
 _DELETE_OLD: Final = "DELETE FROM receipt WHERE number IN (SELECT number FROM receipt WHERE kept < ? LIMIT ?)"
+_COUNT_OLD: Final = "SELECT count(*) FROM receipt WHERE kept < ?"
 _DELETE_YEAR: Final = "DELETE FROM receipt WHERE number IN (SELECT number FROM receipt WHERE year = ? LIMIT ?)"
 _YEARS: Final = """SELECT year FROM year
     WHERE erased IS NULL AND EXISTS (SELECT 1 FROM receipt WHERE receipt.year = year.year) ORDER BY year"""
@@ -109,7 +113,7 @@ class ReceiptStore:
     def __init__(self, directory: Path, keys: Path) -> None:
         self._keys = KeyFiles(keys)
         self._engine = open_sqlite(directory / FILE)
-        self._held: dict[int, YearKey] = {}
+        self._uncleared = True
         with reading(self._engine).connect() as connection:
             version = driver(connection).execute("PRAGMA user_version").fetchone()
         if version != (_VERSION,):
@@ -121,9 +125,13 @@ class ReceiptStore:
         """Make an empty store with the key of the year; whether there was none.
 
         Raises:
-            FatalError: It cannot be made.
+            FatalError: It cannot be made, or others can reach the keys.
         """
         keys.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if keys.stat().st_mode & 0o077:
+            raise FatalError(
+                Reason.INTERNAL, f"others can reach the receipts' keys; allow their owner only: chmod 700 {keys}"
+            )
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if (directory / FILE).exists():
             return False
@@ -141,11 +149,7 @@ class ReceiptStore:
         finally:
             engine.dispose()
         unfinished.rename(directory / FILE)
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_directory(directory)
         return True
 
     def close(self) -> None:
@@ -202,38 +206,82 @@ class ReceiptStore:
             How many receipts were deleted; if that is `SLICE`, there may be more.
 
         Raises:
-            FatalError: LOG_UNAVAILABLE or INTERNAL: it could not be done, or not wholly.
+            FatalError: INTERNAL: it could not be done, or not wholly.
         """
-        deleted = self._delete(_DELETE_OLD, int((now - keep) * 1000))
+        deleted = self._delete(_DELETE_OLD, _before(keep, now))
         if deleted < SLICE:
             self._destroy_spent(year_of(now))
-            # Out of the write-ahead log too.
-            force_to_disk(self._engine, wait=True)
         return deleted
 
+    def overdue(self, keep: float, now: float) -> int:
+        """How many receipts a purge would delete; arguments as there."""
+        with reading(self._engine).connect() as connection:
+            (count,) = driver(connection).execute(_COUNT_OLD, (_before(keep, now),)).fetchone()
+        return int(count)
+
+    def clear(self) -> bool:
+        """Have what was deleted leave the write-ahead log too; also after opening, for whoever deleted before.
+
+        Nobody is held up for it by more than `CLEAR_SECONDS`.
+
+        Returns:
+            Whether it is done. It is not while somebody reads; then it is to be called again.
+
+        Raises:
+            FatalError: LOG_UNAVAILABLE: the file cannot be written.
+        """
+        if self._uncleared:
+            self._uncleared = not clear_log(self._engine, CLEAR_SECONDS)
+        return not self._uncleared
+
     def erase(self, year: int, now: float) -> int:
-        """Destroy the key of a year that is over, and delete its receipts.
+        """Destroy the key of a year, and delete its receipts; then `clear`.
+
+        A year that is not over is given up only if its key is lost. It begins anew with another key; what is in place
+        of the lost one is destroyed as well.
 
         Returns:
             How many receipts were deleted.
 
         Raises:
-            RefusedError: INTERNAL: the year is not over, or nothing was kept in it.
+            RefusedError: INTERNAL: the year is not over and its key is good, or nothing was kept in it.
             FatalError: It could not be done, or not wholly; it can be called again.
         """
-        if year >= year_of(now):
-            raise RefusedError(Reason.INTERNAL, f"{year} is not over; its key is in use")
+        current = year_of(now)
         with self._writing() as connection:
-            if driver(connection).execute("SELECT 1 FROM year WHERE year = ?", (year,)).fetchone() is None:
+            row = driver(connection).execute("SELECT proof, erased FROM year WHERE year = ?", (year,)).fetchone()
+            if year > current or (year == current and not self._is_lost(year, row)):
+                raise RefusedError(Reason.INTERNAL, f"{year} is not over; its key is in use")
+            if row is None and year < current:
                 raise RefusedError(Reason.INTERNAL, f"no receipt was kept in {year}")
             driver(connection).execute("UPDATE year SET erased = ? WHERE year = ?", (int(now), year))
         self._keys.destroy(year)
-        self._held.pop(year, None)
         total = 0
         while deleted := self._delete(_DELETE_YEAR, year):
             total += deleted
-        force_to_disk(self._engine, wait=True)
+        if year == current:
+            with self._writing() as connection:
+                driver(connection).execute("DELETE FROM year WHERE year = ?", (year,))
         return total
+
+    def _is_lost(self, year: int, row: tuple[bytes, int | None] | None) -> bool:
+        """Whether the key of a year cannot be used for what was kept in it, or at all.
+
+        Raises:
+            FatalError: INTERNAL: it cannot be read, or by others too, which does not make it another.
+        """
+        try:
+            if row is None:
+                # Nothing was kept yet; a file that is no key would stop it for ever.
+                if self._keys.path(year).exists():
+                    self._keys.read(year)
+            elif row[1] is not None:
+                return True
+            else:
+                self._keys.matching(year, row[0])
+        except LostKeyError:
+            return True
+        return False
 
     def check_keys(self) -> None:
         """Check that the keys are those of the receipts.
@@ -259,28 +307,22 @@ class ReceiptStore:
         proof, erased = driver(connection).execute("SELECT proof, erased FROM year WHERE year = ?", (year,)).fetchone()
         if erased is not None:
             raise FatalError(Reason.INTERNAL, f"the receipts of {year} were erased, and none is kept in it any more")
-        key = self._held.get(year)
-        if key is None:
-            key = self._keys.read(year)
-        if key.proof != proof:
-            raise FatalError(
-                Reason.INTERNAL, f"{self._keys.path(year)} is another key than that of the receipts of {year}"
-            )
-        self._held[year] = key
-        return key
+        # Read anew each time: a receipt under a key whose file is gone could never be opened again.
+        return self._keys.matching(year, proof)
 
     def _key_for(self, connection: Connection, year: int) -> YearKey:
         """The key under which to keep; for a year without receipts it is made, if it is not there."""
         row = driver(connection).execute(_YEAR, (year,)).fetchone()
         if row is not None and (row[0] is not None or row[1]):
             return self._checked(connection, year)
-        key = self._held[year] = self._keys.make(year)
+        key = self._keys.make(year)
         driver(connection).execute("INSERT OR REPLACE INTO year (year, proof) VALUES (?, ?)", (year, key.proof))
         return key
 
     def _delete(self, statement: str, value: int) -> int:
         with self._writing() as connection:
             deleted: int = driver(connection).execute(statement, (value, SLICE)).rowcount
+        self._uncleared = self._uncleared or deleted > 0
         return deleted
 
     def _destroy_spent(self, current: int) -> None:
@@ -290,7 +332,6 @@ class ReceiptStore:
             for year, erased in spent.fetchall():
                 # The file first: a year without receipts and without a key can begin anew.
                 self._keys.destroy(year)
-                self._held.pop(year, None)
                 if erased is None:
                     driver(connection).execute("DELETE FROM year WHERE year = ?", (year,))
 
@@ -310,6 +351,11 @@ class ReceiptStore:
 def year_of(now: float) -> int:
     """The year in the city."""
     return datetime.fromtimestamp(now, CITY_TIME).year
+
+
+def _before(keep: float, now: float) -> int:
+    """When receipts were kept whose time is over, in milliseconds since the epoch."""
+    return int((now - keep) * 1000)
 
 
 def _encode(paper: Paper) -> bytes:

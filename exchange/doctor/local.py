@@ -292,7 +292,7 @@ def _receipts(profile: Profile) -> Iterator[Diagnosis]:
         yield wrong("receipts", "凭证库无法打开", f"the kept receipts cannot be opened: {error.detail}", remedy)
         return
     if keys.resolve().is_relative_to(profile.state.resolve()):
-        yield warning(
+        yield wrong(
             "receipts",
             f"凭证密钥 {keys} 与凭证在同一目录，备份会一并带走",
             f"the receipts' keys {keys} lie within the state, whose backups take them along",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import datetime
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from audit import sqlite
 from client_support import CASE, CHILD, CONTEXT, MOTHER, World
 from exchange.client import keeper as keepers
 from exchange.client import receipt_store
@@ -21,6 +23,7 @@ from exchange.client.receipt_store import PAGE, SLICE, Found, Paper, ReceiptStor
 from zhiwang.verification.v1 import verification_pb2
 from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
+from zhiwang.wire.profile import load_profile
 
 REFERENCE = CONTEXT.reference
 KEY = "our-own-number-9"
@@ -76,6 +79,7 @@ class Kit:
         deleted = 0
         while part := self.store.purge(keep, now):
             deleted += part
+        assert self.store.clear()
         return deleted
 
     def change(self, statement: str) -> None:
@@ -148,6 +152,8 @@ def test_files_belong_to_the_agents_user_alone(kit: Kit) -> None:
     [
         "UPDATE receipt SET sealed = cast(substr(sealed, 1, length(sealed) - 1) || x'00' AS BLOB) WHERE number = 1",
         "UPDATE receipt SET kept = kept + 1 WHERE number = 1",
+        "UPDATE receipt SET kept = -1 WHERE number = 1",
+        "UPDATE receipt SET sealed = x'' WHERE number = 1",
         "UPDATE receipt SET id = randomblob(16) WHERE number = 1",
         "UPDATE receipt SET sealed = (SELECT sealed FROM receipt WHERE number = 2) WHERE number = 1",
         "UPDATE receipt SET sealed = x'00' WHERE number = 1",
@@ -283,6 +289,74 @@ def test_a_lost_key_is_given_up_by_erasing_its_year(kit: Kit) -> None:
     assert kit.kept() == ["new"]
 
 
+@pytest.mark.parametrize("content", [None, "", "cd" * 32 + "\n"])
+def test_a_lost_key_of_this_year_is_given_up_and_the_year_begins_anew(kit: Kit, content: str | None) -> None:
+    kit.add("older", now=at(2025))
+    kit.add("lost")
+    path = kit.keys / "2026.key"
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+        path.chmod(0o600)
+    store = kit.reopen()
+    with pytest.raises(FatalError, match="purge --year 2026"):
+        store.check_keys()
+    assert store.erase(2026, NOW) == 1
+    assert not path.exists()
+    kit.add("new")
+    kit.reopen().check_keys()
+    assert kit.kept() == ["older", "new"]
+
+
+def test_a_key_of_this_year_that_others_can_read_is_not_taken_for_lost(kit: Kit) -> None:
+    kit.add()
+    (kit.keys / "2026.key").chmod(0o640)
+    with pytest.raises(FatalError, match="chmod 600"):
+        kit.store.erase(2026, NOW)
+    (kit.keys / "2026.key").chmod(0o600)
+    assert kit.kept() == [KEY]
+
+
+def test_giving_up_this_year_can_be_ended_after_a_crash(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    kit.add("lost")
+    (kit.keys / "2026.key").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(kit.store._keys, "destroy", lambda _year: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            kit.store.erase(2026, NOW)
+    kit.reopen().erase(2026, NOW)
+    kit.add("new")
+    assert kit.kept() == ["new"]
+
+
+def test_nothing_is_kept_under_a_key_whose_file_is_gone(kit: Kit) -> None:
+    kit.add()
+    key = (kit.keys / "2026.key").read_bytes()
+    (kit.keys / "2026.key").unlink()
+    with pytest.raises(FatalError, match="backup"):
+        kit.add("never")
+    (kit.keys / "2026.key").write_bytes(key)
+    (kit.keys / "2026.key").chmod(0o600)
+    kit.add("again")
+    assert kit.kept() == [KEY, "again"]
+
+
+def test_keys_that_others_can_reach_or_that_lie_within_the_state_are_refused(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    keys.chmod(0o750)
+    with pytest.raises(FatalError, match="chmod 700"):
+        ReceiptStore.create(tmp_path / "state" / "receipts", keys, NOW)
+    assert not (tmp_path / "state").exists()
+    path = tmp_path / "edu.toml"
+    path.write_text(
+        'hub = ["hub:1"]\nroot = "root"\nidentity = "identity"\nstate = "state"\n'
+        '[agent.receipts]\nkeep = "10d"\nkeys = "state/keys"\n'
+    )
+    with pytest.raises(FatalError, match="within the state"):
+        keepers.make_store(load_profile(path), NOW)
+
+
 def test_a_key_dies_with_the_last_receipt_of_its_year(kit: Kit) -> None:
     kit.add("old", now=at(2025, 12, 1))
     kit.add("new")
@@ -362,6 +436,35 @@ async def test_a_full_queue_is_told_at_once_and_holds_nothing(kit: Kit) -> None:
     await keeper.close()
 
 
+async def test_a_roster_waits_for_room_and_a_single_case_is_counted_as_missed(
+    kit: Kit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missed: Counter[keepers.Missed] = Counter()
+    keeper = await opened(kit, queue_limit=4, missed=lambda why, count: missed.update({why: count}))
+    end = asyncio.get_running_loop().time() + 60
+    rosters = [keeper.keep_until([kit.paper(f"{i}-{j}") for j in range(4)], end, patient=True) for i in range(6)]
+    waiting = [asyncio.create_task(one) for one in rosters]
+    await asyncio.sleep(0)
+    assert [await keeper.keep_until([kit.paper("single")], end) for _ in range(3)] == [False] * 3
+    assert await asyncio.gather(*waiting) == [True] * 6
+    assert missed == {keepers.Missed.QUEUE_FULL: 3}
+    assert len(kit.kept()) == 24
+    await keeper.close()
+    assert capsys.readouterr().out.count("receipts were not kept") == 1
+
+
+async def test_closing_ends_who_waits_for_room(kit: Kit) -> None:
+    keeper = await opened(kit, queue_limit=1)
+    first, second = (asyncio.create_task(keeper.keep([kit.paper(key)], patient=True)) for key in ("a", "b"))
+    await asyncio.sleep(0)
+    await keeper.close()
+    await first
+    with pytest.raises(RefusedError, match="RECEIPT_NOT_KEPT"):
+        await second
+    kit.reopen()
+    assert kit.kept() == ["a"]
+
+
 async def test_a_store_that_fails_fails_its_callers_and_recovers_by_itself(
     kit: Kit, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -387,7 +490,8 @@ async def test_a_store_that_fails_fails_its_callers_and_recovers_by_itself(
 async def test_who_cannot_wait_any_longer_is_told_that_nothing_is_sure(
     kit: Kit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keeper = await opened(kit)
+    missed: Counter[keepers.Missed] = Counter()
+    keeper = await opened(kit, missed=lambda why, count: missed.update({why: count}))
     go = asyncio.Event()
     loop = asyncio.get_running_loop()
     real = keeper._commit
@@ -401,6 +505,7 @@ async def test_who_cannot_wait_any_longer_is_told_that_nothing_is_sure(
     go.set()
     assert await keeper.keep_until([kit.paper("next")], loop.time() + 30)
     assert kit.kept() == ["late", "next"]
+    assert missed == {keepers.Missed.LATE: 1}
     await keeper.close()
 
 
@@ -429,6 +534,67 @@ async def test_the_agent_purges_at_once_and_every_hour(kit: Kit, monkeypatch: py
     purging.cancel()
     await asyncio.gather(purging, return_exceptions=True)
     assert kit.kept() == ["young", "young"]
+    await keeper.close()
+
+
+async def test_a_purge_holds_nobody_up_while_somebody_reads_and_ends_its_work_later(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(keepers, "CLEAR_AGAIN_SECONDS", 0.01)
+    # Whoever waits for the reader as transactions wait for each other outlasts this test.
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 1000.0)
+    kit.reopen()
+    keeper = await opened(kit)
+    kit.add("old", now=NOW - 11 * DAY)
+    kit.add("young")
+    with closing(sqlite3.connect(kit.file)) as connection:
+        (sealed,) = connection.execute("SELECT sealed FROM receipt WHERE number = 1").fetchone()
+    with closing(sqlite3.connect(kit.file, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM receipt").fetchone()
+        purging = asyncio.create_task(keeper.purge_hourly(lambda: True))
+        async with asyncio.timeout(60):
+            while "old" in kit.kept():
+                await keeper.keep([kit.paper("meanwhile")])
+            assert not await asyncio.to_thread(kit.store.clear)
+            for _ in range(3):
+                await keeper.keep([kit.paper("meanwhile")])
+        reader.execute("ROLLBACK")
+    async with asyncio.timeout(60):
+        while sealed[100:200] in kit.bytes_on_disk():  # noqa: ASYNC110  another task's work
+            await asyncio.sleep(0.01)
+    purging.cancel()
+    await asyncio.gather(purging, return_exceptions=True)
+    await keeper.close()
+    assert "could not be deleted" not in capsys.readouterr().out
+
+
+async def test_a_clock_that_jumps_within_a_purge_deletes_nothing_more(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kit.add(*map(str, range(SLICE + 5)), now=NOW - 11 * DAY)
+    kit.add("young")
+    now = NOW
+    real = kit.store.purge
+    done = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def purge(keep: float, by: float) -> int:
+        nonlocal now
+        now = NOW + 400 * DAY
+        deleted = real(keep, by)
+        if not deleted:
+            loop.call_soon_threadsafe(done.set)
+        return deleted
+
+    monkeypatch.setattr(kit.store, "purge", purge)
+    keeper = Keeper(kit.store, 10 * DAY, clock=lambda: now)
+    purging = asyncio.create_task(keeper.purge_hourly(lambda: now == NOW))
+    async with asyncio.timeout(60):
+        await done.wait()
+    purging.cancel()
+    await asyncio.gather(purging, return_exceptions=True)
+    assert kit.kept() == ["young"]
     await keeper.close()
 
 
