@@ -17,13 +17,17 @@ from exchange.cli.verify import ANSWERS, answer_text, local_time
 from exchange.client.case import Answer
 from exchange.client.keeper import open_store
 from exchange.client.receipt import ProvedClaim, ProvedPart, read_receipt, verify_receipt, write_receipt
-from exchange.client.receipt_store import Found
+from exchange.client.receipt_store import Found, ReceiptStore
 from zhiwang.verification.v1 import verification_pb2
 from zhiwang.wire.errors import RefusedError
 from zhiwang.wire.header import parse_header
 from zhiwang.wire.profile import load_profile
 
 ASSURANCES = {1: "由请求方声明 asserted by the requester", 2: "由前置机认证 authenticated", 3: "凭证书 by certificate"}
+
+CLEAR_ATTEMPTS = 20
+CLEAR_PAUSE = 0.5
+"""How often, and at which distance in seconds, a purge tries to empty the write-ahead log while somebody reads."""
 
 app = typer.Typer(
     help="凭证  Verify a receipt offline, and read it; find those that an agent keeps.", no_args_is_help=True
@@ -85,13 +89,16 @@ def find_command(
 
     Whoever may read the agent's files may do this; use the agent's account.
 
-    Exit status: 0 if any was found and all could be opened, 1 if not.
+    A file that is there already is compared and never replaced.
+
+    Exit status: 0 if any was found and all could be opened, 1 if not, or if a file in DIR is another.
 
     Example: zhiwang receipt find 2026-000123 --profile edu.toml --out receipts
     """
     store = open_store(load_profile(profile))
     rows: list[dict[str, Any]] = []
     broken = 0
+    others: list[str] = []
     if out is not None:
         out.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
@@ -101,23 +108,38 @@ def find_command(
                 continue
             if (matter and found.matter != matter) or (key and found.key != key):
                 continue
-            rows.append(_kept(found, found.receipt, out))
+            row = _kept(found, found.receipt, out)
+            if out is not None and not _write(Path(row["file"]), found.receipt):
+                others.append(row["file"])
+            rows.append(row)
     finally:
         store.close()
     if as_json:
-        output.print_json({"receipts": rows, "broken": broken})
+        output.print_json({"receipts": rows, "broken": broken, "other_files": others})
     else:
         _print_kept(rows, out)
     if broken:
         output.say(f"{broken} 份凭证无法解开，可能已被改动  {broken} receipts cannot be opened: they were changed.")
-    raise typer.Exit(output.OK if rows and not broken else output.FAILED)
+    for other in others:
+        output.say(f"{other} 已存在且不是这份凭证  {other} is there and is not this receipt; move it away and repeat.")
+    raise typer.Exit(output.OK if rows and not broken and not others else output.FAILED)
+
+
+def _write(file: Path, receipt: verification_pb2.Receipt) -> bool:
+    """Whether a file holds a receipt now, or did so before."""
+    try:
+        write_receipt(file, receipt)
+    except FileExistsError:
+        try:
+            return read_receipt(file.read_bytes()) == receipt
+        except RefusedError:
+            return False
+    return True
 
 
 def _kept(found: Found, receipt: verification_pb2.Receipt, out: Path | None) -> dict[str, Any]:
-    """A line about a kept receipt, which is written if a directory is given."""
+    """A line about a kept receipt, and its file if a directory is given."""
     file = None if out is None else out / f"{found.id}.receipt.json"
-    if file is not None and not file.exists():
-        write_receipt(file, receipt)
     return {
         "kept": local_time(found.kept),
         "matter": found.matter,
@@ -144,7 +166,10 @@ def purge_command(
     year: Annotated[
         int | None,
         typer.Option(
-            help="Erase everything of a past year, and destroy its key.", show_default=False, min=2000, max=9999
+            help="Erase everything of a year that is over or whose key is lost, and destroy its key.",
+            show_default=False,
+            min=2000,
+            max=9999,
         ),
     ] = None,
     *,
@@ -154,9 +179,10 @@ def purge_command(
     """Delete the receipts whose time is over; with --year, all of a year. The agent may be running.
 
     The agent does the first by itself, every hour. A year that is erased cannot be brought back from a backup of the
-    receipts, only from one of its key: destroy that too.
+    receipts, only from one of its key: destroy that too. This year can only be given up if its key is lost; it begins
+    anew with another.
 
-    Exit status: 0 if it was done, 1 if not.
+    Exit status: 0 if it was done, 1 if not, or not wholly because somebody reads the receipts all the time.
 
     Example: zhiwang receipt purge --profile edu.toml --year 2016
     """
@@ -166,6 +192,14 @@ def purge_command(
     try:
         if year is None:
             keep = loaded.agent.receipts.keep if loaded.agent.receipts is not None else math.inf
+            count = store.overdue(keep, now)
+            if count and not yes:
+                typer.confirm(
+                    f"删除 {local_time(now - keep)} 以前的 {count} 份凭证，不可恢复。 "
+                    f"Delete {count} receipts kept before then for good?",
+                    abort=True,
+                    err=True,
+                )
             deleted = 0
             while part := store.purge(keep, now):
                 deleted += part
@@ -175,12 +209,28 @@ def purge_command(
                     f"删除 {year} 年全部凭证，不可恢复。 Erase all receipts of {year} for good?", abort=True, err=True
                 )
             deleted = store.erase(year, now)
+        cleared = _cleared(store)
     finally:
         store.close()
     if as_json:
         output.print_json({"deleted": deleted, "year": year})
     else:
         output.say(f"已删除 {deleted} 份凭证  {deleted} receipts are deleted.")
+    if not cleared:
+        output.say("凭证库正被读取，预写日志中尚有残留，请稍后重试。")
+        output.say(
+            "Somebody reads the receipts, so the write-ahead log still holds what was deleted: repeat this later."
+        )
+        raise typer.Exit(output.FAILED)
+
+
+def _cleared(store: ReceiptStore) -> bool:
+    """Whether what was deleted has left the write-ahead log; a moment is granted to those who read."""
+    for _ in range(CLEAR_ATTEMPTS):
+        if store.clear():
+            return True
+        time.sleep(CLEAR_PAUSE)
+    return False
 
 
 def words(parts: Sequence[ProvedPart]) -> list[str]:
@@ -199,9 +249,15 @@ def words(parts: Sequence[ProvedPart]) -> list[str]:
             "",
             f"{part.header.owner} 答复于 answered at {local_time(part.owner_time)} +08:00",
             f"  记录   entries     {part.owner.short} #{part.owner_index}；{part.hub.short} #{part.hub_index}",
+            f"  出示   shown       {_shown(part)}",
         ]
         lines += [f"  {line}" for claim in part.claims for line in _claim(claim)]
     return lines
+
+
+def _shown(part: ProvedPart) -> str:
+    shown, asked = len(part.claims), len(part.header.claims)
+    return f"所问 {asked} 项中的 {shown} 项  {shown} of {asked} claims"
 
 
 def _claim(claim: ProvedClaim) -> list[str]:
@@ -247,6 +303,7 @@ def as_object(part: ProvedPart) -> dict[str, Any]:
         "hub_log": part.hub.log_origin,
         "hub_index": part.hub_index,
         "hub_time": part.hub_time,
+        "claims_asked": len(header.claims),
         "claims": [
             {
                 "claim": claim.claim,

@@ -8,7 +8,6 @@ owner's log, that it was not hidden on the hub's. Every byte is bound by one of 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +19,7 @@ from google.protobuf import json_format
 from audit.checkpoint import Checkpoint, CheckpointError, open_note, split_note
 from audit.entry import EntryError, decode_entry
 from audit.proofs import check_included
+from certs.identity import write_private
 from certs.signing import CertificateVerifier, VerifiedCertificate
 from exchange.client.check import Answered
 from zhiwang.audit.v1 import audit_pb2
@@ -369,9 +369,7 @@ def write_receipt(path: Path, receipt: verification_pb2.Receipt) -> None:
         FileExistsError: There is such a file; a receipt never replaces another.
     """
     content = json.dumps(_as_json(receipt), ensure_ascii=False, indent=1) + "\n"
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(content)
+    write_private(path, content.encode())
 
 
 def read_receipt(data: bytes) -> verification_pb2.Receipt:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import shutil
+import sqlite3
 import sys
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
@@ -226,6 +227,13 @@ async def test_receipts_are_found_beside_a_running_agent_and_verified_offline(ci
     code, output, _ = await zhiwang("receipt", "verify", str(file), "--root", str(city.kit.city.root))
     assert code == 0
     assert REFERENCE in output
+    assert "1 of 1 claims" in output
+    whole = file.read_bytes()
+    for content, status in ((whole, 0), (whole[:100], 1), (b"", 1)):
+        file.write_bytes(content)
+        code, _, errors = await zhiwang(*find, "--key", "b", "--out", str(out))
+        assert (code, file.read_bytes()) == (status, content), "nothing that is there is replaced"
+        assert (str(file) in errors) is bool(status)
     code, output, errors = await zhiwang(*find)
     assert code == 0
     assert output.count("school-enrolment") == 2
@@ -236,6 +244,24 @@ async def test_receipts_are_found_beside_a_running_agent_and_verified_offline(ci
     assert "no receipt was kept in 2020" in errors
     code, output, _ = await zhiwang("receipt", "purge", "--profile", str(profile.path), "--json")
     assert (code, json.loads(output)) == (0, {"deleted": 0, "year": None})
+
+
+async def test_a_purge_at_a_terminal_says_how_many_and_asks(city: RunningCity) -> None:
+    profile = keeping(city)
+    async with client_of(city, profile) as client:
+        await client.verify(city.case(key="k"), city.context())
+    profile.path.write_text(profile.path.read_text().replace('"3650d"', '"1h"'))
+    with closing(sqlite3.connect(places(profile)[0] / receipt_store.FILE)) as connection:
+        connection.execute("UPDATE receipt SET kept = kept - 7200000")
+        connection.commit()
+    purge = ("receipt", "purge", "--profile", str(profile.path))
+    code, _, errors = await zhiwang(*purge)
+    assert code == 1
+    assert "1 receipts" in errors
+    with closing(open_store(profile)) as store:
+        assert store.overdue(3600, city.clock()) == 1
+    code, output, _ = await zhiwang(*purge, "--yes", "--json")
+    assert (code, json.loads(output)) == (0, {"deleted": 1, "year": None})
 
 
 async def test_init_makes_store_and_key_once_and_only_where_the_profile_keeps_receipts(city: RunningCity) -> None:
