@@ -12,7 +12,7 @@ An admin's signing key also signs the directory's metadata, and other people pin
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -145,7 +145,12 @@ def request_renewal(directory: Path, *, new_keys: bool = False) -> list[Renewal]
 
 
 def install(
-    directory: Path, ca_pem: bytes, certificates: Sequence[bytes], *, now: datetime | None = None
+    directory: Path,
+    ca_pem: bytes,
+    certificates: Sequence[bytes],
+    *,
+    now: datetime | None = None,
+    revoked: Container[int] = frozenset(),
 ) -> list[Installed]:
     """Put issued certificates in the place of those in use: all of them, or none if one does not fit.
 
@@ -154,14 +159,15 @@ def install(
         ca_pem: The pinned authority.
         certificates: PEM of each; one of them or both of the identity's.
         now: When they must be valid.
+        revoked: Serials that are known to be revoked.
 
     Raises:
-        RefusedError: CERTIFICATE_INVALID or CERTIFICATE_EXPIRED: one is not this authority's, not this identity's, not
-            that of a key here, not valid now.
+        RefusedError: CERTIFICATE_INVALID, CERTIFICATE_EXPIRED or CERTIFICATE_REVOKED: one is not this authority's, not
+            this identity's, not that of a key here, not valid now, or revoked.
         FatalError: CERTIFICATE_INVALID, if the directory cannot be read.
     """
     identity = holder_of(directory)
-    verifier = CertificateVerifier(ca_pem, frozenset)
+    verifier = CertificateVerifier(ca_pem, lambda: revoked)
     found: dict[Pair, x509.Certificate] = {}
     for pem in certificates:
         certificate = _parse(pem)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,13 +11,15 @@ from cryptography import x509
 
 from certs.ca import CA_KEY, CRL, CRL_DAYS, DEFAULT_DAYS, Authority
 from certs.identity import CA_CERTIFICATE, Identity, Kind, write_public
-from certs.renewal import Renewal, holder_of, install, request_renewal, settle
+from certs.renewal import Installed, Renewal, holder_of, install, request_renewal, settle
 from certs.request import make_requests
 from certs.show import describe
 from certs.signing import MALFORMED, subject_of
 from exchange.cli import output
-from zhiwang.wire.errors import Reason, RefusedError
-from zhiwang.wire.profile import load_profile
+from exchange.doctor.directory import kept
+from exchange.doctor.local import host_of
+from zhiwang.wire.errors import Reason, RefusedError, ZhiwangError
+from zhiwang.wire.profile import Profile, load_profile
 
 app = typer.Typer(
     help="证书：颁发机构、申请、签发、吊销。 Authority, requests, certificates and revocation.", no_args_is_help=True
@@ -168,18 +170,20 @@ def renew(
     root: Annotated[
         Path | None, typer.Option(help="Pinned root directory, with --install.", exists=True, file_okay=False)
     ] = None,
+    as_json: output.AsJson = False,  # noqa: FBT002 # typer's way
 ) -> None:
     """Renew certificates while their process runs: it takes them up within seconds, without a lost request.
 
     With the authority elsewhere in two steps: this writes the requests, and once they are issued, --install puts the
-    certificates in place. A certificate and a fresh key take their places together.
+    certificates in place. A certificate and a fresh key take their places together. With --profile, one that the
+    directory in the profile's state says is revoked is refused.
 
     Example: zhiwang certs renew identities/data/hub/main --new-keys --authority /secure/ca
 
     Example: zhiwang certs renew --profile hrss.toml --install auth.pem --install signing.pem
     """
-    if profile is not None:
-        loaded = load_profile(profile)
+    loaded = None if profile is None else load_profile(profile)
+    if loaded is not None:
         root = root or loaded.root
         directories = [*(directories or ()), *loaded.identities]
     if not directories:
@@ -193,29 +197,58 @@ def renew(
             output.usage_error(
                 "--install puts in place what was issued; --new-keys and --authority belong to the request"
             )
-        _install(directories, (root / CA_CERTIFICATE).read_bytes(), certificate)
+        ca_pem = (root / CA_CERTIFICATE).read_bytes()
+        revoked = frozenset[int]() if loaded is None else _revoked(loaded, ca_pem)
+        _print_installed(_install(directories, ca_pem, certificate, revoked), as_json=as_json)
         return
     # Opened first, so that nothing is made if it cannot issue.
     opened = None if authority is None else Authority.load(authority)
     renewals = [(one, request_renewal(one, new_keys=new_keys)) for one in directories]
     if opened is None:
-        _print_requests([renewal for _, found in renewals for renewal in found], root)
+        _print_requests([renewal for _, found in renewals for renewal in found], root, as_json=as_json)
         return
     for _, found in renewals:
         for renewal in found:
             opened.examine(renewal.request.read_bytes(), purpose=renewal.purpose, hosts=renewal.hosts)
     ca_pem = opened.certificate_pem if root is None else (root / CA_CERTIFICATE).read_bytes()
-    rows = []
+    installed: list[Installed] = []
     for directory, found in renewals:
         issued = [
             opened.issue(renewal.request.read_bytes(), days=days, purpose=renewal.purpose, hosts=renewal.hosts)
             for renewal in found
         ]
-        rows += _installed(directory, ca_pem, issued)
-    output.print_table(("identity", "for", "valid until", "certificate", ""), rows)
+        installed += install(directory, ca_pem, issued)
+    _print_installed(installed, as_json=as_json)
 
 
-def _print_requests(renewals: Sequence[Renewal], root: Path | None) -> None:
+def _revoked(profile: Profile, ca_pem: bytes) -> frozenset[int]:
+    """What is revoked, by the directory that the profile's process verified last; nothing if it has none yet."""
+    try:
+        directory = kept(host_of(profile), ca_pem)
+    except (ZhiwangError, OSError):
+        output.say(
+            f"The directory in {profile.state} has expired or cannot be read, so it is not known what is revoked; "
+            f"afterwards: zhiwang doctor --profile {profile.path}"
+        )
+        return frozenset()
+    return frozenset() if directory is None else directory.revoked
+
+
+def _print_requests(renewals: Sequence[Renewal], root: Path | None, *, as_json: bool) -> None:
+    if as_json:
+        output.print_json(
+            [
+                {
+                    "identity": one.identity.short,
+                    "for": one.purpose,
+                    "key": "fresh" if one.fresh else "kept",
+                    "request": str(one.request),
+                    "hosts": list(one.hosts),
+                }
+                for one in renewals
+            ]
+        )
+        return
     rows = [(one.identity.short, one.purpose, "fresh" if one.fresh else "kept", one.request) for one in renewals]
     output.print_table(("identity", "for", "key", "request"), rows)
     for hosts in dict.fromkeys(one.hosts for one in renewals):
@@ -227,7 +260,9 @@ def _print_requests(renewals: Sequence[Renewal], root: Path | None) -> None:
     output.next_step(f"then here: zhiwang certs renew {directories} {installed} --root {root or 'ROOT'}")
 
 
-def _install(directories: Sequence[Path], ca_pem: bytes, certificates: Sequence[Path]) -> None:
+def _install(
+    directories: Sequence[Path], ca_pem: bytes, certificates: Sequence[Path], revoked: Container[int]
+) -> list[Installed]:
     """Each certificate into the directory of its identity."""
     holders = {holder_of(directory): directory for directory in directories}
     sorted_out: dict[Path, list[bytes]] = {}
@@ -242,12 +277,25 @@ def _install(directories: Sequence[Path], ca_pem: bytes, certificates: Sequence[
                 Reason.CERTIFICATE_INVALID, f"{path} is a certificate of {holder.short}, whose directory is not given"
             )
         sorted_out.setdefault(holders[holder], []).append(pem)
-    rows = [row for directory, pems in sorted_out.items() for row in _installed(directory, ca_pem, pems)]
-    output.print_table(("identity", "for", "valid until", "certificate", ""), rows)
+    return [one for directory, pems in sorted_out.items() for one in install(directory, ca_pem, pems, revoked=revoked)]
 
 
-def _installed(directory: Path, ca_pem: bytes, pems: Sequence[bytes]) -> list[tuple[object, ...]]:
-    return [
+def _print_installed(installed: Sequence[Installed], *, as_json: bool) -> None:
+    if as_json:
+        output.print_json(
+            [
+                {
+                    "identity": one.identity.short,
+                    "for": one.purpose,
+                    "valid until": one.expires.isoformat(),
+                    "certificate": str(one.path),
+                    "changed": one.changed,
+                }
+                for one in installed
+            ]
+        )
+        return
+    rows = [
         (
             one.identity.short,
             one.purpose,
@@ -255,8 +303,9 @@ def _installed(directory: Path, ca_pem: bytes, pems: Sequence[bytes]) -> list[tu
             one.path,
             "" if one.changed else "was there",
         )
-        for one in install(directory, ca_pem, pems)
+        for one in installed
     ]
+    output.print_table(("identity", "for", "valid until", "certificate", ""), rows)
 
 
 @app.command()

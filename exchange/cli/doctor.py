@@ -107,7 +107,7 @@ def _peer(host: local.Host, peer: network.Peer, revoked: frozenset[int]) -> Iter
 
 def _kept(host: local.Host, known: list[Directory]) -> Iterator[Diagnosis]:
     """What this host verified last; it goes on to `known`."""
-    found = None if host.files is None else directory.kept(host, host.files)
+    found = None if host.files is None else directory.kept(host, host.files.ca_pem)
     if found is not None:
         known.append(found)
         yield directory.freshness(found, "本机 this host")

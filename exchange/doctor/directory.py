@@ -34,8 +34,12 @@ _COPIES = 3
 """How often it is copied, at most: a process that runs may take up a newer one while it is."""
 
 
-def kept(host: Host, files: IdentityFiles) -> Directory | None:
+def kept(host: Host, ca_pem: bytes) -> Directory | None:
     """The directory that this host verified last; None if it keeps none.
+
+    Args:
+        host: Whose.
+        ca_pem: The pinned authority.
 
     Raises:
         ZhiwangError: It has expired, or does not verify.
@@ -47,17 +51,17 @@ def kept(host: Host, files: IdentityFiles) -> Directory | None:
         return None
     for _ in range(_COPIES - 1):
         try:
-            return _load_copy(host, files, place)
+            return _load_copy(host, ca_pem, place)
         except (ZhiwangError, OSError):
             continue
-    return _load_copy(host, files, place)
+    return _load_copy(host, ca_pem, place)
 
 
-def _load_copy(host: Host, files: IdentityFiles, place: Path) -> Directory:
+def _load_copy(host: Host, ca_pem: bytes, place: Path) -> Directory:
     """From a copy, since whoever reads a directory takes notes beside it."""
     with tempfile.TemporaryDirectory(prefix="zhiwang-doctor-") as scratch:
         shutil.copytree(place, Path(scratch) / "copy")
-        return _client(host, files, Path(scratch) / "copy", _nothing).load()
+        return _client(host, ca_pem, Path(scratch) / "copy", _nothing).load()
 
 
 def served(host: Host, files: IdentityFiles, peer: Peer) -> Directory:
@@ -73,7 +77,7 @@ def served(host: Host, files: IdentityFiles, peer: Peer) -> Directory:
         try:
             stub = exchange_pb2_grpc.DirectoryServiceStub(channel)
             with tempfile.TemporaryDirectory(prefix="zhiwang-doctor-") as scratch:
-                client = _client(host, files, Path(scratch), hub_fetch(lambda: stub))
+                client = _client(host, files.ca_pem, Path(scratch), hub_fetch(lambda: stub))
                 return await asyncio.to_thread(client.refresh)
         finally:
             await channel.close()
@@ -120,8 +124,8 @@ def _revoked(host: Host, revoked: frozenset[int]) -> Iterator[Diagnosis]:
             )
 
 
-def _client(host: Host, files: IdentityFiles, state: Path, fetch: Callable[[str], bytes]) -> DirectoryClient:
-    return DirectoryClient((host.profile.root / ROOT_METADATA).read_bytes(), files.ca_pem, state, fetch)
+def _client(host: Host, ca_pem: bytes, state: Path, fetch: Callable[[str], bytes]) -> DirectoryClient:
+    return DirectoryClient((host.profile.root / ROOT_METADATA).read_bytes(), ca_pem, state, fetch)
 
 
 def _nothing(path: str) -> bytes:

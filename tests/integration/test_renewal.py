@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from certs.credentials import IdentityFiles
 from exchange.cli import main as command
 from logging_support import logging_restored
+from policy_support import make_directory
 
 Run = Callable[..., tuple[int, str, str]]
 NAMES = ("data/hub/main", "hrss/adapter/main")
@@ -98,6 +102,44 @@ def test_a_certificate_of_somebody_else_or_of_another_authority_replaces_nothing
         assert code == 1
         assert words in said
         assert serials("data/hub/main") == before
+
+
+def test_a_certificate_that_the_directory_at_hand_says_is_revoked_is_not_installed(run: Run, tmp_path: Path) -> None:
+    kit = make_directory(tmp_path / "made")
+    kit.city.enrol("data/hub/main")
+    identity = kit.city.path("data/hub/main")
+    Path("hub.toml").write_text(f'root = "{kit.city.root}"\nidentity = "{identity}"\nstate = "state"\n', "utf-8")
+    run("certs", "renew", "--profile", "hub.toml")
+    Path("issued.pem").write_bytes(kit.city.authority.issue((identity / "auth.csr").read_bytes()))
+    before = (identity / "auth.pem").read_bytes()
+    kit.city.authority.revoke(x509.load_pem_x509_certificate(Path("issued.pem").read_bytes()).serial_number)
+    kit.publish(kit.city.authority.crl())
+    kit.client(Path("state") / "directory").refresh()
+    install = ("certs", "renew", "--profile", "hub.toml", "--install", "issued.pem")
+    code, _, said = run(*install)
+    assert code == 1
+    assert "CERTIFICATE_REVOKED" in said
+    assert (identity / "auth.pem").read_bytes() == before
+    # One that cannot be read keeps nobody from renewing, and is remarked.
+    (Path("state") / "directory" / "metadata" / "timestamp.json").write_text("{}")
+    code, _, said = run(*install)
+    assert code == 0
+    assert "not known what is revoked" in " ".join(said.split())
+
+
+def test_what_renew_did_can_be_read_by_programs(run: Run) -> None:
+    _, out, said = run("certs", "renew", "ids/data/hub/main", "--new-keys", "--json")
+    requests = json.loads(out)
+    assert {(one["identity"], one["for"], one["key"]) for one in requests} == {
+        ("data/hub/main", "auth", "fresh"), ("data/hub/main", "signing", "fresh"),
+    }  # fmt: skip
+    assert said == ""
+    run("certs", "issue", *(one["request"] for one in requests), "--out", "issued", "--authority", "ca")
+    files = [option for path in Path("issued").rglob("*.pem") for option in ("--install", str(path))]
+    _, out, _ = run("certs", "renew", "ids/data/hub/main", *files, "--root", "root", "--json")
+    assert {(one["for"], one["changed"]) for one in json.loads(out)} == {("auth", True), ("signing", True)}
+    _, out, _ = run("certs", "renew", "ids/data/hub/main", "--authority", "ca", "--json")
+    assert [datetime.fromisoformat(one["valid until"]).tzinfo for one in json.loads(out)] == [UTC, UTC]
 
 
 @pytest.mark.parametrize(
