@@ -56,7 +56,7 @@ from zhiwang.wire import metrics
 from zhiwang.wire.channel import RenewableChannel, open_channel
 from zhiwang.wire.errors import FatalError, Reason, ZhiwangError
 from zhiwang.wire.identity import server_name
-from zhiwang.wire.process import Process
+from zhiwang.wire.process import Process, background
 from zhiwang.wire.profile import AdapterPaths, Profile
 from zhiwang.wire.server import Readiness, build_server
 from zhiwang.wire.tomlfile import FileError, Finding
@@ -279,7 +279,7 @@ class Adapter:
             keep_up(self._index),
             *(link.run() for link in self._links),
         ):
-            self._tasks.append(asyncio.create_task(coroutine))
+            self._tasks.append(background(coroutine))
         # What lives from here to the end needs no looking at by the garbage collector.
         gc.freeze()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -73,7 +74,13 @@ def open_engine(database: Database, base: Path) -> Engine:
 
         @event.listens_for(engine, "connect")
         def prepare(connection: Any, _record: Any) -> None:
-            _prepare_mysql(connection, database.timeout)
+            try:
+                _prepare_mysql(connection, database.timeout)
+            except BaseException:
+                # The pool does not know it yet, so nobody else would close it.
+                with suppress(Exception):
+                    connection.close()
+                raise
 
     return engine
 

@@ -47,7 +47,7 @@ from zhiwang.wire.channel import RenewableChannel, open_channel
 from zhiwang.wire.errors import FatalError, Reason, ZhiwangError
 from zhiwang.wire.header import Header
 from zhiwang.wire.identity import server_name
-from zhiwang.wire.process import Process
+from zhiwang.wire.process import Process, background
 from zhiwang.wire.profile import Profile
 from zhiwang.wire.server import Readiness, RpcRules, Server, build_server
 
@@ -312,13 +312,13 @@ async def main(profile: Profile, process: Process) -> None:
         metrics.gauge(METRIC, METRIC_TEXT, ("use",)),
     )
     tasks = [
-        asyncio.create_task(alarms.watch()),
-        asyncio.create_task(_start_following(client, holder, stub, mirror)),
-        asyncio.create_task(parts.hub.housekeep()),
-        asyncio.create_task(_watch(parts, holder, audit_log)),
-        asyncio.create_task(_keep_views(views)),
-        asyncio.create_task(keep_up(index)),
-        asyncio.create_task(files.watch()),
+        background(alarms.watch()),
+        background(_start_following(client, holder, stub, mirror)),
+        background(parts.hub.housekeep()),
+        background(_watch(parts, holder, audit_log)),
+        background(_keep_views(views)),
+        background(keep_up(index)),
+        background(files.watch()),
     ]
     served = metrics.MetricsServer(profile.metrics) if profile.metrics is not None else None
     address = parts.server.listen(profile.listen or DEFAULT_LISTEN, files.server_credentials())

@@ -17,7 +17,7 @@ import structlog
 from policy.directory import DirectoryClient, DirectoryHolder, Fetch
 from policy.mirror import Mirror
 from zhiwang.exchange.v1 import exchange_pb2
-from zhiwang.wire.channel import refusal_of
+from zhiwang.wire.channel import is_cancelled, refusal_of
 from zhiwang.wire.errors import RefusedError, ZhiwangError
 
 FETCH_SECONDS = 10.0
@@ -118,6 +118,10 @@ async def _timestamps(stub: Callable[[], Any]) -> Any:
             if response is grpc.aio.EOF:
                 return
             yield response.timestamp
+    except asyncio.CancelledError:
+        # After a renewal the channel under the watch is closed; the next one is over the channel that took its place.
+        if is_cancelled():
+            raise
     except grpc.aio.AioRpcError as error:
         raise refusal_of(error) from None
     finally:

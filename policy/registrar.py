@@ -39,7 +39,7 @@ from zhiwang.policy.v1 import policy_pb2_grpc
 from zhiwang.wire.errors import FatalError, Reason, RefusedError, ZhiwangError
 from zhiwang.wire.identity import Kind
 from zhiwang.wire.metrics import MetricsServer, RpcMetrics, gauge
-from zhiwang.wire.process import Process
+from zhiwang.wire.process import Process, background
 from zhiwang.wire.profile import Profile
 from zhiwang.wire.server import Readiness, build_server
 
@@ -211,10 +211,10 @@ async def serve(process: Process, profile: Profile) -> None:
     # Before anybody is served: the last timestamp may be as old as the last stop.
     signed = await registrar.try_resign()
     tasks = [
-        asyncio.create_task(registrar.keep_fresh(signed=signed)),
-        asyncio.create_task(_watch_readiness(readiness, registrar.holder)),
-        asyncio.create_task(files.watch()),
-        asyncio.create_task(alarms.watch()),
+        background(registrar.keep_fresh(signed=signed)),
+        background(_watch_readiness(readiness, registrar.holder)),
+        background(files.watch()),
+        background(alarms.watch()),
     ]
     try:
         listen = server.listen(profile.listen or DEFAULT_LISTEN, files.server_credentials())

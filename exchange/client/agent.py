@@ -28,7 +28,7 @@ from zhiwang.wire.call import LOCAL
 from zhiwang.wire.call import Caller as AnyCaller
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
 from zhiwang.wire.identity import Kind
-from zhiwang.wire.process import Process
+from zhiwang.wire.process import Process, background
 from zhiwang.wire.profile import Profile
 from zhiwang.wire.server import Readiness, RpcRules, Server, build_server, current_peer, time_left
 
@@ -344,7 +344,7 @@ async def watch(client: Client, readiness: Readiness) -> None:
 
 
 def _keep(stack: AsyncExitStack, work: Any) -> None:
-    task = asyncio.create_task(work)
+    task = background(work)
 
     async def end() -> None:
         task.cancel()

@@ -49,7 +49,7 @@ from zhiwang.verification.v1 import verification_pb2
 from zhiwang.wire.channel import RenewableChannel, open_channel, refusal_of
 from zhiwang.wire.errors import FatalError, Reason, RefusedError, ZhiwangError
 from zhiwang.wire.header import SUITE
-from zhiwang.wire.process import locked_state
+from zhiwang.wire.process import background, locked_state
 from zhiwang.wire.profile import Profile
 
 TIMEOUT = 10.0
@@ -190,7 +190,7 @@ class Client:
                     raise
                 log.warning("no directory yet", reason=error.reason.name, detail=error.detail)
             for work in (follow(reader, holder, directory_stub), heads.keep(), files.watch()):
-                stack.push_async_callback(_end, asyncio.create_task(work))
+                stack.push_async_callback(_end, background(work))
             return cls(
                 profile=profile,
                 signer=files.signer,

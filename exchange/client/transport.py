@@ -22,7 +22,7 @@ from exchange.client.check import Delivery, Frame
 from exchange.client.heads import Heads, OtherLogError
 from exchange.deadlines import Deadlines
 from zhiwang.exchange.v1 import exchange_pb2, exchange_pb2_grpc, sealed_pb2
-from zhiwang.wire.channel import RenewableChannel, refusal_of
+from zhiwang.wire.channel import RenewableChannel, is_cancelled, refusal_of
 from zhiwang.wire.errors import Reason, RefusedError, ZhiwangError
 from zhiwang.wire.gather import Gathering
 
@@ -104,9 +104,7 @@ class _Link:
         try:
             response = await self._call.read()
         except asyncio.CancelledError:
-            # gRPC says so too when `close` ended the stream from this side; the task itself goes on then.
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
+            if is_cancelled():
                 raise
             return None
         return response if isinstance(response, exchange_pb2.ExchangeStreamResponse) else None

@@ -115,6 +115,16 @@ class RenewableChannel:
         await self._current.close(grace)
 
 
+def is_cancelled() -> bool:
+    """Whether the running task is being cancelled, in a handler of CancelledError.
+
+    grpc.aio raises that error also in whoever waits for a call whose channel was closed, or that was cancelled from
+    this side; the task itself goes on then.
+    """
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
 def refusal_of(error: grpc.aio.AioRpcError) -> RefusedError:
     """The error that a server of ours raised, from what came over the wire; never its free text.
 

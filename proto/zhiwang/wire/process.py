@@ -158,3 +158,18 @@ def read_address(state: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None
+
+
+def background(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """Run something for as long as the process runs. If it ends before it is cancelled, that is an alarm."""
+    task = asyncio.get_running_loop().create_task(work)
+    task.add_done_callback(_ended)
+    return task
+
+
+def _ended(task: asyncio.Task[None]) -> None:
+    if task.cancelling():
+        return
+    error = None if task.cancelled() else task.exception()
+    work = getattr(task.get_coro(), "__qualname__", "")
+    _log.error("what runs in the background has ended; restart the process", work=work, exc_info=error)
