@@ -38,12 +38,16 @@ MAX_EXACT: Final = 10**15
 """From here on a spreadsheet's number has lost digits: it keeps fifteen of them."""
 
 _CHUNK: Final = 1 << 20
-_OVERLAP: Final = 256
-_EXPONENT = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?[eE]\+?[0-9]+")
-_DECLARES = re.compile(rb"<!(DOCTYPE|ENTITY)")
-_ROOT = re.compile(rb"<[A-Za-z_]")
-_MERGED = re.compile(rb'<(?:\w+:)?mergeCell\s[^<>]*?ref="[A-Z]+\d+:[A-Z]+(\d+)"')
-_ROW_NUMBER = re.compile(rb'<(?:\w+:)?row\s(?:[^<>]*?\s)?r="(\d+)"')
+_EXPONENT = re.compile(r"[+-]?[0-9](\.[0-9]+[eE]\+?|[eE]\+)[0-9]+")
+"""A number with one digit before the point and a sign, or a point, as spreadsheets and programs write it. A code such
+as 12E4 is none."""
+_PROLOG = re.compile(rb"(?:\xef\xbb\xbf)?(?>\s+|<\?.*?\?>|<!--.*?-->)*+<[A-Za-z_]", re.DOTALL)
+"""What may stand before the first element: no declaration, also not behind a comment (XML 1.0, production 22)."""
+_TAG = re.compile(rb"<(?:[^\s<>/:]+:)?(row|mergeCell)(?=[\s/>])([^<>]*)>")
+_ATTRIBUTES = re.compile(rb"""(?:\s+[\w:.-]+\s*=\s*(?:"[^"&]*"|'[^'&]*'))*\s*/?""")
+_ROW_NUMBER = re.compile(rb"""\sr\s*=\s*["'](\d+)["']""")
+_MERGED = re.compile(rb"""\sref\s*=\s*["'][A-Z]+\d+:[A-Z]+(\d+)["']""")
+_FOREIGN = "holds XML that no spreadsheet program writes"
 
 
 class ExtractError(Exception):
@@ -90,10 +94,14 @@ def _csv_rows(file: ExtractFile, stream: BinaryIO) -> Iterator[Row]:
             number += 1
             if number < file.header:
                 continue
+            whole = "".join(fields)
+            if "\n" in whole or "\r" in whole:
+                # Two stray quotes would make one row of two, with a value of somebody else.
+                raise ExtractError("has a field with a line break; does a quote not end?", row=number)
             if places is None:
                 places, width = _places(file, [field.strip() for field in fields]), len(fields)
                 continue
-            if not fields or not any(fields):
+            if not whole:
                 continue
             if len(fields) != width:
                 raise ExtractError(f"has {len(fields)} fields where the headings are {width}", row=number)
@@ -200,10 +208,9 @@ def _check_archive(stream: BinaryIO) -> None:
             if member.filename.endswith((".xml", ".rels")):
                 with archive.open(member) as part:
                     head = part.read(_CHUNK)
-                # Declarations stand before the first element; in UTF-16 they would not be seen.
-                hidden = b"\0" in head[:4] or head[:2] in {b"\xff\xfe", b"\xfe\xff"} or not _ROOT.search(head)
-                if hidden or _DECLARES.search(head):
-                    raise ExtractError("holds XML that no spreadsheet program writes")
+                # Neither a declaration passes, nor UTF-16.
+                if not _PROLOG.match(head):
+                    raise ExtractError(_FOREIGN)
     stream.seek(0)
 
 
@@ -240,16 +247,30 @@ def _check_sheet(file: ExtractFile, sheet: Any) -> None:
         while chunk := part.read(_CHUNK):
             text = tail + chunk
             # A tag that the chunk cuts is looked at with the next one.
-            end = text.rfind(b"<") if len(text) - text.rfind(b"<") < _OVERLAP else len(text)
+            end = text.rfind(b"<")
+            end = len(text) if end < 0 or b">" in text[end:] else end
             text, tail = text[:end], text[end:]
-            for match in _ROW_NUMBER.finditer(text):
-                number = int(match[1])
-                if not last < number <= MAX_ROWS:
-                    raise ExtractError("has rows that are not in their order", row=min(number, MAX_ROWS))
-                last = number
-            for match in _MERGED.finditer(text):
-                if int(match[1]) >= file.header:
-                    raise ExtractError("is merged with another cell; take merged cells apart", row=int(match[1]))
+            if len(tail) > _CHUNK:
+                raise ExtractError(_FOREIGN)
+            for name, attributes in _TAG.findall(text):
+                if not _ATTRIBUTES.fullmatch(attributes):
+                    # A character reference, say, could hide a number.
+                    raise ExtractError(_FOREIGN)
+                if name == b"row":
+                    last = _next_row(attributes, last)
+                elif (merged := _MERGED.search(attributes)) and int(merged[1]) >= file.header:
+                    raise ExtractError("is merged with another cell; take merged cells apart", row=int(merged[1]))
+
+
+def _next_row(attributes: bytes, last: int) -> int:
+    """The number that a row says, which must be above the one before; the one before, if it says none."""
+    said = _ROW_NUMBER.search(attributes)
+    if said is None:
+        return last
+    number = int(said[1])
+    if not last < number <= MAX_ROWS:
+        raise ExtractError("has rows that are not in their order", row=min(number, MAX_ROWS))
+    return number
 
 
 def _cells(file: ExtractFile, sheet: Any) -> Iterator[Row]:

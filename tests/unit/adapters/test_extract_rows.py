@@ -9,7 +9,7 @@ from datetime import date, datetime, time
 from pathlib import Path
 
 import pytest
-from openpyxl import Workbook
+from openpyxl import Workbook, load_workbook
 
 from adapter_drivers import write_csv, write_xlsx
 from adapter_support import ANNA, BO
@@ -57,9 +57,34 @@ def test_columns_are_found_by_their_headings_and_others_are_not_copied() -> None
     assert csv_rows(table(f"{ANNA},安娜,012", f"{BO},波,3")) == [(ANNA, "012"), (BO, "3")]
 
 
-def test_a_byte_order_mark_carriage_returns_quotes_and_line_breaks_within_them_are_read() -> None:
-    text = '\ufeff身份证号,姓名,月数\r\n"' + ANNA + '","安\r\n""娜""","1\n2"\r\n'
-    assert csv_rows(text) == [(ANNA, "1\n2")]
+def test_a_byte_order_mark_carriage_returns_and_quotes_are_read() -> None:
+    text = '\ufeff身份证号,姓名,月数\r\n"' + ANNA + '","安""娜""","1,""2"""\r\n'
+    assert csv_rows(text) == [(ANNA, '1,"2"')]
+
+
+def test_two_stray_quotes_do_not_give_a_person_the_value_of_another() -> None:
+    said = refusal(lambda: csv_rows(table(f'{ANNA},"安娜,1', f'{BO},波",240')))
+    assert said == "row 2: has a field with a line break; does a quote not end?"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_line_break_in_any_field_refuses_the_file_also_in_a_column_that_is_not_taken(end: str) -> None:
+    expected = "has a field with a line break"
+    assert f"row 3: {expected}" in refusal(lambda: csv_rows(table(f"{ANNA},x,1", f'{BO},"x{end}y",2')))
+    assert f"row 1: {expected}" in refusal(lambda: csv_rows(f'身份证号,月数,"姓名{end}{ANNA},1,x"\n'))
+
+
+def test_a_code_that_could_be_a_number_with_an_exponent_is_a_text(tmp_path: Path) -> None:
+    codes = ("12E4", "3E15", "1e5", "E+17", "12.5E3")
+    assert csv_rows(table(*(f"{ANNA},x,{code}" for code in codes))) == [(ANNA, code) for code in codes]
+    path = write_xlsx(tmp_path / "a.xlsx", [HEADINGS, *((ANNA, "x", code) for code in codes)])
+    assert xlsx_rows(path) == [(ANNA, code) for code in codes]
+
+
+@pytest.mark.parametrize("number", ["4.40399E+17", "4E+17", "4.40399e+17", "4.40399E17", "+4.4E+17", "4.4E11"])
+def test_a_long_number_as_spreadsheets_and_programs_write_it_refuses_its_file(number: str) -> None:
+    expected = "row 2, column months: is a number with an exponent"
+    assert expected in refusal(lambda: csv_rows(table(f"{ANNA},x,{number}")))
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
@@ -209,6 +234,46 @@ def test_merged_cells_are_refused_below_the_headings_only(tmp_path: Path) -> Non
 
     assert xlsx_rows(merged("A1:C1"), header=2) == [(ANNA, "1"), (BO, "2")]
     assert "row 4: is merged with another cell" in refusal(lambda: xlsx_rows(merged("C3:C4"), header=2))
+    for written in (b"ref='C3:C4'", b'ref = "C3:C4"', b"ref='C3:C4' a='" + b"x" * 1000 + b"'"):
+        other = _rewritten(merged("C3:C4"), lambda data, to=written: data.replace(b'ref="C3:C4"', to))  # type: ignore[misc]  # bound now
+        assert "row 4: is merged" in refusal(lambda path=other: xlsx_rows(path, header=2))  # type: ignore[misc]  # bound now
+
+
+@pytest.mark.parametrize(
+    ("tag", "other"),
+    [
+        (b'<mergeCell ref="C2:C3"', b'<mergeCell ref="C2:C&#51;"'),
+        (b'<mergeCell ref="C2:C3"', b'<mergeCell a=">" ref="C2:C3"'),
+        (b'<row r="3"', b'<row r="&#50;"'),
+    ],
+)
+def test_a_tag_that_is_written_such_that_it_would_be_overlooked_refuses_its_file(
+    tmp_path: Path, tag: bytes, other: bytes
+) -> None:
+    book = load_workbook(_book(tmp_path))
+    book.worksheets[0].merge_cells("C2:C3")
+    book.save(tmp_path / "a.xlsx")
+    changed = _rewritten(tmp_path / "a.xlsx", lambda data: data.replace(tag, other))
+    assert changed.stat().st_size != (tmp_path / "a.xlsx").stat().st_size
+    assert "XML that no spreadsheet program writes" in refusal(lambda: xlsx_rows(changed))
+
+
+def test_a_tag_that_a_chunk_cuts_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = _rewritten(_book(tmp_path), lambda data: data.replace(b'<row r="3"', b"<row r='2'"))
+    for size in range(200, 420, 7):
+        monkeypatch.setattr(extract_rows, "_CHUNK", size)
+        assert "not in their order" in refusal(lambda: extract_rows._check_sheet(xlsx_file(), _Sheet(path)))  # type: ignore[arg-type]  # noqa: SLF001 - the chunk is not for callers to choose
+
+
+class _Sheet:
+    """A workbook's sheet as far as its part of the archive is concerned."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def _get_source(self) -> io.BytesIO:
+        with zipfile.ZipFile(self._path) as archive:
+            return io.BytesIO(archive.read("xl/worksheets/sheet1.xml"))
 
 
 def _rewritten(path: Path, change: Callable[[bytes], bytes], part: str = "xl/worksheets/sheet1.xml") -> Path:
@@ -258,6 +323,12 @@ def test_entities_are_not_even_looked_at(tmp_path: Path) -> None:
         return b'<!DOCTYPE x [<!ENTITY a "aaaa">]>' + data.removeprefix(b"<?xml version='1.0' encoding='UTF-8'?>\n")
 
     assert "XML that no spreadsheet program writes" in refusal(lambda: xlsx_rows(_rewritten(_book(tmp_path), declared)))
+    comment = b"<!-- <a " + b" " * (1 << 19) + b"-->"
+    for before in (comment, b"<!-- x --><?a b?>", b"\xef\xbb\xbf<!-- <worksheet> -->"):
+        behind = _rewritten(_book(tmp_path), lambda data, to=before: to + declared(data))  # type: ignore[misc]  # bound now
+        assert "XML that no spreadsheet program writes" in refusal(lambda path=behind: xlsx_rows(path))  # type: ignore[misc]  # bound now
+    remarked = _rewritten(_book(tmp_path), lambda data: data.replace(b"<worksheet", b"<!-- by a program --><worksheet"))
+    assert len(xlsx_rows(remarked)) == 2
     hidden = _rewritten(_book(tmp_path), lambda data: data.decode().encode("utf-16"))
     assert "XML that no spreadsheet program writes" in refusal(lambda: xlsx_rows(hidden))
 
