@@ -151,7 +151,11 @@ class Source:
                 raise DatabaseError from None
             known = self._repertoires[plan.repertoire.sql] = (now, found[0][0])
         askable = self._dialect.askable
-        return [(askable(row[0], known[1]), *row[1:]) for row in rows]
+        try:
+            return [(askable(row[0], known[1]), *row[1:]) for row in rows]
+        except LookupError:
+            _log.warning("what the subject column can hold is not known", repertoire=known[1])
+            raise DatabaseError from None
 
     def _group(self, lent: Lent, plan: Plan, day: date, rows: Sequence[Row]) -> list[bytes]:
         try:

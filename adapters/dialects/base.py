@@ -83,7 +83,11 @@ class Dialect(Protocol):
         return None
 
     def askable(self, keys: Sequence[str], repertoire: str) -> Sequence[str]:
-        """Those spellings that a column of these characters can hold; a comparison with others would be an error."""
+        """Those spellings that a column of these characters can hold; a comparison with others would be an error.
+
+        Raises:
+            LookupError: It is not known what the column can hold.
+        """
         del repertoire
         return keys
 

@@ -34,20 +34,31 @@ LONGEST = 125
 """Rows of one statement: with eight spellings each, lists of a thousand."""
 
 
-_CODECS = {"latin1": "cp1252", "gbk": "gbk", "gb2312": "gb2312", "big5": "big5", "ascii": "ascii", "cp1252": "cp1252"}
-"""Codecs of the character sets that do not hold every character. One that stands nowhere here holds ASCII at least."""
+_WHOLE = frozenset({"utf8mb4", "utf16", "utf16le", "utf32", "gb18030", "binary"})
+"""Character sets that hold every character."""
 
-_LAST_OF_THREE_BYTES = "\uffff"
+_PLANE = frozenset({"utf8", "utf8mb3", "ucs2"})
+"""Those that hold what has at most sixteen bits."""
+
+_CODECS = {"latin1": "cp1252", "gbk": "gbk", "gb2312": "gb2312", "big5": "big5", "ascii": "ascii", "cp1252": "cp1252"}
+"""Codecs of those that hold less."""
+
+_LAST_OF_PLANE = "\uffff"
 
 
 def _holds(charset: str, text: str) -> bool:
-    """Whether a column of a character set can hold a text."""
-    if text.isascii() or charset in {"utf8mb4", "binary"}:
+    """Whether a column of a character set can hold a text.
+
+    Raises:
+        LookupError: The character set is none that is known here. A spelling that were left out by a guess would make
+            somebody absent who is there.
+    """
+    if charset in _WHOLE:
         return True
-    if charset in {"utf8", "utf8mb3", "ucs2"}:
-        return max(text) <= _LAST_OF_THREE_BYTES
+    if charset in _PLANE:
+        return max(text, default="") <= _LAST_OF_PLANE
     try:
-        text.encode(_CODECS.get(charset, "ascii"))
+        text.encode(_CODECS[charset])
     except UnicodeEncodeError:
         return False
     return True

@@ -8,6 +8,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from adapter_support import ANNA, AS_OF, BO, CHEN, DING, SCHEMES, Owner, attribute, resident
 from adapters.database import DatabaseError
@@ -228,6 +229,56 @@ def test_whatever_the_character_set_of_the_subjects_column_its_index_serves(
         read = [step for step in steps if step[2] == "person"]
         assert read
         assert all(step[5] == "person_id" for step in read), steps
+    finally:
+        owner.close()
+
+
+@pytest.mark.parametrize("charset", ["utf8mb4", "utf8mb3", "utf16", "utf16le", "utf32", "ucs2", "gbk"])
+def test_somebody_in_full_width_is_never_absent_whatever_the_character_set(
+    mariadb: Server, tmp_path: Path, charset: str
+) -> None:
+    wide = ANNA.translate({code: code + 0xFEE0 for code in range(0x21, 0x7F)})
+    owner = Owner(
+        tmp_path,
+        tables=f"CREATE TABLE person (id_card VARCHAR(20) CHARACTER SET {charset}, loaded DATETIME)",
+        rows={"person": [(wide, "2026-09-20 00:00:00")]},
+        mapping="""
+        [data.person]
+        table = "person"
+        subject = "id_card"
+        loaded = "SELECT max(loaded) FROM person"
+
+        [attribute.home]
+        data = "person"
+        """,
+        published=attribute("home", 'asks = ["exists", "absent"]\nmax_age = "10d"'),
+        server=mariadb,
+    )
+    try:
+        assert owner.ask("home absent", ANNA, BO) == [NO, YES]
+        assert owner.ask("home exists", ANNA, BO) == [YES, UNKNOWN]
+    finally:
+        owner.close()
+
+
+def test_a_character_set_that_is_not_known_is_unavailable_rather_than_asked_for_less(
+    mariadb: Server, tmp_path: Path
+) -> None:
+    owner = Owner(
+        tmp_path,
+        tables="CREATE TABLE person (id_card VARCHAR(40) CHARACTER SET sjis, months INTEGER)",
+        rows={"person": [(ANNA, 12)]},
+        mapping=plain("id_card", "months"),
+        published=MONTHS,
+        server=mariadb,
+    )
+    try:
+        with capture_logs() as logs, pytest.raises(DatabaseError) as caught:
+            owner.ask("months at_least", ANNA, value="12")
+        assert caught.value.outcome is Outcome.DATABASE_UNAVAILABLE
+        assert [(one["event"], one["repertoire"]) for one in logs] == [
+            ("what the subject column can hold is not known", "sjis")
+        ]
     finally:
         owner.close()
 
