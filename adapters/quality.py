@@ -16,7 +16,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Text, cast, column, distinct, func, select
+from sqlalchemy import Connection, Select, Text, cast, column, distinct, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from adapters.database import DatabaseError, connect_to
@@ -203,18 +203,20 @@ class _Measurement:
             found.add(word, 0)
         if self._divisions is not None:
             found.add("region_unknown", 0)
-        for code, count in self._run(connection, statement):
-            text = _text(code)
-            if not text:
-                found.add("region_missing", count)
-            elif not _DIVISION.fullmatch(text):
-                found.add("region_malformed", count)
-            elif (
-                self._divisions is not None
-                and (data.region.codes == "nbs" or len(text) <= COMMON_DIGITS)
-                and text not in self._divisions
-            ):
-                found.add("region_unknown", count)
+        # A column that was taken for one of codes by mistake may have as many values as rows.
+        with self._run(connection, _streaming(statement)) as rows:
+            for code, count in rows:
+                text = _text(code)
+                if not text:
+                    found.add("region_missing", count)
+                elif not _DIVISION.fullmatch(text):
+                    found.add("region_malformed", count)
+                elif (
+                    self._divisions is not None
+                    and (data.region.codes == "nbs" or len(text) <= COMMON_DIGITS)
+                    and text not in self._divisions
+                ):
+                    found.add("region_unknown", count)
 
     def _age(self, found: DataQuality, published: Sequence[str], loaded: int) -> None:
         age = self._now - loaded
@@ -241,9 +243,8 @@ class _Measurement:
         if connection.dialect.name == "postgresql":
             # As the adapter compares them: without the blanks that a CHAR is filled up with.
             columns = [cast(one, Text) for one in columns]
-        streamed = connection.execution_options(stream_results=True, yield_per=CHUNK)
         statement = select(*columns).select_from(source(data))
-        with self._run(streamed, statement) as rows:
+        with self._run(connection, _streaming(statement)) as rows:
             for done, row in enumerate(rows):
                 if done % CHUNK == 0:
                     self._progress(done, found.rows)
@@ -254,6 +255,11 @@ class _Measurement:
         """Rows of a statement, with `:as_of` if it has it."""
         dated = "as_of" in statement.compile(dialect=connection.dialect).params
         return connection.execute(statement, {"as_of": self._today} if dated else {})
+
+
+def _streaming(statement: Select[Any]) -> Select[Any]:
+    """The statement, such that its result is not held whole."""
+    return statement.execution_options(stream_results=True, yield_per=CHUNK)
 
 
 def _look_at_subject(raw: str, scheme: Scheme, today: date, found: DataQuality) -> None:

@@ -170,12 +170,12 @@ def test_memory_does_not_grow_with_the_table(
         url, name = "sqlite:///file:data.db?mode=ro&uri=true", fresh_name()
         if family == "sqlite":
             (tmp_path / "data.db").unlink(missing_ok=True)
-            rows = [(ANNA, "安娜", "440306", 1)] * number
+            rows = [(ANNA, "安娜", f"{place}", 1) for place in range(number)]
             make_database(tmp_path / "data.db", ";".join(TABLES), {"person": rows, "loads": [("2026-09-20",)]})
         else:
             server: Server = request.getfixturevalue(family)
             server.create(name)
-            many = f"INSERT INTO person SELECT '{ANNA}', 'x', '440306', 1 FROM seq_1_to_{number}"  # noqa: S608 - our own
+            many = f"INSERT INTO person SELECT '{ANNA}', 'x', seq, 1 FROM seq_1_to_{number}"  # noqa: S608 - our own
             server.execute(name, *TABLES, many, "INSERT INTO loads VALUES ('2026-09-20')")
             url = server.url(name)
         (tmp_path / "mapping.toml").write_text(MAPPING.replace("URL", url), "utf-8")
