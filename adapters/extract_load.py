@@ -41,6 +41,9 @@ NICENESS: Final = 10
 FORMAT: Final = 1
 """Version of the private database; one of another version is built anew."""
 
+_DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
+"""Codes of a database that is not what its loads say: damaged pages, or a table that is not there."""
+
 _CACHE_KIB: Final = 8 * 1024
 _HASH = re.compile(rb"\s*([0-9a-fA-F]{64})\b")
 _MAX_COMPANION: Final = 4096
@@ -132,22 +135,33 @@ class Result(StrictModel):
     """What the process says.
 
     Attributes:
-        outcome: "built", or why there is no database.
+        outcome: "built", or why there is no database; "damaged" if the one in force cannot be copied from.
         loaded: What each table of it holds.
         refused: What is wrong with files that were not taken.
     """
 
-    outcome: Literal["built", "incomplete", "no space", "failed"]
+    outcome: Literal["built", "incomplete", "damaged", "no space", "failed"]
     loaded: dict[str, Load] = Field(default_factory=dict)
     refused: dict[str, str] = Field(default_factory=dict)
 
 
-def read_loads(database: Path) -> dict[str, Load]:
-    """What a private database holds; nothing if it is not there or not one of ours."""
+class _DamagedError(Exception):
+    """The database in force cannot be copied from."""
+
+
+def read_loads(database: Path, *, thorough: bool = False) -> dict[str, Load]:
+    """What a private database holds; nothing if it is not there, not one of ours, or damaged.
+
+    Args:
+        database: Its file.
+        thorough: Read every page of it, since a table that is damaged shows only where it is read.
+    """
     if not database.is_file():
         return {}
     try:
         with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+            if thorough and connection.execute("PRAGMA quick_check(1)").fetchall() != [("ok",)]:
+                return {}
             rows = connection.execute(f"SELECT file, load FROM {LOADS}").fetchall()  # noqa: S608 - a constant
         return {name: Load.model_validate_json(load) for name, load in rows}
     except (sqlite3.Error, ValueError):
@@ -167,6 +181,8 @@ def build(job: Job) -> Result:
     os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     try:
         result = _build(job, target)
+    except _DamagedError:
+        result = Result(outcome="damaged")
     except BaseException:
         target.unlink()
         raise
@@ -238,11 +254,20 @@ def _load(connection: sqlite3.Connection, job: Job, name: str, task: Task, stamp
 
 
 def _keep(connection: sqlite3.Connection, name: str, task: Task, before: Load | None) -> Load | None:
-    """Copy one table from the database in force, if it was made by the same words of the mapping."""
+    """Copy one table from the database in force, if it was made by the same words of the mapping.
+
+    Raises:
+        _DamagedError: It cannot be read.
+    """
     if before is None or before.settings != task.settings:
         return None
     connection.execute(_create(name, list(task.file.headings)))
-    connection.execute(f"INSERT INTO main.{_quoted(name)} SELECT * FROM before.{_quoted(name)}")  # noqa: S608 - quoted
+    try:
+        connection.execute(f"INSERT INTO main.{_quoted(name)} SELECT * FROM before.{_quoted(name)}")  # noqa: S608 - quoted
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode & 0xFF in _DAMAGE:
+            raise _DamagedError from None
+        raise
     return before
 
 

@@ -42,7 +42,7 @@ Heading = Annotated[str, Field(min_length=1, max_length=128)]
 OWN = "zw_"
 """With this begins the name of every relation that our own statements make; no table of a department may."""
 
-_PATH = re.compile(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]*")
+_PATH = re.compile(r"[^./\\\[\]\x00-\x1f][^/\\\[\]\x00-\x1f]*")
 
 
 class ExtractFile(StrictModel):
@@ -111,7 +111,7 @@ def _check_file(key: tuple[str, ...], name: str, file: ExtractFile) -> Iterator[
     if name.startswith((OWN, "sqlite_")):
         yield Mistake(key, "is a name that our own statements use; choose another")
     if not _PATH.fullmatch(file.path):
-        yield Mistake((*key, "path"), "must be the name of a file in the directory: no folder, no dot in front")
+        yield Mistake((*key, "path"), "must be the name of a file in the directory: no folder, no dot in front, no [ ]")
     names = list(file.headings)
     if not names:
         yield Mistake((*key, "columns"), "names no column")

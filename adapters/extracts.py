@@ -87,6 +87,8 @@ class Extracts:
         self._indexes: dict[str, tuple[str, ...]] = {}
         self._first_seen: dict[str, tuple[_Seen, float]] = {}
         self._refused: dict[str, _Seen] = {}
+        # From these alone no whole database could be made; only others are worth another attempt.
+        self._in_vain: dict[str, _Seen] | None = None
         self._retry_at = 0.0
         self._process: subprocess.Popen[bytes] | None = None
         self._closing = threading.Event()
@@ -122,7 +124,7 @@ class Extracts:
         self._directory.mkdir(mode=0o700, exist_ok=True)
         for left in self._directory.glob("new-*"):
             left.unlink()
-        self.loads = read_loads(self.database)
+        self.loads = read_loads(self.database, thorough=True)
         until = self._monotonic() + 2 * max(file.settle for file in self._files.values()) + _LEEWAY
         while self.look() and self._monotonic() < until and not self._closing.wait(_POLL_SECONDS):
             pass
@@ -234,7 +236,7 @@ class Extracts:
 
     def _take_up(self, fresh: dict[str, _Seen]) -> None:
         """Have a new database built, and move it into place."""
-        if self._monotonic() < self._retry_at:
+        if self._monotonic() < self._retry_at or fresh == self._in_vain:
             return
         target = self._directory / f"new-{secrets.token_hex(8)}.db"
         tasks = {name: self._task(name, fresh[name].stamp if name in fresh else None) for name in self._files}
@@ -253,6 +255,11 @@ class Extracts:
         finally:
             target.unlink(missing_ok=True)
         if result is None:
+            return
+        self._in_vain = fresh if result.outcome == "incomplete" else None
+        if result.outcome == "damaged":
+            _log.error("the private database is damaged; every file is loaded anew")
+            self.loads = {}
             return
         if result.outcome in _FAILURES:
             self._retry_at = self._monotonic() + RETRY_SECONDS

@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from adapter_drivers import write_csv, write_xlsx
-from adapter_support import ANNA, BO, CHEN, NOW, attribute, document
+from adapter_support import ANNA, BO, CHEN, NOW, attribute, document, resident
 from adapters import extract_load, extracts
 from adapters.database import Connections, connect_to
 from adapters.extract_load import Job, Result, Stamp, Task, build, read_loads
@@ -132,6 +132,7 @@ def findings(drop: Drop, text: str = MAPPING) -> list[str]:
         (('"person_*.csv"', '"../person.csv"'), "file.person.path: must be the name of a file"),
         (('"person_*.csv"', '"sub/person.csv"'), "file.person.path: must be the name of a file"),
         (('"person_*.csv"', '".person.csv"'), "file.person.path: must be the name of a file"),
+        (('"person_*.csv"', '"person[1].csv"'), "file.person.path: must be the name of a file"),
         (("settle = 0", 'index = ["name"]'), "file.person.index: name is not among the columns"),
         (("settle = 0", 'sheet = "a"'), "file.person.sheet: is for XLSX files only"),
         (("settle = 0", 'encoding = "latin-1"'), "file.person.encoding: must be"),
@@ -242,6 +243,64 @@ def test_a_damaged_private_database_is_built_anew(drop: Drop) -> None:
     drop.extracts = drop.another()
     drop.begin()
     assert drop.rows() == [(ANNA, "1")]
+
+
+def _torn(database: Path) -> None:
+    """Spoil every page behind the first two."""
+    raw = database.read_bytes()
+    database.write_bytes(raw[:8192] + b"\xff" * (len(raw) - 8192))
+
+
+def _many(drop: Drop, name: str, value: int) -> None:
+    drop.write(name, *((resident(serial), "", value) for serial in range(100, 999)))
+
+
+def test_a_private_database_with_damaged_pages_is_built_anew_at_a_start(drop: Drop) -> None:
+    _many(drop, "person_1.csv", 1)
+    drop.begin()
+    _torn(drop.extracts.database)
+    assert read_loads(drop.extracts.database)
+    drop.extracts = drop.another()
+    drop.begin()
+    assert len(drop.rows()) == 899
+
+
+def test_a_private_database_that_is_damaged_while_it_is_used_is_built_anew(drop: Drop) -> None:
+    _many(drop, "person_1.csv", 1)
+    house = drop.files / "house.csv"
+    house.write_text(f"code,owner\nH1,{ANNA}\n", "utf-8")
+    drop.begin(MAPPING + HOUSE)
+    _torn(drop.extracts.database)
+    house.write_text(f"code,owner\nH2,{ANNA}\n", "utf-8")
+    with capture_logs() as logs:
+        drop.extracts.look()
+        drop.extracts.look()
+    assert (len(drop.rows()), drop.rows("house")) == (899, [("H2", ANNA)])
+    assert drop.extracts.problems == {}
+    assert [one["event"] for one in logs if one["log_level"] == "error"] == [
+        "the private database is damaged; every file is loaded anew"
+    ]
+
+
+def test_a_deleted_database_beside_a_bad_file_is_not_built_in_vain_again_and_again(
+    drop: Drop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drop.write("person_1.csv", (ANNA, "", 1))
+    house = drop.files / "house.csv"
+    house.write_text(f"code,owner\nH1,{ANNA}\n", "utf-8")
+    drop.begin(MAPPING + HOUSE)
+    house.write_text("code,owner\nH2\n", "utf-8")
+    drop.extracts.look()
+    drop.extracts.database.unlink()
+    jobs: list[Job] = []
+    monkeypatch.setattr(Extracts, "_run", lambda _self, job: (jobs.append(job), build(job))[1])
+    for _ in range(4):
+        drop.extracts.look()
+    assert len(jobs) == 1
+    # Mended, it is taken at once.
+    house.write_text(f"code,owner\nH3,{ANNA}\n", "utf-8")
+    drop.extracts.look()
+    assert (len(jobs), drop.rows(), drop.rows("house")) == (2, [(ANNA, "1")], [("H3", ANNA)])
 
 
 # What is not taken, and what then stays.
