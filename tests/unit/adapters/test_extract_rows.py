@@ -262,7 +262,7 @@ def test_a_tag_that_a_chunk_cuts_is_seen(tmp_path: Path, monkeypatch: pytest.Mon
     path = _rewritten(_book(tmp_path), lambda data: data.replace(b'<row r="3"', b"<row r='2'"))
     for size in range(200, 420, 7):
         monkeypatch.setattr(extract_rows, "_CHUNK", size)
-        assert "not in their order" in refusal(lambda: extract_rows._check_sheet(xlsx_file(), _Sheet(path)))  # type: ignore[arg-type]
+        assert "not in their order" in refusal(lambda: extract_rows._check_sheet(xlsx_file(), _Sheet(path)))
 
 
 class _Sheet:
