@@ -26,7 +26,7 @@ from zhiwang.wire.channel import open_channel, refusal_of
 from zhiwang.wire.diagnosis import Diagnosis, ok, warning, wrong
 from zhiwang.wire.errors import Reason
 from zhiwang.wire.identity import Kind, server_name
-from zhiwang.wire.server import TIME_METADATA
+from zhiwang.wire.server import READINESS, TIME_METADATA
 
 DIAL_SECONDS = 5.0
 """How long each step may take."""
@@ -48,6 +48,10 @@ _SERVED = {
     Kind.SYSTEM: ("zhiwang.verification.v1.VerificationService",),
 }
 """What is asked for by name, since one port may serve it and another not."""
+
+
+_CONDITIONS = ("log", "directory", "database", "hub")
+"""Every condition of readiness; each kind has some of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +84,13 @@ class Health:
         serving: Of each service by name, "" for the whole.
         offset: Seconds by which its clock is ahead of ours; None if it does not tell.
         uncertainty: Seconds by which that may be wrong: half of the way there and back.
+        unmet: Conditions of its readiness that do not hold.
     """
 
     serving: dict[str, bool]
     offset: float | None
     uncertainty: float
+    unmet: tuple[str, ...] = ()
 
 
 def peers_of(host: Host) -> list[Peer]:
@@ -224,10 +230,12 @@ def _ask(host: Host, peer: Peer) -> Iterator[Diagnosis]:
         return
     down = [service or "whole" for service, serving in health.serving.items() if not serving]
     if down:
+        unmet = ", ".join(health.unmet)
         yield wrong(
             "network",
-            f"{peer.title}：可达但未就绪（{', '.join(down)}）",
-            f"{peer.title} can be reached and is not ready: {', '.join(down)}",
+            f"{peer.title}：可达但未就绪（{', '.join(down)}）" + (f"；未满足 {unmet}" if unmet else ""),
+            f"{peer.title} can be reached and is not ready: {', '.join(down)}"
+            + (f"; what does not hold: {unmet}" if unmet else ""),
             'there: look for "readiness" in its log; zhiwang doctor --profile …',
         )
     else:
@@ -254,6 +262,7 @@ async def _health(files: IdentityFiles | None, peer: Peer) -> Health:
         for service in ("", *_SERVED.get(peer.kind, ())):
             answer = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=DIAL_SECONDS)
             serving[service] = answer.status == health_pb2.HealthCheckResponse.SERVING
+        unmet = () if all(serving.values()) else await _unmet(stub)
         # Once more, over a connection that stands: what is measured is the way of one message.
         call = stub.Check(health_pb2.HealthCheckRequest(), timeout=DIAL_SECONDS)
         sent = time.time()
@@ -263,7 +272,23 @@ async def _health(files: IdentityFiles | None, peer: Peer) -> Health:
     finally:
         await channel.close()
     uncertainty = (came - sent) / 2
-    return Health(serving, None if told is None else int(told) / 1000 - (sent + came) / 2, uncertainty)
+    return Health(serving, None if told is None else int(told) / 1000 - (sent + came) / 2, uncertainty, unmet)
+
+
+async def _unmet(stub: health_pb2_grpc.HealthStub) -> tuple[str, ...]:
+    """Conditions that the server says do not hold; one that it does not have, or is too old to tell, is none."""
+    unmet = []
+    for name in _CONDITIONS:
+        request = health_pb2.HealthCheckRequest(service=f"{READINESS}{name}")
+        try:
+            answer = await stub.Check(request, timeout=DIAL_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.NOT_FOUND:
+                raise
+            continue
+        if answer.status != health_pb2.HealthCheckResponse.SERVING:
+            unmet.append(name)
+    return tuple(unmet)
 
 
 def clock(peer: Peer, health: Health) -> Iterator[Diagnosis]:

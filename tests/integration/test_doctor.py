@@ -287,7 +287,8 @@ def test_a_peer_that_can_be_reached_and_is_not_ready_is_named(city: RealCity) ->
     with altered(city.layout.database(OWNER), "ALTER TABLE person RENAME TO away", "ALTER TABLE away RENAME TO person"):
         asyncio.run(city.until_serving(OWNER, serving=False))
         found = wrongs(examine(city.layout.profile(OWNER)))
-    assert [one for one in found if one.area == "network" and "not ready" in one.en]
+    (said,) = [one for one in found if one.area == "network" and "not ready" in one.en]
+    assert said.en.endswith("what does not hold: database")
     assert [one for one in found if one.area == "mapping"]
     asyncio.run(city.until_serving(OWNER, serving=True))
 

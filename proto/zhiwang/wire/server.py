@@ -68,6 +68,9 @@ RECHECK_SECONDS = 0.25
 TIME_METADATA = "zhiwang-time-ms"
 """Metadata of a health check: this machine's time in milliseconds since the epoch, so that clocks can be compared."""
 
+READINESS = "zhiwang.readiness."
+"""With the name of a condition behind it, the name under which health tells whether that condition holds."""
+
 RETURN_MARGIN = 0.05
 """Seconds that are kept back from a caller's deadline for the way home."""
 
@@ -108,6 +111,8 @@ class Observer(Protocol):
 class Readiness:
     """Whether this process can serve, as `grpc.health.v1` tells it: only while every condition holds.
 
+    Each condition is told too, as a service of its own (`READINESS`), so that a person need not look for it in the log.
+
     Args:
         conditions: Names of the conditions, all of them unmet at first, e.g. "log", "directory".
     """
@@ -147,8 +152,10 @@ class Readiness:
         await self._tell()
 
     async def _tell(self) -> None:
-        status = health_pb2.HealthCheckResponse.SERVING if self.serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        for service in ("", *self._services):
+        told = dict.fromkeys(("", *self._services), self.serving)
+        told |= {f"{READINESS}{name}": holds for name, holds in self._conditions.items()}
+        for service, holds in told.items():
+            status = health_pb2.HealthCheckResponse.SERVING if holds else health_pb2.HealthCheckResponse.NOT_SERVING
             await self.servicer.set(service, status)
         notify("STATUS=serving" if self.serving else f"STATUS=not serving: {', '.join(self.unmet) or 'stopping'}")
 
