@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import structlog
 
+from adapters.database import DatabaseError
 from adapters.mapping import MappedAttribute
 from adapters.questions import Examination
 from certs.identity import PRIVATE_MODE, read_private
@@ -91,6 +92,8 @@ class AnswerWatch:
         self._path = path
         self._lock = Lock()
         self._counts: dict[Key, list[int]] = {}
+        # Newest load that a window was answered from; None is a load that was not told, and older than any.
+        self._loads: dict[Key, int | None] = {}
         self._usual = _read(path, attributes) if path is not None else {}
         self._kept = True
         self._outside: frozenset[Key] = frozenset()
@@ -128,9 +131,10 @@ class AnswerWatch:
         window = self._counts.setdefault(key, [0] * len(ANSWERS))
         for place, number in enumerate(counts):
             window[place] += number
+        loaded = self._loads[key] = _newer(self._loads.get(key), loaded)
         mapped = self._attributes.get(key.attribute)
         if mapped is not None and sum(window) >= mapped.watch.least:
-            del self._counts[key]
+            del self._counts[key], self._loads[key]
             self._judge(key, mapped, window, loaded)
 
     def _judge(self, key: Key, mapped: MappedAttribute, window: Sequence[int], loaded: int | None) -> None:
@@ -156,7 +160,7 @@ class AnswerWatch:
                 _log.info("answers are within their bands again", **key._asdict())
             return
         if mapped.watch.suspend:
-            self._suspended[key] = loaded
+            self._suspended[key] = _newer(self._suspended.get(key), loaded)
         if key not in self._outside:
             self._outside |= {key}
             self._alarmed = True
@@ -183,15 +187,20 @@ class AnswerWatch:
         """Answer again what was suspended over an older load of its data set than there is now.
 
         Args:
-            loaded: Time of the last load of an attribute's data set; None if it is not known or a probe fails.
+            loaded: Time of the last load of an attribute's data set; None if it is not known or a probe fails. May
+                raise DatabaseError: that attribute stays suspended, and the others are looked at.
         """
-        for key, before in list(self._suspended.items()):
-            now = loaded(key.attribute)
-            if now is not None and before is not None and now > before:
-                with self._lock:
-                    del self._suspended[key]
-                    self._outside -= {key}
-                _log.warning("answered again: the data set was loaded anew", **key._asdict())
+        for key in sorted(self.suspended):
+            now = None
+            with suppress(DatabaseError):
+                now = loaded(key.attribute)
+            with self._lock:
+                before = self._suspended[key]
+                if now is None or (before is not None and now <= before):
+                    continue
+                del self._suspended[key]
+                self._outside -= {key}
+            _log.warning("answered again: the data set was loaded anew", **key._asdict())
 
     def save(self) -> None:
         """Keep the usual shares, if they changed.
@@ -204,10 +213,19 @@ class AnswerWatch:
                 return
             rows = [[*key, usual.windows, *usual.shares] for key, usual in self._usual.items()]
             self._kept = True
-        temporary = self._path.with_suffix(".new")
-        temporary.touch(PRIVATE_MODE)
-        temporary.write_text(json.dumps({"version": _VERSION, "usual": rows}), "utf-8")
-        temporary.replace(self._path)
+        try:
+            temporary = self._path.with_suffix(".new")
+            temporary.touch(PRIVATE_MODE)
+            temporary.write_text(json.dumps({"version": _VERSION, "usual": rows}), "utf-8")
+            temporary.replace(self._path)
+        except OSError:
+            self._kept = False
+            raise
+
+
+def _newer(one: int | None, other: int | None) -> int | None:
+    """The newer of two loads."""
+    return max((time for time in (one, other) if time is not None), default=None)
 
 
 def _read(path: Path, attributes: Iterable[str]) -> dict[Key, Usual]:

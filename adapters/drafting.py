@@ -18,7 +18,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from adapters.dialects import DIALECTS
 from adapters.draft import DraftSet, draft, slug
 from adapters.draft_text import Place, chosen, document_text, mapping_text, profile_text
-from adapters.mapping import Database, sqlite_location
+from adapters.mapping import BARE_AT, Database, has_bare_at, sqlite_location
 from adapters.messages import told
 from adapters.schema import read_schema
 from adapters.sessions import open_engine
@@ -136,6 +136,8 @@ def make_draft(
 
 def _understood(url: str, password_file: Path | None) -> tuple[URL, str | None]:
     """The URL, and the password that stood in it."""
+    if has_bare_at(url):
+        raise UnusableError(f"--url {BARE_AT}")
     try:
         parsed = make_url(url)
         family = parsed.get_backend_name()

@@ -19,6 +19,7 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError
 
+from adapters.pace import is_bulk
 from zhiwang.adapter.v1 import adapter_pb2, adapter_pb2_grpc
 from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.wire.channel import RenewableChannel, refusal_of
@@ -151,9 +152,15 @@ class Lanes:
         self._bulk = Lane("bulk", process, pause)
 
     def add(self, session: Session, frame: adapter_pb2.RequestFrame) -> None:
-        """Take a frame in. A hub never mixes priorities in one, so the first request tells."""
-        lane = self._bulk if frame.items and _is_bulk(frame.items[0].request.header) else self._interactive
-        lane.add(_Job(session, frame, asyncio.get_running_loop().time()))
+        """Take a frame in: each request into the lane that it belongs to, whatever the hub put beside it."""
+        arrived = asyncio.get_running_loop().time()
+        rosters = [_is_bulk(item.request.header) for item in frame.items]
+        for lane, bulk in ((self._interactive, False), (self._bulk, True)):
+            if bulk not in rosters:
+                continue
+            items = [item for item, roster in zip(frame.items, rosters, strict=True) if roster is bulk]
+            part = adapter_pb2.RequestFrame(items=items, known_tree_size=frame.known_tree_size)
+            lane.add(_Job(session, part, arrived))
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -174,8 +181,9 @@ class Lanes:
 
 def _is_bulk(header: bytes) -> bool:
     try:
-        return sealed_pb2.Header.FromString(header).priority == sealed_pb2.PRIORITY_BULK
+        return is_bulk(sealed_pb2.Header.FromString(header))
     except DecodeError:
+        # It is refused at once.
         return False
 
 

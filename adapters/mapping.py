@@ -40,8 +40,13 @@ Key = tuple[str | int, ...]
 
 _BIND = re.compile(r"(?<![:\w\\]):([A-Za-z_]\w*)")
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`")
+_TWO_ATS = re.compile(r"[^:/]+://[^:/]*:[^@]*@.*@", re.DOTALL)
 TABLE_NAME = re.compile(r"\A[^\s;'()]+\Z")
 """What stands under `table`; a table of another name is reached by a SELECT."""
+
+
+BARE_AT = "has an @ too many: write @ : / in a password as %40 %3A %2F, or the password into a file (password_file)"
+"""What is said of a URL that `has_bare_at`; no part of it is shown."""
 
 
 class Database(StrictModel):
@@ -244,6 +249,9 @@ def _check_url(database: Database) -> Iterator[Mistake]:
     key = ("database", "url")
     if database.url.startswith(SCHEME):
         return
+    if has_bare_at(database.url):
+        yield Mistake(key, BARE_AT)
+        return
     try:
         url = make_url(database.url)
         family = url.get_backend_name()
@@ -261,6 +269,14 @@ def _check_url(database: Database) -> Iterator[Mistake]:
         )
     elif family == "sqlite" and not sqlite_location(database.url)[1]:
         yield Mistake(key, "permits writing; open the file for reading only: sqlite:///file:NAME.db?mode=ro&uri=true")
+
+
+def has_bare_at(url: str) -> bool:
+    """Whether a password of a URL seems to hold an `@` that is not escaped.
+
+    What follows that `@` is taken for the host, which is printed and resolved, so no part of such a URL may be used.
+    """
+    return _TWO_ATS.match(url) is not None
 
 
 def sqlite_location(url: str) -> tuple[str, bool]:
@@ -316,7 +332,7 @@ def check_against(mapping: Mapping, document: Document) -> Iterator[Mistake]:
         key = ("attribute", name)
         mapped = mapping.attribute.get(name)
         if mapped is None:
-            yield Mistake(("attribute",), f"{name} is published in the document but not mapped")
+            yield Mistake(key, f"{name} is published in the document but not mapped")
             continue
         for predicate in sorted(published.predicates):
             if not mapped.serves(predicate):
@@ -343,6 +359,31 @@ def check_against(mapping: Mapping, document: Document) -> Iterator[Mistake]:
                 (*key, "data"), f"is about a {published.subject}, but {first[1]} of this data set about a {first[0]}"
             )
     yield from _check_probed_cells(mapping, document)
+
+
+def unfit(mapping: Mapping, document: Document) -> tuple[frozenset[str], list[Mistake]]:
+    """Attributes that a document does not let us answer as they are mapped, and why.
+
+    A mistake about a data set, or about of whom it is, concerns every attribute over it; one that names neither
+    attribute nor data set concerns all.
+    """
+    mistakes = list(check_against(mapping, document))
+    names: set[str] = set()
+    for key, _ in mistakes:
+        attribute, data = None, None
+        if key[0] == "attribute":
+            attribute = str(key[1])
+            if key[2:] == ("data",):
+                data = mapping.attribute[attribute].data
+        elif key[0] == "probe":
+            attribute = Claim.parse(mapping.probe[int(key[1])].claim).attribute
+        elif key[0] == "data":
+            data = str(key[1])
+        else:
+            names |= mapping.attribute.keys()
+        names |= {attribute} if attribute is not None else set()
+        names |= {name for name, mapped in mapping.attribute.items() if mapped.data == data}
+    return frozenset(names), mistakes
 
 
 def _check_probed_cells(mapping: Mapping, document: Document) -> Iterator[Mistake]:

@@ -24,8 +24,8 @@ LONGEST_DEBT = 10.0
 _DAY = 24 * 60
 
 
-def is_bulk(header: Header) -> bool:
-    """Whether a request is a roster, which the hours of bulk bind."""
+def is_bulk(header: Header | sealed_pb2.Header) -> bool:
+    """Whether a request is a roster: it waits in the lane of bulk, and the hours of bulk bind it."""
     return header.priority == sealed_pb2.PRIORITY_BULK or header.cases > INTERACTIVE_CASES
 
 

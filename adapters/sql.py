@@ -37,6 +37,10 @@ CLOCK_TOLERANCE = 86_400.0
 MAX_PLANS = 512
 """Plans kept; one is a few kilobytes, and the shapes that matters ask are far fewer."""
 
+RETRIES = 512
+"""Statements, at most, by which the bad records of one group are searched for. Some twenty in a group of a thousand are
+found by that; a data set with more is out of order, and what is left is said to be unavailable."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -51,6 +55,19 @@ class Loaded:
 
     time: int | None
     whole: bool
+
+
+@dataclass(slots=True)
+class _Search:
+    """How far a group is searched for its bad records.
+
+    Attributes:
+        left: Statements that may still be run.
+        abandoned: Rows, or claims of one row, that were given up.
+    """
+
+    left: int = RETRIES
+    abandoned: int = 0
 
 
 class Source:
@@ -167,24 +184,33 @@ class Source:
             except StatementError as broken:
                 _log.warning("data set cannot be read", error=broken.kind)
                 raise DatabaseError from None
-        return self._halves(lent, plan, day, rows)
+        search = _Search()
+        outcomes = self._halves(lent, plan, day, rows, search)
+        if search.abandoned:
+            _log.error("too many records cannot be read", rows=len(rows), unanswered=search.abandoned)
+        return outcomes
 
-    def _halves(self, lent: Lent, plan: Plan, day: date, rows: Sequence[Row]) -> list[bytes]:
+    def _halves(self, lent: Lent, plan: Plan, day: date, rows: Sequence[Row], search: _Search) -> list[bytes]:
         """A group that holds a bad record, cut until the record is alone with one claim; that one is UNKNOWN."""
         if len(rows) == 1:
             if len(plan.asked) == 1:
                 return [bytes([Outcome.UNKNOWN])]
             keys, name, place, values = rows[0]
             parts = enumerate(plan.parts())
-            return [b"".join(self._retry(lent, part, day, [(keys, name, place, [values[i]])])[0] for i, part in parts)]
+            alone = [self._retry(lent, part, day, [(keys, name, place, [values[i]])], search)[0] for i, part in parts]
+            return [b"".join(alone)]
         middle = len(rows) // 2
-        return self._retry(lent, plan, day, rows[:middle]) + self._retry(lent, plan, day, rows[middle:])
+        return self._retry(lent, plan, day, rows[:middle], search) + self._retry(lent, plan, day, rows[middle:], search)
 
-    def _retry(self, lent: Lent, plan: Plan, day: date, rows: Sequence[Row]) -> list[bytes]:
+    def _retry(self, lent: Lent, plan: Plan, day: date, rows: Sequence[Row], search: _Search) -> list[bytes]:
+        if search.left == 0:
+            search.abandoned += len(rows)
+            return [bytes([Outcome.DATABASE_UNAVAILABLE]) * len(plan.asked)] * len(rows)
+        search.left -= 1
         try:
             return _execute(lent, plan, day, rows)
         except StatementError:
-            return self._halves(lent, plan, day, rows)
+            return self._halves(lent, plan, day, rows, search)
 
     def look(self) -> None:
         """Try to read each data set, without a row.

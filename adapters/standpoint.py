@@ -1,14 +1,15 @@
 """What requests are decided by at the moment: the directory in force, and an examiner of the document in it.
 
-Also which attributes may not be answered for now: a probe fails, a column that they use is not what it was, or answers
-are not what they should be.
+Also which attributes may not be answered for now: the mapping does not fit the published document, a probe fails, a
+column that they use is not what it was, or answers are not what they should be.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Mapping as Dictionary
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 
 import structlog
@@ -18,7 +19,7 @@ from adapters.database import Connections, DatabaseError, Lent
 from adapters.drift import ColumnWatch
 from adapters.kinds import schemes_of
 from adapters.ledger import Ledger
-from adapters.mapping import Mapping, check_against
+from adapters.mapping import Mapping, unfit
 from adapters.probes import INTERVAL, Probes, failing_of, proven_by
 from adapters.questions import Examiner
 from adapters.sql import Source
@@ -26,6 +27,7 @@ from policy.directory import DirectoryHolder
 from policy.enforcer import Enforcer
 from policy.model import Directory, Document
 from zhiwang.wire.claims import Predicate
+from zhiwang.wire.identifiers import Scheme
 
 RETRY = 60.0
 """Seconds after which probes are asked again if the database could not be reached."""
@@ -39,6 +41,23 @@ class Standpoint:
 
     enforcer: Enforcer
     examiner: Examiner
+
+
+@dataclass(frozen=True, slots=True)
+class _TakenUp:
+    """What of a directory answers depend on, replaced as one.
+
+    Attributes:
+        document: The department's document.
+        source: The data sets, asked by it.
+        schemes: Scheme of each kind of subject.
+        unfit: Attributes that it publishes otherwise than they are mapped.
+    """
+
+    document: Document
+    source: Source
+    schemes: Dictionary[str, Scheme]
+    unfit: frozenset[str] = frozenset()
 
 
 class Standpoints:
@@ -74,10 +93,9 @@ class Standpoints:
         self._columns = ColumnWatch(connections, mapping)
         self._looking = Lock()
         self._reached = True
-        self._document = document
-        self._source = Source(connections, mapping, document.attributes, clock=clock)
-        self._schemes = schemes_of(None)
-        self._standpoint: Standpoint | None = None
+        source = Source(connections, mapping, document.attributes, clock=clock)
+        self._taken_up = _TakenUp(document, source, schemes_of(None))
+        self._standpoint: tuple[_TakenUp, Standpoint] | None = None
 
     def current(self) -> Standpoint:
         """The standpoint of the directory in force.
@@ -85,18 +103,19 @@ class Standpoints:
         Raises:
             RefusedError: DIRECTORY_EXPIRED, if there is none that still holds.
         """
-        enforcer = self._holder.enforcer
-        standpoint = self._standpoint
-        if standpoint is None or standpoint.enforcer is not enforcer:
-            standpoint = self._standpoint = self._make(enforcer)
-        return standpoint
+        enforcer, taken_up, made = self._holder.enforcer, self._taken_up, self._standpoint
+        if made is None or made[0] is not taken_up or made[1].enforcer is not enforcer:
+            made = self._standpoint = taken_up, self._make(enforcer, taken_up)
+        return made[1]
 
-    def _make(self, enforcer: Enforcer) -> Standpoint:
-        examiner = Examiner(self._source, self._ledger, self._schemes, self._closed, self._clock)
+    def _make(self, enforcer: Enforcer, taken_up: _TakenUp) -> Standpoint:
+        def closed(attribute: str, predicate: Predicate, department: str) -> bool:
+            if attribute in taken_up.unfit or self._doubtful(attribute):
+                return True
+            return self._answers.closed(attribute, predicate, department)
+
+        examiner = Examiner(taken_up.source, self._ledger, taken_up.schemes, closed, self._clock)
         return Standpoint(enforcer, examiner)
-
-    def _closed(self, attribute: str, predicate: Predicate, department: str) -> bool:
-        return self._doubtful(attribute) or self._answers.closed(attribute, predicate, department)
 
     def _doubtful(self, attribute: str) -> bool:
         return attribute in self._failing or attribute in self._columns.drifted
@@ -117,18 +136,24 @@ class Standpoints:
         return self._columns.drifted
 
     def refresh(self, directory: Directory) -> None:
-        """Take up the department's document and the kinds of subject of a newer directory."""
-        self._schemes = schemes_of(directory)
+        """Take up the department's document and the kinds of subject of a newer directory.
+
+        Attributes that the document publishes otherwise than they are mapped are UNAVAILABLE until one fits again.
+        """
+        taken_up = replace(self._taken_up, schemes=schemes_of(directory))
         document = directory.documents.get(self._mapping.department)
         if document is None:
             _log.error("the directory has no document of this department; nothing is granted")
-        elif document.attributes != self._document.attributes:
-            for mistake in check_against(self._mapping, document):
+        elif document.attributes != taken_up.document.attributes:
+            closed, mistakes = unfit(self._mapping, document)
+            for mistake in mistakes:
                 key = ".".join(map(str, mistake.key))
                 _log.error("the mapping does not fit the published document", key=key, detail=mistake.message)
-            self._source = Source(self._connections, self._mapping, document.attributes, clock=self._clock)
-            self._document = document
-        self._standpoint = None
+            for attribute in sorted(taken_up.unfit - closed):
+                _log.info("the mapping fits the published document again", attribute=attribute)
+            source = Source(self._connections, self._mapping, document.attributes, clock=self._clock)
+            taken_up = replace(taken_up, document=document, source=source, unfit=closed)
+        self._taken_up = taken_up
 
     # What the database says of itself; these block.
 
@@ -152,7 +177,7 @@ class Standpoints:
         if self._answers.take_alarm():
             self.probe()
         if self._answers.suspended:
-            with suppress(DatabaseError), self._source.lend() as lent:
+            with suppress(DatabaseError), self._taken_up.source.lend() as lent:
                 self._answers.lift(lambda attribute: self._loaded(lent, attribute))
         self._answers.save()
 
@@ -160,7 +185,7 @@ class Standpoints:
         """When the data set of an attribute was last loaded whole, if the attribute is otherwise in order."""
         if self._doubtful(attribute):
             return None
-        state = self._source.loaded(lent, self._mapping.attribute[attribute].data)
+        state = self._taken_up.source.loaded(lent, self._mapping.attribute[attribute].data)
         return state.time if state.whole else None
 
     def probe(self) -> None:
@@ -170,7 +195,7 @@ class Standpoints:
 
     def _probe(self) -> None:
         try:
-            results = Probes(self._source, self._schemes, self._clock).run()
+            results = Probes(self._taken_up.source, self._taken_up.schemes, self._clock).run()
         except DatabaseError as error:
             # Nothing is known; requests will find out for themselves.
             _log.warning("probes could not be asked", outcome=error.outcome.name)
@@ -191,7 +216,7 @@ class Standpoints:
     def database_answers(self) -> bool:
         """Whether every data set can be read."""
         try:
-            self._source.look()
+            self._taken_up.source.look()
         except DatabaseError:
             return False
         return True

@@ -135,12 +135,16 @@ class Plan:
         self._dialect = dialect
         self._engine_dialect = engine_dialect
         self._compiled: dict[tuple[int, int], Compiled] = {}
+        self._parts: tuple[Plan, ...] | None = None
         repertoire = dialect.repertoire(source(data), data.subject)
         self.repertoire = None if repertoire is None else compiled_for(repertoire, engine_dialect)
 
-    def parts(self) -> list[Plan]:
+    def parts(self) -> tuple[Plan, ...]:
         """The same data set with one claim at a time, for a record that spoils one claim but not its neighbours."""
-        return [Plan(self.data, (one,), self._dialect, self._engine_dialect) for one in self.asked]
+        if self._parts is None:
+            # Compiling a statement costs far more than running it.
+            self._parts = tuple(Plan(self.data, (one,), self._dialect, self._engine_dialect) for one in self.asked)
+        return self._parts
 
     def statement(self, rows: Sequence[Row], day: date) -> tuple[str, tuple[Any, ...] | dict[str, Any]]:
         """Text and parameters for a group of subjects (at least one)."""

@@ -220,6 +220,8 @@ def test_a_password_of_the_url_is_moved_into_a_file_that_the_check_uses(mariadb:
         (["--url", "oracle+oracledb://reader@host/db"], "oracle is not among the databases"),
         (["--url", "postgresql+psycopg://reader@host"], "names no database"),
         (["--url", "postgresql+psycopg://reader@host/db?password=s3cret"], "holds a password in its query"),
+        (["--url", "postgresql+psycopg://reader:s3cret@s3cret@host/db"], "as %40 %3A %2F"),
+        (["--url", "postgresql+psycopg://reader:x@s3cret/y@host/db"], "as %40 %3A %2F"),
         (["--url", "sqlite:///nowhere.db"], "there is no file nowhere.db"),
         (["--url", "sqlite:///nowhere.db", "--department", "Ärzte"], "there is no file"),
     ],

@@ -139,12 +139,12 @@ class Bureau(Owner):
             # As it is when asked, since a test may put another in its place.
             return self.closed(name) or self.answers.closed(name, predicate, department)
 
-        self.examiner = examiner = Examiner(self.source, ledger, schemes, closed, lambda: self.now)
+        self.examiner = Examiner(self.source, ledger, schemes, closed, lambda: self.now)
         return FrameProcessor(
             department="hrss",
             log=log,
             verifier=CertificateVerifier(self.city.ca_pem, lambda: self.revoked),
-            standpoint=lambda: Standpoint(Enforcer(self.directory_), examiner),
+            standpoint=self.standpoint,
             opener=Opener(self.keys.private),
             ledger=ledger,
             trace=Trace(self.directory / "state" / "keys", lambda: self.now),
@@ -152,6 +152,9 @@ class Bureau(Owner):
             answered=self.answers.note,
             clock=lambda: self.now,
         )
+
+    def standpoint(self) -> Standpoint:
+        return Standpoint(Enforcer(self.directory_), self.examiner)
 
     def close(self) -> None:
         close(self.log)

@@ -12,6 +12,7 @@ import structlog
 from pydantic import ValidationError
 
 from adapters.answers import LEARNT, AnswerWatch, Key, wilson
+from adapters.database import DatabaseError
 from adapters.limits import Watch
 from adapters.mapping import MappedAttribute
 from zhiwang.wire.claims import Predicate
@@ -129,6 +130,61 @@ def test_what_is_suspended_is_answered_again_after_a_newer_load_and_for_nothing_
     # If the new load is no better, it is closed again.
     note(watch, unknown=LEAST, loaded=1001)
     assert closed(watch)
+
+
+def test_what_was_suspended_while_no_load_was_told_is_answered_again_after_the_next(tmp_path: Path) -> None:
+    watch = watching(BANDS, tmp_path / "answers.json")
+    note(watch, unknown=LEAST, loaded=None)
+    assert closed(watch)
+    watch.lift(lambda _attribute: None)
+    assert closed(watch)
+    watch.lift(lambda _attribute: 1)
+    assert not closed(watch)
+
+
+def test_a_window_is_as_new_as_its_newest_load() -> None:
+    watch = watching(BANDS)
+    # One request of the window was answered from the newer load, whatever came after it.
+    note(watch, unknown=1, loaded=2000)
+    note(watch, unknown=LEAST, loaded=None)
+    watch.lift(lambda _attribute: 2000)
+    assert closed(watch)
+    note(watch, unknown=LEAST, loaded=1000)
+    watch.lift(lambda _attribute: 1500)
+    assert closed(watch)
+    watch.lift(lambda _attribute: 2001)
+    assert not closed(watch)
+
+
+def test_a_data_set_whose_load_cannot_be_read_keeps_no_other_one_suspended() -> None:
+    names = ("broken", "months")
+    watch = AnswerWatch({name: MappedAttribute(data=name, watch=BANDS) for name in names})
+    for name in names:
+        examination: Any = SimpleNamespace(
+            header=SimpleNamespace(claims=[SimpleNamespace(attribute=name, predicate=ASKED)]),
+            outcomes=bytearray([Outcome.UNKNOWN] * LEAST),
+            data_as_of=[1000],
+        )
+        watch.note("edu", examination)
+
+    def loaded(attribute: str) -> int:
+        if attribute == "broken":
+            raise DatabaseError
+        return 2000
+
+    watch.lift(loaded)
+    assert {key.attribute for key in watch.suspended} == {"broken"}
+
+
+def test_shares_that_could_not_be_kept_are_kept_as_soon_as_they_can_be(tmp_path: Path) -> None:
+    path = tmp_path / "full" / "answers.json"
+    watch = watching(path=path)
+    note(watch, yes=LEAST)
+    with pytest.raises(FileNotFoundError):
+        watch.save()
+    path.parent.mkdir()
+    watch.save()
+    assert "months" in path.read_text("utf-8")
 
 
 def test_only_usual_shares_outlive_a_restart(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from adapter_support import attribute, document, mapping_text
-from adapters.mapping import load_mapping
+from adapters.mapping import has_bare_at, load_mapping
 from zhiwang.wire.tomlfile import FileError
 
 GOOD = """
@@ -68,6 +68,10 @@ def test_two_attributes_of_one_name_are_refused(tmp_path: Path) -> None:
     ("change", "expected"),
     [
         (("mode=ro&", ""), "database.url: permits writing"),
+        (
+            ("sqlite:///file:data.db?mode=ro&uri=true", "postgresql+psycopg://reader:s3cr@t@db/x"),
+            "database.url: has an @ too many: write @ : / in a password as %40 %3A %2F",
+        ),
         (("sqlite:///file:data.db?mode=ro&uri=true", "mssql://x"), "database.url: mssql is not among"),
         (("sqlite:///file:data.db?mode=ro&uri=true", "oracle://x"), "database.url: oracle has never been tried"),
         (('table = "person"', 'table = "person; DROP TABLE x"'), "data.insured.table: must be the name"),
@@ -132,3 +136,32 @@ def test_absence_needs_a_data_set_that_is_known_to_be_fresh(tmp_path: Path) -> N
         assert any(
             "attribute.months: is published for absent" in one for one in findings(tmp_path, mapping_text(text), wrong)
         )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://reader:s3cr@t@db.host/insurance",
+        "postgresql+psycopg://reader:s3@cr/t@db.host/insurance",
+        "mysql+pymysql://reader:s3@cr?t=@db.host/insurance",
+        "mysql+pymysql://reader@corp:@@db.host/insurance",
+    ],
+)
+def test_a_url_whose_password_would_be_taken_for_its_host_is_refused_unread(tmp_path: Path, url: str) -> None:
+    text = mapping_text(GOOD).replace("sqlite:///file:data.db?mode=ro&uri=true", url)
+    (found,) = findings(tmp_path, text)
+    assert "as %40 %3A %2F" in found
+    assert not any(part in found for part in ("s3", "cr@", "db.host"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://reader:s3cr%40t@db.host/insurance",
+        "postgresql+psycopg://reader@corp:s3cret@db.host:5432/insurance",
+        "mysql+pymysql://reader@db.host/insurance",
+        "sqlite:////home/a:b@c@d/data.db",
+    ],
+)
+def test_a_url_with_escaped_passwords_or_at_signs_elsewhere_is_taken(url: str) -> None:
+    assert not has_bare_at(url)

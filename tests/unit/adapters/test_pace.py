@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +12,7 @@ from pydantic import ValidationError
 
 from adapters.limits import Limits
 from adapters.link import Lanes, Session
-from adapters.pace import LONGEST_DEBT, Hours, Pace
+from adapters.pace import INTERACTIVE_CASES, LONGEST_DEBT, Hours, Pace
 from zhiwang.adapter.v1 import adapter_pb2
 from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.wire.clock import CITY_TIME
@@ -107,6 +108,46 @@ def job(number: int, priority: sealed_pb2.Priority.ValueType, seconds: int = 60)
     item.request.header = sealed_pb2.Header(priority=priority).SerializeToString()
     item.timeout.seconds = seconds
     return frame
+
+
+def mixed(*headers: bytes) -> adapter_pb2.RequestFrame:
+    frame = adapter_pb2.RequestFrame(known_tree_size=7)
+    for number, header in enumerate(headers, 1):
+        frame.items.add(correlation_id=number).request.header = header
+    return frame
+
+
+async def test_a_roster_never_takes_the_lane_of_people_at_a_counter_whatever_stands_beside_it_or_in_its_header() -> (
+    None
+):
+    frames: list[tuple[str, int, list[int]]] = []
+
+    def process(frame: adapter_pb2.RequestFrame) -> adapter_pb2.ReplyFrame:
+        numbers = [item.correlation_id for item in frame.items]
+        frames.append((threading.current_thread().name.partition("_")[0], frame.known_tree_size, numbers))
+        return adapter_pb2.ReplyFrame(items=[adapter_pb2.ReplyFrame.Item(correlation_id=n) for n in numbers])
+
+    def header(priority: sealed_pb2.Priority.ValueType, cases: int) -> bytes:
+        return sealed_pb2.Header(priority=priority, cases=cases).SerializeToString()
+
+    lanes = Lanes(process)
+    link: Any = Link()
+    lanes.add(
+        link,
+        mixed(
+            header(sealed_pb2.PRIORITY_INTERACTIVE, INTERACTIVE_CASES),
+            header(sealed_pb2.PRIORITY_BULK, 1),
+            header(sealed_pb2.PRIORITY_INTERACTIVE, INTERACTIVE_CASES + 1),
+            b"\xff",
+        ),
+    )
+    running = asyncio.create_task(lanes.run())
+    async with asyncio.timeout(30):
+        await lanes.drained()
+    assert sorted(frames) == [("bulk", 7, [2, 3]), ("interactive", 7, [1, 4])]
+    assert sorted(item.correlation_id for item in link.replied) == [1, 2, 3, 4]
+    running.cancel()
+    lanes.close()
 
 
 async def test_bulk_waits_for_its_turn_and_interactive_requests_pass_it() -> None:

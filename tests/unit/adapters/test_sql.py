@@ -7,9 +7,12 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+import structlog
 
-from adapter_support import ANNA, BO, CHEN, DING, Owner, attribute, resident
+from adapter_support import ANNA, AS_OF, BO, CHEN, DING, SCHEMES, Owner, attribute, resident
 from adapters.dialects import SMALL, spell_list
+from adapters.sql import RETRIES
+from zhiwang.wire.claims import Predicate
 from zhiwang.wire.records import Outcome
 
 YES, NO, UNKNOWN = Outcome.YES, Outcome.NO, Outcome.UNKNOWN
@@ -260,6 +263,30 @@ def test_one_bad_row_spoils_neither_its_group_nor_its_neighbours(owner: Owner) -
     assert outcomes[:3] == [YES, UNKNOWN, NO]
     assert outcomes[-2:] == [UNKNOWN, YES]
     assert set(outcomes[3:-2]) == {UNKNOWN}
+
+
+def test_bad_rows_beyond_a_budget_are_unavailable_after_a_bounded_number_of_statements(tmp_path: Path) -> None:
+    people = [resident(number) for number in range(900)]
+    names = ("one", "two", "three")
+    owner = Owner(
+        tmp_path,
+        tables="CREATE TABLE person (id_card TEXT PRIMARY KEY, note TEXT)",
+        rows={"person": [(person, '{"n": 1}' if number == 0 else "{bad") for number, person in enumerate(people)]},
+        mapping='[data.person]\ntable = "person"\nsubject = "id_card"\n'
+        + "".join(f"[attribute.{name}]\ndata = 'person'\nvalue = \"json_extract(note, '$.n')\"\n" for name in names),
+        published="".join(attribute(name, 'type = "integer"\nat_least = [1]') for name in names),
+    )
+    plan = owner.source.plan("person", tuple((name, Predicate.AT_LEAST) for name in names))
+    rows = [(SCHEMES["person"].spellings(person), None, None, ["1"] * 3) for person in people]
+    with structlog.testing.capture_logs() as lines, owner.source.lend() as lent:
+        outcomes = owner.source.run(lent, plan, AS_OF, rows)
+    assert owner.connections.statements <= RETRIES + 10
+    assert outcomes[:2] == [bytes([YES] * 3), bytes([UNKNOWN] * 3)]
+    assert outcomes[-1] == bytes([Outcome.DATABASE_UNAVAILABLE] * 3)
+    assert [line["event"] for line in lines] == ["too many records cannot be read"]
+    # The plans of single claims are made once.
+    assert plan.parts() is plan.parts()
+    owner.close()
 
 
 def test_a_group_says_of_each_subject_what_it_says_of_it_alone(owner: Owner) -> None:
