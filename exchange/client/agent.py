@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
@@ -222,7 +222,7 @@ class VerificationServicer(verification_pb2_grpc.VerificationServiceServicer):
 
     async def _counted(
         self, cases: Sequence[Case], context: Context, *, receipt: bool
-    ) -> AsyncIterator[Sequence[CaseResult]]:
+    ) -> AsyncGenerator[Sequence[CaseResult]]:
         async with aclosing(self._client.verify_batches(cases, context, receipt=receipt)) as found:
             async for results in found:
                 self._count(results)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 
 import structlog
 
@@ -20,13 +21,23 @@ from zhiwang.wire.errors import Reason, RefusedError
 KEPT_SECONDS = 3600.0
 """How long results are kept after the last of them."""
 
+FORGET_SECONDS = 1.0
+"""How much later they are let go of, when nobody calls meanwhile."""
+
 MAX_CASES = 20_000
 """Cases of one batch."""
 
 MAX_KEPT_CASES = 200_000
 """Cases of all batches that are kept."""
 
+MAX_KEPT_BYTES = 512 << 20
+"""Bytes of all results that are kept."""
+
 MAX_BATCHES = 256
+"""Batches that are kept."""
+
+SHARE = 2
+"""One caller may hold this part of all that is kept, so that none can take the others' place: a half."""
 
 POLL_SECONDS = 2.0
 """How long a call for results waits for the first of them."""
@@ -39,12 +50,14 @@ log = structlog.get_logger(__name__)
 class _Batch:
     """One batch."""
 
-    __slots__ = ("ended", "failed", "more", "owner", "results", "size", "task")
+    __slots__ = ("bytes", "ended", "failed", "forgetting", "more", "owner", "results", "size", "task")
 
     def __init__(self, owner: str, size: int) -> None:
         self.owner = owner
         self.size = size
         self.results: list[verification_pb2.CaseResult] = []
+        self.bytes = 0
+        self.forgetting: asyncio.TimerHandle | None = None
         self.more = asyncio.Event()
         self.ended: float | None = None
         self.failed: RefusedError | None = None
@@ -62,7 +75,7 @@ class Batches:
         self._clock = clock
         self._batches: dict[str, _Batch] = {}
 
-    def submit(self, owner: str, size: int, results: AsyncIterator[Sequence[CaseResult]]) -> str:
+    def submit(self, owner: str, size: int, results: AsyncGenerator[Sequence[CaseResult]]) -> str:
         """Take a batch in.
 
         Args:
@@ -74,13 +87,15 @@ class Batches:
             Its id.
 
         Raises:
-            RefusedError: TOO_MANY_CLAIMS for a batch that is too large; OVERLOADED, if too much is kept already.
+            RefusedError: REQUEST_MALFORMED for a batch without cases; TOO_MANY_CLAIMS for one that is too large;
+                OVERLOADED, if too much is kept already.
         """
+        if not size:
+            raise RefusedError(Reason.REQUEST_MALFORMED, "a batch without cases", field="cases")
         if size > MAX_CASES:
             raise RefusedError(Reason.TOO_MANY_CLAIMS, "too many cases in one batch", field="cases")
         self._expire()
-        kept = sum(batch.size for batch in self._batches.values())
-        if len(self._batches) >= MAX_BATCHES or kept + size > MAX_KEPT_CASES:
+        if self._is_full(owner, size):
             raise RefusedError(Reason.OVERLOADED, "too many batches are kept; fetch and wait")
         name = secrets.token_urlsafe(16)
         batch = self._batches[name] = _Batch(owner, size)
@@ -125,13 +140,21 @@ class Batches:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for batch in self._batches.values():
+            if batch.forgetting is not None:
+                batch.forgetting.cancel()
         self._batches.clear()
 
-    async def _run(self, batch: _Batch, results: AsyncIterator[Sequence[CaseResult]]) -> None:
+    async def _run(self, batch: _Batch, results: AsyncGenerator[Sequence[CaseResult]]) -> None:
         try:
-            async for some in results:
-                batch.results.extend([result_message(result) for result in some])
-                batch.more.set()
+            async with aclosing(results):
+                async for some in results:
+                    messages = [result_message(result) for result in some]
+                    batch.results.extend(messages)
+                    batch.bytes += sum(message.ByteSize() for message in messages)
+                    batch.more.set()
+                    if self._is_full(batch.owner):
+                        raise RefusedError(Reason.OVERLOADED, "the results that are kept are too many bytes")  # noqa: TRY301  it ends as a batch that cannot be asked on
         except RefusedError as error:
             batch.failed = error
         except Exception:
@@ -140,6 +163,26 @@ class Batches:
         finally:
             batch.ended = self._clock()
             batch.more.set()
+            # Results name citizens' cases: they go when their time is over, whether or not anybody calls.
+            batch.forgetting = asyncio.get_running_loop().call_later(KEPT_SECONDS + FORGET_SECONDS, self._expire)
+
+    def _is_full(self, owner: str, more: int | None = None) -> bool:
+        """Whether a caller, or all of them, hold too much for another batch of so many cases, or for results to go on.
+
+        Args:
+            owner: The caller.
+            more: Cases of the batch that it would submit; None to look at the bytes only.
+        """
+        own = [batch for batch in self._batches.values() if batch.owner == owner]
+        for batches, part in ((self._batches.values(), 1), (own, SHARE)):
+            if sum(batch.bytes for batch in batches) >= MAX_KEPT_BYTES // part:
+                return True
+            if more is not None and (
+                len(batches) >= MAX_BATCHES // part
+                or sum(batch.size for batch in batches) + more > MAX_KEPT_CASES // part
+            ):
+                return True
+        return False
 
     def _expire(self) -> None:
         now = self._clock()

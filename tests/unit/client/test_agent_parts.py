@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client_support import directory
+from exchange.client import batches as kept_batches
 from exchange.client.agent import page
-from exchange.client.batches import KEPT_SECONDS, MAX_BATCHES, MAX_CASES, Batches
+from exchange.client.batches import KEPT_SECONDS, MAX_BATCHES, MAX_CASES, SHARE, Batches
 from exchange.client.callers import Callers
 from exchange.client.case import Answer, CaseResult, ClaimResult, Context, Ruling, Status
 from exchange.client.messages import MAX_RESULTS_BYTES, attribute_message, fitting, matter_message, result_message
@@ -101,7 +102,7 @@ class Clock:
         return self.now
 
 
-async def ready(batches: Iterable[Sequence[str]]) -> AsyncIterator[Sequence[CaseResult]]:
+async def ready(batches: Iterable[Sequence[str]]) -> AsyncGenerator[Sequence[CaseResult]]:
     for keys in batches:
         await asyncio.sleep(0)
         yield [CaseResult(key) for key in keys]
@@ -130,7 +131,7 @@ async def test_a_page_of_receipts_fits_what_a_grpc_library_takes_by_default() ->
     receipt = verification_pb2.Receipt(parts=[verification_pb2.Receipt.Part(sealed_hash=bytes(9_000))])
     results = [CaseResult(str(number), receipt=receipt) for number in range(1000)]
 
-    async def large() -> AsyncIterator[Sequence[CaseResult]]:
+    async def large() -> AsyncGenerator[Sequence[CaseResult]]:
         yield results
 
     batches = Batches(Clock())
@@ -176,7 +177,7 @@ async def test_a_batch_is_forgotten_an_hour_after_its_end() -> None:
 
 
 async def test_a_batch_that_failed_says_so_after_its_last_result() -> None:
-    async def fail() -> AsyncIterator[Sequence[CaseResult]]:
+    async def fail() -> AsyncGenerator[Sequence[CaseResult]]:
         yield [CaseResult("a")]
         raise RefusedError(Reason.DIRECTORY_EXPIRED)
 
@@ -200,12 +201,51 @@ async def test_a_token_that_is_none_of_ours_is_refused(token: str) -> None:
     assert caught.value.reason is Reason.PAGE_TOKEN_INVALID
 
 
-async def test_what_is_kept_is_bounded() -> None:
+async def test_a_batch_is_let_go_of_in_time_although_nobody_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_batches, "KEPT_SECONDS", 0.01)
+    monkeypatch.setattr(kept_batches, "FORGET_SECONDS", 0.01)
+    batches = Batches(asyncio.get_running_loop().time)
+    batches.submit("me", 1, ready([["a"]]))
+    async with asyncio.timeout(60):
+        while batches._batches:  # noqa: ASYNC110  a timer's work
+            await asyncio.sleep(0.01)
+
+
+async def test_what_is_kept_is_bounded_for_all_and_for_each_caller() -> None:
     batches = Batches(Clock())
     assert refusal(lambda: batches.submit("me", MAX_CASES + 1, ready([])))[0] is Reason.TOO_MANY_CLAIMS
-    for _ in range(MAX_BATCHES):
+    assert refusal(lambda: batches.submit("me", 0, ready([]))) == (Reason.REQUEST_MALFORMED, "cases")
+    for _ in range(MAX_BATCHES // SHARE):
         batches.submit("me", 1, ready([]))
     assert refusal(lambda: batches.submit("me", 1, ready([])))[0] is Reason.OVERLOADED
+    for number in range(MAX_BATCHES - MAX_BATCHES // SHARE):
+        batches.submit(f"another {number}", 1, ready([]))
+    assert refusal(lambda: batches.submit("yet another", 1, ready([])))[0] is Reason.OVERLOADED
+    await batches.close()
+
+
+async def test_results_that_are_too_many_bytes_end_their_batch_and_what_came_before_is_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kept_batches, "MAX_KEPT_BYTES", 2 * SHARE * 1000)
+    batches = Batches(Clock())
+    name = batches.submit("me", 9, ready([[f"{number}{'x' * 1000}"] for number in range(9)]))
+    found = []
+
+    async def fetch() -> None:
+        token = ""
+        while True:
+            response = await batches.fetch("me", name, 0, token)
+            found.extend([result.key[0] for result in response.results])
+            token = response.next_page_token
+
+    with pytest.raises(RefusedError) as caught:
+        await fetch()
+    assert caught.value.reason is Reason.OVERLOADED
+    assert found == ["0", "1"]
+    assert refusal(lambda: batches.submit("me", 1, ready([])))[0] is Reason.OVERLOADED
+    other = batches.submit("another", 1, ready([["a"]]))
+    assert (await batches.fetch("another", other, 0, "")).results[0].key == "a"
     await batches.close()
 
 
