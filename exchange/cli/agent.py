@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from certs.identity import CA_CERTIFICATE, write_public
 from exchange import backup
 from exchange.cli import output
 from exchange.client import agent, mock
@@ -110,13 +109,10 @@ def mock_command(
         now=time.time(),
     )
     city = MockCity(directory, system)
-    if root is not None:
-        root.mkdir(mode=0o700)
-        write_public(root / CA_CERTIFICATE, city.ca_pem)
     output.say("这是模拟前置机：所有结果均为虚构，不得用于任何办件。")
     output.say("This is a mock: every answer is invented. No application may be decided by it.")
     output.next_step("zhiwang agent mock --list")
-    raise typer.Exit(run_process("mock", partial(mock.main, city, listen)))
+    raise typer.Exit(run_process("mock", partial(mock.main, city, listen, root)))
 
 
 def _print_personas(*, as_json: bool) -> None:

@@ -16,6 +16,7 @@ from typing import Final
 
 import structlog
 
+from certs.identity import CA_CERTIFICATE, write_public
 from exchange.client.agent import STOP_GRACE, assemble
 from exchange.client.batches import Batches
 from exchange.client.case import CaseResult, Context
@@ -96,11 +97,18 @@ def mock_profile(city: MockCity) -> Profile:
     )
 
 
-async def main(city: MockCity, listen: str, process: Process) -> None:
+async def main(city: MockCity, listen: str, root: Path | None, process: Process) -> None:
     """Serve until the process is told to stop.
+
+    Args:
+        city: What stands in for hub and owners.
+        listen: A loopback address or "unix:path".
+        root: New directory for the city's certificate, made once the mock can serve; None for none.
+        process: Of this command.
 
     Raises:
         ZhiwangError: It cannot start; FatalError INTERNAL for an address that others can reach.
+        FileExistsError: There is such a directory.
     """
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(MockClient(city, mock_profile(city)))
@@ -108,6 +116,8 @@ async def main(city: MockCity, listen: str, process: Process) -> None:
         stack.push_async_callback(batches.close)
         server = assemble(client, batches, announce=(MOCKED,))
         address = server.listen(listen, None)
+        if root is not None:
+            _write_root(root, city)
         for condition in ("directory", "hub"):
             await server.readiness.set(condition, holds=True)
         await server.start()
@@ -115,6 +125,11 @@ async def main(city: MockCity, listen: str, process: Process) -> None:
         process.announce(listen=address)
         await process.stopping.wait()
         await server.stop(STOP_GRACE)
+
+
+def _write_root(root: Path, city: MockCity) -> None:
+    root.mkdir(mode=0o700)
+    write_public(root / CA_CERTIFICATE, city.ca_pem)
 
 
 async def _nothing_newer() -> None:

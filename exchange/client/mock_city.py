@@ -31,6 +31,7 @@ from certs.sealing import Opener
 from certs.signing import CertificateVerifier, Signer
 from exchange.client.check import Delivery, Frame
 from exchange.client.personas import Cast, Persona
+from exchange.link import margin
 from exchange.verify import Access, Examiner, OwnerRecord, Untrusted, access_event, outcome_of, result
 from policy.authorise import authorise
 from policy.centre import parse_centre, parse_matter
@@ -161,7 +162,7 @@ class MockCity:
         """What a hub and the owner behind it would answer, with entries and proofs.
 
         Raises:
-            RefusedError: As a transport: HUB_UNREACHABLE or DEADLINE_EXCEEDED.
+            RefusedError: As a transport: HUB_UNREACHABLE.
         """
         del bulk
         access = self._examiner.examine(request, self.system.identity, self._clock())
@@ -287,24 +288,25 @@ def _enrol(shorts: Sequence[str]) -> tuple[bytes, list[Signer]]:
         for short in shorts:
             own = place / short.replace("/", "-")
             for request in make_requests(own, Identity.parse_short(CITY, short)):
-                write_public(request.with_suffix(".pem"), authority.issue(request.read_bytes()))
+                write_public(request.with_suffix(".pem"), authority.issue(request.read_bytes(), days=LIFE / DAY))
             signers.append(IdentityFiles(own, place).signer())
         return authority.certificate_pem, signers
 
 
 async def _pass_time(personas: Sequence[Persona], seconds: float) -> Reason | None:
-    """Wait as long as the slowest takes; why the request is refused, if it is.
+    """Wait as long as the slowest takes, at most as a hub waits for an owner; why the request is refused, if it is.
 
     Raises:
-        RefusedError: HUB_UNREACHABLE, or DEADLINE_EXCEEDED when `seconds` are over.
+        RefusedError: HUB_UNREACHABLE.
     """
     refusal = next((persona.refusal for persona in personas if persona.refusal is not None), None)
     if refusal is Reason.HUB_UNREACHABLE:
         raise RefusedError(refusal)
     wait = max((persona.seconds for persona in personas), default=0.0)
-    if refusal is Reason.DEADLINE_EXCEEDED or wait >= seconds:
-        await asyncio.sleep(seconds)
-        raise RefusedError(Reason.DEADLINE_EXCEEDED)
+    patience = seconds - margin(seconds)
+    if wait >= patience:
+        await asyncio.sleep(patience)
+        return Reason.OWNER_TIMED_OUT
     await asyncio.sleep(wait)
     return refusal
 

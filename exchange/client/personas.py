@@ -8,6 +8,7 @@ hash of the subject and the attribute, so that a load test meets a mix of answer
 from __future__ import annotations
 
 import hmac
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date
@@ -115,7 +116,7 @@ PERSONAS: tuple[Persona, ...] = (
     _refused(305, Reason.CLOCK_SKEW, "时钟偏差过大", "the clocks differ"),
     Persona(306, "凭证校验失败，结果不予放行", "a reply that was changed on its way is withheld", forged=True),
     Persona(401, "慢：三秒后为是", "YES after three seconds", seconds=3.0),
-    Persona(402, "超过时限：永不答复", "no answer before the call's deadline", refusal=Reason.DEADLINE_EXCEEDED),
+    Persona(402, "数据部门永不答复：临近时限告知超时", "the owner never answers: OWNER_TIMED_OUT", seconds=math.inf),
     Persona(501, "名录已过期：UNAVAILABLE", "the directory has expired: UNAVAILABLE", call=Reason.DIRECTORY_EXPIRED),
     Persona(502, "凭证无法保存：UNAVAILABLE", "the receipt cannot be kept: UNAVAILABLE", call=Reason.RECEIPT_NOT_KEPT),
     Persona(503, "内部错误：INTERNAL", "an error inside the agent: INTERNAL", call=Reason.INTERNAL),

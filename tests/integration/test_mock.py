@@ -232,6 +232,12 @@ async def test_agent_and_mock_give_the_same_to_the_same_calls(tmp_path: Path) ->
             ("SubmitBatch", P.SubmitBatchRequest(context=P.Context(matter="nothing"))),
         ):
             assert await told(getattr(agent, method)(refused)) == await told(getattr(mocked, method)(refused))
+        city.owners["hrss"].hold.clear()
+        slow = asked((("guardian", PERSON[402]),), claims=["guardian: hrss.insured exists"])
+        expected, found = [await outcome(stub.Verify(slow, timeout=4)) for stub in (agent, mocked)]
+        city.owners["hrss"].hold.set()
+        assert found == expected
+        assert "OWNER_TIMED_OUT" in found[0]
 
 
 def of_the_result(persona: Persona) -> tuple[str, str, str]:
@@ -285,10 +291,13 @@ async def test_the_slow_persona_takes_its_time_and_less_time_runs_out(mocked: An
     assert time.monotonic() - started >= 3
     assert response.result.claims[0].answer == P.ANSWER_YES
     city = MockCity(example_directory(), "edu/enrolment")
-    case = Case((Subject("guardian", PERSON[401]),), ("guardian: hrss.insured_months at_least 12",))
     async with mock.MockClient(city, mock.mock_profile(city)) as client:
-        result = await client.verify(case, Context("school-enrolment", "2026-000123"), timeout=1)
-    assert result.claims[0].reason is Reason.DEADLINE_EXCEEDED
+        for number in (401, 402):
+            case = Case((Subject("guardian", PERSON[number]),), ("guardian: hrss.insured_months at_least 12",))
+            result = await client.verify(case, Context("school-enrolment", "2026-000123"), timeout=1)
+            assert result.claims[0].reason is Reason.OWNER_TIMED_OUT
+    response = await mocked.Verify(enrolment(PERSON[402]), timeout=4)
+    assert response.result.claims[0].reason == "OWNER_TIMED_OUT"
 
 
 async def test_a_corrected_record_is_answered_otherwise_when_asked_again(mocked: Any) -> None:
@@ -376,10 +385,21 @@ async def test_who_asks_a_mock_at_a_terminal_is_warned(capsys: pytest.CaptureFix
                 assert ("every answer is invented" in capsys.readouterr().out) is bool(announce)
 
 
-async def test_the_mock_refuses_to_be_reached_from_elsewhere() -> None:
+async def test_the_mock_refuses_to_be_reached_from_elsewhere(tmp_path: Path) -> None:
     city = MockCity(example_directory(), "edu/enrolment")
+    root = tmp_path / "root"
     with pytest.raises(FatalError):
-        await mock.main(city, "0.0.0.0:0", Process("mock", None))
+        await mock.main(city, "0.0.0.0:0", root, Process("mock", None))
+    assert not root.exists(), "what does not start leaves no directory that the next start would stumble over"
+
+
+async def test_a_mock_that_runs_for_years_still_answers() -> None:
+    now = time.time()
+    city = MockCity(example_directory(), "edu/enrolment", lambda: now)
+    async with mock.MockClient(city, mock.mock_profile(city), lambda: now) as client, serving(client) as stub:
+        now += 9 * 365 * 86_400
+        response = await stub.Verify(enrolment(YES), timeout=30)
+    assert response.result.claims[0].answer == P.ANSWER_YES
 
 
 def test_a_system_that_the_directory_has_not_is_told_which_it_has() -> None:
