@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from exchange.cli import output
-from exchange.client.ask import ask_agent
+from exchange.client.ask import Told, ask_agent
 from exchange.client.case import Answer, Case, CaseResult, ClaimResult, Context, Ruling, Status, Subject
 from exchange.client.client import TIMEOUT, Client
 from exchange.client.receipt import write_receipt
@@ -97,16 +97,19 @@ def verify(
     elif profile is not None:
         loaded = load_profile(profile)
         root = loaded.root
+        if loaded.agent.receipts is not None:
+            output.say("本命令不留存凭证；留存凭证须经前置机办理（--agent）。")
+            output.say("This command keeps no receipt, as [agent.receipts] asks; only an agent does: use --agent.")
         asking = _ask(loaded, case, context, timeout, receipt=receipt is not None)
     else:
         output.usage_error("say as whom to ask with --profile, or whom to ask with --agent")
-    result, titles = asyncio.run(asking)
+    result, titles, mock = asyncio.run(asking)
     written = None
     if receipt is not None and result.receipt is not None:
         write_receipt(receipt, result.receipt)
         written = receipt
     if as_json:
-        output.print_json(as_object(result, written))
+        output.print_json(as_object(result, written, mock=mock))
     else:
         _print(result, titles)
         if written is not None:
@@ -151,16 +154,15 @@ def _subject(slot: str, text: str) -> Subject:
     return Subject(slot, identifier.strip(), name.strip())
 
 
-async def _ask(
-    profile: Profile, case: Case, context: Context, seconds: float, *, receipt: bool
-) -> tuple[CaseResult, dict[str, str]]:
+async def _ask(profile: Profile, case: Case, context: Context, seconds: float, *, receipt: bool) -> Told:
     async with await _open(profile) as client:
         result = await client.verify(case, context, timeout=seconds, receipt=receipt)
-        return result, {
+        titles = {
             f"{attribute.owner}.{attribute.name}": attribute.title.zh
             for document in client.directory.documents.values()
             for attribute in document.attributes.values()
         }
+        return Told(result, titles, mock=False)
 
 
 async def _open(profile: Profile) -> Client:
@@ -188,9 +190,10 @@ def local_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).astimezone(CITY_TIME).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def as_object(result: CaseResult, receipt: Path | None) -> dict[str, Any]:
+def as_object(result: CaseResult, receipt: Path | None, *, mock: bool) -> dict[str, Any]:
     """A result as one JSON object."""
     return {
+        "mock": mock,
         "ruling": result.ruling.name,
         "claims": [
             {

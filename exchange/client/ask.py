@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import grpc
 import structlog
@@ -24,10 +25,22 @@ TITLES_SECONDS = 5.0
 log = structlog.get_logger(__name__)
 
 
-async def ask_agent(
-    address: str, case: Case, context: Context, *, seconds: float, receipt: bool
-) -> tuple[CaseResult, dict[str, str]]:
-    """One case, and the Chinese titles of the attributes that it asks about.
+class Told(NamedTuple):
+    """What an agent answered.
+
+    Attributes:
+        result: Of the case.
+        titles: Of the attributes that it asks about, in Chinese.
+        mock: Whether a mock said so, and everything is invented.
+    """
+
+    result: CaseResult
+    titles: dict[str, str]
+    mock: bool
+
+
+async def ask_agent(address: str, case: Case, context: Context, *, seconds: float, receipt: bool) -> Told:
+    """One case. Of a mock, the log is warned, whether it answers or refuses.
 
     Args:
         address: "host:port" on loopback, or "unix:path".
@@ -37,8 +50,8 @@ async def ask_agent(
         receipt: Whether a receipt is wanted.
 
     Raises:
-        RefusedError: As the agent refused; INTERNAL: no agent answers; RPC_NOT_ALLOWED for an address elsewhere,
-            where the case would travel in clear.
+        RefusedError: As the agent refused; INTERNAL: it failed, or no agent answers; RPC_NOT_ALLOWED for an address
+            elsewhere, where the case would travel in clear.
     """
     if not is_local(address):
         raise RefusedError(
@@ -46,19 +59,25 @@ async def ask_agent(
         )
     async with open_channel(address, None) as channel:
         stub = verification_pb2_grpc.VerificationServiceStub(channel)
+        call = stub.Verify(verify_request(case, context, receipt=receipt), timeout=seconds)
         try:
-            call = stub.Verify(verify_request(case, context, receipt=receipt), timeout=seconds)
-            response = await call
-            if MOCKED in tuple(await call.initial_metadata()):
+            # Comes before a refusal, too.
+            mock = MOCKED in tuple(await call.initial_metadata())
+            if mock:
                 log.warning("this is a mock: every answer is invented", agent=address)
-            result = result_of(response.result)
+            result = result_of((await call).result)
             owners = dict.fromkeys(_owner(one.claim) for one in result.claims)
-            return result, await _titles(stub, owners)
+            return Told(result, await _titles(stub, owners), mock)
         except grpc.aio.AioRpcError as error:
             refusal = refusal_of(error)
             if refusal.reason is Reason.HUB_UNREACHABLE and refusal.detail != TOLD:
                 refusal = RefusedError(
                     Reason.INTERNAL, f"no agent answers at {address}; start one with: zhiwang agent run --profile …"
+                )
+            elif refusal.reason is Reason.INTERNAL and refusal.detail == TOLD:
+                call_id = refusal.metadata.get("call_id", "unknown")
+                refusal = RefusedError(
+                    Reason.INTERNAL, f"the agent at {address} failed; its log says why, beside the call {call_id}"
                 )
             raise refusal from None
 

@@ -39,7 +39,7 @@ async def address(city: RunningCity) -> AsyncIterator[str]:
 
 
 async def test_an_agent_answers_what_a_client_of_its_own_would_be_answered(city: RunningCity, address: str) -> None:
-    result, titles = await ask_agent(address, CASE, CONTEXT, seconds=20, receipt=True)
+    result, titles, mock = await ask_agent(address, CASE, CONTEXT, seconds=20, receipt=True)
     async with city.client(name="itself") as client:
         itself = await client.verify(CASE, CONTEXT)
     assert [one[:7] for one in result.claims] == [one[:7] for one in itself.claims]
@@ -47,6 +47,7 @@ async def test_an_agent_answers_what_a_client_of_its_own_would_be_answered(city:
     assert Answer.NONE not in {one.answer for one in result.claims}
     assert (result.ruling, result.ruling is not Ruling.NONE) == (itself.ruling, True)
     assert result.receipt is not None
+    assert not mock
     assert all(titles[one.claim.rpartition(": ")[2].partition(" ")[0]] for one in result.claims)
 
 

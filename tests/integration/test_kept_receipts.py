@@ -246,6 +246,17 @@ async def test_receipts_are_found_beside_a_running_agent_and_verified_offline(ci
     assert (code, json.loads(output)) == (0, {"deleted": 0, "year": None})
 
 
+async def test_a_command_that_is_its_own_agent_says_that_it_keeps_nothing(city: RunningCity) -> None:
+    profile = keeping(city)
+    asking = ("verify", "--profile", str(profile.path), "--matter", "school-enrolment", "--reference", REFERENCE)
+    code, output, errors = await zhiwang(
+        *asking, "--subject", f"child={CHILD}", "--subject", f"guardian={MOTHER}", "--json"
+    )
+    assert (code, json.loads(output)["mock"]) == (0, False)
+    assert "keeps no receipt" in errors
+    assert kept(profile) == []
+
+
 async def test_a_purge_at_a_terminal_says_how_many_and_asks(city: RunningCity) -> None:
     profile = keeping(city)
     async with client_of(city, profile) as client:

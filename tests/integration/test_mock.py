@@ -381,8 +381,15 @@ async def test_who_asks_a_mock_at_a_terminal_is_warned(capsys: pytest.CaptureFix
         for announce in ((MOCKED,), ()):
             async with serving(client, announce) as stub:
                 capsys.readouterr()
-                await ask_agent(stub.address, case, context, seconds=20, receipt=False)
+                told = await ask_agent(stub.address, case, context, seconds=20, receipt=False)
+                assert told.mock is bool(announce)
                 assert ("every answer is invented" in capsys.readouterr().out) is bool(announce)
+                for number, detail in ((503, "failed; its log says why"), (501, "")):
+                    refused = Case((Subject("guardian", PERSON[number]),), case.claims)
+                    with pytest.raises(RefusedError) as caught:
+                        await ask_agent(stub.address, refused, context, seconds=20, receipt=False)
+                    assert detail in caught.value.detail
+                    assert ("every answer is invented" in capsys.readouterr().out) is bool(announce)
 
 
 async def test_the_mock_refuses_to_be_reached_from_elsewhere(tmp_path: Path) -> None:
