@@ -17,6 +17,7 @@ from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import QueuePool
 
+from adapters.dialects.sqlite import strict_names
 from adapters.mapping import Database, sqlite_location
 from zhiwang.wire.tomlfile import FileError, Finding
 
@@ -70,6 +71,13 @@ def open_engine(database: Database, base: Path) -> Engine:
         isolation_level="AUTOCOMMIT",
         **options,
     )
+    if family == "sqlite":
+
+        @event.listens_for(engine, "before_cursor_execute", retval=True)
+        def name_strictly(*call: Any) -> tuple[str, Any]:
+            _connection, _cursor, statement, parameters = call[:4]
+            return strict_names(statement), parameters
+
     if family in {"mysql", "mariadb"}:
 
         @event.listens_for(engine, "connect")

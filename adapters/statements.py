@@ -43,6 +43,7 @@ from sqlalchemy.sql.base import ReadOnlyColumnCollection
 from sqlalchemy.sql.elements import Grouping
 
 from adapters.dialects import Dialect, Element, OrderedJoin, Row
+from adapters.dialects.sqlite import strict_names
 from adapters.mapping import DataSet, MappedAttribute
 from zhiwang.wire.claims import Predicate
 from zhiwang.wire.records import Outcome
@@ -110,7 +111,8 @@ def compiled_for(statement: Select[Any] | TextClause, dialect: EngineDialect) ->
     result = statement.compile(dialect=dialect)
     order = getattr(result, "positiontup", None)
     constants = {name: value for name, value in result.params.items() if value is not None}
-    return Compiled(str(result), constants, None if order is None else tuple(order))
+    sql = strict_names(str(result)) if dialect.name == "sqlite" else str(result)
+    return Compiled(sql, constants, None if order is None else tuple(order))
 
 
 class Plan:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from datetime import date
 from typing import Any
@@ -31,6 +32,23 @@ from adapters.dialects.base import Dialect, Element, OrderedJoin, Row, bound, bo
 
 SMALL = 16
 """Groups of up to so many subjects go as single bound values, which is faster than an array."""
+
+
+_QUOTED = re.compile(r"""'(?:[^']|'')*'|"((?:[^"]|"")*)"|`(?:[^`]|``)*`|\[[^\]]*\]""")
+
+
+def strict_names(sql: str) -> str:
+    """SQL in which a quoted name can only be a name.
+
+    SQLite takes "a name" that is none for the text 'a name' (sqlite.org/quirks.html, section 8), so that a misspelt
+    column would be a value that no subject has, and everybody would be absent. Between other quotes it does not.
+    """
+    return _QUOTED.sub(lambda found: found[0] if found[1] is None else _backticks(found[1]), sql)
+
+
+def _backticks(name: str) -> str:
+    plain = name.replace('""', '"').replace("`", "``")
+    return f"`{plain}`"
 
 
 @compiles(OrderedJoin, "sqlite")

@@ -297,3 +297,44 @@ def test_a_database_that_is_not_there_is_a_finding(tmp_path: Path) -> None:
     (finding,) = json.loads(result.stdout)["findings"]
     assert finding["key"] == "database.url"
     assert not (tmp_path / "data.db").exists()
+
+
+CHINESE = """
+[data.insured]
+table = "参保人员"
+subject = "身份证号"
+name = "姓名"
+
+[attribute.months]
+data = "insured"
+value = '"月数"'
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        (('subject = "身份证号"', 'subject = "身份证"'), "data.insured.subject"),
+        (('name = "姓名"', 'name = "名字"'), "data.insured.name"),
+        (("'\"月数\"'", "'\"月份\"'"), "attribute.months.value"),
+        (('table = "参保人员"', 'table = "参保人"'), "data.insured.table"),
+    ],
+)
+def test_a_misspelt_name_that_needs_quotes_is_found_like_any_other(
+    tmp_path: Path, change: tuple[str, str], key: str
+) -> None:
+    make_database(
+        tmp_path / "data.db",
+        'CREATE TABLE "参保人员" ("身份证号" TEXT PRIMARY KEY, "姓名" TEXT, "月数" INTEGER);',
+        {'"参保人员"': [(ANNA, "安娜", 12)]},
+    )
+    published = 'department = "hrss"\ntitle = { zh = "部门", en = "Department" }\n'
+    (tmp_path / "document.toml").write_text(
+        published + attribute("months", 'type = "integer"\nat_least = [6, 12]'), "utf-8"
+    )
+    path = tmp_path / "mapping.toml"
+    path.write_text(mapping_text(CHINESE), "utf-8")
+    assert inspect(path, tmp_path / "document.toml", SCHEMES, clock=lambda: NOW)[1].findings == []
+    path.write_text(mapping_text(CHINESE.replace(*change)), "utf-8")
+    found = inspect(path, tmp_path / "document.toml", SCHEMES, clock=lambda: NOW)[1].findings
+    assert [one.key for one in found] == [key]
