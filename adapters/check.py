@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from collections.abc import Mapping as Dictionary
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from difflib import get_close_matches
@@ -31,6 +32,7 @@ from adapters.messages import told
 from adapters.plans import UnexplainedError, index_for, scans
 from adapters.probes import ProbeResult, Probes
 from adapters.readonly import writable
+from adapters.sessions import UrlError
 from adapters.sql import Source
 from adapters.statements import fragment, source
 from adapters.usage import Use, read_tables, together, used
@@ -40,7 +42,7 @@ from zhiwang.wire.claims import Predicate
 from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.identifiers import Scheme
 from zhiwang.wire.records import Outcome
-from zhiwang.wire.tomlfile import Finding, as_findings
+from zhiwang.wire.tomlfile import FileError, Finding, as_findings
 
 SAMPLE = 20
 """Subjects of each data set that every statement is tried on; more than any dialect binds singly."""
@@ -110,13 +112,13 @@ def inspect(
     """
     published = parse_document(document) if isinstance(document, Path) else document
     with taken_up(load_mapping(mapping_path, published), mapping_path, extracts) as (mapping, doubts):
-        enough = max(CONNECTIONS, mapping.database.connections)
-        connections = connect_to(mapping.database.model_copy(update={"connections": enough}), mapping_path.parent)
+        enough = {"connections": max(CONNECTIONS, mapping.database.connections)}
         try:
-            inspection = _Inspection(mapping, published, connections, schemes, clock)
-            inspection.run(progress, writes=writes)
-        finally:
-            connections.close()
+            with closing(connect_to(mapping.database.model_copy(update=enough), mapping_path.parent)) as connections:
+                inspection = _Inspection(mapping, published, connections, schemes, clock)
+                inspection.run(progress, writes=writes)
+        except UrlError as error:
+            raise FileError(as_findings(mapping_path, [Note(("database", "url"), error.what, error.todo)])) from None
     report = inspection.report
     report.findings += as_findings(mapping_path, inspection.errors)
     report.warnings += [*doubts, *as_findings(mapping_path, inspection.warnings)]

@@ -23,7 +23,7 @@ from sqlalchemy import Engine, PoolProxiedConnection
 from sqlalchemy.exc import SQLAlchemyError
 
 from adapters.mapping import Database, sqlite_location
-from adapters.sessions import GRACE, open_engine
+from adapters.sessions import GRACE, UrlError, open_engine
 from adapters.silence import SilenceWatch
 from zhiwang.wire.records import Outcome
 
@@ -87,6 +87,7 @@ def connect_to(database: Database, base: Path) -> Connections:
 
     Raises:
         FileError: As `open_engine`.
+        UrlError: As `open_engine`.
     """
     engine = open_engine(database, base)
     file = base / sqlite_location(database.url)[0] if engine.dialect.name == "sqlite" else None
@@ -163,7 +164,7 @@ class Connections:
         """
         try:
             return self.engine.raw_connection()
-        except (SQLAlchemyError, OSError, self.errors) as error:
+        except (SQLAlchemyError, UrlError, OSError, self.errors) as error:
             _log.warning("database unavailable", error=kind_of(error))
             raise DatabaseError from None
 

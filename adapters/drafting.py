@@ -21,7 +21,7 @@ from adapters.draft_text import Place, chosen, document_text, mapping_text, prof
 from adapters.mapping import BARE_AT, Database, has_bare_at, sqlite_location
 from adapters.messages import told
 from adapters.schema import read_schema
-from adapters.sessions import open_engine
+from adapters.sessions import UrlError, open_engine
 from zhiwang.wire.errors import FatalError, Reason
 
 MAPPING, DOCUMENT, PROFILE, PASSWORD = "mapping.toml", "document.toml", "adapter.toml", "database.password"
@@ -102,16 +102,19 @@ def make_draft(
         url=parsed.render_as_string(hide_password=False),
         password_file=None if password_file is None else str(password_file.absolute()),
     )
-    engine = open_engine(database, Path.cwd())
     try:
-        tables = read_schema(engine, today, progress)
+        engine = open_engine(database, Path.cwd())
+        try:
+            tables = read_schema(engine, today, progress)
+        finally:
+            engine.dispose()
+    except UrlError as error:
+        raise UnusableError(f"--url {error.what}; {error.todo}") from None
     except (SQLAlchemyError, OSError) as error:
         raise FatalError(
             Reason.INTERNAL,
             f"the database cannot be read: {told(error)}. Are address, account and password right, and does it run?",
         ) from None
-    finally:
-        engine.dispose()
     preparer = engine.dialect.identifier_preparer
     sets, left = draft(tables, preparer.quote, engine.dialect.name)
     if secret:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from urllib.parse import quote
 
 from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.pool import QueuePool
 
 from adapters.dialects.sqlite import strict_names
@@ -26,6 +28,28 @@ _LONGEST_PASSWORD = 1024
 GRACE = 5
 """Seconds that a server gets beyond a statement's limit before its silence is taken for the end of the connection."""
 
+_WRITE = {
+    "postgresql": "write postgresql+psycopg://…, and install its driver: pip install 'zhiwang[postgresql]'",
+    "mysql": "write mysql+pymysql://…, and install its driver: pip install 'zhiwang[mariadb]'",
+    "mariadb": "write mariadb+pymysql://…, and install its driver: pip install 'zhiwang[mariadb]'",
+}
+_NOT_TAKEN = "has an option that the driver does not take"
+_OPTIONS = "see what stands behind the ? of the URL: names and values as the driver's manual has them"
+
+
+class UrlError(ValueError):
+    """A URL that no connection can be made by, whatever the server says. Quotes no part of it.
+
+    Args:
+        what: What is wrong, so that it reads well after the key.
+        todo: What to write or install.
+    """
+
+    def __init__(self, what: str, todo: str) -> None:
+        super().__init__(what)
+        self.what = what
+        self.todo = todo
+
 
 def open_engine(database: Database, base: Path) -> Engine:
     """Engine over read-only connections. Connects at first use.
@@ -36,6 +60,7 @@ def open_engine(database: Database, base: Path) -> Engine:
 
     Raises:
         FileError: The password file cannot be used.
+        UrlError: The driver is not there, or takes no such options; may come at the first use too.
     """
     url = make_url(database.url)
     if database.password_file is not None:
@@ -61,7 +86,7 @@ def open_engine(database: Database, base: Path) -> Engine:
             "connect_timeout": database.timeout,
             "read_timeout": database.timeout + GRACE,
         }
-    engine = create_engine(
+    engine = _created(
         url,
         poolclass=QueuePool,
         pool_size=database.connections,
@@ -78,6 +103,8 @@ def open_engine(database: Database, base: Path) -> Engine:
             _connection, _cursor, statement, parameters = call[:4]
             return strict_names(statement), parameters
 
+    else:
+        event.listen(engine, "do_connect", _connect)
     if family in {"mysql", "mariadb"}:
 
         @event.listens_for(engine, "connect")
@@ -91,6 +118,40 @@ def open_engine(database: Database, base: Path) -> Engine:
                 raise
 
     return engine
+
+
+def _created(url: URL, **options: Any) -> Engine:
+    """An engine whose driver is there and waits for its answers.
+
+    Raises:
+        UrlError: It is not, or does not.
+    """
+    todo = _WRITE.get(url.get_backend_name(), "")
+    try:
+        if not url.get_dialect().is_async:
+            return create_engine(url, **options)
+        what = "is of a driver for asyncio"
+    except ImportError as error:
+        what = f"is of a driver that is not installed: {error.name}"
+    except NoSuchModuleError:
+        what = "is of a driver that is not known"
+    except (ArgumentError, TypeError, ValueError):
+        what, todo = _NOT_TAKEN, _OPTIONS
+    raise UrlError(what, todo)
+
+
+def _connect(dialect: Any, _record: Any, arguments: Sequence[Any], options: dict[str, Any]) -> Any:
+    """Connect; what the driver says of its options by itself is told from what a server says."""
+    try:
+        return dialect.connect(*arguments, **options)
+    except (TypeError, ValueError, AttributeError, LookupError):
+        # An option that is none, or whose value is none of its type.
+        pass
+    except dialect.loaded_dbapi.ProgrammingError as error:
+        # libpq's own, before there was a server: one would have given it a state.
+        if dialect.name != "postgresql" or getattr(error, "sqlstate", None) is not None:
+            raise
+    raise UrlError(_NOT_TAKEN, _OPTIONS)
 
 
 def _postgresql_arguments(url: URL, timeout: int) -> dict[str, Any]:

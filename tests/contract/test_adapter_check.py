@@ -143,6 +143,46 @@ def test_nothing_printed_names_anybody(tmp_path: Path) -> None:
             assert secret not in result.output
 
 
+@pytest.mark.parametrize(
+    ("url", "expected", "todo"),
+    [
+        (
+            "postgresql+psycopg2://reader@127.0.0.1:1/x",
+            "is of a driver that is not installed: psycopg2",
+            "postgresql+psycopg://",
+        ),
+        ("mysql://reader@127.0.0.1:1/x", "is of a driver that is not installed: MySQLdb", "mysql+pymysql://"),
+        ("mariadb://reader@127.0.0.1:1/x", "is of a driver that is not installed: MySQLdb", "mariadb+pymysql://"),
+        ("mysql+nodriver://reader@127.0.0.1:1/x", "is of a driver that is not known", "mysql+pymysql://"),
+        ("postgresql+psycopg_async://reader@127.0.0.1:1/x", "is of a driver for asyncio", "postgresql+psycopg://"),
+        ("mysql+pymysql://reader@127.0.0.1:1/x?colour=s3cret", "has an option that the driver does not take", "the ?"),
+        ("mysql+pymysql://reader@127.0.0.1:1/x?port=s3cret", "has an option that the driver does not take", "the ?"),
+        ("mysql+pymysql://reader@127.0.0.1:1/x?ssl=s3cret", "has an option that the driver does not take", "the ?"),
+        ("postgresql+psycopg://reader@127.0.0.1:1/x?colour=s3cret", "has an option that the driver does not", "the ?"),
+    ],
+)
+def test_a_url_by_which_nobody_can_connect_is_told_with_what_to_write(
+    tmp_path: Path, url: str, expected: str, todo: str
+) -> None:
+    mapping, document = files(tmp_path)
+    mapping.write_text(mapping_text(MAPPING.replace("ANNA", ANNA), url=url), "utf-8")
+    result = CliRunner().invoke(app, ["check", str(mapping), str(document)])
+    assert (result.exit_code, f"mapping.toml:4: database.url: {expected}" in result.output) == (1, True), result.output
+    assert todo in result.output
+    assert "s3cret" not in result.output
+    result = CliRunner().invoke(app, ["init", "--url", url, "--out", str(tmp_path / "out")])
+    assert (result.exit_code, f"--url {expected}" in result.output, todo in result.output) == (2, True, True)
+    assert "s3cret" not in result.output
+
+
+def test_a_server_that_is_not_there_is_no_mistake_of_the_url(tmp_path: Path) -> None:
+    mapping, document = files(tmp_path)
+    for url in ("mysql+pymysql://reader@127.0.0.1:1/x", "postgresql+psycopg://reader@127.0.0.1:1/x"):
+        mapping.write_text(mapping_text(MAPPING.replace("ANNA", ANNA), url=url), "utf-8")
+        result = CliRunner().invoke(app, ["check", str(mapping), str(document)])
+        assert (result.exit_code, "database.url: cannot be read" in result.output) == (1, True), result.output
+
+
 def uses_of(engine: Engine, mapping: Mapping) -> list[Use]:
     with engine.connect() as connection:
         return together(used(mapping, read_tables(connection, mapping), connection.dialect.name).values())
