@@ -41,6 +41,9 @@ Key = tuple[str | int, ...]
 _BIND = re.compile(r"(?<![:\w\\]):([A-Za-z_]\w*)")
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`")
 _TWO_ATS = re.compile(r"[^:/]+://[^:/]*:[^@]*@.*@", re.DOTALL)
+_PLACEHOLDER = "__[POSTCOMPILE_"
+"""What SQLAlchemy looks for in a compiled statement and replaces, wherever it stands."""
+
 TABLE_NAME = re.compile(r"\A[^\s;'()]+\Z")
 """What stands under `table`; a table of another name is reached by a SELECT."""
 
@@ -210,6 +213,7 @@ def check_alone(mapping: Mapping) -> Iterator[Mistake]:
     """What is wrong with a mapping by itself."""
     yield from check_files(mapping)
     yield from _check_url(mapping.database)
+    yield from _check_placeholders(mapping)
     for name, data in mapping.data.items():
         key = ("data", name)
         if (data.table is None) == (data.select is None):
@@ -243,6 +247,14 @@ def _check_table(key: Key, table: str) -> Iterator[Mistake]:
         yield Mistake(key, "must be the name of a table or view; a SELECT belongs under select")
     elif table.rpartition(".")[2].lower().startswith(OWN):
         yield Mistake(key, f"begins with {OWN}, as our own relations do; give it another name by a view")
+
+
+def _check_placeholders(mapping: Mapping) -> Iterator[Mistake]:
+    """That no name or expression looks like a place that is filled in later."""
+    parts = [(("data", name), data) for name, data in mapping.data.items()]
+    for key, part in [*parts, *((("attribute", name), one) for name, one in mapping.attribute.items())]:
+        if _PLACEHOLDER in part.model_dump_json():
+            yield Mistake(key, f"holds {_PLACEHOLDER}…, which no statement can; give it another name by a view")
 
 
 def _check_url(database: Database) -> Iterator[Mistake]:

@@ -177,7 +177,8 @@ def _looks(connection: Connection, schema: str | None, name: str, columns: list[
     texts = [func.substr(cast(column(columns[i]["name"]), Text), 1, LONGEST).label(f"c{i}") for i in chosen]
     try:
         rows = connection.execute(select(*texts).select_from(table(name, schema=schema)).limit(SAMPLE)).all()
-    except (SQLAlchemyError, UnicodeError):
+    except (SQLAlchemyError, UnicodeError, LookupError):
+        # The last: a name that SQLAlchemy takes for a place to fill in; the check refuses it.
         return looks
     for place, i in enumerate(chosen):
         looks[i] = look([row[place] for row in rows], today)

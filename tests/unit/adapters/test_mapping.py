@@ -80,6 +80,9 @@ def test_two_attributes_of_one_name_are_refused(tmp_path: Path) -> None:
         (('value = "months"', 'value = "months) OR (1=1"'), "attribute.months.value: has brackets"),
         (('value = "months"', 'value = "months -- all"'), "attribute.months.value: must be one expression"),
         (('value = "months"', 'value = "months + :other"'), "attribute.months.value: :other is no parameter"),
+        (('table = "person"', 'table = "__[POSTCOMPILE_x]"'), "data.insured: holds __[POSTCOMPILE_"),
+        (('subject = "id_card"', 'subject = "__[POSTCOMPILE_x]"'), "data.insured: holds __[POSTCOMPILE_"),
+        (('value = "months"', "value = '\"__[POSTCOMPILE_x]\"'"), "attribute.months: holds __[POSTCOMPILE_"),
         (('data = "insured"', 'data = "nowhere"'), "attribute.months.data: there is no data set nowhere"),
         (('value = "months"', ""), "attribute.months: is published for at_least and needs a value"),
         (
