@@ -95,6 +95,8 @@ def find_command(
 
     Example: zhiwang receipt find 2026-000123 --profile edu.toml --out receipts
     """
+    if not reference.isprintable():
+        output.usage_error("a reference has printable characters only")
     store = open_store(load_profile(profile))
     rows: list[dict[str, Any]] = []
     broken = 0

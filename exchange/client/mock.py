@@ -26,7 +26,7 @@ from exchange.client.messages import MOCKED
 from exchange.client.mock_city import MockCity
 from exchange.client.plan import Prepared
 from exchange.client.question import Question
-from zhiwang.wire.errors import Reason, RefusedError
+from zhiwang.wire.errors import FatalError, Reason, RefusedError
 from zhiwang.wire.process import Process
 from zhiwang.wire.profile import Agent, AgentCaller, Defaults, Profile
 
@@ -108,7 +108,6 @@ async def main(city: MockCity, listen: str, root: Path | None, process: Process)
 
     Raises:
         ZhiwangError: It cannot start; FatalError INTERNAL for an address that others can reach.
-        FileExistsError: There is such a directory.
     """
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(MockClient(city, mock_profile(city)))
@@ -128,8 +127,13 @@ async def main(city: MockCity, listen: str, root: Path | None, process: Process)
 
 
 def _write_root(root: Path, city: MockCity) -> None:
-    root.mkdir(mode=0o700)
-    write_public(root / CA_CERTIFICATE, city.ca_pem)
+    try:
+        root.mkdir(mode=0o700)
+        write_public(root / CA_CERTIFICATE, city.ca_pem)
+    except OSError as error:
+        raise FatalError(
+            Reason.INTERNAL, f"{root} cannot be made: {error.strerror}; name a directory that is not there yet"
+        ) from None
 
 
 async def _nothing_newer() -> None:

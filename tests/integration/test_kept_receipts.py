@@ -239,6 +239,7 @@ async def test_receipts_are_found_beside_a_running_agent_and_verified_offline(ci
     assert output.count("school-enrolment") == 2
     assert CHILD not in output + errors
     assert (await zhiwang(*find, "--matter", "senior-card"))[0] == 1
+    assert (await zhiwang("receipt", "find", "\udcff", "--profile", str(profile.path)))[0] == 2
     code, _, errors = await zhiwang("receipt", "purge", "--profile", str(profile.path), "--year", "2020", "--yes")
     assert code == 1
     assert "no receipt was kept in 2020" in errors

@@ -395,6 +395,10 @@ async def test_who_asks_a_mock_at_a_terminal_is_warned(capsys: pytest.CaptureFix
 async def test_the_mock_refuses_to_be_reached_from_elsewhere(tmp_path: Path) -> None:
     city = MockCity(example_directory(), "edu/enrolment")
     root = tmp_path / "root"
+    root.mkdir()
+    with pytest.raises(FatalError, match="not there yet"):
+        await mock.main(city, "127.0.0.1:0", root, Process("mock", None))
+    root.rmdir()
     with pytest.raises(FatalError):
         await mock.main(city, "0.0.0.0:0", root, Process("mock", None))
     assert not root.exists(), "what does not start leaves no directory that the next start would stumble over"
