@@ -26,7 +26,7 @@ from adapters.sql import Source
 from policy.directory import DirectoryHolder
 from policy.enforcer import Enforcer
 from policy.model import Directory, Document
-from zhiwang.wire.claims import Predicate
+from zhiwang.wire.claims import Claim, Predicate
 from zhiwang.wire.identifiers import Scheme
 
 RETRY = 60.0
@@ -90,6 +90,8 @@ class Standpoints:
         self._answers = answers
         self._clock = clock
         self._failing: frozenset[str] = frozenset()
+        # What has probes is not answered before they were asked.
+        self._unasked = frozenset(Claim.parse(probe.claim).attribute for probe in mapping.probe)
         self._columns = ColumnWatch(connections, mapping)
         self._looking = Lock()
         self._reached = True
@@ -118,7 +120,7 @@ class Standpoints:
         return Standpoint(enforcer, examiner)
 
     def _doubtful(self, attribute: str) -> bool:
-        return attribute in self._failing or attribute in self._columns.drifted
+        return attribute in self._failing or attribute in self._unasked or attribute in self._columns.drifted
 
     @property
     def family(self) -> str:
@@ -197,11 +199,11 @@ class Standpoints:
         try:
             results = Probes(self._taken_up.source, self._taken_up.schemes, self._clock).run()
         except DatabaseError as error:
-            # Nothing is known; requests will find out for themselves.
+            # Nothing is new: what failed stays closed, and what was never asked.
             _log.warning("probes could not be asked", outcome=error.outcome.name)
             self._reached = False
             return
-        self._reached = True
+        self._reached, self._unasked = True, frozenset()
         failing = failing_of(results)
         for attribute in sorted(self._failing - failing):
             _log.info("probes pass again", attribute=attribute)

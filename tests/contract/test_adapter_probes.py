@@ -15,7 +15,7 @@ from adapters.answers import AnswerWatch
 from adapters.database import connect_to
 from adapters.ledger import Ledger
 from adapters.mapping import load_mapping
-from adapters.standpoint import Standpoints
+from adapters.standpoint import RETRY, Standpoints
 from policy.directory import DirectoryHolder
 from servers import Server, fresh_name
 from zhiwang.wire.records import Outcome
@@ -236,6 +236,46 @@ def test_a_lost_right_to_read_a_column_closes_its_attributes(office: Office) -> 
     office.look("REVOKE SELECT ON person FROM reader", "GRANT SELECT (id_card, days) ON person TO reader")
     assert "months" in office.closed
     assert "card" not in office.closed
+
+
+def test_what_has_probes_is_closed_until_they_could_be_asked_for_the_first_time(tmp_path: Path) -> None:
+    bureau = Bureau(
+        tmp_path,
+        tables="CREATE TABLE person (id_card TEXT, months INTEGER);",
+        rows={"person": [(ANNA, 12)]},
+        mapping='[data.person]\ntable = "person"\nsubject = "id_card"\n[attribute.card]\ndata = "person"\n'
+        '[attribute.months]\ndata = "person"\nvalue = "months"\n'
+        f'[[probe]]\nclaim = "hrss.months at_least 12"\nsubject = "{ANNA}"\nanswer = "YES"\n',
+        published=attribute("months", 'type = "integer"\nat_least = [12]')
+        + attribute("card", 'asks = ["exists"]')
+        + grants(["hrss.months at_least", "hrss.card exists"]),
+    )
+    standpoints = Standpoints(
+        DirectoryHolder(lambda: bureau.now),
+        bureau.connections,
+        bureau.mapping,
+        Ledger(b"k" * 32, bureau.mapping.limits, lambda: bureau.now),
+        bureau.document,
+        bureau.answers,
+        lambda: bureau.now,
+    )
+    bureau.closed = standpoints._doubtful
+    away = bureau.database.rename(tmp_path / "away.db")
+    standpoints.look_at_columns()
+    standpoints.probe()
+    # The database comes back before anybody asks the probes again.
+    away.rename(bureau.database)
+    claims = ["child: hrss.months at_least 12", "child: hrss.card exists"]
+    assert bureau.ask_all(claims, {"child": ANNA}) == [Outcome.PROBE_FAILED, Outcome.YES]
+    assert standpoints.seconds_to_probe == RETRY
+    standpoints.probe()
+    assert bureau.ask_all(claims, {"child": ANNA}) == [Outcome.YES, Outcome.YES]
+    # Once they were asked, an outage changes nothing of what they said.
+    away = bureau.database.rename(tmp_path / "away.db")
+    standpoints.probe()
+    away.rename(bureau.database)
+    assert bureau.ask_all(claims, {"child": ANNA}) == [Outcome.YES, Outcome.YES]
+    bureau.close()
 
 
 # Through a frame: what the requester gets.

@@ -68,6 +68,7 @@ class Office(Bureau):
         )
         self.holder.on_change(self.standpoints.refresh)
         self.holder.set(self.directory_)
+        self.standpoints.probe()
 
     def standpoint(self) -> Standpoint:
         return self.standpoints.current()
