@@ -150,7 +150,7 @@ class Standpoints:
             closed, mistakes = unfit(self._mapping, document)
             for mistake in mistakes:
                 key = ".".join(map(str, mistake.key))
-                _log.error("the mapping does not fit the published document", key=key, detail=mistake.message)
+                _log.error("the mapping does not fit the published document", setting=key, detail=mistake.message)
             for attribute in sorted(taken_up.unfit - closed):
                 _log.info("the mapping fits the published document again", attribute=attribute)
             source = Source(self._connections, self._mapping, document.attributes, clock=self._clock)

@@ -30,7 +30,7 @@ def query_of(request: audit_pb2.SearchRequest) -> Query:
     """What a request looks for.
 
     Raises:
-        RefusedError: VALUE_INVALID: a condition is none, or contains an identifier of a citizen.
+        RefusedError: CONDITION_INVALID: a condition is none, or contains an identifier of a citizen.
     """
     conditions: dict[str, str] = {}
     for field in fields(Query):
@@ -38,11 +38,11 @@ def query_of(request: audit_pb2.SearchRequest) -> Query:
             text: str = getattr(request, _NAMES.get(field.name, field.name))
             if len(text) > MAX_CONDITION or not text.isprintable() or contains_identifier(text, grouped=True):
                 raise RefusedError(
-                    Reason.VALUE_INVALID, "a condition of a search", field=_NAMES.get(field.name, field.name)
+                    Reason.CONDITION_INVALID, "a condition of a search", field=_NAMES.get(field.name, field.name)
                 )
             conditions[field.name] = text
     if request.outcome not in audit_pb2.Outcome.values():
-        raise RefusedError(Reason.VALUE_INVALID, "an outcome that is none", field="outcome")
+        raise RefusedError(Reason.CONDITION_INVALID, "an outcome that is none", field="outcome")
     return Query(
         **conditions,
         since=_microseconds(request, "since_time"),
@@ -92,12 +92,12 @@ def _microseconds(request: audit_pb2.SearchRequest, name: str) -> int | None:
         moment = int(getattr(request, name).ToMicroseconds())
         datetime.fromtimestamp(moment / 1_000_000, UTC)
     except (ValueError, OverflowError, OSError):
-        raise RefusedError(Reason.VALUE_INVALID, "a time that is none", field=name) from None
+        raise RefusedError(Reason.CONDITION_INVALID, "a time that is none", field=name) from None
     return moment
 
 
 def _version(request: audit_pb2.SearchRequest) -> int:
     version = request.directory_version
     if version >= MAX_VERSION:
-        raise RefusedError(Reason.VALUE_INVALID, "a version beyond all", field="directory_version")
+        raise RefusedError(Reason.CONDITION_INVALID, "a version beyond all", field="directory_version")
     return version

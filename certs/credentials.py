@@ -32,7 +32,7 @@ from certs.identity import (
     read_private,
 )
 from certs.signing import MALFORMED, Purpose, Signer, check_issued, load_authorities, subject_of
-from zhiwang.wire.errors import FatalError, Reason, ZhiwangError
+from zhiwang.wire.errors import FatalError, Reason, RefusedError, ZhiwangError
 
 RELOAD_SECONDS = 5.0
 """How often the files are looked at."""
@@ -114,6 +114,18 @@ class IdentityFiles:
     def ca_expires(self) -> float:
         """When the last of the pinned certificates of the authority expires."""
         return self._loaded.ca_expires
+
+    def check_valid(self, now: float) -> None:
+        """Refuse before anything is dialled what the other side would refuse without saying why.
+
+        Raises:
+            RefusedError: CERTIFICATE_EXPIRED.
+        """
+        if now >= self.expires:
+            raise RefusedError(
+                Reason.CERTIFICATE_EXPIRED,
+                f"{self.identity.short}: your own certificate has expired: zhiwang certs renew {self.directory}",
+            )
 
     def signer(self) -> Signer:
         """The signer in force. Ask again for each use that may come after a reload.

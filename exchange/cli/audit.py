@@ -31,7 +31,8 @@ def init(profile: output.Profile) -> None:
     Example: zhiwang audit init --profile auditor.toml
     """
     state = load_profile(profile).state
-    (state / SEEN).mkdir(mode=0o700, parents=True)
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (state / SEEN).mkdir(mode=0o700)
     output.next_step(f"zhiwang audit verify --profile {profile}")
 
 

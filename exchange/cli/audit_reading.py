@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ from zhiwang.audit.v1 import audit_pb2_grpc
 from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.wire.channel import open_channel, refusal_of
 from zhiwang.wire.clock import CITY_TIME
+from zhiwang.wire.errors import RefusedError
 from zhiwang.wire.identity import Identity, Kind, server_name
 from zhiwang.wire.process import read_address
 from zhiwang.wire.profile import Profile
@@ -65,8 +67,14 @@ def with_auditor(
     target = _target(profile, source, owner)
     files = IdentityFiles(profile.identity, profile.root)
 
+    files.check_valid(time.time())
+    strangers: list[Identity] = []
+
     def expected(identity: Identity) -> bool:
-        return not owner or identity.department == owner
+        if owner and identity.department != owner:
+            strangers.append(identity)
+            return False
+        return True
 
     async def run() -> T:
         # No deny-list: a log whose key was revoked must still be read, and the pinned root is all that is trusted.
@@ -76,6 +84,10 @@ def with_auditor(
             return await act(Auditor(audit_pb2_grpc.AuditServiceStub(channel), checker, recall))
         except grpc.aio.AioRpcError as error:
             raise refusal_of(error) from None
+        except RefusedError:
+            if strangers:
+                output.usage_error(f"{target} keeps the log of {strangers[0].short}, not one of {owner}")
+            raise
         finally:
             await channel.close()
 

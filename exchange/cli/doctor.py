@@ -97,6 +97,9 @@ def _host(profile: Profile) -> Iterator[Diagnosis]:
             yield from _served(host, peer, known)
     if known:
         yield from safely("directory", lambda: directory.look(host, known[-1]))
+    if known and host.files is not None:
+        ca_pem, newest = host.files.ca_pem, max(known, key=lambda one: one.version)
+        yield from safely("directory", lambda: directory.behind(host, ca_pem, newest))
     if host.noun:
         yield from safely(host.noun, lambda: _contributed(host.noun, profile))
 

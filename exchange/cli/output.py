@@ -36,6 +36,7 @@ _USAGE_REASONS = frozenset(
         Reason.IDENTIFIER_INVALID,
         Reason.NAME_INVALID,
         Reason.VALUE_INVALID,
+        Reason.CONDITION_INVALID,
         Reason.TOO_MANY_CLAIMS,
         Reason.REFERENCE_INVALID,
         Reason.OFFICIAL_INVALID,

@@ -28,7 +28,7 @@ from policy.model import Attribute, Directory, Document
 from policy.registrar import read_public_keys
 from zhiwang.exchange.v1 import exchange_pb2_grpc
 from zhiwang.policy.v1 import policy_pb2, policy_pb2_grpc
-from zhiwang.wire.channel import open_channel, refusal_of
+from zhiwang.wire.channel import TOLD, open_channel, refusal_of
 from zhiwang.wire.claims import Ask
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
 from zhiwang.wire.identity import Identity, Kind, server_name
@@ -276,13 +276,22 @@ def _with_registrar(profile: Profile, use: Callable[[_Link], Coroutine[Any, Any,
     if registrar is None:
         raise FatalError(Reason.INTERNAL, f"{profile.path.name} names no registrar")
     files = IdentityFiles(profile.identity, profile.root)
+    files.check_valid(time.time())
 
     async def main() -> T:
         name = server_name(files.identity.city, Kind.REGISTRAR)
         async with open_channel(registrar, files.channel_credentials(), server_name=name) as channel:
             return await use(_Link(profile, channel))
 
-    return asyncio.run(main())
+    try:
+        return asyncio.run(main())
+    except RefusedError as error:
+        if error.reason is Reason.HUB_UNREACHABLE and error.detail != TOLD:
+            raise FatalError(
+                Reason.INTERNAL,
+                f"no registrar answers at {registrar} ({error.detail}); does it run, is that its address?",
+            ) from None
+        raise
 
 
 async def _publish(

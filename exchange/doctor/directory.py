@@ -26,9 +26,13 @@ from zhiwang.wire.channel import open_channel
 from zhiwang.wire.diagnosis import Diagnosis, ok, wrong
 from zhiwang.wire.errors import Reason, RefusedError, ZhiwangError
 from zhiwang.wire.identity import Kind, server_name
+from zhiwang.wire.process import read_address
 
 _KEPT = {Kind.HUB: "directory", Kind.ADAPTER: "directory", Kind.SYSTEM: "client/directory"}
 """Where in its state each kind keeps what it verified last."""
+
+TAKEN_UP_SECONDS = 5.0
+"""Within which a process has taken up what it can reach; it needs two."""
 
 _COPIES = 3
 """How often it is copied, at most: a process that runs may take up a newer one while it is."""
@@ -94,6 +98,22 @@ def freshness(directory: Directory, source: str) -> Diagnosis:
         return wrong("directory", zh, en, remedy)
     zh = f"名录第 {directory.version} 版，有效至 {until}（{source}）"
     return ok("directory", zh, f"directory {directory.version} of {source}, good until {until}")
+
+
+def behind(host: Host, ca_pem: bytes, newest: Directory) -> Iterator[Diagnosis]:
+    """Whether a process that runs decides by an older directory than others serve, and stays so."""
+    if read_address(host.profile.state) is None:
+        return
+    mine = kept(host, ca_pem)
+    if mine is not None and mine.version < newest.version:
+        # What has just been published is on its way.
+        time.sleep(TAKEN_UP_SECONDS)
+        mine = kept(host, ca_pem)
+    if mine is None or mine.version >= newest.version:
+        return
+    zh = f"本机按名录第 {mine.version} 版决定，而第 {newest.version} 版已公布"
+    en = f"this host decides by directory {mine.version}, while {newest.version} is published and reaches it"
+    yield wrong("directory", zh, en, "its log says why (directory not taken); restart the process if it does not")
 
 
 def look(host: Host, directory: Directory) -> Iterator[Diagnosis]:

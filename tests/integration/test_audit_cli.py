@@ -133,8 +133,8 @@ async def test_an_owners_log_is_found_by_the_state_directory_of_its_adapter(city
         assert (facts["event"], facts["origin"]) == ("log_opened", "shenzhen/hrss/adapter/main")
         # It is not the hub, nor the log of another department.
         await zhiwang("show", "0", *source, status=1)
-        refused = await zhiwang("show", "0", *source, "--owner", "police", status=1)
-        assert "PROOF_INVALID" in refused.stderr
+        refused = await zhiwang("show", "0", *source, "--owner", "police", status=2)
+        assert "keeps the log of hrss/adapter/main, not one of police" in refused.stderr
         # And an admin of another department may not read it.
         other = str(write_profile(city, "edu/admin/wang"))
         refused = await zhiwang("show", "0", "--profile", other, "--from", str(state), "--owner", "hrss", status=1)

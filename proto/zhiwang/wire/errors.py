@@ -72,6 +72,12 @@ class Reason(Enum):
         "比对值不合该核验项的类型",
         "A compared value is too long or not of the attribute's type.",
     )
+    CONDITION_INVALID = Meaning(
+        "INVALID_ARGUMENT",
+        Actor.REQUESTER,
+        "查询条件无效，或含有公民的证件号码",
+        "A condition of a search is none, or holds an identifier of a citizen, which may not get into the log.",
+    )
     TOO_MANY_CLAIMS = Meaning(
         "INVALID_ARGUMENT",
         Actor.REQUESTER,

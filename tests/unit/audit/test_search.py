@@ -237,7 +237,7 @@ def test_a_condition_that_holds_a_citizens_identifier_is_refused_before_it_is_re
     for condition in (*conditions, {"matter": "m" * 300}):
         with pytest.raises(RefusedError) as refused:
             query_of(request_of(Query(**condition)))
-        assert (refused.value.reason, refused.value.field) == (Reason.VALUE_INVALID, next(iter(condition)))
+        assert (refused.value.reason, refused.value.field) == (Reason.CONDITION_INVALID, next(iter(condition)))
         assert ANNA not in str(refused.value)
 
 
@@ -285,4 +285,4 @@ def test_however_many_entries_are_late_a_page_looks_at_few(tmp_path: Path) -> No
 def test_a_number_beyond_all_is_refused(request_: audit_pb2.SearchRequest, field: str) -> None:
     with pytest.raises(RefusedError) as refused:
         query_of(request_)
-    assert (refused.value.reason, refused.value.field) == (Reason.VALUE_INVALID, field)
+    assert (refused.value.reason, refused.value.field) == (Reason.CONDITION_INVALID, field)
