@@ -230,11 +230,11 @@ async def test_results_that_are_too_many_bytes_end_their_batch_and_what_came_bef
     monkeypatch.setattr(kept_batches, "MAX_KEPT_BYTES", 2 * SHARE * 1000)
     batches = Batches(Clock())
     name = batches.submit("me", 9, ready([[f"{number}{'x' * 1000}"] for number in range(9)]))
-    found = []
+    found: list[str] = []
 
     async def fetch() -> None:
         token = ""
-        while True:
+        while token or not found:
             response = await batches.fetch("me", name, 0, token)
             found.extend([result.key[0] for result in response.results])
             token = response.next_page_token
