@@ -15,7 +15,7 @@ from pathlib import Path
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from adapters.dialects import DIALECTS
+from adapters.dialects import DIALECTS, names_of
 from adapters.draft import DraftSet, draft, slug
 from adapters.draft_text import Place, chosen, document_text, mapping_text, profile_text
 from adapters.mapping import BARE_AT, Database, has_bare_at, sqlite_location
@@ -115,8 +115,7 @@ def make_draft(
             Reason.INTERNAL,
             f"the database cannot be read: {told(error)}. Are address, account and password right, and does it run?",
         ) from None
-    preparer = engine.dialect.identifier_preparer
-    sets, left = draft(tables, preparer.quote, engine.dialect.name)
+    sets, left = draft(tables, names_of(engine.dialect).quote, engine.dialect.name)
     if secret:
         password_file = out / PASSWORD
     place = Place(

@@ -20,6 +20,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date
+from operator import itemgetter
 from typing import Any
 
 import structlog
@@ -27,11 +28,14 @@ from sqlalchemy import Select, TableClause, false, literal_column, select
 from sqlalchemy.engine.interfaces import Dialect as EngineDialect
 
 from adapters.database import Connections, DatabaseError, Lent, Parameters, StatementError
-from adapters.dialects import DIALECTS
+from adapters.dialects import DIALECTS, names_of
 from adapters.mapping import DataSet, MappedAttribute, Mapping
 from adapters.statements import compiled_for, source
+from adapters.usage import Word, words_of
 
-_NAMES = re.compile(r'"((?:[^"]|"")+)"|`((?:[^`]|``)+)`|\[([^\]]+)\]|(\w+)')
+_LOOSE = re.compile(r"\[([^\]]+)\]|([\w$]+)")
+"""Names as SQLite takes them too, and whatever looks like one, also within texts: one column too many, at worst."""
+
 _SQLITE = "SELECT name, type, '', \"notnull\" FROM pragma_table_xinfo(?, coalesce(?, 'main'))"
 _POSTGRESQL = """
     SELECT a.attname, format_type(a.atttypid, a.atttypmod), coalesce(c.collname, ''), a.attnotnull
@@ -63,9 +67,18 @@ class Column:
         """Whether statements made over this column mean the same over the other one."""
         return other is not None and (self.type, self.collation) == (other.type, other.collation)
 
+    def beside(self, other: Column) -> Column:
+        """This one and another whose name differs only in case, as one."""
+        return Column(
+            f"{self.type}, {other.type}", f"{self.collation}, {other.collation}", self.required and other.required
+        )
+
 
 Columns = dict[str, Column]
-"""Columns by their name in lower case: databases differ in whether they keep the case of names."""
+"""Columns by their name in lower case: databases differ in whether they keep the case of names.
+
+Several that differ only in case stand as one, whose type names them all.
+"""
 
 
 class ColumnWatch:
@@ -146,13 +159,14 @@ def _used(attribute: MappedAttribute, data: DataSet, columns: Columns) -> Column
     texts = [attribute.value, attribute.where]
     if attribute.valid is not None:
         texts += [attribute.valid.from_, attribute.valid.to]
-    names = {data.subject, data.name, data.region.column if data.region is not None else None}
+    own = {data.subject, data.name, data.region.column if data.region is not None else None}
+    used = {name.lower() for name in own if name is not None}
     for text in filter(None, texts):
-        names.update(next(filter(None, match.groups())) for match in _NAMES.finditer(text))
-        # Words within texts are taken for names too: one column too many, at worst.
-        names.update(re.findall(r"\w+", text))
-    lower = {name.lower() for name in names if name is not None}
-    return {name: column for name, column in columns.items() if name in lower}
+        named = {word.text.lower() for word in words_of(text) if isinstance(word, Word)}
+        named |= {(match[1] or match[2]).lower() for match in _LOOSE.finditer(text)}
+        # What names no column that we know may read any.
+        used |= named if named & columns.keys() else columns.keys()
+    return {name: column for name, column in columns.items() if name in used}
 
 
 def _reader(data: DataSet, dialect: EngineDialect) -> Callable[[Lent], Columns]:
@@ -161,7 +175,7 @@ def _reader(data: DataSet, dialect: EngineDialect) -> Callable[[Lent], Columns]:
     if isinstance(relation, TableClause):
         place: Parameters | None = None
         if dialect.name == "postgresql":
-            catalogue, place = _POSTGRESQL, (dialect.identifier_preparer.format_table(relation),)
+            catalogue, place = _POSTGRESQL, (names_of(dialect).format_table(relation),)
         elif dialect.name == "sqlite":
             catalogue, place = _SQLITE, (relation.name, relation.schema)
         elif dialect.name in {"mysql", "mariadb"}:
@@ -176,12 +190,20 @@ def _reader(data: DataSet, dialect: EngineDialect) -> Callable[[Lent], Columns]:
 
 def _columns(rows: Iterable[tuple[Any, ...]]) -> Columns:
     """Rows of (name, type, collation, required)."""
-    return {str(name).lower(): Column(str(kind), str(collation), bool(req)) for name, kind, collation, req in rows}
+    return _by_name((str(name), Column(str(kind), str(collation), bool(req))) for name, kind, collation, req in rows)
 
 
 def _described(description: Iterable[tuple[Any, ...]]) -> Columns:
     """Of a cursor's description (PEP 249): name, type code, sizes; whether null may come is no promise there."""
-    return {
-        str(name).lower(): Column(" ".join(map(str, (code, *sizes))), "", required=False)
+    return _by_name(
+        (str(name), Column(" ".join(map(str, (code, *sizes))), "", required=False))
         for name, code, _, *sizes, _ in map(tuple, description)
-    }
+    )
+
+
+def _by_name(columns: Iterable[tuple[str, Column]]) -> Columns:
+    found: Columns = {}
+    for name, column in sorted(columns, key=itemgetter(0)):
+        other = found.get(name.lower())
+        found[name.lower()] = column if other is None else other.beside(column)
+    return found

@@ -13,6 +13,7 @@ from collections.abc import Mapping as Dictionary
 
 from sqlalchemy.engine import make_url
 
+from adapters.dialects import names_of
 from adapters.mapping import Mapping
 from adapters.usage import Use
 
@@ -41,7 +42,7 @@ def script(
     """
     url = make_url(mapping.database.url)
     dialect = url.get_dialect()()
-    quote = dialect.identifier_preparer.quote_identifier
+    quote = names_of(dialect).quote_identifier
     name = account or url.username or ACCOUNT
     lines = [
         f"-- 织网 Zhiwang: what the adapter of {mapping.department} may read, and every statement that it can send.",

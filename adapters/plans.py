@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from adapters.database import Parameters
+from adapters.dialects import names_of
 from adapters.mapping import DataSet
 from adapters.usage import Use
 
@@ -88,7 +89,7 @@ def index_for(scan: Scan, connection: Connection) -> str | None:
     """The statement that makes the index; None if the column is not known."""
     if scan.use is None or scan.column is None:
         return None
-    preparer = connection.dialect.identifier_preparer
+    preparer = names_of(connection.dialect)
     table = scan.use.table
     name = preparer.quote(f"zw_{table.name}_{scan.column}"[:60])
     place = (

@@ -106,7 +106,9 @@ class Use:
 
 
 @dataclass(frozen=True, slots=True)
-class _Word:
+class Word:
+    """A name in SQL: its text without quotes, and whether it stood in them."""
+
     text: str
     quoted: bool
 
@@ -152,10 +154,10 @@ def used_by(data: DataSet, attributes: Iterable[MappedAttribute], tables: Tables
         for use in reading.uses.values():
             own = [data.subject, data.name, None if data.region is None else data.region.column]
             for column in own:
-                use.columns |= reading.columns(use.table, _Word(column, quoted=True)) if column else set()
+                use.columns |= reading.columns(use.table, Word(column, quoted=True)) if column else set()
             for expression in expressions:
-                for word in _words(expression):
-                    if isinstance(word, _Word):
+                for word in words_of(expression):
+                    if isinstance(word, Word):
                         use.columns |= reading.columns(use.table, word)
     else:
         reading.take_select(data.select or "")
@@ -173,7 +175,7 @@ def _names(data: DataSet) -> Iterator[str]:
     if data.table is not None:
         yield data.table.rpartition(".")[2]
     for sql in (data.select, data.loaded):
-        yield from (word.text for word in _words(sql or "") if isinstance(word, _Word))
+        yield from (word.text for word in words_of(sql or "") if isinstance(word, Word))
 
 
 def _expressions(mapped: MappedAttribute) -> Iterator[str]:
@@ -184,15 +186,16 @@ def _expressions(mapped: MappedAttribute) -> Iterator[str]:
         yield from (mapped.valid.from_, mapped.valid.to)
 
 
-def _words(sql: str) -> Iterator[_Word | str]:
-    """Names as `_Word`, marks as they are; texts, numbers and parameters are left out."""
+def words_of(sql: str) -> Iterator[Word | str]:
+    """Names as `Word`, marks as they are; texts, numbers and parameters are left out."""
     for match in _TOKEN.finditer(sql):
         kind = match.lastgroup
         if kind == "word":
-            yield _Word(match["word"], quoted=False)
+            yield Word(match["word"], quoted=False)
         elif kind in {"double", "back"}:
             quote = '"' if kind == "double" else "`"
-            yield _Word(match[kind].replace(quote * 2, quote), quoted=True)
+            # A colon is written \: in a mapping, where it would begin a parameter otherwise.
+            yield Word(match[kind].replace(quote * 2, quote).replace(r"\:", ":"), quoted=True)
         elif kind == "mark":
             yield match["mark"]
 
@@ -205,13 +208,13 @@ class _Reading:
         self._family = family
         self.uses: dict[tuple[str, str], Use] = {}
 
-    def same(self, word: _Word, name: str) -> bool:
+    def same(self, word: Word, name: str) -> bool:
         """Whether a word of SQL means this name."""
         if self._family == "postgresql":
             return (word.text if word.quoted else word.text.lower()) == name
         return word.text.casefold() == name.casefold()
 
-    def columns(self, table: KnownTable, word: _Word) -> set[str]:
+    def columns(self, table: KnownTable, word: Word) -> set[str]:
         """Columns that a word means."""
         return {one.name for one in table.columns if self.same(word, one.name)}
 
@@ -219,12 +222,12 @@ class _Reading:
         """The table under `table`, as SQLAlchemy finds it."""
         schema, _, name = title.rpartition(".")
         for one in self._tables.get(name.casefold(), ()):
-            if self.same(_Word(name, quoted=True), one.name) and (one.schema == schema if schema else one.visible):
+            if self.same(Word(name, quoted=True), one.name) and (one.schema == schema if schema else one.visible):
                 self.uses[one.schema, one.name] = Use(one, aliases={one.name.casefold()})
 
     def take_select(self, sql: str) -> None:
         """Tables first, since an alias may be used before it is made; then columns."""
-        words = list(_words(sql))
+        words = list(words_of(sql))
         taken = set(self._take_tables(words))
         for place, word in enumerate(words):
             before = words[place - 1] if place else ""
@@ -233,7 +236,7 @@ class _Reading:
             if word == "*" and (owner is not None or self._selects(before)):
                 for use in uses:
                     use.whole = True
-            elif isinstance(word, _Word) and place not in taken:
+            elif isinstance(word, Word) and place not in taken:
                 for use in uses:
                     use.columns |= self.columns(use.table, word)
         for use in self.uses.values():
@@ -241,15 +244,15 @@ class _Reading:
                 # count(*) needs no particular column, but the right to read one.
                 use.columns.add(use.table.columns[0].name)
 
-    def _take_tables(self, words: list[_Word | str]) -> Iterator[int]:
+    def _take_tables(self, words: list[Word | str]) -> Iterator[int]:
         for place, word in enumerate(words):
             before = words[place - 1] if place else ""
-            if not isinstance(word, _Word) or _upper(before) not in _BEFORE_TABLE:
+            if not isinstance(word, Word) or _upper(before) not in _BEFORE_TABLE:
                 continue
             schema = words[place - 2] if before == "." and place > 1 else None
             for one in self._tables.get(word.text.casefold(), ()):
                 if not self.same(word, one.name) or not (
-                    one.visible if schema is None else isinstance(schema, _Word) and self.same(schema, one.schema)
+                    one.visible if schema is None else isinstance(schema, Word) and self.same(schema, one.schema)
                 ):
                     continue
                 use = self.uses.setdefault((one.schema, one.name), Use(one))
@@ -257,19 +260,19 @@ class _Reading:
                 after = place + 1
                 if after < len(words) and _upper(words[after]) == "AS":
                     after += 1
-                if after < len(words) and isinstance(alias := words[after], _Word) and _upper(alias) not in _NO_ALIAS:
+                if after < len(words) and isinstance(alias := words[after], Word) and _upper(alias) not in _NO_ALIAS:
                     use.aliases.add(alias.text.casefold())
                     yield after
                 yield place
 
-    def _means(self, owner: _Word | str, use: Use) -> bool:
-        return isinstance(owner, _Word) and owner.text.casefold() in use.aliases
+    def _means(self, owner: Word | str, use: Use) -> bool:
+        return isinstance(owner, Word) and owner.text.casefold() in use.aliases
 
-    def _selects(self, before: _Word | str) -> bool:
+    def _selects(self, before: Word | str) -> bool:
         return _upper(before) in {"SELECT", "DISTINCT", "ALL", ","}
 
 
-def _upper(word: _Word | str) -> str:
+def _upper(word: Word | str) -> str:
     if isinstance(word, str):
         return word
     return "" if word.quoted else word.text.upper()

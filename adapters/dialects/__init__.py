@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from adapters.dialects.base import SEPARATOR, Dialect, Element, OrderedJoin, Row, spell_list
+from adapters.dialects.base import SEPARATOR, Dialect, Element, OrderedJoin, Row, names_of, spell_list
 from adapters.dialects.mysql import Mysql
 from adapters.dialects.oracle import Oracle
 from adapters.dialects.postgresql import Postgresql
 from adapters.dialects.sqlite import SMALL, Sqlite
 
-__all__ = ["COMPILED_ONLY", "DIALECTS", "SEPARATOR", "SMALL", "Dialect", "Element", "OrderedJoin", "Row", "spell_list"]
+__all__ = [
+    "COMPILED_ONLY",
+    "DIALECTS",
+    "SEPARATOR",
+    "SMALL",
+    "Dialect",
+    "Element",
+    "OrderedJoin",
+    "Row",
+    "names_of",
+    "spell_list",
+]
 
 DIALECTS: dict[str, type[Dialect]] = {
     "sqlite": Sqlite,

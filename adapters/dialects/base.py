@@ -9,6 +9,7 @@ null, or an error that concerns its row only.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import Any, Protocol, TypeAlias
@@ -25,6 +26,8 @@ from sqlalchemy import (
     select,
     union_all,
 )
+from sqlalchemy.engine.interfaces import Dialect as EngineDialect
+from sqlalchemy.sql.compiler import IdentifierPreparer
 from sqlalchemy.sql.selectable import Join
 
 SEPARATOR = "\x1f"
@@ -45,6 +48,18 @@ Element: TypeAlias = "ColumnElement[Any]"
 def spell_list(spellings: Iterable[str]) -> str:
     """One text that holds all spellings, each between separators."""
     return f"{SEPARATOR}{SEPARATOR.join(spellings)}{SEPARATOR}"
+
+
+def names_of(dialect: EngineDialect) -> IdentifierPreparer:
+    """Quotes names for SQL that a person runs, a mapping holds or a parameter carries.
+
+    SQLAlchemy's own doubles each percent sign where the driver writes parameters as %s, and only that driver takes the
+    second one away.
+    """
+    preparer = copy.copy(dialect.identifier_preparer)
+    preparer._double_percents = False  # noqa: SLF001 - SQLAlchemy has no public way to say so
+    preparer._strings = {}  # noqa: SLF001 - what was quoted before, which the copy would share
+    return preparer
 
 
 class OrderedJoin(Join):

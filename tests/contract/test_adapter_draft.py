@@ -267,3 +267,19 @@ def test_a_password_file_that_others_can_read_or_that_is_empty_stops_the_check(
     assert result.exit_code == 1
     assert message in result.output.replace("\n", "")
     assert "s3cret" not in result.output
+
+
+@pytest.mark.parametrize("family", ["postgresql", "mariadb"])
+def test_a_percent_sign_in_a_name_stands_once_in_a_draft(
+    request: pytest.FixtureRequest, tmp_path: Path, family: str
+) -> None:
+    server: Server = request.getfixturevalue(family)
+    name, mark = fresh_name(), '"' if family == "postgresql" else "`"
+    server.create(name)
+    server.execute(name, f"CREATE TABLE person (id_card VARCHAR(18), {mark}share%%{mark} INTEGER)")
+    server.execute(name, *([] if family == "mariadb" else ["GRANT SELECT ON person TO reader"]))
+    make_draft(server.url(name), tmp_path, department="hrss", hub=None, password_file=None, today=TODAY)
+    drafted = (tmp_path / "mapping.toml").read_text("utf-8")
+    assert f"{mark}share%{mark}" in drafted
+    assert "%%" not in drafted
+    server.drop(name)

@@ -10,9 +10,10 @@ import pytest
 import structlog
 
 from adapter_frames import Bureau, grants
-from adapter_support import ANNA, BO, NOW, attribute, document
+from adapter_support import ANNA, BO, NOW, Owner, attribute, document
 from adapters.answers import AnswerWatch
 from adapters.database import connect_to
+from adapters.drift import ColumnWatch
 from adapters.ledger import Ledger
 from adapters.mapping import load_mapping
 from adapters.standpoint import RETRY, Standpoints
@@ -276,6 +277,34 @@ def test_what_has_probes_is_closed_until_they_could_be_asked_for_the_first_time(
     away.rename(bureau.database)
     assert bureau.ask_all(claims, {"child": ANNA}) == [Outcome.YES, Outcome.YES]
     bureau.close()
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [('"p%"', "n"), ("p", "n"), ("p", '"N"')],
+    ids=["percent sign in the table's name", "small beside capital", "capital beside small"],
+)
+def test_columns_of_oddly_named_tables_are_looked_at_too(
+    postgresql: Server, tmp_path: Path, table: str, column: str
+) -> None:
+    def once(statement: str) -> str:
+        return statement.replace("%", "%%")
+
+    owner = Owner(
+        tmp_path,
+        tables=once(f'CREATE TABLE {table} (id_card varchar(20), n integer, "N" integer)'),
+        rows={},
+        mapping=f"[data.person]\ntable = '{table.strip(chr(34))}'\nsubject = 'id_card'\n"
+        f"[attribute.n]\ndata = 'person'\nvalue = '{column}'\n",
+        published=attribute("n", 'type = "integer"\nat_least = [1]'),
+        server=postgresql,
+    )
+    watch = ColumnWatch(owner.connections, owner.mapping)
+    watch.look()
+    owner.change(once(f"ALTER TABLE {table} ALTER {column} TYPE text"))
+    watch.look()
+    assert watch.drifted == {"n"}
+    owner.close()
 
 
 # Through a frame: what the requester gets.
