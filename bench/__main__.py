@@ -14,7 +14,7 @@ from pathlib import Path
 import uvloop
 from rich.console import Console
 
-from bench import extracts, log, policy, rows, verification
+from bench import extracts, log, policy, rows, search, verification
 from bench.result import Result, merge, show
 
 Measure = Callable[[], Coroutine[None, None, list[Result]]]
@@ -25,6 +25,7 @@ BENCHMARKS: dict[str, Measure] = {
     "policy_cached": policy.measure,
     "policy_cold": policy.measure,
     "log_append": log.measure,
+    "search_growth": search.measure,
     "row_growth": rows.measure,
     "student": verification.measure_student,
     "extract_load": extracts.measure,
