@@ -29,6 +29,8 @@ GROUP: Final = 2000
 RARE: Final = 10
 """Entries of the official who is looked for, at every size."""
 REPEATED: Final = 200
+ANSWERED: Final = 97
+"""Of a hundred accesses."""
 FLAT: Final = 1.2
 
 _OWNERS = ("hrss", "police", "health", "housing", "title", "civil")
@@ -53,7 +55,7 @@ def _access(chance: random.Random, official: str) -> audit_pb2.HubAccess:
         signature=os.urandom(64),
         sealed_hash=os.urandom(32),
         request_root=os.urandom(32),
-        outcome=audit_pb2.OUTCOME_ANSWERED if chance.random() < 0.97 else audit_pb2.OUTCOME_UNAVAILABLE,
+        outcome=audit_pb2.OUTCOME_ANSWERED if chance.randrange(100) < ANSWERED else audit_pb2.OUTCOME_UNAVAILABLE,
         directory_version=chance.randrange(1, 30),
         owner_leaf_hash=os.urandom(32),
         owner_checkpoint=os.urandom(220),
