@@ -224,7 +224,7 @@ class Source:
                 try:
                     lent.fetch(sql, parameters)
                 except StatementError as error:
-                    _log.warning("data set cannot be read", data=name, error=error.kind)
+                    _log.warning("data set cannot be read", data_set=name, error=error.kind)
                     raise DatabaseError from None
 
     def loaded(self, lent: Lent, name: str) -> Loaded:
@@ -247,7 +247,7 @@ class Source:
         try:
             rows = lent.fetch(statement.sql, statement.bind({}))
         except StatementError as error:
-            _log.warning("time of the last load cannot be read", data=name, error=error.kind)
+            _log.warning("time of the last load cannot be read", data_set=name, error=error.kind)
             raise DatabaseError from None
         moment = _moment(rows[0][0]) if rows else None
         if moment is None or moment > now + CLOCK_TOLERANCE:
