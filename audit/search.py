@@ -70,7 +70,7 @@ class SearchIndex:
         self._store = store
         self._lock = Lock()
         self._engine = self._open()
-        # Numbers of words that are committed; replaced whole when there are too many.
+        # Numbers of words that are committed; owned by `follow`, forgotten when there are too many.
         self._numbers: dict[str, int] = {}
 
     @property
@@ -125,6 +125,9 @@ class SearchIndex:
             FatalError: LOG_UNAVAILABLE, of the log.
             sqlite3.Error, SQLAlchemyError: The search database cannot be written.
         """
+        if self.size >= self._store.newest.size:
+            # Asked every second: a log at rest costs one read and no transaction that writes.
+            return False
         with self._lock, self._engine.begin() as opened:
             connection = driver(opened)
             ((size, seen),) = connection.execute("SELECT size, seen FROM about").fetchall()
@@ -147,7 +150,9 @@ class SearchIndex:
                 "UPDATE about SET size = ?, tip = ?, seen = ?", (size + len(entries), leaf_hash(entries[-1]), seen)
             )
         # After COMMIT only: what was rolled back has no number.
-        self._numbers = words.new if len(self._numbers) > WORDS else {**self._numbers, **words.new}
+        if len(self._numbers) > WORDS:
+            self._numbers.clear()
+        self._numbers.update(words.new)
         return len(entries) == GROUP
 
     # Searching.
@@ -177,7 +182,7 @@ class SearchIndex:
                     found.append(index)
                     if len(found) == limit:
                         return found, index
-        if before > 0 and len(found) < limit:
+        if before > 0:
             with self._reading() as connection:
                 more, before = lookup(connection, query, scope, before, limit - len(found))
             found += more

@@ -6,15 +6,14 @@ A command whose help has no line that begins with "Example: zhiwang" fails the g
 
 from __future__ import annotations
 
-import argparse
 import importlib
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import typer
 
+from dev.written import LackingError, write_or_compare
 from exchange.cli.main import places
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
@@ -30,7 +29,7 @@ when something was found wrong, denied, unavailable or failed, 2 for wrong usage
 """
 
 
-class NoExampleError(Exception):
+class NoExampleError(LackingError):
     """Commands whose help shows no example."""
 
 
@@ -90,17 +89,7 @@ def page() -> str:
 
 def main() -> None:
     """Write, or compare."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="compare only; exit 1 on a difference")
-    checking = parser.parse_args().check
-    try:
-        made = page()
-    except NoExampleError as error:
-        sys.exit(str(error))
-    if not checking:
-        PAGE.write_text(made, encoding="utf-8")
-    elif not PAGE.exists() or PAGE.read_text(encoding="utf-8") != made:
-        sys.exit("docs/cli.md is not what the commands say; run: make docs")
+    write_or_compare(__doc__, PAGE, page, "the commands say")
 
 
 if __name__ == "__main__":

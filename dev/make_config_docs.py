@@ -7,10 +7,8 @@ model itself; a key without a meaning fails the generation.
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import re
-import sys
 import tomllib
 import types
 from collections.abc import Iterator, Mapping
@@ -25,6 +23,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from adapters.mapping import Mapping as MappingFile
+from dev.written import LackingError, write_or_compare
 from policy.shapes import CentreFile, DocumentFile, MatterFile, SuspendFile
 from zhiwang.wire.places import Level
 from zhiwang.wire.profile import ProfileFile
@@ -61,7 +60,7 @@ _OWN_HEADER = re.compile(r"\A\[.*?\]: ")
 _PLAIN = {str: "text", int: "whole number", float: "number", bool: "true or false", date: "date", Any: "value"}
 
 
-class UndescribedError(Exception):
+class UndescribedError(LackingError):
     """A key has no meaning in its model's docstring."""
 
 
@@ -296,17 +295,7 @@ def _toml(value: Any) -> str:
 
 def main() -> None:
     """Write, or compare."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="compare only; exit 1 on a difference")
-    checking = parser.parse_args().check
-    try:
-        made = page()
-    except UndescribedError as error:
-        sys.exit(str(error))
-    if not checking:
-        PAGE.write_text(made, encoding="utf-8")
-    elif not PAGE.exists() or PAGE.read_text(encoding="utf-8") != made:
-        sys.exit("docs/configuration.md is not what the models say; run: make docs")
+    write_or_compare(__doc__, PAGE, page, "the models say")
 
 
 if __name__ == "__main__":

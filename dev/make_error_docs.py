@@ -5,10 +5,9 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
 from pathlib import Path
 
+from dev.written import write_or_compare
 from zhiwang.wire.errors import DOMAIN, Actor, Reason
 from zhiwang.wire.records import Outcome
 
@@ -75,14 +74,7 @@ def _status(outcome: Outcome) -> str:
 
 def main() -> None:
     """Write, or compare."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="compare only; exit 1 on a difference")
-    if parser.parse_args().check:
-        if not PAGE.exists() or PAGE.read_text(encoding="utf-8") != page():
-            print("docs/errors.md is not what the catalogue says; run dev/make_error_docs.py")
-            sys.exit(1)
-        return
-    PAGE.write_text(page(), encoding="utf-8")
+    write_or_compare(__doc__, PAGE, page, "the catalogue says")
 
 
 if __name__ == "__main__":
