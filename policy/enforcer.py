@@ -106,6 +106,10 @@ _STRICT_ROW = re.compile("\n".join(f"(?:{shape})" for shape in _SHAPES))
 """All fields at once, for speed: no shape admits a line break, so nothing can pass for another field."""
 
 
+_PARSING: Final = threading.Lock()
+"""Held while casbin parses its matcher: CPython 3.11 counts the depth of its parser for all threads together, and two
+that parse at once can fail with a SystemError (CPython's issue 106905). Cached decisions never come here."""
+
 RULES_TEXT: Final = 256
 """Characters by which an entry of a log names the rules of one claim: two of the longest names."""
 
@@ -290,22 +294,23 @@ class Enforcer:
             return Timed(_NOT_GRANTED, float("-inf"), float("inf"))
         rules = self._rules_of(attribute, matter)
         trace: list[str] = []
-        allowed = rules.enforcer.enforce(
-            system,
-            role,
-            str(home),
-            str(int(level)),
-            attribute.owner,
-            attribute.name,
-            str(attribute.sensitivity),
-            predicate.value,
-            str(jurisdiction),
-            matter,
-            str(assurance),
-            fixed_time(now),
-            official or "-",
-            trace,
-        )
+        with _PARSING:
+            allowed = rules.enforcer.enforce(
+                system,
+                role,
+                str(home),
+                str(int(level)),
+                attribute.owner,
+                attribute.name,
+                str(attribute.sensitivity),
+                predicate.value,
+                str(jurisdiction),
+                matter,
+                str(assurance),
+                fixed_time(now),
+                official or "-",
+                trace,
+            )
         decision = Decision(
             allowed=allowed is True,
             reason=None if allowed is True else Reason.NOT_GRANTED,
