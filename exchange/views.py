@@ -6,8 +6,7 @@ witnesses remember by themselves.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import structlog
@@ -16,6 +15,7 @@ from audit.proofs import HeadChecker, HeadView
 from certs.identity import Identity, Kind
 from certs.signing import CertificateVerifier
 from zhiwang.wire.errors import RefusedError
+from zhiwang.wire.kept import KeptFile
 
 _log = structlog.get_logger(__name__)
 
@@ -34,6 +34,7 @@ class OwnerViews:
         self._verifier = verifier
         self._clock = clock
         self._views: dict[Path, HeadView] = {}
+        self._files: dict[Path, KeptFile] = {}
         self._written: dict[Path, int] = {}
 
     def view(self, adapter: Identity) -> HeadView:
@@ -55,16 +56,17 @@ class OwnerViews:
             _log.error("what was seen of an owner's log cannot be read", path=str(path), detail=error.detail)
             raise
         self._views[path] = view
+        self._files.setdefault(path, KeptFile(path))
         self._written[path] = view.newest.size
         return view
 
-    def changed(self) -> dict[Path, bytes]:
-        """Files whose content is newer than what was taken before."""
+    def changed(self) -> dict[Path, Callable[[], None]]:
+        """Files whose content is newer than what was taken before, and how each is written."""
         found = {}
         for path, view in self._views.items():
             if view.newest.size != self._written[path]:
                 self._written[path] = view.newest.size
-                found[path] = view.export()
+                found[path] = self._files[path].writing(view.export())
         return found
 
     def not_saved(self, files: Iterable[Path]) -> None:
@@ -72,13 +74,11 @@ class OwnerViews:
         self._written.update(dict.fromkeys(files, -1))
 
     @staticmethod
-    def save(files: dict[Path, bytes]) -> None:
-        """Write what `changed` gave, each file whole or not at all."""
-        for path, data in files.items():
-            temporary = path.with_suffix(".new")
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(descriptor)
-            temporary.replace(path)
+    def save(files: Mapping[Path, Callable[[], None]]) -> None:
+        """Write what `changed` gave, each file whole or not at all.
+
+        Raises:
+            OSError: One cannot be written.
+        """
+        for write in files.values():
+            write()

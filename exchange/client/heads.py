@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
+
+import structlog
 
 from audit.checkpoint import Checkpoint
 from audit.proofs import HeadChecker, HeadView
@@ -19,6 +20,7 @@ from certs.identity import Kind
 from certs.signing import CertificateVerifier
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
+from zhiwang.wire.kept import KeptFile
 
 FILE = "heads.json"
 
@@ -27,6 +29,9 @@ SAVE_SECONDS = 1.0
 
 MAX_OWNER_LOGS = 1024
 """Owners' logs of which the newest head is remembered, in memory only."""
+
+
+_log = structlog.get_logger(__name__)
 
 
 class OtherLogError(Exception):
@@ -47,6 +52,7 @@ class Heads:
 
     def __init__(self, state: Path, verifier: CertificateVerifier, clock: Callable[[], float]) -> None:
         self._path = state / FILE
+        self._file = KeptFile(self._path)
         self._verifier = verifier
         self._clock = clock
         self._hubs = HeadChecker(verifier, kinds={Kind.HUB}, clock=clock)
@@ -116,26 +122,22 @@ class Heads:
             await asyncio.sleep(SAVE_SECONDS)
             if self._dirty:
                 self._dirty = False
-                await asyncio.to_thread(self._write, self._export())
+                try:
+                    await asyncio.to_thread(self._file.writing(self._export()))
+                except OSError as error:
+                    # A full disk passes; what was seen must not go unwritten from then on.
+                    _log.error("what was seen of the hubs' logs cannot be written", error=type(error).__name__)
+                    self._dirty = True
 
     def save(self) -> None:
         """Write what was seen, at the end."""
         if self._dirty:
             self._dirty = False
-            self._write(self._export())
+            self._file.writing(self._export())()
 
     def _export(self) -> bytes:
         logs = [json.loads(view.export()) for view in self._views.values()]
         return json.dumps({"hubs": self._origins, "logs": logs}).encode() + b"\n"
-
-    def _write(self, data: bytes) -> None:
-        temporary = self._path.with_suffix(".new")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(descriptor)
-        temporary.replace(self._path)
 
     def _load(self) -> None:
         try:

@@ -49,10 +49,15 @@ def city(tmp_path_factory: pytest.TempPathFactory) -> City:
 
 @asynccontextmanager
 async def serving(
-    files: IdentityFiles | None, *, city: str = "shenzhen", revoked: Callable[[], set[int]] = set, **options: Any
+    files: IdentityFiles | None,
+    *,
+    city: str = "shenzhen",
+    revoked: Callable[[], set[int]] = set,
+    servicer: Echo | None = None,
+    **options: Any,
 ) -> AsyncIterator[tuple[Server, str]]:
     add = exchange_pb2_grpc.add_DirectoryServiceServicer_to_server
-    server = build_server([(add, Echo())], RULES, city=city if files else None, revoked=revoked, **options)
+    server = build_server([(add, servicer or Echo())], RULES, city=city if files else None, revoked=revoked, **options)
     address = server.listen("127.0.0.1:0", files.server_credentials() if files else None)
     await server.start()
     try:
@@ -293,6 +298,24 @@ async def test_stopping_ends_subscriptions_without_waiting_out_the_grace(city: C
         await health.read()
         async with asyncio.timeout(30):
             await server.stop(3600)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await exhaust(stream)
+        assert refusal_of(caught.value).reason is Reason.SHUTTING_DOWN
+
+
+async def test_stopping_tells_a_subscriber_whose_first_response_is_still_being_written(city: City) -> None:
+    class Slow(Echo):
+        async def Watch(self, request: Any, context: Any) -> AsyncIterator[exchange_pb2.WatchResponse]:  # noqa: ARG002, N802  gRPC's names
+            # The write begins when this goes on, and the loop comes to the next callback before it is done.
+            asyncio.get_running_loop().call_soon(server._wrapper.end_subscriptions)
+            yield exchange_pb2.WatchResponse(timestamp=bytes(1 << 20))
+
+    system = city.enrol("edu/system/enrolment")
+    async with (
+        serving(city.enrol("data/hub/main"), servicer=Slow()) as (server, address),
+        open_channel(address, system.channel_credentials(), server_name=HUB) as channel,
+    ):
+        stream = exchange_pb2_grpc.DirectoryServiceStub(channel).Watch(exchange_pb2.WatchRequest(), timeout=30)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await exhaust(stream)
         assert refusal_of(caught.value).reason is Reason.SHUTTING_DOWN

@@ -354,7 +354,7 @@ class _Wrapper(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio carries 
             run = self._streaming(behaviour, subscription=not handler.request_streaming)
         else:
             run = behaviour
-        wrapped = self._guard(method, run, callers)
+        wrapped = self._guard(method, run, callers, streams=handler.response_streaming)
         make = {
             (False, False): grpc.unary_unary_rpc_method_handler,
             (False, True): grpc.unary_stream_rpc_method_handler,
@@ -406,6 +406,8 @@ class _Wrapper(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio carries 
         method: str,
         run: Callable[[Any, grpc.aio.ServicerContext], Awaitable[Any]],
         callers: frozenset[Caller],
+        *,
+        streams: bool,
     ) -> Callable[[Any, grpc.aio.ServicerContext], Awaitable[Any]]:
         peers, observe, running, ended = self._peers, self._observe, self._running, self._ended
         announce, tells_time = self._announce, method == _HEALTH_CHECK
@@ -418,7 +420,9 @@ class _Wrapper(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio carries 
             task = asyncio.current_task()
             assert task is not None  # noqa: S101  gRPC runs each handler in a task
             try:
-                if announce:
+                # A stream says it by itself: a task that is cancelled while its first response still carries it would
+                # send it again with the refusal, which gRPC does not take (TOO_MANY_OPERATIONS).
+                if announce or streams:
                     await context.send_initial_metadata(announce)
                 call.peer = peer = peers.identify(context.auth_context())
                 if peer.caller not in callers:

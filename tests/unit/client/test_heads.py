@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
 from pathlib import Path
 
@@ -10,9 +12,11 @@ import pytest
 from certs.signing import CertificateVerifier
 from certs_support import City
 from client_support import Log
+from exchange.client import heads as heads_module
 from exchange.client.heads import FILE, Heads, OtherLogError
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
+from zhiwang.wire.kept import KeptFile
 from zhiwang.wire.merkle import consistency_path, largest_power_of_two_below, node_hash
 
 HERE = "hub.city:7440"
@@ -162,3 +166,29 @@ def test_a_head_of_an_hour_ago_by_a_revoked_log_is_refused(fixture: Fixture) -> 
     with pytest.raises(RefusedError) as caught:
         heads.check_owner("hrss", log.head())
     assert caught.value.reason is Reason.CERTIFICATE_REVOKED
+
+
+async def test_what_was_seen_is_written_again_after_a_full_disk(
+    fixture: Fixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heads_module, "SAVE_SECONDS", 0.01)
+    heads = fixture.heads()
+    heads.check_hub(HERE, head(fixture.hub))
+    full = threading.Event()
+    replace = KeptFile._replace
+
+    def first_fails(file: KeptFile, data: bytes) -> None:
+        if not full.is_set():
+            full.set()
+            raise OSError(28, "No space left on device")
+        replace(file, data)
+
+    monkeypatch.setattr(KeptFile, "_replace", first_fails)
+    keeping = asyncio.create_task(heads.keep())
+    async with asyncio.timeout(10):
+        while not (fixture.state / FILE).exists():
+            await asyncio.sleep(0.01)
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
+    assert full.is_set()
+    assert fixture.heads().known(HERE) == 5
