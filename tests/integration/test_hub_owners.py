@@ -504,8 +504,8 @@ async def test_what_was_seen_of_an_owners_log_outlives_the_hub(
     adapter = Identity.parse("spiffe://shenzhen/hrss/adapter/main")
     seen = hub.parts.hub.links.owner_log(adapter).view
     views = OwnerViews(tmp_path / "owner_logs", CertificateVerifier(hub.city.ca_pem, frozenset), lambda: 0.0)
-    views._views = {tmp_path / "owner_logs" / "hrss_main.json": seen}
-    views._written = {tmp_path / "owner_logs" / "hrss_main.json": 0}
+    (tmp_path / "owner_logs").mkdir(exist_ok=True)
+    views.view(adapter).restore(seen.export())
     views.save(views.changed())
     again = OwnerViews(tmp_path / "owner_logs", CertificateVerifier(hub.city.ca_pem, frozenset), lambda: 0.0)
     assert again.view(adapter).newest == seen.newest

@@ -174,7 +174,7 @@ async def test_what_was_seen_is_written_again_after_a_full_disk(
     monkeypatch.setattr(heads_module, "SAVE_SECONDS", 0.01)
     heads = fixture.heads()
     heads.check_hub(HERE, head(fixture.hub))
-    full = threading.Event()
+    full, written = threading.Event(), threading.Event()
     replace = KeptFile._replace
 
     def first_fails(file: KeptFile, data: bytes) -> None:
@@ -182,12 +182,11 @@ async def test_what_was_seen_is_written_again_after_a_full_disk(
             full.set()
             raise OSError(28, "No space left on device")
         replace(file, data)
+        written.set()
 
     monkeypatch.setattr(KeptFile, "_replace", first_fails)
     keeping = asyncio.create_task(heads.keep())
-    async with asyncio.timeout(10):
-        while not (fixture.state / FILE).exists():
-            await asyncio.sleep(0.01)
+    assert await asyncio.to_thread(written.wait, 30)
     keeping.cancel()
     await asyncio.gather(keeping, return_exceptions=True)
     assert full.is_set()
