@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine
 from audit import checkpoint, schema, tiles
 from audit.appended import Head
 from audit.entry import EntryError, decode_entry
+from audit.schema import TABLES, Tables
 from audit.sqlite import driver, reading
 from certs.signing import CertificateVerifier, Signer
 from zhiwang.audit.v1 import audit_pb2
@@ -25,14 +26,14 @@ CACHED_TILES: Final = 512
 """Tiles kept for proofs of what is old; 8 KiB each."""
 BATCH: Final = 1000
 
-_HEAD: Final = "SELECT size, root, checkpoint, certificate FROM log_head"
-_COUNT: Final = "SELECT coalesce(max(idx), -1) + 1 FROM log_entry"
-_TILE: Final = "SELECT hashes FROM log_tile WHERE level = ? AND idx = ?"
-_TILES: Final = "SELECT hashes FROM log_tile WHERE level = ? AND idx >= ? AND idx < ? ORDER BY idx"
-_ROWS: Final = "SELECT leaf_hash, data FROM log_entry WHERE idx >= ? AND idx < ? ORDER BY idx"
-_LEAVES: Final = "SELECT leaf_hash FROM log_entry WHERE idx >= ? AND idx < ? ORDER BY idx"
-_DATA: Final = "SELECT data FROM log_entry WHERE idx >= ? AND idx < ? ORDER BY idx"
-_KEYS: Final = "SELECT key, idx FROM log_entry WHERE idx >= ? ORDER BY idx"
+_HEAD: Final = "SELECT size, root, checkpoint, certificate FROM {head}"
+_COUNT: Final = "SELECT coalesce(max(idx), -1) + 1 FROM {entry}"
+_TILE: Final = "SELECT hashes FROM {tile} WHERE level = ? AND idx = ?"
+_TILES: Final = "SELECT hashes FROM {tile} WHERE level = ? AND idx >= ? AND idx < ? ORDER BY idx"
+_ROWS: Final = "SELECT leaf_hash, data FROM {entry} WHERE idx >= ? AND idx < ? ORDER BY idx"
+_LEAVES: Final = "SELECT leaf_hash FROM {entry} WHERE idx >= ? AND idx < ? ORDER BY idx"
+_DATA: Final = "SELECT data FROM {entry} WHERE idx >= ? AND idx < ? ORDER BY idx"
+_KEYS: Final = "SELECT key, idx FROM {entry} WHERE idx >= ? ORDER BY idx"
 
 
 class LogReader:
@@ -40,16 +41,21 @@ class LogReader:
 
     Args:
         engine: Of the log's file.
+        tables: In which it stands.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, tables: Tables = TABLES) -> None:
         self._engine = reading(engine)
+        self._names = tables
+        self._head, self._count, self._keys = tables.fill(_HEAD), tables.fill(_COUNT), tables.fill(_KEYS)
+        self._one_tile, self._some_tiles = tables.fill(_TILE), tables.fill(_TILES)
+        self._rows, self._leaves, self._data = tables.fill(_ROWS), tables.fill(_LEAVES), tables.fill(_DATA)
         self._tiles: OrderedDict[tuple[int, int], bytes] = OrderedDict()
         self._lock = Lock()
 
     def head(self, connection: Connection) -> Head:
         """The stored head."""
-        row = driver(connection).execute(_HEAD).fetchone()
+        row = driver(connection).execute(self._head).fetchone()
         if row is None:
             raise _broken("it has no head")
         return Head(*row)
@@ -65,7 +71,7 @@ class LogReader:
         found: list[bytes] = []
         total = 0
         with self._engine.connect() as connection:
-            for (data,) in connection.exec_driver_sql(_DATA, (start, end)):
+            for (data,) in connection.exec_driver_sql(self._data, (start, end)):
                 total += len(data)
                 if max_bytes is not None and found and total > max_bytes:
                     break
@@ -74,9 +80,9 @@ class LogReader:
 
     def find(self, connection: Connection, keys: Sequence[bytes], newest: int) -> dict[bytes, int]:
         """Indexes of those keys that are among the `newest` entries of the log."""
-        count = connection.exec_driver_sql(_COUNT).scalar_one()
+        count = connection.exec_driver_sql(self._count).scalar_one()
         wanted = set(keys)
-        rows = connection.exec_driver_sql(_KEYS, (max(count - newest, 0),))
+        rows = connection.exec_driver_sql(self._keys, (max(count - newest, 0),))
         return {key: index for key, index in rows if key in wanted}
 
     def node(self, level: int, index: int) -> bytes:
@@ -96,7 +102,7 @@ class LogReader:
                 self._tiles.move_to_end(name)
                 return cached
         with self._engine.connect() as connection:
-            tile: bytes | None = connection.exec_driver_sql(_TILE, name).scalar_one_or_none()
+            tile: bytes | None = connection.exec_driver_sql(self._one_tile, name).scalar_one_or_none()
         if tile is None:
             raise KeyError(name)
         with self._lock:
@@ -118,7 +124,7 @@ class LogReader:
 
     def leaves(self, connection: Connection, start: int, end: int) -> Sequence[bytes]:
         """Leaf hashes of the entries [start, end)."""
-        found: Sequence[bytes] = connection.exec_driver_sql(_LEAVES, (start, end)).scalars().all()
+        found: Sequence[bytes] = connection.exec_driver_sql(self._leaves, (start, end)).scalars().all()
         return found
 
     def load(
@@ -131,15 +137,15 @@ class LogReader:
         """
         with self._lock:
             self._tiles.clear()
-        schema.check(connection)
+        schema.check(connection, self._names)
         head = self.head(connection)
-        if connection.exec_driver_sql(_COUNT).scalar_one() != head.size or not head.size:
+        if connection.exec_driver_sql(self._count).scalar_one() != head.size or not head.size:
             raise _broken("its head counts other entries than there are")
         edge = self.edge(connection, head.size)
         if tiles.root(head.size, edge.node) != head.root:
             raise _broken("the root recomputed from its tiles and entries is not that of its head")
         first, last = (
-            connection.exec_driver_sql(_DATA, (index, index + 1)).scalar_one() for index in (0, head.size - 1)
+            connection.exec_driver_sql(self._data, (index, index + 1)).scalar_one() for index in (0, head.size - 1)
         )
         _check_first(first, origin)
         _check_checkpoint(head, origin, signer, verifier, _decoded(last, head.size - 1))
@@ -149,7 +155,7 @@ class LogReader:
         """The right edge of the stored tree of `size`; leaf hashes of the unfinished tile are those of their data."""
         unfinished: list[list[bytes]] = []
         first = size >> tiles.TILE_HEIGHT << tiles.TILE_HEIGHT
-        rows = connection.exec_driver_sql(_ROWS, (first, size)).all()
+        rows = connection.exec_driver_sql(self._rows, (first, size)).all()
         leaves = [leaf for leaf, _ in rows]
         if len(leaves) != size - first:
             raise _broken(f"entries from index {first} on are missing")
@@ -160,7 +166,7 @@ class LogReader:
             below = len(unfinished) - 1
             end = size >> tiles.TILE_HEIGHT * len(unfinished)
             start = end >> tiles.TILE_HEIGHT << tiles.TILE_HEIGHT
-            found = connection.exec_driver_sql(_TILES, (below, start, end)).scalars().all()
+            found = connection.exec_driver_sql(self._some_tiles, (below, start, end)).scalars().all()
             if len(found) != end - start:
                 raise _broken(f"tiles of level {below} are missing")
             unfinished.append([tiles.root_of_nodes(tiles.split_tile(tile)) for tile in found])
@@ -173,7 +179,7 @@ class LogReader:
             edge = tiles.RightEdge()
             while edge.size < head.size:
                 before = edge.size
-                rows = connection.exec_driver_sql(_ROWS, (before, min(before + BATCH, head.size))).all()
+                rows = connection.exec_driver_sql(self._rows, (before, min(before + BATCH, head.size))).all()
                 if not rows:
                     raise _broken(f"entry {before} is missing")
                 leaves = []
@@ -186,7 +192,7 @@ class LogReader:
                     _check_first(rows[0][1], origin)
                 edge.extend(leaves)
                 for tile in tiles.completed_tiles(before, edge.size):
-                    if connection.exec_driver_sql(_TILE, tile).scalar_one_or_none() != edge.tile(*tile):
+                    if connection.exec_driver_sql(self._one_tile, tile).scalar_one_or_none() != edge.tile(*tile):
                         raise _broken(f"tile {tile[1]} of level {tile[0]} is not that of its entries")
                 edge.trim()
                 progress(edge.size, head.size)

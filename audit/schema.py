@@ -2,7 +2,7 @@
 
 `log_entry` holds the leaf data with its hash, `log_tile` the complete tiles of the tree, `log_head` one row: the newest
 size, root and signed checkpoint with the certificate of the key that signed it. Their names carry a prefix because an
-adapter's own tables stand in the same file.
+adapter's own tables stand in the same file, and for a further log in it a suffix (`Tables`).
 
 The triggers fire BEFORE, so that they also refuse INSERT OR REPLACE from a connection without `recursive_triggers`:
 SQLite would otherwise take the old row away silently. An index or a tile can only be the next one, which refuses gaps
@@ -13,91 +13,138 @@ group of 64), while the key is only ever sought among the newest entries.
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import Connection
 
 from zhiwang.wire.errors import FatalError, Reason
 
-TABLES: Final = ("log_entry", "log_tile", "log_head")
+_SUFFIX: Final = re.compile(r"(?:[0-9]{4})?")
 
-STATEMENTS: Final[dict[str, str]] = {
-    "log_entry": """CREATE TABLE log_entry (
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """Names of the tables of one log, of which several may stand in one database.
+
+    Attributes:
+        suffix: What tells them from another log's: nothing, or the four digits of a year.
+    """
+
+    suffix: str = ""
+
+    def __post_init__(self) -> None:
+        if not _SUFFIX.fullmatch(self.suffix):
+            raise ValueError("tables of a log end in nothing or in a year")
+
+    @property
+    def entry(self) -> str:
+        """Name of the table of entries; its triggers begin with it."""
+        return self._name("entry")
+
+    @property
+    def tile(self) -> str:
+        """Name of the table of complete tiles."""
+        return self._name("tile")
+
+    @property
+    def head(self) -> str:
+        """Name of the table of the one head."""
+        return self._name("head")
+
+    def _name(self, kind: str) -> str:
+        return f"log_{kind}_{self.suffix}" if self.suffix else f"log_{kind}"
+
+    def fill(self, text: str) -> str:
+        """SQL in which `{entry}`, `{tile}` and `{head}` stand for the tables. Done once for each store."""
+        return text.format(entry=self.entry, tile=self.tile, head=self.head)
+
+
+TABLES: Final = Tables()
+"""Those of the first log of a database; mostly there is no other."""
+
+_STATEMENTS: Final[dict[str, str]] = {
+    "{entry}": """CREATE TABLE {entry} (
         idx INTEGER PRIMARY KEY,
         key BLOB NOT NULL CHECK (typeof(key) = 'blob' AND length(key) = 32),
         leaf_hash BLOB NOT NULL CHECK (typeof(leaf_hash) = 'blob' AND length(leaf_hash) = 32),
         data BLOB NOT NULL CHECK (typeof(data) = 'blob')
     )""",
-    "log_tile": """CREATE TABLE log_tile (
+    "{tile}": """CREATE TABLE {tile} (
         level INTEGER NOT NULL,
         idx INTEGER NOT NULL,
         hashes BLOB NOT NULL CHECK (typeof(hashes) = 'blob' AND length(hashes) = 8192),
         PRIMARY KEY (level, idx)
     )""",
-    "log_head": """CREATE TABLE log_head (
+    "{head}": """CREATE TABLE {head} (
         id INTEGER PRIMARY KEY CHECK (id = 1),
         size INTEGER NOT NULL,
         root BLOB NOT NULL CHECK (typeof(root) = 'blob' AND length(root) = 32),
         checkpoint BLOB NOT NULL CHECK (typeof(checkpoint) = 'blob'),
         certificate BLOB NOT NULL CHECK (typeof(certificate) = 'blob')
     )""",
-    "log_entry_insert": """CREATE TRIGGER log_entry_insert BEFORE INSERT ON log_entry
-        WHEN NEW.idx IS NOT (SELECT coalesce(max(idx), -1) + 1 FROM log_entry)
+    "{entry}_insert": """CREATE TRIGGER {entry}_insert BEFORE INSERT ON {entry}
+        WHEN NEW.idx IS NOT (SELECT coalesce(max(idx), -1) + 1 FROM {entry})
         BEGIN SELECT RAISE(ABORT, 'the log is append-only: an entry has the next index'); END""",
-    "log_entry_update": """CREATE TRIGGER log_entry_update BEFORE UPDATE ON log_entry
+    "{entry}_update": """CREATE TRIGGER {entry}_update BEFORE UPDATE ON {entry}
         BEGIN SELECT RAISE(ABORT, 'the log is append-only: an entry never changes'); END""",
-    "log_entry_delete": """CREATE TRIGGER log_entry_delete BEFORE DELETE ON log_entry
+    "{entry}_delete": """CREATE TRIGGER {entry}_delete BEFORE DELETE ON {entry}
         BEGIN SELECT RAISE(ABORT, 'the log is append-only: an entry is never deleted'); END""",
-    "log_tile_insert": """CREATE TRIGGER log_tile_insert BEFORE INSERT ON log_tile
-        WHEN NEW.idx IS NOT (SELECT coalesce(max(idx), -1) + 1 FROM log_tile WHERE level = NEW.level)
+    "{tile}_insert": """CREATE TRIGGER {tile}_insert BEFORE INSERT ON {tile}
+        WHEN NEW.idx IS NOT (SELECT coalesce(max(idx), -1) + 1 FROM {tile} WHERE level = NEW.level)
         BEGIN SELECT RAISE(ABORT, 'the log is append-only: a tile has the next index'); END""",
-    "log_tile_update": """CREATE TRIGGER log_tile_update BEFORE UPDATE ON log_tile
+    "{tile}_update": """CREATE TRIGGER {tile}_update BEFORE UPDATE ON {tile}
         BEGIN SELECT RAISE(ABORT, 'the log is append-only: a tile never changes'); END""",
-    "log_tile_delete": """CREATE TRIGGER log_tile_delete BEFORE DELETE ON log_tile
+    "{tile}_delete": """CREATE TRIGGER {tile}_delete BEFORE DELETE ON {tile}
         BEGIN SELECT RAISE(ABORT, 'the log is append-only: a tile is never deleted'); END""",
-    "log_head_insert": """CREATE TRIGGER log_head_insert BEFORE INSERT ON log_head
-        WHEN EXISTS (SELECT 1 FROM log_head)
+    "{head}_insert": """CREATE TRIGGER {head}_insert BEFORE INSERT ON {head}
+        WHEN EXISTS (SELECT 1 FROM {head})
         BEGIN SELECT RAISE(ABORT, 'the log is append-only: it has one head'); END""",
-    "log_head_update": """CREATE TRIGGER log_head_update BEFORE UPDATE ON log_head
+    "{head}_update": """CREATE TRIGGER {head}_update BEFORE UPDATE ON {head}
         WHEN NEW.id IS NOT OLD.id OR NEW.size < OLD.size OR (NEW.size = OLD.size AND NEW.root IS NOT OLD.root)
-            OR NEW.size IS NOT (SELECT coalesce(max(idx), -1) + 1 FROM log_entry)
+            OR NEW.size IS NOT (SELECT coalesce(max(idx), -1) + 1 FROM {entry})
         BEGIN SELECT RAISE(ABORT, 'the log is append-only: its head only grows, to the number of entries'); END""",
-    "log_head_delete": """CREATE TRIGGER log_head_delete BEFORE DELETE ON log_head
+    "{head}_delete": """CREATE TRIGGER {head}_delete BEFORE DELETE ON {head}
         BEGIN SELECT RAISE(ABORT, 'the log is append-only: its head is never deleted'); END""",
 }
 
 _INSTALLED: Final = (
-    "SELECT name, sql FROM sqlite_master WHERE tbl_name IN ('log_entry', 'log_tile', 'log_head') AND sql IS NOT NULL"
+    "SELECT name, sql FROM sqlite_master WHERE tbl_name IN ('{entry}', '{tile}', '{head}') AND sql IS NOT NULL"
 )
 
 
-def install(connection: Connection) -> None:
+def statements(tables: Tables) -> dict[str, str]:
+    """What makes the tables and triggers of a log, by their names."""
+    return {tables.fill(name): tables.fill(statement) for name, statement in _STATEMENTS.items()}
+
+
+def install(connection: Connection, tables: Tables) -> None:
     """Make tables and triggers, in the caller's transaction.
 
     Raises:
-        FatalError: LOG_UNAVAILABLE: the file holds a log already.
+        FatalError: LOG_UNAVAILABLE: the file holds such a log already.
     """
-    if _installed(connection):
+    if _installed(connection, tables):
         raise FatalError(Reason.LOG_UNAVAILABLE, "the store holds a log already; a log is made once")
-    for statement in STATEMENTS.values():
+    for statement in statements(tables).values():
         connection.exec_driver_sql(statement)
 
 
-def check(connection: Connection) -> None:
+def check(connection: Connection, tables: Tables) -> None:
     """Check that tables and triggers are exactly those of this module.
 
     Raises:
         FatalError: LOG_UNAVAILABLE: there is no log, or something was changed, added or taken away.
     """
-    found = _installed(connection)
+    made = statements(tables)
+    found = _installed(connection, tables)
     if not found:
         raise FatalError(
             Reason.LOG_UNAVAILABLE,
             "the store holds no log; its `init` did not finish. Remove the file and run the `init` of this process",
         )
-    wrong = sorted(
-        name for name in STATEMENTS.keys() | found.keys() if _plain(found.get(name)) != _plain(STATEMENTS.get(name))
-    )
+    wrong = sorted(name for name in made.keys() | found.keys() if _plain(found.get(name)) != _plain(made.get(name)))
     if wrong:
         raise FatalError(
             Reason.LOG_UNAVAILABLE,
@@ -106,8 +153,8 @@ def check(connection: Connection) -> None:
         )
 
 
-def _installed(connection: Connection) -> dict[str, str]:
-    return {str(row[0]): str(row[1]) for row in connection.exec_driver_sql(_INSTALLED)}
+def _installed(connection: Connection, tables: Tables) -> dict[str, str]:
+    return {str(row[0]): str(row[1]) for row in connection.exec_driver_sql(tables.fill(_INSTALLED))}
 
 
 def _plain(statement: str | None) -> str | None:

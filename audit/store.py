@@ -28,6 +28,7 @@ from audit.appended import Appended, Head, NewEntry
 from audit.entry import NONCE_SIZE, Event, encode_entry
 from audit.guard import Guard
 from audit.reader import LogReader
+from audit.schema import TABLES, Tables
 from audit.sqlite import driver, force_to_disk
 from certs.signing import CertificateVerifier, Signer
 from zhiwang.audit.v1 import audit_pb2
@@ -40,11 +41,11 @@ FAR_BEHIND: Final = 65_536
 SOUGHT_KEYS: Final = 4096
 """How many of the newest entries `find` looks through."""
 
-_INSERT_ENTRY: Final = "INSERT INTO log_entry (idx, key, leaf_hash, data) VALUES (?, ?, ?, ?)"
-_INSERT_TILE: Final = "INSERT INTO log_tile (level, idx, hashes) VALUES (?, ?, ?)"
-_INSERT_HEAD: Final = "INSERT INTO log_head (id, size, root, checkpoint, certificate) VALUES (1, 0, ?, x'', x'')"
+_INSERT_ENTRY: Final = "INSERT INTO {entry} (idx, key, leaf_hash, data) VALUES (?, ?, ?, ?)"
+_INSERT_TILE: Final = "INSERT INTO {tile} (level, idx, hashes) VALUES (?, ?, ?)"
+_INSERT_HEAD: Final = "INSERT INTO {head} (id, size, root, checkpoint, certificate) VALUES (1, 0, ?, x'', x'')"
 _UPDATE_HEAD: Final = (
-    "UPDATE log_head SET size = ?, root = ?, checkpoint = ?, certificate = ? WHERE size = ? AND root = ?"
+    "UPDATE {head} SET size = ?, root = ?, checkpoint = ?, certificate = ? WHERE size = ? AND root = ?"
 )
 
 _log = structlog.get_logger(__name__)
@@ -61,6 +62,7 @@ class LogStore:
         guard: Where this process keeps the newest checkpoint; best on other storage. None for no guard.
         verifier: Tells whether a former signing certificate was this city's, when the stored checkpoint was signed by
             another than `signer`. It should consult no deny-list: a revoked key's log must still be opened.
+        tables: In which it stands; the names of another log's, where several share a database.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class LogStore:
         *,
         guard: Path | None = None,
         verifier: CertificateVerifier | None = None,
+        tables: Tables = TABLES,
     ) -> None:
         if signer.identity.log_origin != origin:
             raise FatalError(Reason.LOG_UNAVAILABLE, f"{signer.identity.short} cannot sign for the log {origin}")
@@ -81,7 +84,10 @@ class LogStore:
         self._signer = signer
         self._clock = clock
         self._verifier = verifier
-        self._reader = LogReader(engine)
+        self._tables = tables
+        self._reader = LogReader(engine, tables)
+        self._insert_entry, self._insert_tile = tables.fill(_INSERT_ENTRY), tables.fill(_INSERT_TILE)
+        self._update_head = tables.fill(_UPDATE_HEAD)
         # Owned by whoever is inside a write transaction.
         self._edge = tiles.RightEdge()
         # What is committed for certain. Replaced whole; readers take the reference.
@@ -125,8 +131,8 @@ class LogStore:
         opened = self.new_entry(audit_pb2.LogOpened(origin=self.origin, predecessor=predecessor))
         self.stopped = None
         with self.transaction() as connection:
-            schema.install(connection)
-            connection.exec_driver_sql(_INSERT_HEAD, (merkle.EMPTY_ROOT,))
+            schema.install(connection, self._tables)
+            connection.exec_driver_sql(self._tables.fill(_INSERT_HEAD), (merkle.EMPTY_ROOT,))
             appended = self.append(connection, [opened])
         self.committed(appended)
         if self._guard is not None:
@@ -241,12 +247,14 @@ class LogStore:
             for index, entry, leaf in zip(range(before, edge.size), entries, leaves, strict=True)
         ]
         direct = driver(connection)
-        direct.executemany(_INSERT_ENTRY, rows)
+        direct.executemany(self._insert_entry, rows)
         finished = tiles.completed_tiles(before, edge.size)
         if finished:
-            direct.executemany(_INSERT_TILE, [(level, index, edge.tile(level, index)) for level, index in finished])
+            direct.executemany(
+                self._insert_tile, [(level, index, edge.tile(level, index)) for level, index in finished]
+            )
         updated = direct.execute(
-            _UPDATE_HEAD, (head.size, head.root, head.checkpoint, head.certificate, before, stored.root)
+            self._update_head, (head.size, head.root, head.checkpoint, head.certificate, before, stored.root)
         )
         if updated.rowcount != 1:
             raise FatalError(Reason.LOG_UNAVAILABLE, "the log's head moved inside a write transaction")

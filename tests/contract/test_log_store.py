@@ -18,7 +18,8 @@ from audit import tiles
 from audit.appended import Appended
 from audit.entry import decode_entry
 from audit.proofs import HeadView, check_entry
-from audit.sqlite import open_sqlite, reading
+from audit.schema import Tables
+from audit.sqlite import driver, open_sqlite, reading
 from audit.store import LogStore
 from zhiwang.wire import merkle
 from zhiwang.wire.errors import FatalError, Reason
@@ -321,6 +322,30 @@ def test_a_log_is_signed_only_by_its_own_identity(path: Path) -> None:
     support.close(store)
     with pytest.raises(FatalError, match="believed"):
         support.reopen(path, support.ADAPTER)
+
+
+def test_logs_that_share_a_database_stand_apart(path: Path) -> None:
+    first = support.make_store(path)
+    second = LogStore(first.engine, support.HUB.log_origin, support.signer(), tables=Tables("2027"))
+    with pytest.raises(FatalError, match="holds no log"):
+        second.open()
+    second.create()
+    done = [support.append(second, 300), support.append(second, 5)]
+    acknowledged = support.append(first, 40)
+    second.open()
+    assert second.newest == done[-1].head
+    assert second.verify_all().size == 306
+    assert second.entries(1, 1) == list(done[0].entries[:1])
+    with pytest.raises(sqlite3.IntegrityError, match="append-only"), first.engine.begin() as connection:
+        driver(connection).execute("UPDATE log_entry_2027 SET data = x'00' WHERE idx = 5")
+    support.close(first)
+    assert support.check_log(path, acknowledged) == 41
+
+
+@pytest.mark.parametrize("suffix", ["27", "20270", "year", "２０２７", "2027\n", "2027; DROP TABLE log_entry"])
+def test_names_of_tables_end_in_a_year_and_nothing_else(suffix: str) -> None:
+    with pytest.raises(ValueError, match="year"):
+        Tables(suffix)
 
 
 def test_nothing_is_not_an_append(path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 import audit_support as support
 from audit.checkpoint import Checkpoint, sign
-from audit.schema import STATEMENTS
+from audit.schema import TABLES, statements
 from audit.store import LogStore
 from certs.identity import Identity, Kind
 from zhiwang.wire import merkle
@@ -37,6 +37,7 @@ def raw(path: Path) -> sqlite3.Connection:
 
 # S608: the statements are the examples of this file; nothing in them comes from outside.
 # ruff: noqa: S608
+STATEMENTS = statements(TABLES)
 SECOND = "x'" + "22" * 32 + "'"
 
 REFUSED = [
