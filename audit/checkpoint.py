@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import binascii
 from base64 import b64decode, b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from zhiwang.wire.merkle import HASH_SIZE
 
 ALGORITHM_ED25519: Final = b"\x01"
+PUBLIC_KEY_SIZE: Final = 32
 KEY_ID_SIZE: Final = 4
 SIGNATURE_SIZE: Final = 64
 MAX_NOTE_SIZE: Final = 16_384
@@ -32,6 +33,10 @@ MAX_SIZE: Final = (1 << 63) - 1
 """Largest tree size that is read; SQLite's and most languages' signed 64-bit integers hold it."""
 
 _SIGNATURE_PREFIX: Final = "— "  # em dash and a space
+
+
+Signature = tuple[str, bytes, bytes]
+"""One line below a note's text: name of the key, its id, and what it signed with."""
 
 
 class CheckpointError(ValueError):
@@ -75,6 +80,46 @@ class Checkpoint:
         return cls(origin, int(size), _unbase64(root, HASH_SIZE))
 
 
+@dataclass(frozen=True, slots=True)
+class VerifierKey:
+    """A public key with its name, as tools for signed notes take it: "NAME+ID+KEY" (signed-note, "verifier keys").
+
+    Attributes:
+        name: Of the key; of a log, its origin.
+        public_key_raw: Ed25519 public key, 32 bytes.
+        algorithm: One byte that says what the key signs, and how.
+    """
+
+    name: str
+    public_key_raw: bytes
+    algorithm: bytes = ALGORITHM_ED25519
+
+    @property
+    def id(self) -> bytes:
+        """The four bytes that stand before each signature by this key."""
+        return key_id(self.name, self.public_key_raw, self.algorithm)
+
+    def __str__(self) -> str:
+        return f"{self.name}+{self.id.hex()}+{b64encode(self.algorithm + self.public_key_raw).decode()}"
+
+    @classmethod
+    def parse(cls, text: str, algorithm: bytes = ALGORITHM_ED25519) -> VerifierKey:
+        """Read a verifier key for one algorithm.
+
+        Raises:
+            CheckpointError: It is none, or of another algorithm.
+        """
+        name, _, rest = text.strip().partition("+")
+        encoded = rest.partition("+")[2]
+        _check_name(name)
+        key = cls(name, _unbase64(encoded, 1 + PUBLIC_KEY_SIZE)[1:], algorithm)
+        # The text is compared whole: id, algorithm and the one spelling of each.
+        if str(key) != text.strip():
+            raise CheckpointError("not the verifier key of an algorithm that is expected here, or its parts disagree")
+        _public_key(key.public_key_raw)
+        return key
+
+
 def sign(checkpoint: Checkpoint, key_name: str, public_key_raw: bytes, sign: Callable[[bytes], bytes]) -> bytes:
     """The signed note of a checkpoint, as it is stored and shown.
 
@@ -100,18 +145,14 @@ def open_note(note: bytes, key_name: str, public_key_raw: bytes) -> Checkpoint:
 
 
 @lru_cache(maxsize=256)
-def key_id(key_name: str, public_key_raw: bytes) -> bytes:
+def key_id(key_name: str, public_key_raw: bytes, algorithm: bytes = ALGORITHM_ED25519) -> bytes:
     """First four bytes of SHA-256(name, line break, algorithm, key): tells which of several signatures to try."""
-    return sha256(key_name.encode() + b"\n" + ALGORITHM_ED25519 + public_key_raw).digest()[:KEY_ID_SIZE]
+    return sha256(key_name.encode() + b"\n" + algorithm + public_key_raw).digest()[:KEY_ID_SIZE]
 
 
 def sign_note(text: str, key_name: str, public_key_raw: bytes, sign: Callable[[bytes], bytes]) -> bytes:
     """A signed note of any text that ends with a line break."""
-    _check_name(key_name)
-    if not text.endswith("\n"):
-        raise CheckpointError("a note's text ends with a line break")
-    signature = key_id(key_name, public_key_raw) + sign(text.encode())
-    return f"{text}\n{_SIGNATURE_PREFIX}{key_name} {b64encode(signature).decode()}\n".encode()
+    return join_note(text, [(key_name, key_id(key_name, public_key_raw), sign(text.encode()))])
 
 
 def verify_note(note: bytes, key_name: str, public_key_raw: bytes) -> str:
@@ -124,16 +165,50 @@ def verify_note(note: bytes, key_name: str, public_key_raw: bytes) -> str:
     wanted = key_id(key_name, public_key_raw)
     for name, identifier, signature in signatures:
         if name == key_name and identifier == wanted:
-            try:
-                _public_key(public_key_raw).verify(signature, text.encode())
-            except InvalidSignature:
-                raise CheckpointError("the signature does not verify") from None
+            verify_signature(public_key_raw, signature, text.encode())
             return text
     raise CheckpointError("not signed by the expected key")
 
 
-def split_note(note: bytes) -> tuple[str, list[tuple[str, bytes, bytes]]]:
-    """Text and signatures (name, key id, signature) of a note, none of them verified.
+def verify_signature(public_key_raw: bytes, signature: bytes, message: bytes) -> None:
+    """Check an Ed25519 signature.
+
+    Raises:
+        CheckpointError: It does not verify.
+    """
+    try:
+        _public_key(public_key_raw).verify(signature, message)
+    except InvalidSignature:
+        raise CheckpointError("the signature does not verify") from None
+
+
+def join_note(text: str, signatures: Sequence[Signature]) -> bytes:
+    """The note of a text and its signatures.
+
+    Raises:
+        CheckpointError: It would not be one.
+    """
+    if not text.endswith("\n"):
+        raise CheckpointError("a note's text ends with a line break")
+    return f"{text}\n{join_signatures(signatures)}".encode()
+
+
+def join_signatures(signatures: Sequence[Signature]) -> str:
+    """The lines of signatures, as they stand below a note's text.
+
+    Raises:
+        CheckpointError: A name could not be read back.
+    """
+    for name, _, _ in signatures:
+        _check_name(name)
+    lines = [
+        f"{_SIGNATURE_PREFIX}{name} {b64encode(key + signature).decode()}\n" for name, key, signature in signatures
+    ]
+    return "".join(lines)
+
+
+def split_note(note: bytes) -> tuple[str, list[Signature]]:
+    """Text and signatures of a note, none of them verified.
 
     Raises:
         CheckpointError: Malformed.
@@ -149,13 +224,23 @@ def split_note(note: bytes) -> tuple[str, list[tuple[str, bytes, bytes]]]:
     text, separator, tail = whole.rpartition("\n\n")
     if not separator or not tail.endswith("\n"):
         raise CheckpointError("a note has a text, an empty line and signature lines")
-    lines = tail[:-1].split("\n")
-    if len(lines) > MAX_SIGNATURES:
+    return text + "\n", split_signatures(tail)
+
+
+def split_signatures(lines: str) -> list[Signature]:
+    """What `join_signatures` joined; at least one.
+
+    Raises:
+        CheckpointError: Malformed.
+    """
+    if lines.count("\n") > MAX_SIGNATURES:
         raise CheckpointError("a note has too many signatures")
-    return text + "\n", [_signature_line(line) for line in lines]
+    if not lines.endswith("\n"):
+        raise CheckpointError("a signature line ends with a line break")
+    return [_signature_line(line) for line in lines[:-1].split("\n")]
 
 
-def _signature_line(line: str) -> tuple[str, bytes, bytes]:
+def _signature_line(line: str) -> Signature:
     name, space, encoded = line.removeprefix(_SIGNATURE_PREFIX).partition(" ")
     if not line.startswith(_SIGNATURE_PREFIX) or not space:
         raise CheckpointError("a signature line is an em dash, a name and base64")

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -22,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from audit import layout, tiles
-from audit.checkpoint import ALGORITHM_ED25519, Checkpoint, CheckpointError, key_id, open_note, split_note
+from audit.checkpoint import Checkpoint, CheckpointError, VerifierKey, open_note, split_note
 from audit.proofs import HeadChecker
 from audit.tiles import TILE_WIDTH
 from certs.identity import CA_CERTIFICATE, Kind
@@ -208,8 +207,7 @@ def _vkey(origin: str, certificate: x509.Certificate) -> str:
     key = certificate.public_key()
     if not isinstance(key, Ed25519PublicKey):
         raise FatalError(Reason.CERTIFICATE_INVALID, f"{origin}: the log's key is not Ed25519")
-    raw = key.public_bytes_raw()
-    return f"{origin}+{key_id(origin, raw).hex()}+{b64encode(ALGORITHM_ED25519 + raw).decode()}"
+    return str(VerifierKey(origin, key.public_bytes_raw()))
 
 
 def verify_by_key(note: bytes, key: str) -> Checkpoint:
@@ -218,15 +216,8 @@ def verify_by_key(note: bytes, key: str) -> Checkpoint:
     Raises:
         CheckpointError: It has not, or is no key.
     """
-    name, _, rest = key.strip().partition("+")
-    identifier, _, encoded = rest.partition("+")
-    try:
-        raw = b64decode(encoded, validate=True)
-    except ValueError:
-        raw = b""
-    if raw[:1] != ALGORITHM_ED25519 or key_id(name, raw[1:]).hex() != identifier:
-        raise CheckpointError("the verifier key is not NAME+ID+KEY of an Ed25519 key")
-    return open_note(note, name, raw[1:])
+    parsed = VerifierKey.parse(key)
+    return open_note(note, parsed.name, parsed.public_key_raw)
 
 
 def verify_by_root(note: bytes, certificate_pem: bytes | None, root: Path) -> Checkpoint:
