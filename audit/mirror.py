@@ -25,7 +25,7 @@ from audit.checkpoint import Checkpoint, CheckpointError, VerifierKey, open_note
 from audit.proofs import HeadChecker
 from audit.tiles import TILE_WIDTH
 from certs.identity import CA_CERTIFICATE, Kind
-from certs.signing import CertificateVerifier
+from certs.signing import MALFORMED, CertificateVerifier
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.wire import merkle
 from zhiwang.wire.errors import FatalError, Reason
@@ -191,10 +191,10 @@ class Mirror:
 
 
 def vkey_of(origin: str, certificate_pem: bytes) -> str:
-    """What `log.vkey` must say of a log whose certificate this is; empty if it is no certificate."""
+    """What `log.vkey` must say of a log whose certificate this is; empty if it is no certificate of a log's key."""
     try:
         return _vkey(origin, x509.load_pem_x509_certificate(certificate_pem))
-    except ValueError:
+    except (*MALFORMED, FatalError):
         return ""
 
 
@@ -236,7 +236,7 @@ def verify_by_root(note: bytes, certificate_pem: bytes | None, root: Path) -> Ch
     """
     try:
         certificate = x509.load_pem_x509_certificate(certificate_pem or b"")
-    except ValueError:
+    except MALFORMED:
         raise CheckpointError(f"{CERTIFICATE} is missing or damaged") from None
     verifier = CertificateVerifier((root / CA_CERTIFICATE).read_bytes(), frozenset)
     # An old log's last checkpoint outlives the certificate: what counts is that it was this city's.

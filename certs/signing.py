@@ -76,7 +76,7 @@ class Signer:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedCertificate:
-    """A certificate that this city's authority issued. Times and revocation held when it was handed out.
+    """A certificate that this city's authority issued. If `verify` handed it out, times and revocation held.
 
     Attributes:
         identity: Whom it names.
@@ -148,6 +148,26 @@ class CertificateVerifier:
         Raises:
             RefusedError: CERTIFICATE_INVALID, CERTIFICATE_EXPIRED or CERTIFICATE_REVOKED.
         """
+        certificate = self.known(der, purpose=purpose, kinds=kinds)
+        if not certificate.not_before <= at <= certificate.not_after:
+            raise RefusedError(Reason.CERTIFICATE_EXPIRED, certificate.identity.short)
+        if certificate.serial in self._revoked():
+            raise RefusedError(Reason.CERTIFICATE_REVOKED, certificate.identity.short)
+        return certificate
+
+    def known(
+        self, der: bytes, *, purpose: Purpose = "signing", kinds: Iterable[Kind] | None = None
+    ) -> VerifiedCertificate:
+        """A certificate of this city. When it is or was valid, and whether it is revoked, is for the caller to judge.
+
+        Args:
+            der: Its bytes.
+            purpose: What it must be good for.
+            kinds: The kinds of identity that are welcome; every kind if None.
+
+        Raises:
+            RefusedError: CERTIFICATE_INVALID.
+        """
         with self._lock:
             certificate = self._known.get(der)
             if certificate is not None:
@@ -162,10 +182,6 @@ class CertificateVerifier:
             _invalid(f"{certificate.identity.short}: a certificate for {certificate.purpose}, not for {purpose}")
         if kinds is not None and certificate.identity.kind not in kinds:
             _invalid(f"{certificate.identity.short}: the kind is not one that is expected here")
-        if not certificate.not_before <= at <= certificate.not_after:
-            raise RefusedError(Reason.CERTIFICATE_EXPIRED, certificate.identity.short)
-        if certificate.serial in self._revoked():
-            raise RefusedError(Reason.CERTIFICATE_REVOKED, certificate.identity.short)
         return certificate
 
     def _parse(self, der: bytes) -> VerifiedCertificate:

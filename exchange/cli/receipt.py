@@ -12,12 +12,14 @@ import typer
 
 from certs.identity import CA_CERTIFICATE
 from certs.signing import CertificateVerifier
-from exchange.cli import output
+from exchange.cli import output, receipt_export
 from exchange.cli.verify import ANSWERS, answer_text, local_time
 from exchange.client.case import Answer
 from exchange.client.keeper import open_store
-from exchange.client.receipt import ProvedClaim, ProvedPart, read_receipt, verify_receipt, write_receipt
+from exchange.client.receipt import read_receipt, write_receipt
+from exchange.client.receipt_files import load_receipt
 from exchange.client.receipt_store import Found, ReceiptStore
+from exchange.client.receipt_verify import ProvedClaim, ProvedPart, verify_receipt
 from zhiwang.verification.v1 import verification_pb2
 from zhiwang.wire.errors import RefusedError
 from zhiwang.wire.header import parse_header
@@ -39,9 +41,13 @@ def _noun() -> None:
     """凭证  Receipts."""
 
 
+app.command("export")(receipt_export.export_command)
+app.command("pack")(receipt_export.pack_command)
+
+
 @app.command("verify")
 def verify_command(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The receipt.", exists=True, dir_okay=False)],
+    file: receipt_export.Receipt,
     root: Annotated[
         Path, typer.Option(metavar="DIR", help="Directory of the pinned roots.", exists=True, file_okay=False)
     ],
@@ -55,7 +61,7 @@ def verify_command(
     """
     verifier = CertificateVerifier((root / CA_CERTIFICATE).read_bytes(), frozenset)
     try:
-        parts = verify_receipt(read_receipt(file.read_bytes()), verifier)
+        parts = verify_receipt(load_receipt(file), verifier)
     except RefusedError as error:
         if as_json:
             output.print_json({"valid": False, "reason": error.reason.name, "detail": error.detail})

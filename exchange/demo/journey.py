@@ -14,7 +14,8 @@ from typing import Protocol
 from audit.auditor import ReadLog
 from certs.identity import CA_CERTIFICATE
 from certs.signing import CertificateVerifier
-from exchange.client.receipt import ProvedPart, read_receipt, verify_receipt, write_receipt
+from exchange.client.receipt import read_receipt, write_receipt
+from exchange.client.receipt_verify import ProvedPart, verify_receipt
 from exchange.demo import build, stores
 from exchange.demo.auditing import read_log
 from exchange.demo.build import CENTRE, OWNERS, Layout

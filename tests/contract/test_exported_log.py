@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import os
 import shutil
+import ssl
 import stat
 import subprocess
 import threading
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 import audit_support as support
 from audit import fetch
@@ -21,7 +24,7 @@ from audit.auditor import Auditor
 from audit.checkpoint import Checkpoint, CheckpointError
 from audit.fsck import Examined, examine
 from audit.log import AuditLog
-from audit.mirror import CERTIFICATE, Mirror, verify_by_key, verify_by_root
+from audit.mirror import CERTIFICATE, Mirror, verify_by_key, verify_by_root, vkey_of
 from audit.service import AuditServicer
 from audit.store import LogStore
 from certs.identity import CA_CERTIFICATE, Identity, Kind
@@ -233,6 +236,13 @@ async def test_another_key_a_foreign_authority_and_a_broken_key_are_refused(expo
     for wrong in ("", name, f"{name}+00000000+{public}", f"other+{identifier}+{public}", f"{name}+{identifier}+AAAA"):
         with pytest.raises(CheckpointError):
             verify_by_key(note, wrong)
+    # A certificate of a version that does not exist, which its parser reports by an error of its own.
+    certificate = x509.load_pem_x509_certificate((exported.path / CERTIFICATE).read_bytes())
+    der = certificate.public_bytes(Encoding.DER).replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x42", 1)
+    odd = ssl.DER_cert_to_PEM_cert(der).encode()
+    assert vkey_of("any/origin", odd) == ""
+    with pytest.raises(CheckpointError):
+        verify_by_root(note, odd, exported.root)
     shutil.copy(exported.path / CERTIFICATE, exported.root / CA_CERTIFICATE)
     with pytest.raises((RefusedError, FatalError)):
         verify_by_root(note, (exported.path / CERTIFICATE).read_bytes(), exported.root)

@@ -18,8 +18,9 @@ from exchange.client import keeper as keepers
 from exchange.client import receipt_store
 from exchange.client.check import check_answer
 from exchange.client.keeper import Keeper
-from exchange.client.receipt import build_receipt, verify_receipt
+from exchange.client.receipt import build_receipt
 from exchange.client.receipt_store import PAGE, SLICE, Found, Paper, ReceiptStore, year_of
+from exchange.client.receipt_verify import verify_receipt
 from zhiwang.verification.v1 import verification_pb2
 from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.errors import FatalError, Reason, RefusedError

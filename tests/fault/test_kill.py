@@ -24,7 +24,7 @@ import pytest
 from breaking_support import INSURED, PARENT, Forge, Forged, RealCity, altered, case, context, exchange
 from certs.identity import CA_CERTIFICATE
 from certs.signing import CertificateVerifier
-from exchange.client.receipt import verify_receipt
+from exchange.client.receipt_verify import verify_receipt
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.exchange.v1 import exchange_pb2
 from zhiwang.verification.v1 import verification_pb2 as api

@@ -16,8 +16,9 @@ import pytest
 import receipt_keeper
 from client_support import CASE, CONTEXT, World
 from exchange.client.check import check_answer
-from exchange.client.receipt import build_receipt, verify_receipt, write_receipt
+from exchange.client.receipt import build_receipt, write_receipt
 from exchange.client.receipt_store import ReceiptStore
+from exchange.client.receipt_verify import verify_receipt
 
 GROUP = 7
 

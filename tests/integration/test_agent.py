@@ -24,7 +24,7 @@ from certs.signing import CertificateVerifier
 from city_support import CHILD, FATHER, MOTHER, RunningCity, running_city
 from exchange.client.agent import assemble, watch
 from exchange.client.batches import Batches
-from exchange.client.receipt import verify_receipt
+from exchange.client.receipt_verify import verify_receipt
 from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.verification.v1 import verification_pb2, verification_pb2_grpc
 from zhiwang.wire.channel import open_channel

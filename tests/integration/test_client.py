@@ -21,7 +21,7 @@ from certs.signing import CertificateVerifier
 from city_support import CHILD, FATHER, MOTHER, OneVoice, RunningCity, running_city
 from exchange.client.case import Answer, Case, CaseResult, Ruling, Status, Subject
 from exchange.client.client import Client
-from exchange.client.receipt import verify_receipt
+from exchange.client.receipt_verify import verify_receipt
 from exchange.client.sync import SyncClient
 from exchange.client.transport import PATIENCE, Transport
 from zhiwang.adapter.v1 import adapter_pb2

@@ -16,7 +16,7 @@ from certs.signing import CertificateVerifier
 from city_support import CHILD, FATHER, MOTHER, RunningCity, running_city
 from exchange.client.case import Answer, Case, Ruling, Subject
 from exchange.client.check import Delivery
-from exchange.client.receipt import verify_receipt
+from exchange.client.receipt_verify import verify_receipt
 from zhiwang.exchange.v1 import sealed_pb2
 
 TABLES = """

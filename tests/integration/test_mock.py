@@ -33,7 +33,7 @@ from exchange.client.case import Case, Context, Subject
 from exchange.client.messages import MOCKED
 from exchange.client.mock_city import CITY, MockCity, load_directory
 from exchange.client.personas import PERSONAS, Persona, identifier
-from exchange.client.receipt import verify_receipt
+from exchange.client.receipt_verify import verify_receipt
 from exchange.demo.build import examples_directory
 from policy.centre import parse_centre
 from policy.model import Directory

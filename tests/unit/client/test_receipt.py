@@ -21,7 +21,8 @@ from certs_support import City
 from client_support import CASE, CHILD, FATHER, MOTHER, Log, World
 from exchange.client.case import Case, Subject
 from exchange.client.check import Answered, check_answer
-from exchange.client.receipt import build_receipt, read_receipt, verify_receipt, write_receipt
+from exchange.client.receipt import build_receipt, read_receipt, write_receipt
+from exchange.client.receipt_verify import verify_receipt
 from exchange.client.seal import Sealed
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.verification.v1 import verification_pb2

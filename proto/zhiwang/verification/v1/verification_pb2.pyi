@@ -571,6 +571,7 @@ class Receipt(_message.Message):
         OWNER_LOG_FIELD_NUMBER: _builtins.int
         HUB_ENTRY_FIELD_NUMBER: _builtins.int
         HUB_LOG_FIELD_NUMBER: _builtins.int
+        HUB_COSIGNED_FIELD_NUMBER: _builtins.int
         sealed_hash: _builtins.bytes
         """SHA-256 of enc, nonce and ciphertext, which the signature covers."""
         @_builtins.property
@@ -597,6 +598,10 @@ class Receipt(_message.Message):
         def hub_log(self) -> _audit_pb2.LogHead:
             """Head of the hub's log."""
 
+        @_builtins.property
+        def hub_cosigned(self) -> Global___CosignedProof:
+            """The hub's entry again, in a later tree that witnesses have cosigned. What a receipt gains afterwards."""
+
         def __init__(
             self,
             *,
@@ -607,34 +612,101 @@ class Receipt(_message.Message):
             owner_log: _audit_pb2.LogHead | None = ...,
             hub_entry: _audit_pb2.LoggedEntry | None = ...,
             hub_log: _audit_pb2.LogHead | None = ...,
+            hub_cosigned: Global___CosignedProof | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["hub_entry", b"hub_entry", "hub_log", b"hub_log", "owner_entry", b"owner_entry", "owner_log", b"owner_log", "request", b"request"]  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["hub_cosigned", b"hub_cosigned", "hub_entry", b"hub_entry", "hub_log", b"hub_log", "owner_entry", b"owner_entry", "owner_log", b"owner_log", "request", b"request"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["claims", b"claims", "hub_entry", b"hub_entry", "hub_log", b"hub_log", "owner_entry", b"owner_entry", "owner_log", b"owner_log", "request", b"request", "sealed_hash", b"sealed_hash"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["claims", b"claims", "hub_cosigned", b"hub_cosigned", "hub_entry", b"hub_entry", "hub_log", b"hub_log", "owner_entry", b"owner_entry", "owner_log", b"owner_log", "request", b"request", "sealed_hash", b"sealed_hash"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     FORMAT_VERSION_FIELD_NUMBER: _builtins.int
     PARTS_FIELD_NUMBER: _builtins.int
+    TIME_STAMPS_FIELD_NUMBER: _builtins.int
     format_version: _builtins.int
     """Version of this format; 1."""
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Receipt.Part]:
         """Parts, one for each owner that answered."""
 
+    @_builtins.property
+    def time_stamps(self) -> _containers.RepeatedCompositeFieldContainer[Global___TimeStamp]:
+        """Time stamps over the parts, each by an authority for such (RFC 3161). What a receipt gains afterwards."""
+
     def __init__(
         self,
         *,
         format_version: _builtins.int = ...,
         parts: _abc.Iterable[Global___Receipt.Part] | None = ...,
+        time_stamps: _abc.Iterable[Global___TimeStamp] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["format_version", b"format_version", "parts", b"parts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["format_version", b"format_version", "parts", b"parts", "time_stamps", b"time_stamps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Receipt: _TypeAlias = Receipt  # noqa: Y015
+
+@_typing.final
+class CosignedProof(_message.Message):
+    """That an entry stands in a tree that witnesses have cosigned. Its leaf and index are those of the entry."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    INCLUSION_PATH_FIELD_NUMBER: _builtins.int
+    checkpoint: _builtins.bytes
+    """C2SP signed note: the checkpoint with the log's signature and the witnesses' (C2SP tlog-cosignature)."""
+    certificate: _builtins.bytes
+    """DER of the certificate whose key signed for the log; it may have been renewed since the entry."""
+    @_builtins.property
+    def inclusion_path(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """RFC 6962 audit path from the leaf to the root of this tree, from the lowest sibling up; 32 bytes each."""
+
+    def __init__(
+        self,
+        *,
+        checkpoint: _builtins.bytes = ...,
+        certificate: _builtins.bytes = ...,
+        inclusion_path: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "checkpoint", b"checkpoint", "inclusion_path", b"inclusion_path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CosignedProof: _TypeAlias = CosignedProof  # noqa: Y015
+
+@_typing.final
+class TimeStamp(_message.Message):
+    """A time stamp over the log proofs of a receipt's parts (docs/protocol.md, section 13)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PART_HASHES_FIELD_NUMBER: _builtins.int
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    response: _builtins.bytes
+    """DER of the TimeStampResp (RFC 3161) over the text that lists them."""
+    @_builtins.property
+    def part_hashes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """SHA-256 of the hub's tlog-proof of each part; also of parts that were left out since."""
+
+    def __init__(
+        self,
+        *,
+        part_hashes: _abc.Iterable[_builtins.bytes] | None = ...,
+        response: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["part_hashes", b"part_hashes", "response", b"response"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TimeStamp: _TypeAlias = TimeStamp  # noqa: Y015
 
 @_typing.final
 class OpenedClaim(_message.Message):
