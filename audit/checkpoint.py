@@ -14,17 +14,14 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from hashlib import sha256
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from zhiwang.wire.merkle import HASH_SIZE
+from zhiwang.wire.vkey import ALGORITHM_ED25519, KEY_ID_SIZE, VerifierKey, VerifierKeyError, is_name, key_id
 
-ALGORITHM_ED25519: Final = b"\x01"
-PUBLIC_KEY_SIZE: Final = 32
-KEY_ID_SIZE: Final = 4
 SIGNATURE_SIZE: Final = 64
 MAX_NOTE_SIZE: Final = 16_384
 """Bytes of the largest note that is read: three lines and some dozens of signatures."""
@@ -80,46 +77,6 @@ class Checkpoint:
         return cls(origin, int(size), _unbase64(root, HASH_SIZE))
 
 
-@dataclass(frozen=True, slots=True)
-class VerifierKey:
-    """A public key with its name, as tools for signed notes take it: "NAME+ID+KEY" (signed-note, "verifier keys").
-
-    Attributes:
-        name: Of the key; of a log, its origin.
-        public_key_raw: Ed25519 public key, 32 bytes.
-        algorithm: One byte that says what the key signs, and how.
-    """
-
-    name: str
-    public_key_raw: bytes
-    algorithm: bytes = ALGORITHM_ED25519
-
-    @property
-    def id(self) -> bytes:
-        """The four bytes that stand before each signature by this key."""
-        return key_id(self.name, self.public_key_raw, self.algorithm)
-
-    def __str__(self) -> str:
-        return f"{self.name}+{self.id.hex()}+{b64encode(self.algorithm + self.public_key_raw).decode()}"
-
-    @classmethod
-    def parse(cls, text: str, algorithm: bytes = ALGORITHM_ED25519) -> VerifierKey:
-        """Read a verifier key for one algorithm.
-
-        Raises:
-            CheckpointError: It is none, or of another algorithm.
-        """
-        name, _, rest = text.strip().partition("+")
-        encoded = rest.partition("+")[2]
-        _check_name(name)
-        key = cls(name, _unbase64(encoded, 1 + PUBLIC_KEY_SIZE)[1:], algorithm)
-        # The text is compared whole: id, algorithm and the one spelling of each.
-        if str(key) != text.strip():
-            raise CheckpointError("not the verifier key of an algorithm that is expected here, or its parts disagree")
-        _public_key(key.public_key_raw)
-        return key
-
-
 def sign(checkpoint: Checkpoint, key_name: str, public_key_raw: bytes, sign: Callable[[bytes], bytes]) -> bytes:
     """The signed note of a checkpoint, as it is stored and shown.
 
@@ -144,10 +101,16 @@ def open_note(note: bytes, key_name: str, public_key_raw: bytes) -> Checkpoint:
     return checkpoint
 
 
-@lru_cache(maxsize=256)
-def key_id(key_name: str, public_key_raw: bytes, algorithm: bytes = ALGORITHM_ED25519) -> bytes:
-    """First four bytes of SHA-256(name, line break, algorithm, key): tells which of several signatures to try."""
-    return sha256(key_name.encode() + b"\n" + algorithm + public_key_raw).digest()[:KEY_ID_SIZE]
+def parse_key(text: str, algorithm: bytes = ALGORITHM_ED25519) -> VerifierKey:
+    """The verifier key in a text, of a log or for another algorithm.
+
+    Raises:
+        CheckpointError: It is none, or of another algorithm.
+    """
+    try:
+        return VerifierKey.parse(text, algorithm)
+    except VerifierKeyError as error:
+        raise CheckpointError(str(error)) from None
 
 
 def sign_note(text: str, key_name: str, public_key_raw: bytes, sign: Callable[[bytes], bytes]) -> bytes:
@@ -252,7 +215,7 @@ def _signature_line(line: str) -> Signature:
 
 
 def _check_name(name: str) -> None:
-    if not name or "+" in name or any(character.isspace() for character in name):
+    if not is_name(name):
         raise CheckpointError("a key's name is not empty and has neither space nor plus")
 
 

@@ -18,13 +18,13 @@ from audit.checkpoint import (
     SIGNATURE_SIZE,
     CheckpointError,
     Signature,
-    VerifierKey,
     join_note,
+    parse_key,
     split_note,
     verify_signature,
 )
+from zhiwang.wire.vkey import ALGORITHM_COSIGNATURE, VerifierKey, policy_fault
 
-ALGORITHM_COSIGNATURE: Final = b"\x04"
 TIME_SIZE: Final = 8
 COSIGNATURE_SIZE: Final = TIME_SIZE + SIGNATURE_SIZE
 MAX_TIME: Final = (1 << 63) - 1
@@ -49,7 +49,7 @@ def parse_witness_key(text: str) -> VerifierKey:
     Raises:
         CheckpointError: It is none, or the key of a log.
     """
-    return VerifierKey.parse(text, ALGORITHM_COSIGNATURE)
+    return parse_key(text, ALGORITHM_COSIGNATURE)
 
 
 def cosign(text: str, key: VerifierKey, sign: Callable[[bytes], bytes], time: int) -> Signature:
@@ -101,16 +101,9 @@ class WitnessPolicy:
         self.quorum = quorum
         self.keys = {key: name for name, keys in witnesses.items() for key in keys}
         self._known = {(key.name, key.id): key for key in self.keys}
-        if not all(witnesses.values()) or any(key.algorithm != ALGORITHM_COSIGNATURE for key in self.keys):
-            raise CheckpointError("each witness has a key of its own, one for cosignatures")
-        distinct = {key.public_key_raw for key in self.keys}
-        if not len(distinct) == len(self._known) == sum(len(keys) for keys in witnesses.values()):
-            raise CheckpointError("two witnesses have the same key; it would count twice")
-        if not len(witnesses) < 2 * quorum <= 2 * len(witnesses):
-            raise CheckpointError(
-                f"a quorum of {quorum} among {len(witnesses)} witnesses; it must be more than half of them, or two "
-                "histories could each find one, and no more than all"
-            )
+        fault = policy_fault(witnesses, quorum)
+        if fault is not None:
+            raise CheckpointError(fault)
 
     @classmethod
     def of_keys(cls, keys: Iterable[str], quorum: int | None = None) -> Self:

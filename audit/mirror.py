@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from audit import layout, tiles
-from audit.checkpoint import Checkpoint, CheckpointError, VerifierKey, open_note, split_note
+from audit.checkpoint import Checkpoint, CheckpointError, open_note, parse_key, split_note
 from audit.proofs import HeadChecker
 from audit.tiles import TILE_WIDTH
 from certs.identity import CA_CERTIFICATE, Kind
@@ -29,6 +29,7 @@ from certs.signing import MALFORMED, CertificateVerifier
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.wire import merkle
 from zhiwang.wire.errors import FatalError, Reason
+from zhiwang.wire.vkey import VerifierKey
 
 CERTIFICATE: Final = "certificate.pem"
 VKEY: Final = "log.vkey"
@@ -216,7 +217,7 @@ def verify_by_key(note: bytes, key: str) -> Checkpoint:
     Raises:
         CheckpointError: It has not, or is no key.
     """
-    parsed = VerifierKey.parse(key)
+    parsed = parse_key(key)
     return open_note(note, parsed.name, parsed.public_key_raw)
 
 

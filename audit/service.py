@@ -23,7 +23,7 @@ from typing import Final
 
 import grpc
 
-from audit.appended import NewEntry
+from audit.appended import Head, NewEntry
 from audit.asking import query_of, words_of
 from audit.facts import facts_of
 from audit.query import NOTHING, Scope, scope_of
@@ -45,13 +45,15 @@ MAX_WATCHERS: Final = 64
 MAX_WATCHERS_EACH: Final = 4
 """Of them by one identity, so that nobody keeps the others out."""
 
-_PROVERS: Final[frozenset[Caller]] = frozenset({Kind.AUDITOR, Kind.WITNESS, Kind.ADMIN, Kind.AGENT, Kind.HUB})
+_WATCHERS: Final[frozenset[Caller]] = frozenset({Kind.AUDITOR, Kind.WITNESS, Kind.ADMIN, Kind.AGENT, Kind.HUB})
+_PROVERS: Final[frozenset[Caller]] = _WATCHERS | {Kind.SYSTEM}
 _READERS: Final[frozenset[Caller]] = frozenset({Kind.AUDITOR, Kind.ADMIN})
 
 RULES: Final[RpcRules] = {
     "/zhiwang.audit.v1.AuditService/GetCheckpoint": _PROVERS,
-    "/zhiwang.audit.v1.AuditService/WatchCheckpoints": _PROVERS,
+    "/zhiwang.audit.v1.AuditService/WatchCheckpoints": _WATCHERS,
     "/zhiwang.audit.v1.AuditService/GetConsistencyProof": _PROVERS,
+    "/zhiwang.audit.v1.AuditService/GetInclusionProof": _PROVERS,
     "/zhiwang.audit.v1.AuditService/ListEntries": _READERS,
     "/zhiwang.audit.v1.AuditService/GetEntry": _READERS,
     "/zhiwang.audit.v1.AuditService/Search": _READERS,
@@ -73,6 +75,7 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         department: Whose log it is; its own people may read all of it.
         scope: What others may read, as the directory in force says; without it nobody else reads.
         index: The log's search database.
+        cosigned: Gives the newest head that a quorum of witnesses cosigned, None while there is none.
         peer: Gives the caller of the RPC that is being served.
     """
 
@@ -84,6 +87,7 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         *,
         scope: Callable[[Identity], Scope] | None = None,
         index: SearchIndex | None = None,
+        cosigned: Callable[[], Head | None] = lambda: None,
         peer: Callable[[], Peer] = current_peer,
         watch_seconds: float = WATCH_SECONDS,
     ) -> None:
@@ -91,6 +95,7 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         self._append = append
         self._scope = scope or (lambda identity: scope_of(identity, department))
         self._index = index
+        self._cosigned = cosigned
         self._peer = peer
         self._watch_seconds = watch_seconds
         self._watchers: Counter[str] = Counter()
@@ -102,8 +107,14 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         request: audit_pb2.GetCheckpointRequest,
         context: grpc.aio.ServicerContext,
     ) -> audit_pb2.GetCheckpointResponse:
-        """The newest head, whichever process wrote it."""
+        """The newest head, whichever process wrote it; or the newest that witnesses cosigned."""
         del context
+        if request.cosigned:
+            cosigned = self._cosigned()
+            if cosigned is None:
+                raise RefusedError(Reason.NOT_WITNESSED, "no checkpoint has a quorum", field="cosigned")
+            shown = await asyncio.to_thread(self._store.shown, cosigned, request.known_tree_size)
+            return audit_pb2.GetCheckpointResponse(head=shown)
         await asyncio.to_thread(self._store.refresh)
         return audit_pb2.GetCheckpointResponse(head=await self._head(request.known_tree_size))
 
@@ -144,6 +155,20 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
             raise RefusedError(Reason.ENTRY_UNKNOWN, "sizes of a consistency proof", field="old_size")
         path = await asyncio.to_thread(self._store.consistency, request.old_size, new_size)
         return audit_pb2.GetConsistencyProofResponse(consistency_path=path, head=newest.message())
+
+    async def GetInclusionProof(  # noqa: N802 - named by the .proto file
+        self,
+        request: audit_pb2.GetInclusionProofRequest,
+        context: grpc.aio.ServicerContext,
+    ) -> audit_pb2.GetInclusionProofResponse:
+        """That an entry is in the tree of some size."""
+        del context
+        newest = await asyncio.to_thread(self._store.refresh)
+        size = request.tree_size or newest.size
+        if not request.index < size <= newest.size:
+            raise RefusedError(Reason.ENTRY_UNKNOWN, "index or size of an inclusion proof", field="index")
+        path = await asyncio.to_thread(self._store.inclusion_path, request.index, size)
+        return audit_pb2.GetInclusionProofResponse(inclusion_path=path, tree_size=size)
 
     async def ListEntries(  # noqa: N802 - named by the .proto file
         self,

@@ -353,6 +353,10 @@ class LogStore:
         head = self._reaching(known_tree_size, disk=disk)
         return self._shown(head, known_tree_size, self.node if disk else self._edge.node)
 
+    def shown(self, head: Head, known_tree_size: int = 0) -> audit_pb2.LogHead:
+        """A committed head of this log for a reader that has verified the tree of `known_tree_size`. Reads the disk."""
+        return self._shown(head, known_tree_size, self.node)
+
     def _reaching(self, size: int, *, disk: bool) -> Head:
         """The newest head; if it is smaller than `size`, another process may have written a newer one."""
         if size <= self._newest.size:

@@ -12,6 +12,7 @@ from policy.rule import check_rule, default_rule
 from policy.shapes import CentreFile, DenyFile, KindFile, MatterFile, RuleFile
 from zhiwang.wire.claims import Claim
 from zhiwang.wire.tomlfile import load
+from zhiwang.wire.vkey import policy_fault
 
 RESERVED = frozenset({"root", "targets", "snapshot", "timestamp", "matters", "centre"})
 """No department is called so: these are roles and folders of the directory, and the author of its denies."""
@@ -24,7 +25,7 @@ def parse_centre(source: SourceFile) -> Centre:
         FileError: With every finding.
     """
     file = load(source, CentreFile)
-    mistakes = [*_check_members(file), *_check_kinds(file), *_check_denies(file)]
+    mistakes = [*_check_members(file), *_check_kinds(file), *_check_witnesses(file), *_check_denies(file)]
     refuse(source, mistakes)
     return Centre(
         city=file.city,
@@ -44,6 +45,8 @@ def parse_centre(source: SourceFile) -> Centre:
             }
         ),
         denies=tuple(_deny(index, deny) for index, deny in enumerate(file.deny)),
+        witnesses=frozen({name: entry.key for name, entry in file.witness.items()}),
+        witness_quorum=file.witness_quorum or 0,
     )
 
 
@@ -62,6 +65,19 @@ def _check_kinds(file: CentreFile) -> Iterable[Mistake]:
             yield Mistake(("subject", name), "is the name of a type")
         if isinstance(kind, KindFile) and (kind.scheme == "plain") != (kind.pattern is not None):
             yield Mistake(("subject", name), 'a pattern belongs to scheme = "plain", and to no other')
+
+
+def _check_witnesses(file: CentreFile) -> Iterable[Mistake]:
+    if not file.witness:
+        if file.witness_quorum is not None:
+            yield Mistake(("witness_quorum",), "asks for witnesses, and there is none")
+        return
+    if file.witness_quorum is None:
+        yield Mistake(("witness",), "needs witness_quorum: how many of them must have cosigned, more than half")
+        return
+    fault = policy_fault({name: entry.key for name, entry in file.witness.items()}, file.witness_quorum)
+    if fault is not None:
+        yield Mistake(("witness_quorum",), fault)
 
 
 def _check_denies(file: CentreFile) -> Iterable[Mistake]:

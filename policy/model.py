@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 from zhiwang.wire.claims import Ask, Claim, Predicate
 from zhiwang.wire.places import Jurisdiction, Level
+from zhiwang.wire.vkey import VerifierKey
 
 SENSITIVITIES = range(1, 6)
 """Sensitivity of an attribute, from 1 (little) to 5 (most)."""
@@ -87,12 +88,19 @@ class Deny:
 
 @dataclass(frozen=True, slots=True)
 class Centre:
-    """Membership, homes, kinds of subject and denies."""
+    """Membership, homes, kinds of subject, denies, and who witnesses the hub's log.
+
+    Attributes:
+        witnesses: Keys of each witness, by its name; empty for none.
+        witness_quorum: How many of them must have cosigned a checkpoint; 0 without witnesses.
+    """
 
     city: str
     subjects: Mapping[str, SubjectKind]
     departments: Mapping[str, DepartmentInfo]
     denies: tuple[Deny, ...] = ()
+    witnesses: Mapping[str, tuple[VerifierKey, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    witness_quorum: int = 0
 
     def home(self, department: str, system: str) -> Jurisdiction | None:
         """Home of a system; None if the centre knows no such system. Its level is the home's."""

@@ -19,6 +19,7 @@ from zhiwang.wire.errors import ZhiwangError
 from zhiwang.wire.header import SUITE
 from zhiwang.wire.places import Jurisdiction, Level
 from zhiwang.wire.tomlfile import Duration, Form, StrictModel
+from zhiwang.wire.vkey import ALGORITHM_COSIGNATURE, VerifierKey, VerifierKeyError
 
 DEFAULT_REFERENCE = "[A-Za-z0-9._/-]{1,64}"
 DEFAULT_OFFICIAL = "[A-Za-z0-9._-]{1,32}"
@@ -105,6 +106,19 @@ def _reference_date(value: object) -> date | None:
     return None if value == "today" else _day(value)
 
 
+def _verifier_keys(value: object) -> tuple[VerifierKey, ...]:
+    texts = value if isinstance(value, tuple) else (value,)
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise ValueError('must be a verifier key "NAME+ID+KEY", or a list of them')
+    try:
+        return tuple(VerifierKey.parse(text, ALGORITHM_COSIGNATURE) for text in texts)
+    except VerifierKeyError as error:
+        raise ValueError(f"is what `zhiwang witness key` prints: {error}") from None
+
+
+VerifierKeys = Annotated[
+    tuple[VerifierKey, ...], PlainValidator(_verifier_keys), Form("a verifier key, or a list of them")
+]
 Places = Annotated[
     tuple[Jurisdiction, ...], PlainValidator(_places), Form('"@self", a place, or a list of places', empty='"@self"')
 ]
@@ -199,6 +213,16 @@ class DenyFile(StrictModel):
     place: PlaceText | None = None
 
 
+class WitnessFile(StrictModel):
+    """A witness: somebody outside of the hub's operator who cosigns the checkpoints of the hub's log.
+
+    Attributes:
+        key: Its verifier key, as `zhiwang witness key` prints it; the new and the old one while it changes.
+    """
+
+    key: VerifierKeys
+
+
 class CentreFile(StrictModel):
     """centre.toml: who belongs, what can be asked about, and what nobody may do. Public, signed by the centre.
 
@@ -206,12 +230,16 @@ class CentreFile(StrictModel):
         city: The city, as identities name it.
         subject: Kinds of subject by name: the scheme of their identifiers, or a table.
         department: Members by name.
+        witness: Witnesses by name. A hub that could choose its own could choose some that look away.
+        witness_quorum: How many of them must have cosigned a checkpoint; more than half.
         deny: What is denied to everybody whom it matches, whatever an owner grants.
     """
 
     city: Label
     subject: dict[Name, Literal["resident", "uscc", "house"] | KindFile]
     department: dict[Name, MemberFile]
+    witness: dict[Label, WitnessFile] = Field(default_factory=dict)
+    witness_quorum: Annotated[int, Field(ge=1, le=100)] | None = None
     deny: tuple[DenyFile, ...] = ()
 
 

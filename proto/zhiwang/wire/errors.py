@@ -282,6 +282,12 @@ class Reason(Enum):
         "审计日志不可用",
         "A log cannot be written, so nothing is answered; call the operator.",
     )
+    NOT_WITNESSED = Meaning(
+        "UNAVAILABLE",
+        Actor.OPERATOR,
+        "日志未获足够见证",
+        "No quorum of witnesses has cosigned the hub's log, or not lately; try again, or call the operator.",
+    )
     DIRECTORY_EXPIRED = Meaning(
         "UNAVAILABLE", Actor.OPERATOR, "名录已过期", "The directory's timestamp has expired; is the registrar running?"
     )

@@ -8,7 +8,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audit.checkpoint import Checkpoint, CheckpointError, key_id, open_note, sign, sign_note, split_note, verify_note
+from audit.checkpoint import Checkpoint, CheckpointError, open_note, sign, sign_note, split_note, verify_note
+from zhiwang.wire.vkey import key_id
 
 ORIGIN = "shenzhen/centre/hub/main"
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))

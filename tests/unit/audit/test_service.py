@@ -6,12 +6,17 @@ import asyncio
 from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import audit_support as support
+from audit.appended import Head
+from audit.checkpoint import split_note
+from audit.cosignature import WitnessPolicy, add_cosignatures, cosign
 from audit.entry import decode_entry
 from audit.log import AuditLog
 from audit.proofs import HeadView, check_entry
@@ -22,6 +27,7 @@ from zhiwang.audit.v1 import audit_pb2 as pb
 from zhiwang.wire import merkle
 from zhiwang.wire.call import Peer, PeerTable
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
+from zhiwang.wire.vkey import ALGORITHM_COSIGNATURE, VerifierKey
 
 AUDITOR = Identity(support.CITY, "audit-office", Kind.AUDITOR, "one")
 CONTEXT: Any = None
@@ -33,9 +39,16 @@ class Served:
         self.log = AuditLog(self.store)
         self.caller = AUDITOR
         self.revoked: set[int] = set()
+        self.cosigned: Head | None = None
         self._table = PeerTable(support.CITY, lambda: self.revoked)
         self.servicer = AuditServicer(
-            self.store, self.log.append, "centre", scope=support.see_everything, peer=self.peer, watch_seconds=0.01
+            self.store,
+            self.log.append,
+            "centre",
+            scope=support.see_everything,
+            cosigned=lambda: self.cosigned,
+            peer=self.peer,
+            watch_seconds=0.01,
         )
 
     def peer(self) -> Peer:
@@ -81,6 +94,48 @@ async def test_the_whole_log_is_read_page_by_page_and_leads_to_the_checkpoint(se
     assert pages == 8
     assert merkle.Tree([merkle.leaf_hash(data) for data in entries[: checkpoint.size]]).root == checkpoint.root
     assert len(entries) == checkpoint.size
+
+
+async def test_a_cosigned_checkpoint_is_shown_with_its_lines_and_its_consistency(served: Served) -> None:
+    with refused(Reason.NOT_WITNESSED):
+        await served.servicer.GetCheckpoint(pb.GetCheckpointRequest(cosigned=True), CONTEXT)
+    older = support.append(served.store, 300).head
+    key = Ed25519PrivateKey.from_private_bytes(bytes(32))
+    witness = VerifierKey("w", key.public_key().public_bytes_raw(), ALGORITHM_COSIGNATURE)
+    note = add_cosignatures(older.checkpoint, [cosign(split_note(older.checkpoint)[0], witness, key.sign, 7)])
+    served.cosigned = replace(older, checkpoint=note)
+    support.append(served.store, 100)
+    view = HeadView(support.checker())
+    for known in (0, 100, 301):
+        request = pb.GetCheckpointRequest(cosigned=True, known_tree_size=known)
+        head = (await served.servicer.GetCheckpoint(request, CONTEXT)).head
+        assert view.verify_head(head).size == 301
+        assert WitnessPolicy.of_keys([str(witness)]).satisfied_by(head.checkpoint)
+    assert len(head.consistency_path) == 0
+    # Whoever has seen more learns from GetConsistencyProof that it is of the same log.
+    ahead = (await served.servicer.GetCheckpoint(pb.GetCheckpointRequest(), CONTEXT)).head
+    newest = support.checker().check(ahead)
+    request = pb.GetCheckpointRequest(cosigned=True, known_tree_size=newest.size)
+    assert not (await served.servicer.GetCheckpoint(request, CONTEXT)).head.consistency_path
+    proof = await served.servicer.GetConsistencyProof(
+        pb.GetConsistencyProofRequest(old_size=301, new_size=newest.size), CONTEXT
+    )
+    merkle.verify_consistency(301, newest.size, older.root, newest.root, proof.consistency_path)
+
+
+async def test_an_entry_is_proved_under_any_checkpoint_by_hashes_alone(served: Served) -> None:
+    appended = support.append(served.store, 300)
+    newest = support.append(served.store, 77).head
+    for size, root in ((301, appended.head.root), (378, newest.root), (0, newest.root)):
+        request = pb.GetInclusionProofRequest(index=5, tree_size=size)
+        proof = await served.servicer.GetInclusionProof(request, CONTEXT)
+        leaf = merkle.leaf_hash(served.store.entries(5, 1)[0])
+        merkle.verify_inclusion(5, proof.tree_size, leaf, proof.inclusion_path, root)
+    for index, size in ((301, 301), (5, 379), (378, 0)):
+        with refused(Reason.ENTRY_UNKNOWN):
+            await served.servicer.GetInclusionProof(pb.GetInclusionProofRequest(index=index, tree_size=size), CONTEXT)
+    # Nothing is recorded of it: it says nothing but hashes.
+    assert served.store.newest.size == 378
 
 
 async def test_a_listing_is_recorded_once_and_does_not_chase_its_own_tail(served: Served) -> None:
@@ -175,8 +230,9 @@ async def test_entries_are_for_auditors_and_the_logs_own_admins(
 def test_every_rpc_of_the_service_stands_in_the_table() -> None:
     service = pb.DESCRIPTOR.services_by_name["AuditService"]
     assert set(RULES) == {f"/{service.full_name}/{method.name}" for method in service.methods}
-    for callers in RULES.values():
-        assert Kind.SYSTEM not in callers
+    # A system asks for what its receipts need: hashes. It neither reads entries nor takes a watcher's place.
+    proofs = {"GetCheckpoint", "GetConsistencyProof", "GetInclusionProof"}
+    assert {rpc.rpartition("/")[2] for rpc, callers in RULES.items() if Kind.SYSTEM in callers} == proofs
 
 
 async def test_consistency_is_proved_between_any_two_sizes(served: Served) -> None:

@@ -333,6 +333,57 @@ def test_the_centre_can_define_kinds_of_its_own() -> None:
     assert parse_centre(text.encode()).subjects["permit"].pattern == "[A-Z0-9]{6,20}"
 
 
+WITNESSES = [
+    "shenzhen/data/witness/main+3c3f0633+BIqI4910CfGV/VLbLTy6XXLKZwm/HZQSG/N0iAG0D29c",
+    "lawyers.example/witness+06ccafd9+BIE5dw6ofRdfVqNUZsNMfszLjYqRtO43ol32D1uPybOU",
+    "lawyers.example/witness+811c3b9b+BO1JKMYo0cLG6ukDOJBZlWEpWSc6XGP5NjbBRhSshzfR",
+]
+
+
+def witnessed(quorum: str, **keys: str) -> str:
+    named = "\n".join(f"{name}.key = {key}" for name, key in keys.items())
+    return f"{quorum}\n{support.CENTRE}\n[witness]\n{named}\n"
+
+
+def test_the_centre_names_witnesses_and_their_quorum() -> None:
+    text = witnessed("witness_quorum = 2", data=f'"{WITNESSES[0]}"', lawyers=f'["{WITNESSES[1]}", "{WITNESSES[2]}"]')
+    centre = parse_centre(text.encode())
+    assert {name: [str(key) for key in keys] for name, keys in centre.witnesses.items()} == {
+        "data": WITNESSES[:1],
+        "lawyers": WITNESSES[1:],
+    }
+    assert centre.witness_quorum == 2
+    assert parse_centre(support.CENTRE.encode()).witness_quorum == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        (witnessed("", data=f'"{WITNESSES[0]}"'), "witness"),
+        (f"witness_quorum = 1\n{support.CENTRE}", "witness_quorum"),
+        (witnessed("witness_quorum = 0", data=f'"{WITNESSES[0]}"'), "witness_quorum"),
+        (witnessed("witness_quorum = 2", data=f'"{WITNESSES[0]}"'), "witness_quorum"),
+        # Half of them: two histories could each find as many.
+        (witnessed("witness_quorum = 1", data=f'"{WITNESSES[0]}"', other=f'"{WITNESSES[1]}"'), "witness_quorum"),
+        # The same key twice would count twice.
+        (witnessed("witness_quorum = 2", data=f'"{WITNESSES[0]}"', other=f'"{WITNESSES[0]}"'), "witness_quorum"),
+        (witnessed("witness_quorum = 1", data="[]"), "witness.data.key"),
+        (witnessed("witness_quorum = 1", data=f'"{WITNESSES[0][:-1]}"'), "witness.data.key"),
+        # A log's key is not a witness's.
+        (
+            witnessed(
+                "witness_quorum = 1", data='"PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"'
+            ),
+            "witness.data.key",
+        ),
+    ],
+)
+def test_witnesses_that_could_not_be_relied_on_are_refused_by_key(text: str, key: str) -> None:
+    with pytest.raises(FileError) as error:
+        parse_centre(text.encode())
+    assert any(found.startswith(key) for found in findings(error)), error.value.findings
+
+
 @pytest.mark.parametrize(
     ("more", "key"),
     [

@@ -500,16 +500,22 @@ class GetCheckpointRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     KNOWN_TREE_SIZE_FIELD_NUMBER: _builtins.int
+    COSIGNED_FIELD_NUMBER: _builtins.int
     known_tree_size: _builtins.int
     """Size of the tree that the caller has verified before; 0 for none."""
+    cosigned: _builtins.bool
+    """Instead of the newest checkpoint, the newest that a quorum of witnesses has cosigned. Refused as NOT_WITNESSED if
+    there is none.
+    """
     def __init__(
         self,
         *,
         known_tree_size: _builtins.int = ...,
+        cosigned: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["known_tree_size", b"known_tree_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cosigned", b"cosigned", "known_tree_size", b"known_tree_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -524,7 +530,10 @@ class GetCheckpointResponse(_message.Message):
     HEAD_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def head(self) -> Global___LogHead:
-        """Checkpoint, certificate and consistency proof."""
+        """Checkpoint, certificate and consistency proof. The note of a cosigned one has the witnesses' signatures too
+        (C2SP tlog-cosignature); it is a few seconds older than the newest, so it may be smaller than known_tree_size, and
+        then it comes without a proof: GetConsistencyProof gives one from it to the newest.
+        """
 
     def __init__(
         self,
@@ -886,3 +895,57 @@ class GetConsistencyProofResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetConsistencyProofResponse: _TypeAlias = GetConsistencyProofResponse  # noqa: Y015
+
+@_typing.final
+class GetInclusionProofRequest(_message.Message):
+    """Asks whether an entry is in a tree."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    TREE_SIZE_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Index of the entry."""
+    tree_size: _builtins.int
+    """Size of the tree, more than the index; 0 means the newest."""
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        tree_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "tree_size", b"tree_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetInclusionProofRequest: _TypeAlias = GetInclusionProofRequest  # noqa: Y015
+
+@_typing.final
+class GetInclusionProofResponse(_message.Message):
+    """An inclusion proof."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INCLUSION_PATH_FIELD_NUMBER: _builtins.int
+    TREE_SIZE_FIELD_NUMBER: _builtins.int
+    tree_size: _builtins.int
+    """Size of the tree that it leads to."""
+    @_builtins.property
+    def inclusion_path(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """RFC 6962 audit path from the leaf to the root, from the lowest sibling up; 32 bytes each."""
+
+    def __init__(
+        self,
+        *,
+        inclusion_path: _abc.Iterable[_builtins.bytes] | None = ...,
+        tree_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["inclusion_path", b"inclusion_path", "tree_size", b"tree_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetInclusionProofResponse: _TypeAlias = GetInclusionProofResponse  # noqa: Y015

@@ -54,6 +54,10 @@ class AuditServiceStub:
     """
     GetConsistencyProof: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetConsistencyProofRequest, _audit_pb2.GetConsistencyProofResponse]
     """That the tree of one size is a prefix of the tree of another (RFC 6962 section 2.1.2)."""
+    GetInclusionProof: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetInclusionProofRequest, _audit_pb2.GetInclusionProofResponse]
+    """That an entry of some index is in the tree of some size (RFC 6962 section 2.1.1). It gives hashes only, so it is for
+    whoever may ask for checkpoints: who has an entry can prove it under another checkpoint than the one it came with.
+    """
 
 @_typing.type_check_only
 class AuditServiceAsyncStub(AuditServiceStub):
@@ -76,6 +80,10 @@ class AuditServiceAsyncStub(AuditServiceStub):
     """
     GetConsistencyProof: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetConsistencyProofRequest, _audit_pb2.GetConsistencyProofResponse]  # type: ignore[assignment]
     """That the tree of one size is a prefix of the tree of another (RFC 6962 section 2.1.2)."""
+    GetInclusionProof: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetInclusionProofRequest, _audit_pb2.GetInclusionProofResponse]  # type: ignore[assignment]
+    """That an entry of some index is in the tree of some size (RFC 6962 section 2.1.1). It gives hashes only, so it is for
+    whoever may ask for checkpoints: who has an entry can prove it under another checkpoint than the one it came with.
+    """
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     """Reads a log and proves what it says. It cannot change anything. Served by the hub for its own log and by every
@@ -131,5 +139,15 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.GetConsistencyProofResponse, _abc.Awaitable[_audit_pb2.GetConsistencyProofResponse]]:
         """That the tree of one size is a prefix of the tree of another (RFC 6962 section 2.1.2)."""
+
+    @_abc_1.abstractmethod
+    def GetInclusionProof(
+        self,
+        request: _audit_pb2.GetInclusionProofRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.GetInclusionProofResponse, _abc.Awaitable[_audit_pb2.GetInclusionProofResponse]]:
+        """That an entry of some index is in the tree of some size (RFC 6962 section 2.1.1). It gives hashes only, so it is for
+        whoever may ask for checkpoints: who has an entry can prove it under another checkpoint than the one it came with.
+        """
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
