@@ -34,8 +34,9 @@ from adapters.measures import AdapterMetrics
 from adapters.pace import Pace
 from adapters.standpoint import Standpoints
 from adapters.store import create_store, join_store, ledger_key, open_store
+from audit import evidence
 from audit import service as audit_service
-from audit.appended import NewEntry
+from audit.appended import Appended, NewEntry
 from audit.query import Scope, scope_of
 from audit.search import SearchIndex, keep_up
 from audit.store import LogStore
@@ -347,8 +348,18 @@ class Adapter:
                         log, self._append, self._department, scope=self._scope, index=self._index
                     ),
                 ),
+                (
+                    audit_pb2_grpc.add_EvidenceServiceServicer_to_server,
+                    evidence.EvidenceServicer(
+                        log,
+                        self._append,
+                        scope=self._scope,
+                        office=lambda reader: self._holder.auditor(reader).office,
+                        clock=self._clock,
+                    ),
+                ),
             ),
-            audit_service.RULES,
+            {**audit_service.RULES, **evidence.RULES},
             city=self._files.identity.city,
             revoked=self._holder.revoked,
             readiness=self.readiness,
@@ -371,9 +382,9 @@ class Adapter:
         seen = self._holder.auditor(reader)
         return scope_of(reader, self._department, office=seen.office, place=str(seen.home or ""))
 
-    async def _append(self, entries: Sequence[NewEntry]) -> None:
-        """Record a read of the log."""
-        await asyncio.to_thread(self._frames.append, entries)
+    async def _append(self, entries: Sequence[NewEntry]) -> Appended:
+        """Record a read of the log, or what is held and produced of it."""
+        return await asyncio.to_thread(self._frames.append, entries)
 
     # What changes while it runs.
 

@@ -116,7 +116,7 @@ class FrameProcessor:
         """
         self.append([self._log.new_entry(event) for event in events])
 
-    def append(self, entries: Sequence[NewEntry]) -> None:
+    def append(self, entries: Sequence[NewEntry]) -> Appended:
         """Append entries in a transaction of their own.
 
         Raises:
@@ -125,6 +125,7 @@ class FrameProcessor:
         with self._log.transaction() as connection:
             appended = self._log.append(connection, entries)
         self._log.committed(appended)
+        return appended
 
     def turn_away(self, reason: Reason, number: int) -> None:
         """Count requests that were refused before they came here. Their entry is written with the next housekeeping."""

@@ -15,6 +15,7 @@ from audit import tiles
 from audit.asking import request_of
 from audit.checkpoint import Checkpoint
 from audit.entry import EntryError, decode_entry
+from audit.holding import EvidenceClient
 from audit.proofs import HeadChecker, HeadView, check_entry
 from audit.query import Query
 from zhiwang.audit.v1 import audit_pb2, audit_pb2_grpc
@@ -61,9 +62,11 @@ class Auditor:
         stub: Of the process that keeps it.
         checker: Says which logs are welcome.
         recall: Gives what `HeadView.export` gave for a log of this origin the last time; empty for nothing.
+        evidence: Of the same process, for who holds and produces.
 
     Attributes:
         head: The head that `meet` verified, as it was signed.
+        evidence: Holds and produces.
     """
 
     def __init__(
@@ -71,7 +74,9 @@ class Auditor:
         stub: audit_pb2_grpc.AuditServiceStub,
         checker: HeadChecker,
         recall: Callable[[str], bytes] = lambda _origin: b"",
+        evidence: audit_pb2_grpc.EvidenceServiceStub | None = None,
     ) -> None:
+        self.evidence = EvidenceClient(evidence, checker)
         self._stub = stub
         self._checker = checker
         self._recall = recall

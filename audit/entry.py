@@ -29,10 +29,15 @@ Event = (
     | audit_pb2.DirectoryChange
     | audit_pb2.OwnerKeyPublished
     | audit_pb2.AuditRead
+    | audit_pb2.HoldPlaced
+    | audit_pb2.HoldLifted
+    | audit_pb2.EvidenceProduced
 )
 """Any message of the oneof `Entry.event`."""
 
 _NANOS: Final = 1_000_000_000
+_TIME_LENGTH: Final = 21
+"""Where the length of the time stands: behind two bytes of version, eighteen of nonce, and the time's tag."""
 _FIELD_OF_EVENT: Final[dict[str, str]] = {
     field.message_type.full_name: field.name  # type: ignore[union-attr]  # every field of the oneof is a message
     for field in audit_pb2.Entry.DESCRIPTOR.oneofs_by_name["event"].fields
@@ -97,6 +102,20 @@ def decode_entry(data: bytes) -> audit_pb2.Entry:
     return entry
 
 
+def event_number(data: bytes) -> int:
+    """Number of the event's field in the bytes of an entry, which are not read otherwise; 0 if they are none.
+
+    For looking through a whole log for the few entries of a kind: in the deterministic form the event's tag stands
+    behind version, nonce and time.
+    """
+    if len(data) <= _TIME_LENGTH:
+        return 0
+    at = _TIME_LENGTH + 1 + data[_TIME_LENGTH]
+    low, high = data[at : at + 2].ljust(2, b"\0")
+    # A varint of one byte, or of two; its last three bits are the wire's type.
+    return (low & 0x7F | high << 7 if low & 0x80 else low) >> 3
+
+
 def _check_event(entry: audit_pb2.Entry) -> None:
     kind = entry.WhichOneof("event")
     if kind is None:
@@ -115,6 +134,12 @@ def _check_event(entry: audit_pb2.Entry) -> None:
             raise EntryError("hub_access has no outcome")
     elif kind == "refusal" and entry.refusal.header_hash:
         _sizes("refusal", HASH_SIZE, entry.refusal.header_hash)
+    elif kind == "hold_placed":
+        hold = entry.hold_placed
+        if not hold.order or not hold.placed_by or not hold.HasField("placed_time") or not hold.HasField("until_time"):
+            raise EntryError("hold_placed lacks a field")
+    elif kind == "evidence_produced":
+        _sizes("evidence_produced", HASH_SIZE, entry.evidence_produced.manifest_hash)
 
 
 def _sizes(kind: str, size: int, *values: bytes) -> None:

@@ -22,6 +22,14 @@ ANSWERED: Final = "ANSWERED"
 DENIED: Final = "DENIED"
 REFUSED: Final = "REFUSED"
 
+_ACTORS: Final = {
+    "audit_read": "reader",
+    "hold_placed": "placed_by",
+    "hold_lifted": "lifted_by",
+    "evidence_produced": "produced_by",
+}
+"""Events that somebody caused, and which of their fields says who."""
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -86,8 +94,9 @@ def facts_of_entry(entry: audit_pb2.Entry) -> Facts:
         return Facts(time, event, _department(peer), peer, outcome=REFUSED, reason=entry.refusal.reason)
     if event == "directory_change":
         return Facts(time, event, version=entry.directory_change.directory_version)
-    if event == "audit_read":
-        return Facts(time, event, _department(entry.audit_read.reader), entry.audit_read.reader)
+    if event in _ACTORS:
+        actor = getattr(getattr(entry, event), _ACTORS[event])
+        return Facts(time, event, _department(actor), actor)
     return Facts(time, event)
 
 

@@ -45,6 +45,9 @@ def _within(words: str, command: Any) -> Iterator[tuple[str, Any]]:
     if members is None:
         yield words, command
         return
+    if command.invoke_without_command:
+        # It does something by itself; its members are variations.
+        yield words, command
     for name, member in members.items():
         yield from _within(f"{words} {name}", member)
 

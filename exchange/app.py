@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 from prometheus_client import Counter, Histogram
 
+from audit import evidence
 from audit import service as audit_service
 from audit.log import AuditLog
 from audit.query import Scope, scope_of
@@ -70,6 +71,7 @@ RULES: RpcRules = {
     **DIRECTORY_RULES,
     **POLICY_RULES,
     **audit_service.RULES,
+    **evidence.RULES,
 }
 """Who may call what at the hub."""
 
@@ -171,6 +173,9 @@ def assemble(
     audits = audit_service.AuditServicer(
         audit_log.store, audit_log.append, identity.department, scope=scope, index=index
     )
+    evidences = evidence.EvidenceServicer(
+        audit_log.store, audit_log.append, scope=scope, office=lambda reader: holder.auditor(reader).office, clock=clock
+    )
     readiness = Readiness(("log", "directory"))
     server = build_server(
         (
@@ -179,6 +184,7 @@ def assemble(
             (exchange_pb2_grpc.add_DirectoryServiceServicer_to_server, DirectoryServicer(mirror)),
             (policy_pb2_grpc.add_PolicyServiceServicer_to_server, PolicyServicer(holder, clock)),
             (audit_pb2_grpc.add_AuditServiceServicer_to_server, audits),
+            (audit_pb2_grpc.add_EvidenceServiceServicer_to_server, evidences),
         ),
         RULES,
         city=identity.city,

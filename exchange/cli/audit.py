@@ -10,6 +10,7 @@ import typer
 from certs.identity import write_public
 from exchange.cli import output
 from exchange.cli.audit_files import export, fsck
+from exchange.cli.audit_hold import app as hold
 from exchange.cli.audit_reading import From, Owner, bar, plain, rows_of, time_text, with_auditor
 from exchange.cli.audit_reconcile import reconcile
 from exchange.cli.audit_search import search
@@ -124,3 +125,4 @@ def _recall(seen: Path, origin: str) -> bytes:
 
 for _command in (search, reconcile, export, fsck):
     app.command()(_command)
+app.add_typer(hold, name="hold")

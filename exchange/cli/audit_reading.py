@@ -81,7 +81,8 @@ def with_auditor(
         checker = HeadChecker(CertificateVerifier(files.ca_pem, frozenset), kinds=(kind,), expected=expected)
         channel = open_channel(target, files.channel_credentials(), server_name=server_name(files.identity.city, kind))
         try:
-            return await act(Auditor(audit_pb2_grpc.AuditServiceStub(channel), checker, recall))
+            evidence = audit_pb2_grpc.EvidenceServiceStub(channel)
+            return await act(Auditor(audit_pb2_grpc.AuditServiceStub(channel), checker, recall, evidence))
         except grpc.aio.AioRpcError as error:
             raise refusal_of(error) from None
         except RefusedError:

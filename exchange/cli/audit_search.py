@@ -6,22 +6,18 @@ import csv
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
 from audit.auditor import Auditor
-from audit.facts import OUTCOME_PREFIX, Facts, facts_of_entry
-from audit.query import Query
-from certs.credentials import IdentityFiles
+from audit.facts import Facts, facts_of_entry
+from exchange.cli import audit_selecting as select
 from exchange.cli import output
-from exchange.cli.audit_reading import From, Owner, moment_of, printable, with_auditor
-from zhiwang.audit.v1 import audit_pb2
+from exchange.cli.audit_reading import From, Owner, printable, with_auditor
 from zhiwang.wire.clock import CITY_TIME
-from zhiwang.wire.errors import RefusedError
-from zhiwang.wire.identity import Identity, Kind
 from zhiwang.wire.profile import load_profile
 
 LIMIT = 50
@@ -48,19 +44,19 @@ def search(
     owner: Owner = "",
     since: Annotated[str, typer.Option(help="At this time or later: 2026-09-01, or 2026-09-01T08:30.")] = "",
     until: Annotated[str, typer.Option(help="Before this time.")] = "",
-    event: Annotated[str, typer.Option(help="Kind of entry, e.g. hub_access, refusal, audit_read.")] = "",
-    department: Annotated[str, typer.Option(help="Department that asked.")] = "",
-    system: Annotated[str, typer.Option(help="System that asked: edu/enrolment, or a whole identity.")] = "",
-    official: Annotated[str, typer.Option(help="For whom it asked.")] = "",
-    role: Annotated[str, typer.Option(help="In which role, e.g. edu/enrolment-clerk.")] = "",
-    matter: Annotated[str, typer.Option(help="For which matter.")] = "",
-    reference: Annotated[str, typer.Option(help="Reference of the case or job.")] = "",
-    place: Annotated[str, typer.Option(help="Where it asked, with all that lies in it, e.g. nbs:440306.")] = "",
-    asked: Annotated[str, typer.Option(help="Department that was asked.")] = "",
-    attribute: Annotated[str, typer.Option(help="Attribute that was asked, e.g. hrss.pension_months.")] = "",
-    outcome: Annotated[str, typer.Option(help="ANSWERED, DENIED, UNAVAILABLE or REFUSED.")] = "",
-    reason: Annotated[str, typer.Option(help="Public reason of another outcome than ANSWERED.")] = "",
-    directory: Annotated[int, typer.Option(min=0, help="Version of the directory by which it was decided.")] = 0,
+    event: select.Event = "",
+    department: select.Department = "",
+    system: select.System = "",
+    official: select.Official = "",
+    role: select.Role = "",
+    matter: select.Matter = "",
+    reference: select.Reference = "",
+    place: select.Place = "",
+    asked: select.Asked = "",
+    attribute: select.Attribute = "",
+    outcome: select.Outcome = "",
+    reason: select.Reason = "",
+    directory: select.Directory = 0,
     limit: Annotated[int, typer.Option(min=0, help="Entries at most; 0 for all.")] = LIMIT,
     proofs: Annotated[bool, typer.Option("--proofs", help="Prove each entry to be in the log.")] = False,  # noqa: FBT002 # typer's way
     as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated, with a heading.")] = False,  # noqa: FBT002 # the same
@@ -74,29 +70,28 @@ def search(
     Example: zhiwang audit search --profile auditor.toml --official clerk-17 --since 2026-09-01 --outcome DENIED
     """
     loaded = load_profile(profile)
-    query = Query(
-        since=moment_of(since, "--since"),
-        until=moment_of(until, "--until"),
+    query = select.selected(
+        loaded,
+        since=since,
+        until=until,
         event=event,
         department=department,
+        system=system,
         official=official,
         role=role,
         matter=matter,
         reference=reference,
         place=place,
-        owner=asked,
+        asked=asked,
         attribute=attribute,
-        outcome=_outcome(outcome),
+        outcome=outcome,
         reason=reason,
-        version=directory,
+        directory=directory,
     )
-
     show = _writer(as_csv=as_csv, as_json=as_json)
-    city = IdentityFiles(loaded.identity, loaded.root).identity.city
-    wanted = replace(query, system=_system(system, city)) if system else query
 
     async def read(auditor: Auditor) -> None:
-        async for index, entry in auditor.search(wanted, limit=limit, proofs=proofs):
+        async for index, entry in auditor.search(query, limit=limit, proofs=proofs):
             show.entry(index, facts_of_entry(entry))
 
     with_auditor(loaded, source, owner, read)
@@ -177,22 +172,3 @@ def _as_object(index: int, facts: Facts) -> dict[str, Any]:
     told = asdict(facts)
     told["time"] = datetime.fromtimestamp(facts.time / 1_000_000, UTC).isoformat()
     return {"index": index, **{name: value for name, value in told.items() if value}}
-
-
-def _outcome(text: str) -> str:
-    known = [name.removeprefix(OUTCOME_PREFIX) for name in audit_pb2.Outcome.keys()][1:]  # noqa: SIM118 - no dict
-    if text and text.upper() not in known:
-        output.usage_error(f"--outcome is one of {', '.join(known)}")
-    return text.upper()
-
-
-def _system(text: str, city: str) -> str:
-    """The whole identity of a system that is named in short."""
-    if "://" in text:
-        return text
-    department, _, name = text.partition("/")
-    kind = "" if "/" in name else f"{Kind.SYSTEM}/"
-    try:
-        return Identity.parse_short(city, f"{department}/{kind}{name}").uri
-    except RefusedError:
-        output.usage_error("--system is DEPARTMENT/NAME, as edu/enrolment, or a whole identity, spiffe://…")

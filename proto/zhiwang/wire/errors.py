@@ -348,6 +348,23 @@ class Reason(Enum):
     ENTRY_UNKNOWN = Meaning(
         "NOT_FOUND", Actor.REQUESTER, "没有此记录", "The log has no entry of this index, or no tree of this size."
     )
+    ORDER_INVALID = Meaning(
+        "INVALID_ARGUMENT",
+        Actor.REQUESTER,
+        "文书编号或期限无效",
+        "The number of an order has up to 64 letters, digits, brackets and - _ . /, and no identifier of a citizen; a "
+        "hold ends in the future, within two years, and can be renewed.",
+    )
+    HOLD_DIFFERS = Meaning(
+        "ALREADY_EXISTS",
+        Actor.REQUESTER,
+        "该文书编号已有不同的保全",
+        "A hold of this order stands with other conditions, or until a later date. It can be renewed with the same "
+        "conditions until a later date; otherwise lift it first, or give another number.",
+    )
+    HOLD_UNKNOWN = Meaning(
+        "NOT_FOUND", Actor.REQUESTER, "没有此保全", "No hold of this order is in force that you may lift."
+    )
     # Everything else.
     INTERNAL = Meaning(
         "INTERNAL",

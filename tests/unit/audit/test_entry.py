@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,6 +45,16 @@ EVENTS: list[Event] = [
     audit_pb2.DirectoryChange(directory_version=8, timestamp_hash=b"t" * 32),
     audit_pb2.OwnerKeyPublished(key_id=b"k" * 16, serial=5),
     audit_pb2.AuditRead(reader="spiffe://shenzhen/audit/auditor/one", method="GetEntry", start=4, count=1),
+    audit_pb2.HoldPlaced(
+        order="A-1",
+        placed_by="spiffe://shenzhen/audit/auditor/one",
+        placed_time=Timestamp(seconds=1_790_000_000),
+        until_time=Timestamp(seconds=1_800_000_000),
+        conditions=audit_pb2.SearchRequest(matter="senior-card"),
+        scope_department="hrss",
+    ),
+    audit_pb2.HoldLifted(order="A-1", department="audit", lifted_by="spiffe://shenzhen/audit/auditor/one"),
+    audit_pb2.EvidenceProduced(order="A-1", query="everything", count=3, tree_size=9, manifest_hash=b"m" * 32),
 ]
 
 

@@ -73,6 +73,9 @@ class Entry(_message.Message):
     DIRECTORY_CHANGE_FIELD_NUMBER: _builtins.int
     OWNER_KEY_PUBLISHED_FIELD_NUMBER: _builtins.int
     AUDIT_READ_FIELD_NUMBER: _builtins.int
+    HOLD_PLACED_FIELD_NUMBER: _builtins.int
+    HOLD_LIFTED_FIELD_NUMBER: _builtins.int
+    EVIDENCE_PRODUCED_FIELD_NUMBER: _builtins.int
     schema_version: _builtins.int
     """Version of this schema; 1."""
     nonce: _builtins.bytes
@@ -109,6 +112,18 @@ class Entry(_message.Message):
     def audit_read(self) -> Global___AuditRead:
         """An auditor read the log."""
 
+    @_builtins.property
+    def hold_placed(self) -> Global___HoldPlaced:
+        """Entries were put beyond retention and erasure."""
+
+    @_builtins.property
+    def hold_lifted(self) -> Global___HoldLifted:
+        """A hold was ended before its date."""
+
+    @_builtins.property
+    def evidence_produced(self) -> Global___EvidenceProduced:
+        """Entries were handed to a court or an office."""
+
     def __init__(
         self,
         *,
@@ -122,12 +137,15 @@ class Entry(_message.Message):
         directory_change: Global___DirectoryChange | None = ...,
         owner_key_published: Global___OwnerKeyPublished | None = ...,
         audit_read: Global___AuditRead | None = ...,
+        hold_placed: Global___HoldPlaced | None = ...,
+        hold_lifted: Global___HoldLifted | None = ...,
+        evidence_produced: Global___EvidenceProduced | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["audit_read", b"audit_read", "directory_change", b"directory_change", "event", b"event", "hub_access", b"hub_access", "log_opened", b"log_opened", "owner_access", b"owner_access", "owner_key_published", b"owner_key_published", "refusal", b"refusal", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit_read", b"audit_read", "directory_change", b"directory_change", "event", b"event", "evidence_produced", b"evidence_produced", "hold_lifted", b"hold_lifted", "hold_placed", b"hold_placed", "hub_access", b"hub_access", "log_opened", b"log_opened", "owner_access", b"owner_access", "owner_key_published", b"owner_key_published", "refusal", b"refusal", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_read", b"audit_read", "directory_change", b"directory_change", "event", b"event", "hub_access", b"hub_access", "log_opened", b"log_opened", "nonce", b"nonce", "owner_access", b"owner_access", "owner_key_published", b"owner_key_published", "refusal", b"refusal", "schema_version", b"schema_version", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_read", b"audit_read", "directory_change", b"directory_change", "event", b"event", "evidence_produced", b"evidence_produced", "hold_lifted", b"hold_lifted", "hold_placed", b"hold_placed", "hub_access", b"hub_access", "log_opened", b"log_opened", "nonce", b"nonce", "owner_access", b"owner_access", "owner_key_published", b"owner_key_published", "refusal", b"refusal", "schema_version", b"schema_version", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["log_opened", "owner_access", "hub_access", "refusal", "directory_change", "owner_key_published", "audit_read"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["log_opened", "owner_access", "hub_access", "refusal", "directory_change", "owner_key_published", "audit_read", "hold_placed", "hold_lifted", "evidence_produced"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -424,6 +442,134 @@ class AuditRead(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AuditRead: _TypeAlias = AuditRead  # noqa: Y015
+
+@_typing.final
+class HoldPlaced(_message.Message):
+    """Entries are held: neither retention nor erasure touches them before a date, when the hold ends by itself. What is in
+    force follows from these entries and HoldLifted alone.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    PLACED_BY_FIELD_NUMBER: _builtins.int
+    PLACED_TIME_FIELD_NUMBER: _builtins.int
+    UNTIL_TIME_FIELD_NUMBER: _builtins.int
+    CONDITIONS_FIELD_NUMBER: _builtins.int
+    SCOPE_DEPARTMENT_FIELD_NUMBER: _builtins.int
+    SCOPE_PLACE_FIELD_NUMBER: _builtins.int
+    order: _builtins.str
+    """Number of the order by which it is held, as the court or office wrote it. Never an identifier of a citizen."""
+    placed_by: _builtins.str
+    """SPIFFE identity of who placed it. Department and order number are what identifies a hold."""
+    scope_department: _builtins.str
+    """Of them, only what this department asked or was asked, and what was asked in the place that follows: what the one
+    who placed it may read. If both are empty, all of them.
+    """
+    scope_place: _builtins.str
+    """See scope_department."""
+    @_builtins.property
+    def placed_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was placed first: this entry's own time, unless a hold is renewed or carried over into a new log."""
+
+    @_builtins.property
+    def until_time(self) -> _timestamp_pb2.Timestamp:
+        """From then on it no longer holds."""
+
+    @_builtins.property
+    def conditions(self) -> Global___SearchRequest:
+        """Which entries; only the conditions of a search are set."""
+
+    def __init__(
+        self,
+        *,
+        order: _builtins.str = ...,
+        placed_by: _builtins.str = ...,
+        placed_time: _timestamp_pb2.Timestamp | None = ...,
+        until_time: _timestamp_pb2.Timestamp | None = ...,
+        conditions: Global___SearchRequest | None = ...,
+        scope_department: _builtins.str = ...,
+        scope_place: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["conditions", b"conditions", "placed_time", b"placed_time", "until_time", b"until_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conditions", b"conditions", "order", b"order", "placed_by", b"placed_by", "placed_time", b"placed_time", "scope_department", b"scope_department", "scope_place", b"scope_place", "until_time", b"until_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HoldPlaced: _TypeAlias = HoldPlaced  # noqa: Y015
+
+@_typing.final
+class HoldLifted(_message.Message):
+    """A hold ended before its date."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    DEPARTMENT_FIELD_NUMBER: _builtins.int
+    LIFTED_BY_FIELD_NUMBER: _builtins.int
+    order: _builtins.str
+    """Number of the order."""
+    department: _builtins.str
+    """Department whose hold it was."""
+    lifted_by: _builtins.str
+    """SPIFFE identity of who lifted it."""
+    def __init__(
+        self,
+        *,
+        order: _builtins.str = ...,
+        department: _builtins.str = ...,
+        lifted_by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["department", b"department", "lifted_by", b"lifted_by", "order", b"order"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HoldLifted: _TypeAlias = HoldLifted  # noqa: Y015
+
+@_typing.final
+class EvidenceProduced(_message.Message):
+    """Entries were handed to a court or an office."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    PRODUCED_BY_FIELD_NUMBER: _builtins.int
+    QUERY_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    TREE_SIZE_FIELD_NUMBER: _builtins.int
+    MANIFEST_HASH_FIELD_NUMBER: _builtins.int
+    order: _builtins.str
+    """Number of the order, as the court or office wrote it. Never an identifier of a citizen."""
+    produced_by: _builtins.str
+    """SPIFFE identity of who produced it."""
+    query: _builtins.str
+    """What was selected, in words."""
+    count: _builtins.int
+    """How many entries."""
+    tree_size: _builtins.int
+    """Size of the tree under whose checkpoint they are proved."""
+    manifest_hash: _builtins.bytes
+    """SHA-256 of the bundle's manifest, which has the hash of each of its files."""
+    def __init__(
+        self,
+        *,
+        order: _builtins.str = ...,
+        produced_by: _builtins.str = ...,
+        query: _builtins.str = ...,
+        count: _builtins.int = ...,
+        tree_size: _builtins.int = ...,
+        manifest_hash: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "manifest_hash", b"manifest_hash", "order", b"order", "produced_by", b"produced_by", "query", b"query", "tree_size", b"tree_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EvidenceProduced: _TypeAlias = EvidenceProduced  # noqa: Y015
 
 @_typing.final
 class LoggedEntry(_message.Message):
@@ -949,3 +1095,218 @@ class GetInclusionProofResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetInclusionProofResponse: _TypeAlias = GetInclusionProofResponse  # noqa: Y015
+
+@_typing.final
+class PlaceHoldRequest(_message.Message):
+    """Asks to hold entries."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    UNTIL_TIME_FIELD_NUMBER: _builtins.int
+    CONDITIONS_FIELD_NUMBER: _builtins.int
+    order: _builtins.str
+    """Number of the order by which they are held."""
+    @_builtins.property
+    def until_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when."""
+
+    @_builtins.property
+    def conditions(self) -> Global___SearchRequest:
+        """Which entries: the conditions of a search."""
+
+    def __init__(
+        self,
+        *,
+        order: _builtins.str = ...,
+        until_time: _timestamp_pb2.Timestamp | None = ...,
+        conditions: Global___SearchRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["conditions", b"conditions", "until_time", b"until_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conditions", b"conditions", "order", b"order", "until_time", b"until_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlaceHoldRequest: _TypeAlias = PlaceHoldRequest  # noqa: Y015
+
+@_typing.final
+class PlaceHoldResponse(_message.Message):
+    """The entry of the hold and its proof."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRY_FIELD_NUMBER: _builtins.int
+    HEAD_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def entry(self) -> Global___LoggedEntry:
+        """The entry, and its inclusion path."""
+
+    @_builtins.property
+    def head(self) -> Global___LogHead:
+        """The checkpoint that the path leads to."""
+
+    def __init__(
+        self,
+        *,
+        entry: Global___LoggedEntry | None = ...,
+        head: Global___LogHead | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "head", b"head"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "head", b"head"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlaceHoldResponse: _TypeAlias = PlaceHoldResponse  # noqa: Y015
+
+@_typing.final
+class LiftHoldRequest(_message.Message):
+    """Asks to end a hold before its date."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    DEPARTMENT_FIELD_NUMBER: _builtins.int
+    order: _builtins.str
+    """Number of its order."""
+    department: _builtins.str
+    """Department whose hold it is; the caller's own if empty."""
+    def __init__(
+        self,
+        *,
+        order: _builtins.str = ...,
+        department: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["department", b"department", "order", b"order"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LiftHoldRequest: _TypeAlias = LiftHoldRequest  # noqa: Y015
+
+@_typing.final
+class LiftHoldResponse(_message.Message):
+    """The entry of the lifting and its proof."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRY_FIELD_NUMBER: _builtins.int
+    HEAD_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def entry(self) -> Global___LoggedEntry:
+        """The entry, and its inclusion path."""
+
+    @_builtins.property
+    def head(self) -> Global___LogHead:
+        """The checkpoint that the path leads to."""
+
+    def __init__(
+        self,
+        *,
+        entry: Global___LoggedEntry | None = ...,
+        head: Global___LogHead | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "head", b"head"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "head", b"head"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LiftHoldResponse: _TypeAlias = LiftHoldResponse  # noqa: Y015
+
+@_typing.final
+class ListHoldsRequest(_message.Message):
+    """Asks for the holds in force."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListHoldsRequest: _TypeAlias = ListHoldsRequest  # noqa: Y015
+
+@_typing.final
+class ListHoldsResponse(_message.Message):
+    """The holds in force that the caller may see, the earliest end first."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOLDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def holds(self) -> _containers.RepeatedCompositeFieldContainer[Global___HoldPlaced]:
+        """As they were placed or renewed last."""
+
+    def __init__(
+        self,
+        *,
+        holds: _abc.Iterable[Global___HoldPlaced] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["holds", b"holds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListHoldsResponse: _TypeAlias = ListHoldsResponse  # noqa: Y015
+
+@_typing.final
+class RecordProductionRequest(_message.Message):
+    """Asks to record a production."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRODUCTION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def production(self) -> Global___EvidenceProduced:
+        """What is produced; who asks is filled in."""
+
+    def __init__(
+        self,
+        *,
+        production: Global___EvidenceProduced | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["production", b"production"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["production", b"production"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordProductionRequest: _TypeAlias = RecordProductionRequest  # noqa: Y015
+
+@_typing.final
+class RecordProductionResponse(_message.Message):
+    """The entry of the production and its proof."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRY_FIELD_NUMBER: _builtins.int
+    HEAD_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def entry(self) -> Global___LoggedEntry:
+        """The entry, and its inclusion path."""
+
+    @_builtins.property
+    def head(self) -> Global___LogHead:
+        """The checkpoint that the path leads to."""
+
+    def __init__(
+        self,
+        *,
+        entry: Global___LoggedEntry | None = ...,
+        head: Global___LogHead | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "head", b"head"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "head", b"head"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordProductionResponse: _TypeAlias = RecordProductionResponse  # noqa: Y015

@@ -368,3 +368,217 @@ class AuditService:
             timeout,
             metadata,
             _registered_method=True)
+
+
+class EvidenceServiceStub:
+    """Keeps evidence from being erased, and records what is handed out of it. Served beside AuditService, by hub and
+    adapters. Callers: auditors and the log's own admins, each for what it may read; what it may not read is as if it were
+    not there.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.PlaceHold = channel.unary_unary(
+                '/zhiwang.audit.v1.EvidenceService/PlaceHold',
+                request_serializer=zhiwang_dot_audit_dot_v1_dot_audit__pb2.PlaceHoldRequest.SerializeToString,
+                response_deserializer=zhiwang_dot_audit_dot_v1_dot_audit__pb2.PlaceHoldResponse.FromString,
+                _registered_method=True)
+        self.LiftHold = channel.unary_unary(
+                '/zhiwang.audit.v1.EvidenceService/LiftHold',
+                request_serializer=zhiwang_dot_audit_dot_v1_dot_audit__pb2.LiftHoldRequest.SerializeToString,
+                response_deserializer=zhiwang_dot_audit_dot_v1_dot_audit__pb2.LiftHoldResponse.FromString,
+                _registered_method=True)
+        self.ListHolds = channel.unary_unary(
+                '/zhiwang.audit.v1.EvidenceService/ListHolds',
+                request_serializer=zhiwang_dot_audit_dot_v1_dot_audit__pb2.ListHoldsRequest.SerializeToString,
+                response_deserializer=zhiwang_dot_audit_dot_v1_dot_audit__pb2.ListHoldsResponse.FromString,
+                _registered_method=True)
+        self.RecordProduction = channel.unary_unary(
+                '/zhiwang.audit.v1.EvidenceService/RecordProduction',
+                request_serializer=zhiwang_dot_audit_dot_v1_dot_audit__pb2.RecordProductionRequest.SerializeToString,
+                response_deserializer=zhiwang_dot_audit_dot_v1_dot_audit__pb2.RecordProductionResponse.FromString,
+                _registered_method=True)
+
+
+class EvidenceServiceServicer:
+    """Keeps evidence from being erased, and records what is handed out of it. Served beside AuditService, by hub and
+    adapters. Callers: auditors and the log's own admins, each for what it may read; what it may not read is as if it were
+    not there.
+    """
+
+    def PlaceHold(self, request, context):
+        """Hold what fulfils the conditions above retention and erasure until a date; or hold on what is held, until a later one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LiftHold(self, request, context):
+        """End a hold before its date.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListHolds(self, request, context):
+        """The holds in force.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordProduction(self, request, context):
+        """Record that entries are handed to a court or an office, before they are.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_EvidenceServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'PlaceHold': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlaceHold,
+                    request_deserializer=zhiwang_dot_audit_dot_v1_dot_audit__pb2.PlaceHoldRequest.FromString,
+                    response_serializer=zhiwang_dot_audit_dot_v1_dot_audit__pb2.PlaceHoldResponse.SerializeToString,
+            ),
+            'LiftHold': grpc.unary_unary_rpc_method_handler(
+                    servicer.LiftHold,
+                    request_deserializer=zhiwang_dot_audit_dot_v1_dot_audit__pb2.LiftHoldRequest.FromString,
+                    response_serializer=zhiwang_dot_audit_dot_v1_dot_audit__pb2.LiftHoldResponse.SerializeToString,
+            ),
+            'ListHolds': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListHolds,
+                    request_deserializer=zhiwang_dot_audit_dot_v1_dot_audit__pb2.ListHoldsRequest.FromString,
+                    response_serializer=zhiwang_dot_audit_dot_v1_dot_audit__pb2.ListHoldsResponse.SerializeToString,
+            ),
+            'RecordProduction': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordProduction,
+                    request_deserializer=zhiwang_dot_audit_dot_v1_dot_audit__pb2.RecordProductionRequest.FromString,
+                    response_serializer=zhiwang_dot_audit_dot_v1_dot_audit__pb2.RecordProductionResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'zhiwang.audit.v1.EvidenceService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('zhiwang.audit.v1.EvidenceService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class EvidenceService:
+    """Keeps evidence from being erased, and records what is handed out of it. Served beside AuditService, by hub and
+    adapters. Callers: auditors and the log's own admins, each for what it may read; what it may not read is as if it were
+    not there.
+    """
+
+    @staticmethod
+    def PlaceHold(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zhiwang.audit.v1.EvidenceService/PlaceHold',
+            zhiwang_dot_audit_dot_v1_dot_audit__pb2.PlaceHoldRequest.SerializeToString,
+            zhiwang_dot_audit_dot_v1_dot_audit__pb2.PlaceHoldResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LiftHold(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zhiwang.audit.v1.EvidenceService/LiftHold',
+            zhiwang_dot_audit_dot_v1_dot_audit__pb2.LiftHoldRequest.SerializeToString,
+            zhiwang_dot_audit_dot_v1_dot_audit__pb2.LiftHoldResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListHolds(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zhiwang.audit.v1.EvidenceService/ListHolds',
+            zhiwang_dot_audit_dot_v1_dot_audit__pb2.ListHoldsRequest.SerializeToString,
+            zhiwang_dot_audit_dot_v1_dot_audit__pb2.ListHoldsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordProduction(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zhiwang.audit.v1.EvidenceService/RecordProduction',
+            zhiwang_dot_audit_dot_v1_dot_audit__pb2.RecordProductionRequest.SerializeToString,
+            zhiwang_dot_audit_dot_v1_dot_audit__pb2.RecordProductionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

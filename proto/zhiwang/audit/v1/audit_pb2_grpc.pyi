@@ -151,3 +151,79 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class EvidenceServiceStub:
+    """Keeps evidence from being erased, and records what is handed out of it. Served beside AuditService, by hub and
+    adapters. Callers: auditors and the log's own admins, each for what it may read; what it may not read is as if it were
+    not there.
+    """
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> EvidenceServiceAsyncStub: ...
+    PlaceHold: _grpc.UnaryUnaryMultiCallable[_audit_pb2.PlaceHoldRequest, _audit_pb2.PlaceHoldResponse]
+    """Hold what fulfils the conditions above retention and erasure until a date; or hold on what is held, until a later one."""
+    LiftHold: _grpc.UnaryUnaryMultiCallable[_audit_pb2.LiftHoldRequest, _audit_pb2.LiftHoldResponse]
+    """End a hold before its date."""
+    ListHolds: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ListHoldsRequest, _audit_pb2.ListHoldsResponse]
+    """The holds in force."""
+    RecordProduction: _grpc.UnaryUnaryMultiCallable[_audit_pb2.RecordProductionRequest, _audit_pb2.RecordProductionResponse]
+    """Record that entries are handed to a court or an office, before they are."""
+
+@_typing.type_check_only
+class EvidenceServiceAsyncStub(EvidenceServiceStub):
+    """Keeps evidence from being erased, and records what is handed out of it. Served beside AuditService, by hub and
+    adapters. Callers: auditors and the log's own admins, each for what it may read; what it may not read is as if it were
+    not there.
+    """
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    PlaceHold: _aio.UnaryUnaryMultiCallable[_audit_pb2.PlaceHoldRequest, _audit_pb2.PlaceHoldResponse]  # type: ignore[assignment]
+    """Hold what fulfils the conditions above retention and erasure until a date; or hold on what is held, until a later one."""
+    LiftHold: _aio.UnaryUnaryMultiCallable[_audit_pb2.LiftHoldRequest, _audit_pb2.LiftHoldResponse]  # type: ignore[assignment]
+    """End a hold before its date."""
+    ListHolds: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListHoldsRequest, _audit_pb2.ListHoldsResponse]  # type: ignore[assignment]
+    """The holds in force."""
+    RecordProduction: _aio.UnaryUnaryMultiCallable[_audit_pb2.RecordProductionRequest, _audit_pb2.RecordProductionResponse]  # type: ignore[assignment]
+    """Record that entries are handed to a court or an office, before they are."""
+
+class EvidenceServiceServicer(metaclass=_abc_1.ABCMeta):
+    """Keeps evidence from being erased, and records what is handed out of it. Served beside AuditService, by hub and
+    adapters. Callers: auditors and the log's own admins, each for what it may read; what it may not read is as if it were
+    not there.
+    """
+
+    @_abc_1.abstractmethod
+    def PlaceHold(
+        self,
+        request: _audit_pb2.PlaceHoldRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.PlaceHoldResponse, _abc.Awaitable[_audit_pb2.PlaceHoldResponse]]:
+        """Hold what fulfils the conditions above retention and erasure until a date; or hold on what is held, until a later one."""
+
+    @_abc_1.abstractmethod
+    def LiftHold(
+        self,
+        request: _audit_pb2.LiftHoldRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.LiftHoldResponse, _abc.Awaitable[_audit_pb2.LiftHoldResponse]]:
+        """End a hold before its date."""
+
+    @_abc_1.abstractmethod
+    def ListHolds(
+        self,
+        request: _audit_pb2.ListHoldsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.ListHoldsResponse, _abc.Awaitable[_audit_pb2.ListHoldsResponse]]:
+        """The holds in force."""
+
+    @_abc_1.abstractmethod
+    def RecordProduction(
+        self,
+        request: _audit_pb2.RecordProductionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.RecordProductionResponse, _abc.Awaitable[_audit_pb2.RecordProductionResponse]]:
+        """Record that entries are handed to a court or an office, before they are."""
+
+def add_EvidenceServiceServicer_to_server(servicer: EvidenceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
