@@ -12,6 +12,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -254,6 +255,7 @@ class Adapter:
                 keys=self._keys.statements,
                 version=version("zhiwang"),
                 turned_away=self._frames.turn_away,
+                prove=partial(audit_service.prove_consistency, log),
                 credit=self._paths.credit,
             )
             for channel in self._channels

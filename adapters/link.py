@@ -21,6 +21,7 @@ from google.protobuf.message import DecodeError
 
 from adapters.pace import is_bulk
 from zhiwang.adapter.v1 import adapter_pb2, adapter_pb2_grpc
+from zhiwang.audit.v1 import audit_pb2
 from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.wire.channel import RenewableChannel, refusal_of
 from zhiwang.wire.errors import Reason
@@ -48,6 +49,9 @@ _log = structlog.get_logger(__name__)
 
 Process = Callable[[adapter_pb2.RequestFrame], adapter_pb2.ReplyFrame]
 """Turns a frame into its reply; runs in a worker thread."""
+
+Prove = Callable[[int, int], audit_pb2.GetConsistencyProofResponse]
+"""Proves that the tree of one size is a prefix of another; runs in a worker thread."""
 
 
 class _FloodedError(Exception):
@@ -195,6 +199,7 @@ class Session:
         lanes: Where frames go.
         hello: The first message.
         turned_away: Told of requests that were refused because the hub sent more than it was given credit for.
+        prove: Proves how two heads of the owner's log are related.
     """
 
     def __init__(
@@ -203,11 +208,14 @@ class Session:
         lanes: Lanes,
         hello: adapter_pb2.Hello,
         turned_away: Callable[[Reason, int], None],
+        prove: Prove,
     ) -> None:
         self._stub = stub
         self._lanes = lanes
         self._hello = hello
         self._turned_away = turned_away
+        self._prove = prove
+        self._proving: asyncio.Task[None] | None = None
         self._outbox: asyncio.Queue[adapter_pb2.AttachRequest | None] = asyncio.Queue()
         self._unanswered = 0
         self._exceeded = False
@@ -253,6 +261,8 @@ class Session:
                 writer.cancel()
                 with contextlib.suppress(asyncio.CancelledError, grpc.aio.AioRpcError, asyncio.InvalidStateError):
                     await writer
+            if self._proving is not None:
+                self._proving.cancel()
             # An abandoned stream is never collected.
             call.cancel()
 
@@ -276,9 +286,24 @@ class Session:
         kind = message.WhichOneof("message")
         if kind == "request_frame":
             self._take(message.request_frame)
+        elif kind == "relate":
+            # One at a time is what the hub keeps to; what it sends beyond that goes unanswered.
+            if self._proving is None:
+                self._proving = asyncio.create_task(self._relate(message.relate))
         elif kind == "draining":
             _log.info("the hub stops")
         # Cancel needs nothing: what was begun is recorded, and what was not ends with its own timeout.
+
+    async def _relate(self, asked: adapter_pb2.Relate) -> None:
+        try:
+            proof = await asyncio.to_thread(self._prove, asked.old_size, asked.new_size)
+        except Exception as error:  # noqa: BLE001 - the hub asks again; whatever it is ends no stream
+            _log.error("the hub's question about the log cannot be answered", error=f"{type(error).__name__}: {error}")
+        else:
+            related = adapter_pb2.Related(old_size=asked.old_size, new_size=asked.new_size, proof=proof)
+            self.send(adapter_pb2.AttachRequest(related=related))
+        finally:
+            self._proving = None
 
     def _take(self, frame: adapter_pb2.RequestFrame) -> None:
         """Requests of the hub, as many as it has credit for: a hub that ignores it must not fill this process.
@@ -328,6 +353,7 @@ class HubLink:
         keys: Gives the valid sealing keys.
         version: Of this software.
         turned_away: As of `Session`.
+        prove: As of `Session`.
         credit: Requests that the adapter takes unanswered.
     """
 
@@ -340,6 +366,7 @@ class HubLink:
         keys: Callable[[], Sequence[sealed_pb2.OwnerKeyStatement]],
         version: str,
         turned_away: Callable[[Reason, int], None],
+        prove: Prove,
         credit: int = CREDIT,
     ) -> None:
         self._channel = channel
@@ -348,6 +375,7 @@ class HubLink:
         self._keys = keys
         self._version = version
         self._turned_away = turned_away
+        self._prove = prove
         self._credit = credit
         self._generation = 0
         self._renewed = asyncio.Event()
@@ -396,7 +424,7 @@ class HubLink:
         replica = f"{self._replica}-{self._generation % 2}"
         hello = adapter_pb2.Hello(replica=replica, credit=self._credit, keys=self._keys(), version=self._version)
         stub = adapter_pb2_grpc.AdapterServiceStub(self._channel.current)
-        session = Session(stub, self._lanes, hello, self._turned_away)
+        session = Session(stub, self._lanes, hello, self._turned_away, self._prove)
         self._sessions.add(session)
         return session
 

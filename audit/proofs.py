@@ -7,6 +7,9 @@ A server proves each head of a stream from the head that it sent before on that 
 says it knows). Then every head extends the view's newest, and a log that forks is noticed at once. When several
 replies are outstanding that were all proven from an older head, two of them may be related to it but not yet to each
 other; such a head is accepted, remembered as unlinked, and `link` settles it with a proof between the two.
+
+Two heads that the log signed and that no tree has both of are a fork. A view that has seen one believes nothing more
+of that log, over restarts too, and keeps both heads: they are signed, so they convince others.
 """
 
 from __future__ import annotations
@@ -16,7 +19,8 @@ import time
 from base64 import b64decode, b64encode
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
 
 from audit.checkpoint import Checkpoint, CheckpointError, open_note
 from audit.entry import EntryError, decode_entry
@@ -78,6 +82,39 @@ class HeadChecker:
         return checkpoint
 
 
+class Shown(NamedTuple):
+    """A head as the log showed it.
+
+    Attributes:
+        root: Of its tree.
+        checkpoint: The signed note.
+        certificate: DER of the certificate of the key that signed it.
+    """
+
+    root: bytes
+    checkpoint: bytes
+    certificate: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """Two heads of one log that do not belong together.
+
+    Attributes:
+        old_size: Entries of the smaller tree.
+        new_size: Of the larger one, or of the other tree of the same size.
+        old: The head of the smaller.
+        new: The head of the larger.
+        path: What the log gave as the proof between them; nothing if the sizes are the same.
+    """
+
+    old_size: int
+    new_size: int
+    old: Shown
+    new: Shown
+    path: tuple[bytes, ...] = ()
+
+
 class HeadView:
     """What one reader has seen of one log. `export` and `restore` carry it over a restart.
 
@@ -87,18 +124,22 @@ class HeadView:
 
     Attributes:
         given_up: How many heads were never linked.
+        fork: How the log contradicted itself; None if it has not. Then no head of it is believed any more.
+        revision: Rises with each change of what `export` gives.
         restored_size: Size of the tree that `restore` took up; 0 if there was none.
     """
 
     def __init__(self, checker: HeadChecker, origin: str | None = None) -> None:
         self.origin = origin
         self.given_up = 0
+        self.fork: Fork | None = None
+        self.revision = 0
         self.restored_size = 0
         self._checker = checker
         self._newest = Checkpoint("", 0, merkle.EMPTY_ROOT)
-        # size → root; all of them, but for the unlinked, are known to be prefixes of the newest.
-        self._seen: OrderedDict[int, bytes] = OrderedDict()
-        self._unlinked: OrderedDict[int, bytes] = OrderedDict()
+        # By size; all of them, but for the unlinked, are known to be prefixes of the newest.
+        self._seen: OrderedDict[int, Shown] = OrderedDict()
+        self._unlinked: OrderedDict[int, Shown] = OrderedDict()
 
     @property
     def newest(self) -> Checkpoint:
@@ -110,58 +151,88 @@ class HeadView:
         """What to tell the log's server."""
         return self._newest.size
 
-    def verify_head(self, head: audit_pb2.LogHead) -> Checkpoint:
+    @property
+    def unlinked(self) -> int:
+        """How many heads wait for a proof that relates them to the newest."""
+        return len(self._unlinked)
+
+    def verify_head(self, head: audit_pb2.LogHead, known_tree_size: int = 0) -> Checkpoint:
         """Check a head against what was seen, and remember it.
 
+        Args:
+            head: As it came.
+            known_tree_size: What its server had been told, or showed last on the same stream: the head has to be proved
+                from there or from later. Proved from anything older, two histories could go on side by side.
+
         Raises:
-            RefusedError: PROOF_INVALID: not signed by its log, another log, not an extension of what was seen; or an
-                error of the certificate. The view is as it was.
+            RefusedError: PROOF_INVALID: not signed by its log, another log, not an extension of what was seen, or of a
+                log that forked before; or an error of the certificate. Unless the head shows a fork, the view is as
+                it was.
         """
+        self._check_whole()
         checkpoint = self._checker.check(head)
         if self.origin is not None and checkpoint.origin != self.origin:
             raise RefusedError(Reason.PROOF_INVALID, f"a head of {checkpoint.origin} where {self.origin} was expected")
         if checkpoint is self._newest:
             return checkpoint
+        shown = Shown(checkpoint.root, head.checkpoint, head.certificate)
         seen = self._seen.get(checkpoint.size)
         if seen is None:
+            if head.known_tree_size < known_tree_size:
+                raise RefusedError(
+                    Reason.PROOF_INVALID,
+                    f"{checkpoint.origin}: proved from {head.known_tree_size} where {known_tree_size} had been seen",
+                )
             if self._newest.size:
                 self._check_extension(checkpoint, head)
-            self._remember(checkpoint, head.known_tree_size)
-        elif seen != checkpoint.root:
-            raise _forked(checkpoint.origin, checkpoint.size, checkpoint.size)
+            self._remember(checkpoint, head.known_tree_size, shown)
+        elif seen.root != checkpoint.root:
+            raise self._forked(Fork(checkpoint.size, checkpoint.size, seen, shown))
         elif checkpoint.size == self._newest.size:
             self._newest = checkpoint  # the same tree under another signature
         return checkpoint
 
+    def _check_whole(self) -> None:
+        if self.fork is not None:
+            raise _contradiction(self.origin or "", self.fork.old_size, self.fork.new_size)
+
+    def _forked(self, fork: Fork) -> RefusedError:
+        self.fork = fork
+        self.revision += 1
+        return _contradiction(self.origin or "", fork.old_size, fork.new_size)
+
     def _check_extension(self, checkpoint: Checkpoint, head: audit_pb2.LogHead) -> None:
         known = head.known_tree_size
-        root = self._seen.get(known)
-        if root is None:
+        seen = self._seen.get(known)
+        if seen is None:
             raise RefusedError(
                 Reason.PROOF_INVALID,
                 f"{checkpoint.origin}: a head of {checkpoint.size} entries comes without a proof from one that was "
                 f"seen; the newest seen has {self._newest.size}",
             )
-        _consistent(checkpoint.origin, known, checkpoint.size, root, checkpoint.root, head.consistency_path)
+        # A path that does not hold says nothing of what the log is: another one may.
+        if not _consistent(known, checkpoint.size, seen.root, checkpoint.root, head.consistency_path):
+            raise _contradiction(checkpoint.origin, known, checkpoint.size)
 
-    def _remember(self, checkpoint: Checkpoint, known: int) -> None:
+    def _remember(self, checkpoint: Checkpoint, known: int, shown: Shown) -> None:
         """Take in a head of a size not seen before, proved to extend the one of size `known` (if any was seen)."""
         self.origin = checkpoint.origin
+        self.revision += 1
         newest = self._newest
         self._unlinked.pop(known, None)  # whatever relates this head to the newest relates that one too
-        self._seen[checkpoint.size] = checkpoint.root
+        self._seen[checkpoint.size] = shown
         if checkpoint.size < newest.size:
-            self._wait_for_link(checkpoint.size, checkpoint.root)
+            self._wait_for_link(checkpoint.size, shown)
         else:
             if newest.size not in {0, known}:
-                self._wait_for_link(newest.size, newest.root)
+                self._wait_for_link(newest.size, self._seen[newest.size])
             self._newest = checkpoint
         self._seen.move_to_end(self._newest.size)
         if len(self._seen) > REMEMBERED:
             self._seen.popitem(last=False)
 
-    def _wait_for_link(self, size: int, root: bytes) -> None:
-        self._unlinked[size] = root
+    def _wait_for_link(self, size: int, shown: Shown) -> None:
+        self._unlinked[size] = shown
         if len(self._unlinked) > UNLINKED:
             self._unlinked.popitem(last=False)
             self.given_up += 1
@@ -170,19 +241,39 @@ class HeadView:
     def wanted_link(self) -> tuple[int, int] | None:
         """Two sizes between which a consistency proof is wanted (AuditService.GetConsistencyProof), if any."""
         size = next(iter(self._unlinked), None)
-        return None if size is None else (size, self._newest.size)
+        return None if size is None or self.fork is not None else (size, self._newest.size)
 
     def link(self, old_size: int, new_size: int, path: Sequence[bytes]) -> None:
-        """Relate two heads that were seen, by a proof that `wanted_link` asked for.
+        """Relate two heads that were seen, by the answer of their log to what `wanted_link` asked for.
 
         Raises:
-            RefusedError: PROOF_INVALID: the log has shown two histories.
+            RefusedError: PROOF_INVALID: the log was asked and cannot prove what it has signed: it has shown two
+                histories. Nothing of it is believed from now on.
         """
-        old_root, new_root = self._unlinked.get(old_size), self._seen.get(new_size)
-        if old_root is None or new_root is None:
+        self._check_whole()
+        old, new = self._unlinked.get(old_size), self._seen.get(new_size)
+        if old is None or new is None:
             return
-        _consistent(self.origin or "", old_size, new_size, old_root, new_root, path)
+        if not _consistent(old_size, new_size, old.root, new.root, path):
+            raise self._forked(Fork(old_size, new_size, old, new, tuple(path)))
         del self._unlinked[old_size]
+        self.revision += 1
+
+    def settle(self, old_size: int, new_size: int, answer: audit_pb2.GetConsistencyProofResponse) -> None:
+        """As `link`, with what the log's server answers.
+
+        Raises:
+            RefusedError: As `link`; or, while `fork` is None, this answers nothing: it is of another log, or of one
+                that does not have so many entries.
+        """
+        self._check_whole()
+        checkpoint = self._checker.check(answer.head)
+        if checkpoint.origin != self.origin or checkpoint.size < new_size:
+            raise RefusedError(
+                Reason.PROOF_INVALID,
+                f"{self.origin}: asked about {new_size} entries, {checkpoint.origin} answers of {checkpoint.size}",
+            )
+        self.link(old_size, new_size, answer.consistency_path)
 
     def check_entry(self, logged: audit_pb2.LoggedEntry, checkpoint: Checkpoint) -> audit_pb2.Entry:
         """As the function `check_entry`."""
@@ -190,12 +281,19 @@ class HeadView:
 
     def export(self) -> bytes:
         """What has to be remembered over a restart."""
-        state = {
+        newest = self._seen.get(self._newest.size, Shown(self._newest.root, b"", b""))
+        state: dict[str, Any] = {
             "origin": self.origin,
             "size": self._newest.size,
-            "root": b64encode(self._newest.root).decode(),
-            "unlinked": [[size, b64encode(root).decode()] for size, root in self._unlinked.items()],
+            **_written(newest),
+            "unlinked": [{"size": size, **_written(shown)} for size, shown in self._unlinked.items()],
         }
+        if self.fork is not None:
+            state["fork"] = {
+                "old": {"size": self.fork.old_size, **_written(self.fork.old)},
+                "new": {"size": self.fork.new_size, **_written(self.fork.new)},
+                "path": [b64encode(node).decode() for node in self.fork.path],
+            }
         return json.dumps(state).encode()
 
     def restore(self, data: bytes) -> None:
@@ -206,17 +304,24 @@ class HeadView:
         """
         try:
             state = json.loads(data)
-            origin, size, root = state["origin"], int(state["size"]), _root(state["root"])
-            unlinked = [(int(size), _root(root)) for size, root in state["unlinked"]]
+            origin, size, newest = state["origin"], int(state["size"]), _read(state)
+            unlinked = [_sized(one) for one in state["unlinked"]]
+            fork = None
+            if "fork" in state:
+                (old_size, old), (new_size, new) = _sized(state["fork"]["old"]), _sized(state["fork"]["new"])
+                path = tuple(b64decode(node, validate=True) for node in state["fork"]["path"])
+                fork = Fork(old_size, new_size, old, new, path)
         except (ValueError, KeyError, TypeError) as error:
             raise RefusedError(Reason.PROOF_INVALID, "the remembered state of a log is damaged") from error
         if self.origin is not None and origin not in {None, self.origin}:
             raise RefusedError(Reason.PROOF_INVALID, f"the remembered state is of {origin}, not of {self.origin}")
         if size:
             self.origin = origin
+            self.fork = fork
+            self.revision += 1
             self.restored_size = size
-            self._newest = Checkpoint(origin, size, root)
-            self._seen = OrderedDict([(size, root)])
+            self._newest = Checkpoint(origin, size, newest.root)
+            self._seen = OrderedDict([(size, newest)])
             self._unlinked = OrderedDict(unlinked)
 
 
@@ -247,16 +352,15 @@ def check_included(logged: audit_pb2.LoggedEntry, checkpoint: Checkpoint) -> byt
     return leaf
 
 
-def _consistent(
-    origin: str, old_size: int, new_size: int, old_root: bytes, new_root: bytes, path: Sequence[bytes]
-) -> None:
+def _consistent(old_size: int, new_size: int, old_root: bytes, new_root: bytes, path: Sequence[bytes]) -> bool:
     try:
         merkle.verify_consistency(old_size, new_size, old_root, new_root, path)
-    except merkle.ProofError as error:
-        raise _forked(origin, old_size, new_size) from error
+    except merkle.ProofError:
+        return False
+    return True
 
 
-def _forked(origin: str, old_size: int, new_size: int) -> RefusedError:
+def _contradiction(origin: str, old_size: int, new_size: int) -> RefusedError:
     return RefusedError(
         Reason.PROOF_INVALID,
         f"{origin}: the log of {new_size} entries does not extend the one of {old_size} that was seen; keep the "
@@ -264,8 +368,20 @@ def _forked(origin: str, old_size: int, new_size: int) -> RefusedError:
     )
 
 
-def _root(text: str) -> bytes:
-    root = b64decode(text, validate=True)
+def _written(shown: Shown) -> dict[str, str]:
+    return {name: b64encode(value).decode() for name, value in shown._asdict().items()}
+
+
+def _read(written: dict[str, Any]) -> Shown:
+    """What `_written` wrote. Before heads were kept whole, only the root was written."""
+    root, checkpoint, certificate = (b64decode(written.get(name, ""), validate=True) for name in Shown._fields)
     if len(root) != merkle.HASH_SIZE:
         raise ValueError("not a root")
-    return root
+    return Shown(root, checkpoint, certificate)
+
+
+def _sized(written: dict[str, Any] | list[Any]) -> tuple[int, Shown]:
+    if isinstance(written, list):
+        size, root = written
+        written = {"size": size, "root": root}
+    return int(written["size"]), _read(written)

@@ -149,12 +149,7 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
     ) -> audit_pb2.GetConsistencyProofResponse:
         """That the tree of one size is a prefix of another."""
         del context
-        newest = await asyncio.to_thread(self._store.refresh)
-        new_size = request.new_size or newest.size
-        if not 1 <= request.old_size <= new_size <= newest.size:
-            raise RefusedError(Reason.ENTRY_UNKNOWN, "sizes of a consistency proof", field="old_size")
-        path = await asyncio.to_thread(self._store.consistency, request.old_size, new_size)
-        return audit_pb2.GetConsistencyProofResponse(consistency_path=path, head=newest.message())
+        return await asyncio.to_thread(prove_consistency, self._store, request.old_size, request.new_size)
 
     async def GetInclusionProof(  # noqa: N802 - named by the .proto file
         self,
@@ -306,6 +301,21 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
 
     def _page_mac(self, reader: str, place: bytes) -> bytes:
         return hmac.digest(self._page_key, place + reader.encode(), "sha256")[:_PAGE_MAC_SIZE]
+
+
+def prove_consistency(store: LogStore, old_size: int, new_size: int = 0) -> audit_pb2.GetConsistencyProofResponse:
+    """That the tree of one size is a prefix of another, or of the newest if that is 0. Reads the disk.
+
+    Raises:
+        RefusedError: ENTRY_UNKNOWN: the log has no such trees.
+        FatalError: LOG_UNAVAILABLE.
+    """
+    newest = store.refresh()
+    new_size = new_size or newest.size
+    if not 1 <= old_size <= new_size <= newest.size:
+        raise RefusedError(Reason.ENTRY_UNKNOWN, "sizes of a consistency proof", field="old_size")
+    path = store.consistency(old_size, new_size)
+    return audit_pb2.GetConsistencyProofResponse(consistency_path=path, head=newest.message())
 
 
 def _page_size(asked: int) -> int:

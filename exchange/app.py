@@ -10,6 +10,7 @@ import gc
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
@@ -29,6 +30,7 @@ from certs.signing import CertificateVerifier
 from exchange.config import DEFAULT_LISTEN, DRAIN_SECONDS, STOP_GRACE, StateFiles
 from exchange.hub import Hub, Meter
 from exchange.link import Links
+from exchange.owner_log import OwnerLog
 from exchange.service import AdapterServicer, ExchangeServicer
 from exchange.verify import Examiner
 from exchange.views import OwnerViews
@@ -78,6 +80,22 @@ RULES: RpcRules = {
 _log = structlog.get_logger(__name__)
 
 
+def _unlinked(log: OwnerLog) -> int:
+    return log.view.unlinked
+
+
+def _given_up(log: OwnerLog) -> int:
+    return log.view.given_up
+
+
+def _distrusted(log: OwnerLog) -> int:
+    return log.overdue or log.view.fork is not None
+
+
+def _over_logs(hub: Callable[[], Hub], number: Callable[[OwnerLog], int]) -> int:
+    return sum(map(number, hub().links.logs))
+
+
 class HubMetrics(Meter):
     """What the hub counts. Labels are outcomes, reasons and departments; none comes from a request's content."""
 
@@ -90,6 +108,14 @@ class HubMetrics(Meter):
             lambda: hub().in_flight
         )
         metrics.gauge("zhiwang_hub_links", "Adapters attached").set_function(lambda: sum(1 for _ in hub().links))
+        for name, text, number in (
+            ("unlinked", "Heads of owners' logs that are not yet related to the newest", _unlinked),
+            ("given_up", "Heads of owners' logs that were never related to the newest", _given_up),
+        ):
+            metrics.gauge(f"zhiwang_hub_owner_heads_{name}", text).set_function(partial(_over_logs, hub, number))
+        metrics.gauge(
+            "zhiwang_hub_owner_logs_distrusted", "Owners' logs that forked, or do not say how their heads are related"
+        ).set_function(partial(_over_logs, hub, _distrusted))
         metrics.gauge("zhiwang_hub_log_size", "Entries of the hub's log").set_function(
             lambda: hub().audit_log.store.newest.size
         )

@@ -17,7 +17,6 @@ import structlog
 from audit.appended import Appended
 from audit.checkpoint import Checkpoint
 from audit.log import AuditLog
-from audit.proofs import HeadView
 from certs.identity import Identity
 from exchange.deadlines import Alarm, Deadlines
 from exchange.link import Link, Links, Ticket, margin
@@ -172,21 +171,6 @@ def alarm(what: str, link: Link, error: ZhiwangError) -> None:
     log.error(what, adapter=link.identity.short, replica=link.replica, detail=error.detail)
 
 
-def verify_head(view: HeadView, head: audit_pb2.LogHead, tickets: Iterable[Ticket | None]) -> Checkpoint:
-    """Check the head of an owner's log that came with replies.
-
-    It must be proved from what the hub had seen when it asked, or later. Proved from anything older, two histories
-    could go on side by side, each from its own past.
-
-    Raises:
-        RefusedError: PROOF_INVALID, or what is wrong with the certificate.
-    """
-    known = max((ticket.known for ticket in tickets if ticket is not None), default=0)
-    if head.known_tree_size < known:
-        raise RefusedError(Reason.PROOF_INVALID, f"proved from {head.known_tree_size} where {known} had been seen")
-    return view.verify_head(head)
-
-
 class Hub:
     """Everything between the edges.
 
@@ -314,9 +298,14 @@ class Hub:
         checkpoint: Checkpoint | None = None
         if frame.HasField("log"):
             try:
-                checkpoint = verify_head(link.view, frame.log, tickets)
+                checkpoint = link.log.verify(frame.log, (ticket.known for ticket in tickets if ticket is not None))
             except ZhiwangError as error:
-                alarm("the owner's log head does not verify", link, error)
+                alarm(
+                    "the owner's log has forked" if link.log.view.fork else "the owner's log head does not verify",
+                    link,
+                    error,
+                )
+            link.log.relate(link, self._clock())
         self._spawn(self._settle(link, frame, tickets, checkpoint))
 
     async def _settle(
@@ -358,6 +347,18 @@ class Hub:
             records.append(Record(event, caller, ticket.correlation_id, answer, owner_log))
         if records:
             await self._record(records)
+
+    def related(self, link: Link, answer: adapter_pb2.Related) -> None:
+        """The adapter says how two heads of its log are related. There may be more."""
+        try:
+            link.log.related(answer)
+        except ZhiwangError as error:
+            alarm(
+                "the owner's log has forked" if link.log.view.fork else "no proof of how two heads are related",
+                link,
+                error,
+            )
+        link.log.relate(link, self._clock())
 
     def failed(self, tickets: Iterable[Ticket], reason: Reason) -> None:
         """These will not be answered: their link is lost, or nothing came back."""
@@ -471,13 +472,14 @@ class Hub:
             log.error("a task of the hub failed", exc_info=error)
 
     async def housekeep(self) -> None:
-        """Record counted refusals and give up overdue replies, for ever."""
+        """Record counted refusals, give up overdue replies, ask anew what was not answered about a log; for ever."""
         while True:
             await asyncio.sleep(HOUSEKEEPING)
             events = self._refusals.flush()
             if events:
                 self._spawn(self._record([Record(event) for event in events]))
             for link in list(self.links):
+                link.log.relate(link, self._clock())
                 overdue = link.forget(self._clock())
                 if overdue:
                     log.error("replies overdue", adapter=link.identity.short, replica=link.replica, count=len(overdue))

@@ -11,13 +11,13 @@ Every ticket handed to a link comes back exactly once: in a reply frame (`LinkEv
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from audit.proofs import HeadView
 from certs.identity import Identity
 from certs.owner_keys import VerifiedOwnerKey
+from exchange.owner_log import OwnerLog
 from exchange.verify import Access
 from zhiwang.adapter.v1 import adapter_pb2
 from zhiwang.exchange.v1 import sealed_pb2
@@ -84,44 +84,8 @@ class LinkEvents(Protocol):
     def replied(self, link: Link, frame: adapter_pb2.ReplyFrame, tickets: Sequence[Ticket | None]) -> None:
         """A frame of replies came; `tickets` stand beside its items, None where the number is unknown."""
 
-
-class OwnerLog:
-    """What the hub has seen of one adapter's log, shared by the links of its replicas.
-
-    A head is proved from one that was seen before. Until there is a first one, one frame is sent at a time; what else
-    could go waits here, since a head that is proved from nothing would be as good as any other.
-
-    Args:
-        view: What was seen.
-    """
-
-    def __init__(self, view: HeadView) -> None:
-        self.view = view
-        self._first: Link | None = None
-        self._held: deque[tuple[Link, list[Ticket]]] = deque()
-
-    def admit(self, link: Link, tickets: list[Ticket]) -> bool:
-        """Whether a frame may be sent now; if not, it is kept and sent later."""
-        if self.view.known_tree_size or self._first is None:
-            if not self.view.known_tree_size:
-                self._first = link
-            return True
-        self._held.append((link, tickets))
-        return False
-
-    def answered(self, link: Link) -> None:
-        """Something came back on a link, or nothing will: others may go."""
-        if self._first is link:
-            self._first = None
-        while self._held and (self.view.known_tree_size or self._first is None):
-            waiting, tickets = self._held.popleft()
-            waiting.send(tickets)
-
-    def withdraw(self, link: Link) -> list[Ticket]:
-        """Take back what was to go on a link."""
-        taken = [ticket for holder, tickets in self._held if holder is link for ticket in tickets]
-        self._held = deque(entry for entry in self._held if entry[0] is not link)
-        return taken
+    def related(self, link: Link, answer: adapter_pb2.Related) -> None:
+        """The adapter says how two heads of its log are related."""
 
 
 class Link:
@@ -149,7 +113,7 @@ class Link:
         self.identity = identity
         self.owner = identity.department
         self.replica = replica
-        self._log = owner_log
+        self.log = owner_log
         self.keys: dict[bytes, VerifiedOwnerKey] = {}
         self.statements: dict[bytes, sealed_pb2.OwnerKeyStatement] = {}
         self.draining = False
@@ -161,11 +125,6 @@ class Link:
         self._gathering: Gathering[Ticket] = Gathering(
             self.send, limits, credit=min(credit, MAX_CREDIT), alive=lambda ticket: ticket.wanted
         )
-
-    @property
-    def view(self) -> HeadView:
-        """What the hub has seen of this adapter's log."""
-        return self._log.view
 
     @property
     def load(self) -> int:
@@ -216,6 +175,8 @@ class Link:
             self._replied(message.reply_frame)
         elif kind == "credit":
             self._gathering.set_credit(min(message.credit.requests, MAX_CREDIT))
+        elif kind == "related":
+            self._events.related(self, message.related)
         elif kind == "draining":
             self.draining = True
         else:
@@ -223,7 +184,7 @@ class Link:
 
     def withdraw(self) -> list[Ticket]:
         """Take back what has not been sent."""
-        waiting = self._log.withdraw(self) + self._gathering.close()
+        waiting = self.log.withdraw(self) + self._gathering.close()
         tickets = [ticket for ticket in waiting if ticket.wanted]
         for ticket in tickets:
             ticket.link = None
@@ -234,7 +195,7 @@ class Link:
         tickets = self.withdraw()
         tickets.extend(self._sent.values())
         self._sent.clear()
-        self._log.answered(self)
+        self.log.answered(self)
         self.end()
         return tickets
 
@@ -246,13 +207,17 @@ class Link:
         bulk = sum(ticket.bulk for ticket in overdue)
         self._gathering.answered(len(overdue) - bulk, bulk)
         if overdue:
-            self._log.answered(self)
+            self.log.answered(self)
         return overdue
 
     @property
     def idle(self) -> bool:
         """Whether nothing is waiting or unanswered."""
         return not self._sent and not self._gathering.queued
+
+    def relate(self, old_size: int, new_size: int) -> None:
+        """Ask how two heads of the adapter's log are related."""
+        self._say(adapter_pb2.AttachResponse(relate=adapter_pb2.Relate(old_size=old_size, new_size=new_size)))
 
     def drain(self) -> None:
         """Tell the adapter that the hub stops."""
@@ -272,11 +237,11 @@ class Link:
 
     def send(self, tickets: list[Ticket]) -> None:
         """Send a frame; for the gathering, and for what `OwnerLog` kept."""
-        if not self._log.admit(self, tickets):
+        if not self.log.admit(self, tickets):
             return
         message = adapter_pb2.AttachResponse()
         frame = message.request_frame
-        frame.known_tree_size = known = self.view.known_tree_size
+        frame.known_tree_size = known = self.log.view.known_tree_size
         now = self._clock()
         for ticket in tickets:
             if not ticket.wanted:
@@ -295,7 +260,7 @@ class Link:
         if frame.items:
             self._say(message)
         else:
-            self._log.answered(self)
+            self.log.answered(self)
 
     def _replied(self, frame: adapter_pb2.ReplyFrame) -> None:
         tickets = [self._sent.pop(item.correlation_id, None) for item in frame.items]
@@ -303,7 +268,7 @@ class Link:
         known = sum(ticket is not None for ticket in tickets)
         self._gathering.answered(known - bulk, bulk)
         self._events.replied(self, frame, tickets)
-        self._log.answered(self)
+        self.log.answered(self)
 
 
 class Links:
@@ -320,6 +285,11 @@ class Links:
 
     def __iter__(self) -> Iterator[Link]:
         return (link for links in self._by_owner.values() for link in links)
+
+    @property
+    def logs(self) -> Iterable[OwnerLog]:
+        """What was seen of every adapter's log."""
+        return self._logs.values()
 
     def owner_log(self, adapter: Identity) -> OwnerLog:
         """What was seen of an adapter's log. It outlives links, so that a log cannot fall back by reconnecting."""

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 import grpc
 import structlog
 
+from audit.checkpoint import Checkpoint, split_note
 from audit.log import AuditLog
 from certs.identity import Identity
 from certs.owner_keys import verify_statement
@@ -117,8 +118,9 @@ class _Stream:
         if parts:
             head, entries = await self._log.frame(parts, self.known)
             frame.hub_log.CopyFrom(head)
-            # The next head of this stream is proved from this one.
-            self.known = max(part.size for part in parts)
+            # The next head of this stream is proved from this one, which is newer than its entries if the caller has
+            # seen more of the log than they reach to.
+            self.known = Checkpoint.parse(split_note(head.checkpoint)[0]).size
         proved = iter(entries)
         owner_logs: dict[bytes, int] = {}
         for delivery in group:

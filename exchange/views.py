@@ -35,7 +35,7 @@ class OwnerViews:
         self._clock = clock
         self._views: dict[Path, HeadView] = {}
         self._files: dict[Path, KeptFile] = {}
-        self._written: dict[Path, int] = {}
+        self._written: dict[Path, int] = {}  # revisions
 
     def view(self, adapter: Identity) -> HeadView:
         """A view of the log of one adapter, with what was seen before.
@@ -57,15 +57,15 @@ class OwnerViews:
             raise
         self._views[path] = view
         self._files.setdefault(path, KeptFile(path))
-        self._written[path] = view.newest.size
+        self._written[path] = view.revision
         return view
 
     def changed(self) -> dict[Path, Callable[[], None]]:
         """Files whose content is newer than what was taken before, and how each is written."""
         found = {}
         for path, view in self._views.items():
-            if view.newest.size != self._written[path]:
-                self._written[path] = view.newest.size
+            if view.revision != self._written[path]:
+                self._written[path] = view.revision
                 found[path] = self._files[path].writing(view.export())
         return found
 

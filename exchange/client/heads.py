@@ -69,7 +69,10 @@ class Heads:
         return 0 if view is None else view.known_tree_size
 
     def check_hub(self, target: str, head: audit_pb2.LogHead) -> Checkpoint:
-        """Verify a head of the hub's log at an address, and that it extends what was seen.
+        """Verify a head of the hub's log at an address, and that it extends everything that was seen.
+
+        One stream is open at a time, and the hub proves each of its heads from the one before; so a head that is proved
+        from anything older than the newest is refused at once, and none ever waits to be related to it.
 
         Raises:
             OtherLogError: Ask again, saying what `known` says from here on.
@@ -83,17 +86,22 @@ class Heads:
         elif self._origins.get(target) != origin:
             self._origins[target] = origin
             raise OtherLogError(origin)
-        before = view.newest
-        checkpoint = view.verify_head(head)
+        before = view.revision
+        try:
+            checkpoint = view.verify_head(head, view.known_tree_size)
+        finally:
+            # A fork is remembered as well.
+            self._dirty = self._dirty or view.revision != before
         self._views[origin] = view
         self._origins[target] = origin
-        self._dirty = self._dirty or view.newest is not before
         return checkpoint
 
     def check_owner(self, owner: str, head: audit_pb2.LogHead) -> Checkpoint:
         """Verify a head of an owner's log.
 
-        Nothing proves it against earlier ones (the hub does that, and auditors); two roots of one size are noticed.
+        Nothing proves it against earlier ones: it comes by the hub, which asked for it, and which refuses an owner's
+        log that does not extend what the hub saw of it. Two roots of one size are noticed here. What hub and owner
+        agree to show this requester alone is for those who keep checkpoints: auditors, witnesses, kept receipts.
 
         Raises:
             RefusedError: PROOF_INVALID, or what is wrong with the certificate.

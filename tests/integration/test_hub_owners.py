@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -9,16 +11,17 @@ import pytest
 from cryptography import x509
 
 from audit.entry import decode_entry, encode_entry
+from audit.service import prove_consistency
 from certs.identity import Identity
 from certs.signing import CertificateVerifier
 from exchange.app import stop
 from exchange.views import OwnerViews
-from hub_support import Owner, Reply, Requester, RunningHub, Stream, directory, new_log, running_hub
+from hub_support import Owner, Reply, Requester, RunningHub, Stream, directory, new_log, reopened_log, running_hub
 from zhiwang.adapter.v1 import adapter_pb2, adapter_pb2_grpc
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.wire.channel import refusal_of
-from zhiwang.wire.errors import Reason
+from zhiwang.wire.errors import Reason, RefusedError
 
 
 @pytest.fixture
@@ -321,6 +324,77 @@ async def test_when_the_first_to_be_asked_is_lost_another_is_asked(
     results = [await stream.result(number) for number in range(1, 5)]
     assert [result.reason for result in results].count("OWNER_FAILED") == 1
     assert [result.outcome for result in results].count(audit_pb2.OUTCOME_ANSWERED) == 3
+    for owner in owners:
+        await owner.close()
+
+
+async def both_asked(hub: RunningHub, stream: Stream, owners: list[Owner]) -> None:
+    """One request at each of two replicas, each sent before the other was answered."""
+    requester = Requester(hub.city)
+    for owner in owners:
+        owner.hold.clear()
+    for number, owner in enumerate(owners, 1):
+        before = len(owner.frames)
+        await stream.send(requester.seal(owners[0].key).request, first=number)
+        await until(lambda owner=owner, before=before: len(owner.frames) > before)  # type: ignore[misc]
+    for owner in owners:
+        owner.hold.set()
+    for number in (1, 2):
+        assert (await stream.result(number)).outcome == audit_pb2.OUTCOME_ANSWERED
+
+
+async def test_heads_of_replicas_that_answer_at_once_are_related_afterwards(
+    hub: RunningHub, stream: Stream, tmp_path: Path
+) -> None:
+    owners = await replicas(hub, tmp_path / "hrss", "one", "two")
+    await stream.introduce(Requester(hub.city), owners[0])
+    await both_asked(hub, stream, owners)
+    (log,) = hub.parts.hub.links.logs
+    await until(lambda: owners[0].asked + owners[1].asked and not log.view.unlinked)
+    assert log.view.fork is None
+    for owner in owners:
+        await owner.close()
+
+
+async def test_a_log_that_forks_to_replies_outstanding_together_is_found_and_never_believed_again(
+    hub: RunningHub, stream: Stream, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    owners = await replicas(hub, tmp_path / "hrss", "one", "two")
+    requester = Requester(hub.city)
+    await stream.introduce(requester, owners[0])
+    await stream.introduce(requester, owners[0], 2_000_000)
+    shared = owners[1].store
+    shared.close()
+    with sqlite3.connect(tmp_path / "hrss" / "owner.db") as whole, sqlite3.connect(tmp_path / "fork.db") as copy:
+        whole.backup(copy)
+    fork = owners[1].store = reopened_log(tmp_path / "fork.db", owners[1].files)
+    fork_entry = fork.new_entry(audit_pb2.Refusal(reason="OVERLOADED", count=1))
+    with fork.transaction() as connection:
+        appended = fork.append(connection, [fork_entry])
+    fork.committed(appended)
+
+    def honest_of_the_fork(old_size: int, new_size: int) -> adapter_pb2.Related:
+        proof = prove_consistency(fork, old_size, new_size)
+        return adapter_pb2.Related(old_size=old_size, new_size=new_size, proof=proof)
+
+    for owner in owners:
+        owner.relate = honest_of_the_fork  # type: ignore[method-assign]  # all that a liar has to show
+    await both_asked(hub, stream, owners)
+    (log,) = hub.parts.hub.links.logs
+    await until(lambda: log.view.fork)
+    assert "has forked" in capsys.readouterr().out
+    await stream.send(requester.seal(owners[0].key).request, first=3)
+    assert (await stream.result(3)).reason == "PROOF_INVALID"
+    # Nor after a restart of the hub; and what was signed is kept.
+    views = hub.views
+    views.save(views.changed())
+    again = OwnerViews(tmp_path / "owner_logs", CertificateVerifier(hub.city.ca_pem, frozenset), time.time)
+    restored = again.view(owners[0].files.identity)
+    assert restored.fork is not None
+    assert restored.fork.old.checkpoint.startswith(b"shenzhen/hrss/adapter/main\n")
+    with pytest.raises(RefusedError, match="audit office"):
+        restored.verify_head(owners[0].store.head(restored.known_tree_size))
+    shared.engine.dispose()
     for owner in owners:
         await owner.close()
 

@@ -68,8 +68,8 @@ def verifier(revoked: Collection[int] = ()) -> CertificateVerifier:
     return CertificateVerifier(authority().certificate_pem, lambda: revoked)
 
 
-def checker(kind: Kind = Kind.HUB, **options: object) -> HeadChecker:
-    return HeadChecker(verifier(), kinds=(kind,), **options)  # type: ignore[arg-type]  # options of the checker
+def checker(*kinds: Kind, **options: object) -> HeadChecker:
+    return HeadChecker(verifier(), kinds=kinds or (Kind.HUB,), **options)  # type: ignore[arg-type]  # options of the checker
 
 
 def make_store(path: Path, identity: Identity = HUB, *, guard: Path | None = None) -> LogStore:

@@ -117,7 +117,7 @@ class Hub:
         await parts.server.start()
         self._housekeeping = asyncio.create_task(parts.hub.housekeep())
         self.mirror = mirror
-        self.running = RunningHub(kit.city, parts, holder, audit_log, self.address)
+        self.running = RunningHub(kit.city, parts, views, holder, audit_log, self.address)
         return self
 
     def take(self, directory: Directory) -> None:

@@ -20,6 +20,7 @@ import grpc
 
 from audit.entry import decode_entry
 from audit.log import AuditLog
+from audit.service import prove_consistency
 from audit.sqlite import open_sqlite
 from audit.store import LogStore
 from certs.credentials import IdentityFiles
@@ -142,10 +143,12 @@ class RunningHub:
     Attributes:
         address: Where it listens.
         store: Its log.
+        views: What it has seen of owners' logs.
     """
 
     city: City
     parts: Parts
+    views: OwnerViews
     holder: DirectoryHolder
     audit_log: AuditLog
     address: str
@@ -186,7 +189,7 @@ async def running_hub(directory_: Path, *, clock: Callable[[], float] = time.tim
     await parts.readiness.set("directory", holds=True)
     housekeeping = asyncio.create_task(parts.hub.housekeep())
     try:
-        yield RunningHub(city, parts, holder, audit_log, address)
+        yield RunningHub(city, parts, views, holder, audit_log, address)
     finally:
         await stop(parts, 1.0)
         housekeeping.cancel()
@@ -325,6 +328,7 @@ class Owner:
     Attributes:
         frames: What arrived.
         cancelled: Correlation ids that the hub cancelled.
+        asked: Between which sizes of the log the hub wanted a proof.
         hold: Clear it to keep replies back.
         tamper: Changes a reply frame before it leaves.
         refuse: A reason with which everything is refused.
@@ -345,6 +349,7 @@ class Owner:
         self.credit = credit
         self.frames: list[adapter_pb2.RequestFrame] = []
         self.cancelled: list[int] = []
+        self.asked: list[tuple[int, int]] = []
         self.drained = False
         self.hold = asyncio.Event()
         self.hold.set()
@@ -386,6 +391,11 @@ class Owner:
         assert welcome.WhichOneof("message") == "welcome"
         self._reader = asyncio.create_task(self._read())
         return self
+
+    def relate(self, old_size: int, new_size: int) -> adapter_pb2.Related | None:
+        """An honest answer about two heads of the log."""
+        proof = prove_consistency(self.store, old_size, new_size)
+        return adapter_pb2.Related(old_size=old_size, new_size=new_size, proof=proof)
 
     async def say(self, **message: Any) -> None:
         """Anything, on the link."""
@@ -439,6 +449,11 @@ class Owner:
                     task = asyncio.create_task(self._answer(message.request_frame))
                     self._work.add(task)
                     task.add_done_callback(self._work.discard)
+                elif kind == "relate":
+                    self.asked.append((message.relate.old_size, message.relate.new_size))
+                    related = self.relate(*self.asked[-1])
+                    if related is not None:
+                        await self.say(related=related)
                 elif kind == "cancel":
                     self.cancelled.extend(message.cancel.correlation_ids)
                 elif kind == "draining":

@@ -12,6 +12,7 @@ import structlog
 
 from adapters.link import Lanes, Session
 from zhiwang.adapter.v1 import adapter_pb2
+from zhiwang.audit.v1 import audit_pb2
 from zhiwang.wire.errors import Reason
 
 CREDIT = 4
@@ -24,12 +25,16 @@ class Call:
         self.said = [adapter_pb2.AttachResponse(welcome=adapter_pb2.Welcome(hub="main")), *said]
         self.heard: list[adapter_pb2.AttachRequest] = []
         self.reads = reads
+        self.said_first = tuple(said)
+        self.answered = asyncio.Event()
         self.cancelled = False
 
     async def write(self, message: adapter_pb2.AttachRequest) -> None:
         if message.WhichOneof("message") != "hello" and not self.reads:
             await asyncio.Event().wait()
         self.heard.append(message)
+        if message.WhichOneof("message") == "related":
+            self.answered.set()
 
     async def read(self) -> Any:
         await asyncio.sleep(0)
@@ -41,6 +46,8 @@ class Call:
         # Time for what was said last to leave.
         for _ in range(10):
             await asyncio.sleep(0)
+        if any(message.WhichOneof("message") == "relate" for message in self.said_first):
+            await asyncio.wait_for(self.answered.wait(), 10)
         return grpc.StatusCode.OK
 
     def cancel(self) -> None:
@@ -70,13 +77,19 @@ def frame(*numbers: int) -> adapter_pb2.AttachResponse:
     return adapter_pb2.AttachResponse(request_frame=adapter_pb2.RequestFrame(items=items))
 
 
+def prove(old_size: int, new_size: int) -> audit_pb2.GetConsistencyProofResponse:
+    if old_size > new_size:
+        raise KeyError(old_size)
+    return audit_pb2.GetConsistencyProofResponse(consistency_path=[bytes([old_size, new_size])])
+
+
 async def attach(*said: adapter_pb2.AttachResponse, reads: bool = True) -> tuple[Call, Waiting, Counter[Reason], str]:
     call, lanes, counted = Call(said, reads=reads), Waiting(), Counter[Reason]()
 
     def turned_away(reason: Reason, number: int) -> None:
         counted[reason] += number
 
-    session = Session(Stub(call), lanes, adapter_pb2.Hello(replica="one", credit=CREDIT), turned_away)  # type: ignore[arg-type]  # no gRPC
+    session = Session(Stub(call), lanes, adapter_pb2.Hello(replica="one", credit=CREDIT), turned_away, prove)  # type: ignore[arg-type]  # no gRPC
     ended = "at its end"
     try:
         await session.run()
@@ -109,3 +122,26 @@ async def test_a_hub_that_floods_and_reads_nothing_loses_its_stream() -> None:
     assert lanes.taken == [1, 2, 3, 4]
     assert (ended, call.cancelled) == ("_FloodedError", True)
     assert counted[Reason.OVERLOADED] < 2 * CREDIT
+
+
+def relate(old_size: int, new_size: int) -> adapter_pb2.AttachResponse:
+    return adapter_pb2.AttachResponse(relate=adapter_pb2.Relate(old_size=old_size, new_size=new_size))
+
+
+async def test_a_hub_is_told_how_two_heads_are_related_one_pair_at_a_time() -> None:
+    call, _, _, ended = await attach(relate(3, 9), relate(4, 9), frame(1))
+    related = [message.related for message in call.heard if message.WhichOneof("message") == "related"]
+    assert [(one.old_size, one.new_size, *one.proof.consistency_path) for one in related] == [(3, 9, bytes([3, 9]))]
+    assert ended == "at its end"
+
+
+async def test_what_cannot_be_proved_is_not_answered_and_ends_no_stream() -> None:
+    call = Call([relate(9, 3)], reads=True)
+    session = Session(Stub(call), Waiting(), adapter_pb2.Hello(credit=CREDIT), lambda *_: None, prove)  # type: ignore[arg-type]  # no gRPC
+    with structlog.testing.capture_logs() as lines:
+        session._receive(relate(9, 3))
+        proving = session._proving
+        assert proving is not None
+        await proving
+    assert session._outbox.empty()
+    assert [line["event"] for line in lines] == ["the hub's question about the log cannot be answered"]

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -8,8 +10,9 @@ from pathlib import Path
 import pytest
 
 import audit_support as support
-from audit.checkpoint import Checkpoint, sign
+from audit.checkpoint import Checkpoint, open_note, sign
 from audit.proofs import HeadChecker, HeadView, check_entry, check_included
+from audit.service import prove_consistency
 from audit.store import LogStore
 from certs.identity import Kind
 from zhiwang.audit.v1 import audit_pb2
@@ -285,13 +288,77 @@ def test_a_fork_shown_to_two_outstanding_calls_is_found_when_they_are_linked(sto
     assert view.wanted_link == (4, 8)
     with refused(match="does not extend"):
         view.link(4, 8, fork.consistency(4, 8))
-    # And it is not forgotten over a restart.
+    # Nothing of that log is believed any more, over a restart too, and both signed heads are kept.
+    restarted = HeadView(support.checker())
+    restarted.restore(view.export())
+    for forked in (view, restarted):
+        assert forked.wanted_link is None
+        assert forked.fork is not None
+        assert [
+            open_note(shown.checkpoint, support.HUB.log_origin, support.signer().public_key_raw).size
+            for shown in (forked.fork.old, forked.fork.new)
+        ] == [4, 8]
+        assert forked.fork.new.certificate == support.signer().certificate_der
+        for log in (store, fork):
+            with refused(match="does not extend"):
+                forked.verify_head(log.head(8 if log is fork else 4))
+    support.close(fork)
+
+
+def test_a_head_that_waits_for_its_link_is_not_forgotten_over_a_restart(store: LogStore) -> None:
+    view = HeadView(support.checker())
+    view.verify_head(store.head())
+    for count in (3, 4):
+        support.append(store, count)
+        view.verify_head(store.head(1))
     restarted = HeadView(support.checker())
     restarted.restore(view.export())
     assert restarted.wanted_link == (4, 8)
-    with refused(match="does not extend"):
-        restarted.link(4, 8, fork.consistency(4, 8))
-    support.close(fork)
+    restarted.settle(4, 8, prove_consistency(store, 4, 8))
+    assert restarted.unlinked == 0
+
+
+def test_what_was_remembered_before_heads_were_kept_whole_is_taken_up(store: LogStore) -> None:
+    support.append(store, 3)
+    root = b64encode(store.newest.root).decode()
+    old = {"origin": support.HUB.log_origin, "size": 4, "root": root, "unlinked": [[2, root]]}
+    view = HeadView(support.checker())
+    view.restore(json.dumps(old).encode())
+    assert view.wanted_link == (2, 4)
+    support.append(store, 3)
+    assert view.verify_head(store.head(4)).size == 7
+
+
+def test_the_answer_of_another_log_or_of_a_smaller_one_is_no_proof_of_a_fork(store: LogStore, tmp_path: Path) -> None:
+    view = HeadView(support.checker(Kind.HUB, Kind.ADAPTER))
+    view.verify_head(store.head())
+    for count in (3, 4):
+        support.append(store, count)
+        view.verify_head(store.head(1))
+    other = support.make_store(tmp_path / "other.db", support.ADAPTER)
+    support.append(other, 9)
+    smaller = prove_consistency(store, 4, 8)
+    smaller.head.CopyFrom(head_of(7, bytes(32)))
+    for answer in (prove_consistency(other, 4, 8), smaller):
+        with refused(match="answers of"):
+            view.settle(4, 8, answer)
+        assert view.fork is None
+    view.settle(4, 8, prove_consistency(store, 4, 8))
+    assert view.unlinked == 0
+    support.close(other)
+
+
+def test_a_head_proved_from_something_older_than_was_said_is_refused(store: LogStore) -> None:
+    """On one stream each head is proved from the one before: else a fork could go on beside what is seen."""
+    view = HeadView(support.checker())
+    view.verify_head(store.head())
+    support.append(store, 3)
+    view.verify_head(store.head(1))
+    support.append(store, 3)
+    with refused(match="proved from 1 where 4"):
+        view.verify_head(store.head(1), view.known_tree_size)
+    assert view.verify_head(store.head(4), view.known_tree_size).size == 7
+    assert view.unlinked == 0
 
 
 def test_a_view_remembers_a_bounded_number_of_heads(store: LogStore, monkeypatch: pytest.MonkeyPatch) -> None:

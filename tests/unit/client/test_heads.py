@@ -191,3 +191,32 @@ async def test_what_was_seen_is_written_again_after_a_full_disk(
     await asyncio.gather(keeping, return_exceptions=True)
     assert full.is_set()
     assert fixture.heads().known(HERE) == 5
+
+
+def test_a_log_that_forks_beside_what_was_seen_is_refused_at_once(fixture: Fixture) -> None:
+    """The hub proves another history from an older head that was seen as well."""
+    heads = fixture.heads()
+    heads.check_hub(HERE, head(fixture.hub))
+    shared = heads.known(HERE)
+    other = list(fixture.hub._leaves)
+    grow(fixture.hub, 2)
+    heads.check_hub(HERE, head(fixture.hub, shared))
+    fixture.hub._leaves = [*other, bytes(32), bytes(32), bytes(32)]
+    with pytest.raises(RefusedError, match="proved from"):
+        heads.check_hub(HERE, head(fixture.hub, shared))
+    assert heads.known(HERE) == shared + 2
+
+
+def test_a_hub_that_signed_two_trees_of_one_size_is_never_believed_again(fixture: Fixture) -> None:
+    heads = fixture.heads()
+    heads.check_hub(HERE, head(fixture.hub))
+    honest = list(fixture.hub._leaves)
+    fixture.hub._leaves[2] = bytes(32)
+    with pytest.raises(RefusedError):
+        heads.check_hub(HERE, head(fixture.hub))
+    heads.save()
+    fixture.hub._leaves = honest
+    grow(fixture.hub)
+    for again in (heads, fixture.heads()):
+        with pytest.raises(RefusedError, match="audit office"):
+            again.check_hub(HERE, head(fixture.hub, len(honest)))

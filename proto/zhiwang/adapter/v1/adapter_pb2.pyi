@@ -32,6 +32,7 @@ class AttachRequest(_message.Message):
     OWNER_KEYS_FIELD_NUMBER: _builtins.int
     CREDIT_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
+    RELATED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello:
         """First message."""
@@ -52,6 +53,10 @@ class AttachRequest(_message.Message):
     def draining(self) -> Global___Draining:
         """The adapter finishes what it has and takes nothing more."""
 
+    @_builtins.property
+    def related(self) -> Global___Related:
+        """Answer to Relate."""
+
     def __init__(
         self,
         *,
@@ -60,12 +65,13 @@ class AttachRequest(_message.Message):
         owner_keys: Global___OwnerKeys | None = ...,
         credit: Global___Credit | None = ...,
         draining: Global___Draining | None = ...,
+        related: Global___Related | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["credit", b"credit", "draining", b"draining", "hello", b"hello", "message", b"message", "owner_keys", b"owner_keys", "reply_frame", b"reply_frame"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["credit", b"credit", "draining", b"draining", "hello", b"hello", "message", b"message", "owner_keys", b"owner_keys", "related", b"related", "reply_frame", b"reply_frame"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["credit", b"credit", "draining", b"draining", "hello", b"hello", "message", b"message", "owner_keys", b"owner_keys", "reply_frame", b"reply_frame"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credit", b"credit", "draining", b"draining", "hello", b"hello", "message", b"message", "owner_keys", b"owner_keys", "related", b"related", "reply_frame", b"reply_frame"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "reply_frame", "owner_keys", "credit", "draining"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "reply_frame", "owner_keys", "credit", "draining", "related"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -81,6 +87,7 @@ class AttachResponse(_message.Message):
     REQUEST_FRAME_FIELD_NUMBER: _builtins.int
     CANCEL_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
+    RELATE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome:
         """Answer to Hello."""
@@ -97,6 +104,10 @@ class AttachResponse(_message.Message):
     def draining(self) -> Global___Draining:
         """The hub stops; finish and attach elsewhere."""
 
+    @_builtins.property
+    def relate(self) -> Global___Relate:
+        """How are two heads of the owner's log related?"""
+
     def __init__(
         self,
         *,
@@ -104,12 +115,13 @@ class AttachResponse(_message.Message):
         request_frame: Global___RequestFrame | None = ...,
         cancel: Global___Cancel | None = ...,
         draining: Global___Draining | None = ...,
+        relate: Global___Relate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "draining", b"draining", "message", b"message", "request_frame", b"request_frame", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "draining", b"draining", "message", b"message", "relate", b"relate", "request_frame", b"request_frame", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "draining", b"draining", "message", b"message", "request_frame", b"request_frame", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "draining", b"draining", "message", b"message", "relate", b"relate", "request_frame", b"request_frame", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "request_frame", "cancel", "draining"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "request_frame", "cancel", "draining", "relate"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -312,6 +324,66 @@ class ReplyFrame(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReplyFrame: _TypeAlias = ReplyFrame  # noqa: Y015
+
+@_typing.final
+class Relate(_message.Message):
+    """Two heads of the owner's log came with replies that were outstanding at the same time: each is proved from what the hub
+    had seen when it asked, and nothing relates them to each other yet. One of these is unanswered at a time.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OLD_SIZE_FIELD_NUMBER: _builtins.int
+    NEW_SIZE_FIELD_NUMBER: _builtins.int
+    old_size: _builtins.int
+    """Size of the smaller tree."""
+    new_size: _builtins.int
+    """Size of the larger."""
+    def __init__(
+        self,
+        *,
+        old_size: _builtins.int = ...,
+        new_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["new_size", b"new_size", "old_size", b"old_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Relate: _TypeAlias = Relate  # noqa: Y015
+
+@_typing.final
+class Related(_message.Message):
+    """How the two are related. An adapter whose log is down says nothing and is asked again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OLD_SIZE_FIELD_NUMBER: _builtins.int
+    NEW_SIZE_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
+    old_size: _builtins.int
+    """As asked."""
+    new_size: _builtins.int
+    """As asked."""
+    @_builtins.property
+    def proof(self) -> _audit_pb2.GetConsistencyProofResponse:
+        """What AuditService.GetConsistencyProof answers about the two."""
+
+    def __init__(
+        self,
+        *,
+        old_size: _builtins.int = ...,
+        new_size: _builtins.int = ...,
+        proof: _audit_pb2.GetConsistencyProofResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["proof", b"proof"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["new_size", b"new_size", "old_size", b"old_size", "proof", b"proof"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Related: _TypeAlias = Related  # noqa: Y015
 
 @_typing.final
 class OwnerKeys(_message.Message):
