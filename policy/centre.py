@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from hashlib import sha256
 
+from policy.authorise import local_midnight
 from policy.document import SCALARS, Mistake, SourceFile, asked, frozen, refuse, source_bytes, title
 from policy.model import AuditorInfo, Centre, Deny, DepartmentInfo, Matter, MatterSlot, Rule, SubjectKind
 from policy.rule import check_rule, default_rule
@@ -144,6 +145,7 @@ def parse_matter(source: SourceFile) -> Matter:
         claims=frozen(claims),
         rule=rule,
         version=sha256(source_bytes(source)).digest()[:16],
+        basis_until=None if file.basis_until is None else local_midnight(file.basis_until),
     )
     if not mistakes:
         mistakes += [Mistake(tuple(key.split(".")), message) for key, message in check_rule(matter)]

@@ -274,6 +274,7 @@ class Matter:
     """A public service for which one asks, signed by the centre.
 
     Attributes:
+        basis_until: When the legal basis ends; None if it does not say. Grants should not outlive it.
         requesters: Departments that may ask for it.
         reference_date: The day as of which everything is evaluated; None means the day of asking.
         reference: Pattern of the requester's reference.
@@ -294,6 +295,7 @@ class Matter:
     claims: Mapping[str, Claim]
     rule: Rule | None
     version: bytes = b""
+    basis_until: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

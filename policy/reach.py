@@ -12,16 +12,19 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from policy.model import Deny, Directory, Grant, Suspension
 from zhiwang.wire.claims import Ask
-from zhiwang.wire.places import Jurisdiction, Level
+from zhiwang.wire.places import Jurisdiction
 
 ASSURANCES: Final = (1, 2, 3)
 FOREVER: Final = float("inf")
 EVERYBODY: Final = ""
 """The official of a right that holds for every official whom no suspension names."""
+
+EVERYWHERE: Final = Jurisdiction("any", "")
+"""No division, but what covers all of them."""
 
 _COMMON: Final = "any"
 """Code system under which codes that are common to all systems are kept here."""
@@ -76,6 +79,11 @@ class Where(NamedTuple):
             itself is (self.part == "itself") and not any(other.covers(place) for other in self.without)
         )
 
+    def as_json(self) -> dict[str, Any]:
+        """For machines; a code that is common to all systems stands alone."""
+        told = [place.code if place.common else str(place) for place in (self.place, *self.without)]
+        return {"place": told[0], "part": self.part, "without": told[1:]}
+
 
 class Span(NamedTuple):
     """A stretch of time: seconds since the epoch, the end not included."""
@@ -128,7 +136,7 @@ class Rules:
             spot
             for spot in spots
             if self.home.covers(spot.place)
-            and any(_grants(grant, spot) for grant in grants)
+            and any(grants_at(grant, spot) for grant in grants)
             and not any(_denies(deny, spot) for deny in self.denies)
         )
 
@@ -229,6 +237,10 @@ class Reach:
             ),
             key=_order,
         )
+
+    def holders(self, role: str) -> tuple[str, ...]:
+        """Systems that hold a role, by name, e.g. "edu/enrolment"."""
+        return tuple(self._holders.get(role, ()))
 
     def rules(self, key: Key) -> Rules | None:
         """What bears on a key; None if nothing could allow it."""
@@ -371,7 +383,7 @@ def spots_of(named: Iterable[Jurisdiction], home: Jurisdiction) -> frozenset[Spo
             }
     found = {Spot(division, elsewhere=False) for division in divisions}
     return frozenset(
-        found | {Spot(division, elsewhere=True) for division in divisions if division.level is not Level.COMMUNITY}
+        found | {Spot(division, elsewhere=True) for division in divisions if len(division.code) < _LENGTHS[-1]}
     )
 
 
@@ -405,7 +417,16 @@ def _plain(system: str, code: str) -> Jurisdiction:
     return Jurisdiction(_COMMON, code) if place.common else place
 
 
-def _grants(grant: Grant, spot: Spot) -> bool:
+def span_of(rule: Grant | Suspension) -> Span:
+    """When a rule holds."""
+    return Span(
+        float("-inf") if rule.not_before is None else float(rule.not_before),
+        FOREVER if rule.not_after is None else float(rule.not_after),
+    )
+
+
+def grants_at(grant: Grant, spot: Spot) -> bool:
+    """Whether a grant's place takes in a kind of place."""
     return not grant.places or any(place.covers(spot.place) for place in grant.places)
 
 
@@ -419,7 +440,8 @@ def _suspends(entry: Suspension, at: float, official: str) -> bool:
 
 
 def _within(rule: Grant | Suspension, at: float) -> bool:
-    return (rule.not_before is None or at >= rule.not_before) and (rule.not_after is None or at < rule.not_after)
+    since, until = span_of(rule)
+    return since <= at < until
 
 
 def _concerns(deny: Deny, key: Key) -> bool:

@@ -388,6 +388,8 @@ class MatterFile(StrictModel):
         matter: Its name.
         title: What it is called.
         basis: The legal basis, in words.
+        basis_until: Day at whose beginning (00:00 +08:00) the basis ends; `policy check` names grants that outlive it.
+            It has no end if left out.
         requesters: Departments that may ask for it.
         reference_date: The day as of which every predicate is evaluated; `"today"` is the day in China on which one
             asks.
@@ -401,6 +403,7 @@ class MatterFile(StrictModel):
     matter: Label
     title: TitleFile
     basis: Text
+    basis_until: Day | None = None
     requesters: tuple[Name, ...]
     reference_date: ReferenceDate
     reference: PatternText = DEFAULT_REFERENCE

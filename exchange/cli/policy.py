@@ -2,46 +2,35 @@
 
 from __future__ import annotations
 
-import asyncio
-import tempfile
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-import grpc
 import typer
 
 from certs.credentials import IdentityFiles
-from certs.identity import CA_CERTIFICATE, ROOT_METADATA
+from certs.identity import ROOT_METADATA
 from certs.signing import Signer
-from exchange.cli import output
+from exchange.cli import output, policy_rehearsal, policy_rights
+from exchange.cli.registrar_link import RegistrarLink, with_registrar
 from policy import ceremony, publishing
-from policy.directory import DirectoryClient
 from policy.document import ASSURANCES
 from policy.enforcer import Enforcer, Question
 from policy.explain import explain as explain_question
-from policy.follower import hub_fetch
-from policy.metadata import Publication
 from policy.model import Attribute, Directory, Document
 from policy.registrar import read_public_keys
-from zhiwang.exchange.v1 import exchange_pb2_grpc
-from zhiwang.policy.v1 import policy_pb2, policy_pb2_grpc
-from zhiwang.wire.channel import TOLD, open_channel, refusal_of
+from policy.words import Words
 from zhiwang.wire.claims import Ask
-from zhiwang.wire.errors import FatalError, Reason, RefusedError
-from zhiwang.wire.identity import Identity, Kind, server_name
+from zhiwang.wire.identity import Identity, Kind
 from zhiwang.wire.places import Jurisdiction
-from zhiwang.wire.profile import Profile, load_profile
+from zhiwang.wire.profile import load_profile
 
 app = typer.Typer(
     help="政策：检查、签署、发布文件，解释决定。 Check, sign and publish documents; explain decisions.",
     no_args_is_help=True,
 )
-
-PUBLISH_SECONDS = 30.0
-T = TypeVar("T")
 
 Certificates = Annotated[
     list[Path], typer.Option("--admin", help="signing.pem of an admin of the centre.", exists=True, dir_okay=False)
@@ -105,14 +94,11 @@ def renew_root(
     output.next_step(f"zhiwang policy publish {out} --profile …, as an admin of the centre")
 
 
-@app.command()
-def check(files: Annotated[list[Path], typer.Argument(metavar="FILE…", exists=True, dir_okay=False)]) -> None:
-    """Check files without publishing them: every mistake of each, by line and key.
-
-    Example: zhiwang policy check centre.toml matters/*.toml hrss/document.toml
-    """
-    publishing.classify_all([publishing.Named(str(file), file.read_bytes()) for file in files])
-    output.say(f"{len(files)} file(s) hold together by themselves.")
+app.command()(policy_rehearsal.check)
+app.command()(policy_rehearsal.diff)
+app.command("list")(policy_rights.list_attributes)
+app.command("who-can")(policy_rights.who_can)
+app.command("what-can")(policy_rights.what_can)
 
 
 @app.command()
@@ -145,7 +131,7 @@ def publish(
     named = [publishing.Named(str(file), file.read_bytes()) for file in files]
     signers = [IdentityFiles(directory, found.root).signer() for directory in sign or ()]
     admins = _admins(admin or ())
-    rows = _with_registrar(found, lambda link: _publish(link, named, signers, admins, remove or ()))
+    rows = with_registrar(found, lambda link: _publish(link, named, signers, admins, remove or ()))
     if as_json:
         output.print_json([{"role": role, "version": version, "directory": new} for role, version, new in rows])
     else:
@@ -162,7 +148,7 @@ def show(
 
     Example: zhiwang policy show hrss --profile admin.toml
     """
-    directory = _with_registrar(load_profile(profile), lambda link: link.directory())
+    directory = with_registrar(load_profile(profile), lambda link: link.directory())
     if department and department not in directory.documents:
         output.usage_error(f"{department} has published nothing that is in force")
     if as_json:
@@ -195,7 +181,7 @@ def explain(
     department, _, name = system.partition("/")
     asked = Ask.parse(ask)
     place = Jurisdiction.parse(jurisdiction)
-    directory = _with_registrar(load_profile(profile), lambda link: link.directory())
+    directory = with_registrar(load_profile(profile), lambda link: link.directory())
     question = Question(
         system=Identity(directory.centre.city, department, Kind.SYSTEM, name),
         role=role,
@@ -226,76 +212,8 @@ def explain(
     raise typer.Exit(output.OK if decision.allowed else output.FAILED)
 
 
-class _Link:
-    """The registrar at the other end of one channel."""
-
-    def __init__(self, profile: Profile, channel: grpc.aio.Channel) -> None:
-        self._profile = profile
-        self._root_json = (profile.root / ROOT_METADATA).read_bytes()
-        self._directory = exchange_pb2_grpc.DirectoryServiceStub(channel)
-        self._admin = policy_pb2_grpc.PolicyAdminServiceStub(channel)
-        self.fetch = hub_fetch(lambda: self._directory)
-
-    async def current(self) -> publishing.Current:
-        """What is in force, for drafting."""
-        return await asyncio.to_thread(publishing.read_current, self.fetch, self._root_json, time.time())
-
-    async def directory(self) -> Directory:
-        """What is in force, as every reader sees it."""
-        ca_pem = (self._profile.root / CA_CERTIFICATE).read_bytes()
-        with tempfile.TemporaryDirectory(prefix="zhiwang-") as scratch:
-            client = DirectoryClient(self._root_json, ca_pem, Path(scratch), self.fetch)
-            return await asyncio.to_thread(client.refresh)
-
-    async def publish(self, publication: Publication) -> policy_pb2.PublishResponse:
-        """Sends one publication."""
-        request = policy_pb2.PublishRequest(
-            role=publication.role,
-            metadata=publication.metadata,
-            files=[
-                policy_pb2.PublishRequest.File(path=path, content=content)
-                for path, content in publication.files.items()
-            ],
-        )
-        try:
-            response: policy_pb2.PublishResponse = await self._admin.Publish(request, timeout=PUBLISH_SECONDS)
-        except grpc.aio.AioRpcError as error:
-            raise _with_findings(refusal_of(error)) from None
-        return response
-
-
-def _with_findings(error: RefusedError) -> RefusedError:
-    """The registrar tells its findings in the error's metadata."""
-    findings = [text for key, text in sorted(error.metadata.items()) if key.startswith("finding-")]
-    return RefusedError(error.reason, "\n  ".join(findings) or error.detail, field=error.field)
-
-
-def _with_registrar(profile: Profile, use: Callable[[_Link], Coroutine[Any, Any, T]]) -> T:
-    """Runs something against the registrar of a profile."""
-    registrar = profile.registrar
-    if registrar is None:
-        raise FatalError(Reason.INTERNAL, f"{profile.path.name} names no registrar")
-    files = IdentityFiles(profile.identity, profile.root)
-    files.check_valid(time.time())
-
-    async def main() -> T:
-        name = server_name(files.identity.city, Kind.REGISTRAR)
-        async with open_channel(registrar, files.channel_credentials(), server_name=name) as channel:
-            return await use(_Link(profile, channel))
-
-    try:
-        return asyncio.run(main())
-    except RefusedError as error:
-        if error.reason is Reason.HUB_UNREACHABLE and error.detail != TOLD:
-            raise FatalError(
-                Reason.INTERNAL,
-                f"no registrar answers at {registrar} ({error.detail}); does it run, is that its address?",
-            ) from None
-        raise
-
-
 async def _publish(
-    link: _Link,
+    link: RegistrarLink,
     named: Sequence[publishing.Named],
     signers: Sequence[Signer],
     admins: dict[str, list[bytes]],
@@ -369,19 +287,13 @@ def _show_document(document: Document, directory: Directory) -> None:
         ],
         title=title,
     )
+    words = Words(directory)
     output.print_table(
-        ("grant", "role", "ask", "matter", "place", "level"),
-        [
-            (
-                grant.id,
-                grant.role,
-                str(grant.ask),
-                grant.matter,
-                " ".join(map(str, grant.places)) or "@self",
-                grant.level.word,
-            )
-            for grant in document.grants
-        ],
+        ("grant", "说明 in words"),
+        [(grant.id, f"{(said := words.grant(grant)).zh}\n{said.en}") for grant in document.grants],
+    )
+    output.print_table(
+        ("system", "roles"), [(system, " ".join(sorted(roles))) for system, roles in document.roles.items()]
     )
 
 

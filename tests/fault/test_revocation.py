@@ -24,6 +24,7 @@ from certs.identity import Identity
 from certs.renewal import install, request_renewal
 from certs.request import make_requests
 from exchange.cli import policy as policy_commands
+from exchange.cli.registrar_link import with_registrar
 from exchange.demo import build
 from exchange.demo.build import ADMINS, CENTRE, CITY, HUB, SYSTEM
 from policy.publishing import Named
@@ -87,7 +88,7 @@ def publish(city: RealCity, profile: Path) -> None:
     """Publish the list of what is revoked by now, as `zhiwang policy publish crl.pem` does."""
     crl = Authority.load(city.layout.directory / "authority").crl()
     signers = [city.identity(f"{CENTRE}/admin/{admin}").signer() for admin in ADMINS]
-    policy_commands._with_registrar(
+    with_registrar(
         load_profile(profile),
         lambda link: policy_commands._publish(link, [Named("crl.pem", crl)], signers, {}, ()),
     )
