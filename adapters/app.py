@@ -12,6 +12,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Mapping as Dictionary
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +22,7 @@ import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from adapters import subject_service
 from adapters.answers import AnswerWatch
 from adapters.check import inspect
 from adapters.config import ADMINS, DEFAULT_LISTEN, DRAIN_SECONDS, STOP_GRACE, StateFiles
@@ -28,16 +30,18 @@ from adapters.database import connect_to
 from adapters.extracts import ExtractMetrics, Extracts
 from adapters.frame import FrameProcessor
 from adapters.kinds import schemes_of
-from adapters.ledger import Ledger, Trace
+from adapters.ledger import Ledger
 from adapters.link import HubLink, Lanes
 from adapters.mapping import Mapping
 from adapters.measures import AdapterMetrics
 from adapters.pace import Pace
 from adapters.standpoint import Standpoints
 from adapters.store import create_store, join_store, ledger_key, open_store
+from adapters.trace import Trace
 from audit import evidence
 from audit import service as audit_service
 from audit.appended import Appended, NewEntry
+from audit.holds import HoldBook
 from audit.query import Scope, scope_of
 from audit.search import SearchIndex, keep_up
 from audit.store import LogStore
@@ -52,11 +56,13 @@ from policy.document import parse_document
 from policy.expiries import directory_expiries
 from policy.follower import begin, follow, hub_fetch
 from policy.model import Directory, Document
+from zhiwang.adapter.v1 import subject_pb2_grpc
 from zhiwang.audit.v1 import audit_pb2, audit_pb2_grpc
 from zhiwang.exchange.v1 import exchange_pb2_grpc, sealed_pb2
 from zhiwang.wire import metrics
 from zhiwang.wire.channel import RenewableChannel, open_channel
 from zhiwang.wire.errors import FatalError, Reason, ZhiwangError
+from zhiwang.wire.identifiers import Scheme
 from zhiwang.wire.identity import server_name
 from zhiwang.wire.process import Process, background
 from zhiwang.wire.profile import AdapterPaths, Profile
@@ -228,7 +234,8 @@ class Adapter:
         self._keys = OwnerKeyStore(state.owner_keys, files.signer, clock)
         await self._rotate()
         connections = connect_to(mapping.database, self._paths.mapping.parent)
-        ledger = Ledger(ledger_key(state), mapping.limits, clock)
+        ledger = self._ledger = Ledger(ledger_key(state), mapping.limits, clock)
+        self._trace = Trace(state.keys, clock)
         answers = self._answers = AnswerWatch(mapping.attribute, state.answers)
         self._standpoints = Standpoints(holder, connections, mapping, ledger, document, answers, clock)
         self._opener = Opener(self._keys.private)
@@ -239,7 +246,7 @@ class Adapter:
             standpoint=self._standpoints.current,
             opener=self._opener,
             ledger=ledger,
-            trace=Trace(state.keys, clock),
+            trace=self._trace,
             bulk_hours=mapping.limits.hours,
             answered=answers.note,
             clock=clock,
@@ -341,9 +348,22 @@ class Adapter:
         return mapping, document
 
     async def _serve(self, log: LogStore) -> None:
-        """The owner's log for auditors of the department's own machine, health, reflection and metrics."""
+        """The owner's log and index for its own people on this machine, health, reflection and metrics."""
+        trace = self._trace
         self._server = build_server(
             (
+                (
+                    subject_pb2_grpc.add_SubjectServiceServicer_to_server,
+                    subject_service.SubjectServicer(
+                        self._frames.subjects, log, trace, self._ledger, self._schemes, self._scope, self._clock
+                    ),
+                ),
+                (
+                    subject_pb2_grpc.add_SubjectAdminServiceServicer_to_server,
+                    subject_service.SubjectAdminServicer(
+                        self._department, log, trace, self._schemes, self._state.store, HoldBook(log), self._clock
+                    ),
+                ),
                 (
                     audit_pb2_grpc.add_AuditServiceServicer_to_server,
                     audit_service.AuditServicer(
@@ -361,7 +381,7 @@ class Adapter:
                     ),
                 ),
             ),
-            {**audit_service.RULES, **evidence.RULES},
+            {**audit_service.RULES, **evidence.RULES, **subject_service.RULES},
             city=self._files.identity.city,
             revoked=self._holder.revoked,
             readiness=self.readiness,
@@ -379,6 +399,9 @@ class Adapter:
         address = self._server.listen(self._profile.listen or DEFAULT_LISTEN, self._files.server_credentials())
         await self._server.start()
         self._process.announce(listen=address, metrics=served.address if served is not None else None)
+
+    def _schemes(self) -> Dictionary[str, Scheme]:
+        return schemes_of(self._holder.current)
 
     def _scope(self, reader: Identity) -> Scope:
         seen = self._holder.auditor(reader)

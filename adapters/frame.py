@@ -20,12 +20,15 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from adapters import replay
-from adapters.ledger import Ledger, Trace
+from adapters.ledger import Ledger
 from adapters.pace import Hours, is_bulk
 from adapters.questions import Examination
 from adapters.refusals import RefusalCounter
+from adapters.report import Names
 from adapters.rows import Reading, Snapshots, fetch
 from adapters.standpoint import Standpoint
+from adapters.subjects import Subjects
+from adapters.trace import Trace
 from adapters.work import Answer, Opened, OutpacedError, Request, SpoiltError, Work
 from audit.appended import Appended, NewEntry
 from audit.entry import Event
@@ -41,7 +44,7 @@ from zhiwang.wire.commitments import answer_tree, claim_commitments, sealed_hash
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
 from zhiwang.wire.header import SKEW, check_envelope, check_sealed_size, check_times, parse_header
 from zhiwang.wire.merkle import Tree, leaf_hash
-from zhiwang.wire.records import Answers, Outcome, decode_records, encode_answers
+from zhiwang.wire.records import MAX_REPORT, Answers, Outcome, decode_records, encode_answers
 
 ATTEMPTS = 4
 """How often a frame is settled anew because another process was faster."""
@@ -101,12 +104,16 @@ class FrameProcessor:
         self._answered = answered
         self._clock = clock
         self._snapshots = Snapshots(log.engine)
+        self.subjects = Subjects(department, log, trace, self._names, clock)
         self._refusals = RefusalCounter(clock)
         self._pruned = clock()
         self._behind = False
         self._reopening = Lock()
         self.refused: Counter[Reason] = Counter()
         self.outcomes: Counter[int] = Counter()
+
+    def _names(self) -> Names:
+        return Names.of(self._standpoint().enforcer.directory)
 
     def record(self, events: Sequence[Event]) -> None:
         """Write events of this process (a change of directory, a published key) to the log.
@@ -374,7 +381,8 @@ class FrameProcessor:
             work.replies[place].reply.nonce = answer.nonce
             work.replies[place].reply.ciphertext = answer.ciphertext
             self.outcomes.update(answer.opened.examination.outcomes)
-            self._answered(answer.opened.request.identity.department, answer.opened.examination)
+            if not answer.opened.request.header.report:
+                self._answered(answer.opened.request.identity.department, answer.opened.examination)
 
     def _review(
         self, work: Work, requests: Sequence[Request], known: dict[int, Opened], now: float
@@ -464,7 +472,8 @@ class FrameProcessor:
     def _seal(self, opened: Opened) -> Answer:
         request, examination = opened.request, opened.examination
         header, envelope = request.header, request.envelope
-        answers = Answers(os.urandom(SALT_SIZE), tuple(examination.data_as_of), bytes(examination.outcomes))
+        report = self._report(opened) if header.report else b""
+        answers = Answers(os.urandom(SALT_SIZE), tuple(examination.data_as_of), bytes(examination.outcomes), report)
         tree = answer_tree(header, opened.commitments, answers)
         nonce, ciphertext = opened.sealer.seal(encode_answers(header, answers))
         denied = set(examination.denied)
@@ -488,6 +497,26 @@ class FrameProcessor:
         )
         return Answer(opened, entry, nonce, ciphertext)
 
+    def _report(self, opened: Opened) -> bytes:
+        """Who asked about the subject, as its seal holds it; empty where the report was refused or is about nobody.
+
+        Raises:
+            RefusedError: OWNER_FAILED: the index cannot be read.
+        """
+        examination = opened.examination
+        if examination.report is None:
+            return b""
+        if examination.report.closed:
+            examination.outcomes[0] = Outcome.REPORTS_SPENT
+            return b""
+        ((kind, identifier),) = examination.subjects
+        with self._snapshots.read() as connection:
+            report = self.subjects.report(
+                connection, kind, identifier, max_bytes=MAX_REPORT, request=opened.request.header
+            )
+        examination.outcomes[0] = Outcome.YES
+        return report.SerializeToString()
+
     def _write(
         self, connection: Connection, answers: Sequence[Answer], fresh: Sequence[tuple[int, int]], first: int
     ) -> None:
@@ -498,7 +527,8 @@ class FrameProcessor:
         for index, answer in enumerate(answers, first):
             request = answer.opened.request
             rows += [
-                self._trace.row(kind, identifier, index) for kind, identifier in answer.opened.examination.subjects
+                self._trace.row(kind, identifier, index, part)
+                for (kind, identifier), part in answer.opened.examination.parts()
             ]
             expires = replay.expiry(request.header.expire_time)
             stored.append(replay.Answered(request.key, request.hash, index, answer.nonce, answer.ciphertext, expires))

@@ -1,4 +1,4 @@
-"""The guess ledger: how often a department may guess about one subject, and the index of who was asked about.
+"""The guess ledger: how often a department may guess about one subject.
 
 A yes/no oracle confirms guesses, so distinct guesses are counted: compared values for each (requesting department,
 subject, attribute), names and asserted jurisdictions for each (requesting department, subject). A guess is charged
@@ -16,7 +16,6 @@ import os
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from hmac import digest
 from pathlib import Path
 
@@ -24,11 +23,10 @@ from sqlalchemy import Connection
 
 from adapters.limits import Limits
 from adapters.rows import Reading, fetch, pad, padded_marks, write
-from zhiwang.wire.clock import CITY_TIME
+from zhiwang.wire.clock import day_of
 
 KEY_SIZE = 32
 DAY = 86_400
-_TRACE_SIZE = 16
 _BATCH = 512
 _CHARGE = (
     "INSERT INTO guess (scope, value, at) VALUES (?, ?, ?) ON CONFLICT (scope, value) DO UPDATE SET at = excluded.at"
@@ -42,14 +40,8 @@ SCHEMA = (
         PRIMARY KEY (scope, value)
     ) WITHOUT ROWID""",
     "CREATE INDEX guess_at ON guess (at)",
-    """CREATE TABLE trace (
-        year INTEGER NOT NULL,
-        subject BLOB NOT NULL,
-        entry INTEGER NOT NULL,
-        PRIMARY KEY (year, subject, entry)
-    ) WITHOUT ROWID""",
 )
-"""Tables of the ledger in the adapter's store."""
+"""Table of the ledger in the adapter's store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +68,14 @@ class Bill:
         claims: Charges of single claims, by the claim's position.
         spent: Positions that are refused; filled by `Ledger.review`.
         closed: Whether all of them are refused.
+        subjects: (kind, identifier) of everybody whom it concerns.
     """
 
     shared: list[Charge] = field(default_factory=list)
     claims: list[tuple[int, tuple[Charge, ...]]] = field(default_factory=list)
     spent: set[int] = field(default_factory=set)
     closed: bool = False
+    subjects: list[tuple[str, str]] = field(default_factory=list)
 
 
 class Ledger:
@@ -112,6 +106,15 @@ class Ledger:
         """A jurisdiction asserted for a subject."""
         return Charge(self._hash("p", department, kind, identifier), self._hash("g", place), self._limits.places)
 
+    def reports(self, department: str, official: str, kind: str, identifier: str) -> tuple[Charge, Charge]:
+        """A report about a subject: what one official, and what its whole department, may have in a day."""
+        day = day_of(self._clock()).isoformat()
+        subject = self._hash("g", kind, identifier)
+        return (
+            Charge(self._hash("r", department, official, day), subject, self._limits.reports),
+            Charge(self._hash("r", department, day), subject, self._limits.department_reports),
+        )
+
     def _hash(self, *parts: str) -> int:
         # Parts are joined by NUL, which neither identifiers, names nor canonical values can hold.
         return int.from_bytes(digest(self._key, "\0".join(parts).encode(), "sha256")[:8], "big", signed=True)
@@ -136,6 +139,14 @@ class Ledger:
                 if bill.closed or not _pay(charges, known, fresh):
                     bill.spent.add(position)
         return fresh
+
+    def review_reports(
+        self, connection: Reading, department: str, official: str, kind: str, identifier: str
+    ) -> list[tuple[int, int]] | None:
+        """What is due for one report, to be charged; None if it cannot be paid."""
+        bill = Bill(shared=list(self.reports(department, official, kind, identifier)))
+        fresh = self.review(connection, [bill])
+        return None if bill.closed else fresh
 
     def _known(self, connection: Reading, scopes: Sequence[int]) -> dict[int, set[int]]:
         known: dict[int, set[int]] = {scope: set() for scope in scopes}
@@ -169,34 +180,6 @@ def _pay(charges: Sequence[Charge], known: dict[int, set[int]], fresh: list[tupl
             known[charge.scope].add(charge.value)
             fresh.append((charge.scope, charge.value))
     return True
-
-
-class Trace:
-    """Who was asked about, for the owner alone: HMAC(key of the year, kind, identifier) beside the entry's index.
-
-    Args:
-        directory: Where the keys of the years are (0600). One is made when its year begins.
-        clock: Seconds since the epoch.
-    """
-
-    def __init__(self, directory: Path, clock: Callable[[], float]) -> None:
-        self._directory = directory
-        self._clock = clock
-        self._year = 0
-        self._key = b""
-
-    def row(self, kind: str, identifier: str, entry: int) -> tuple[int, bytes, int]:
-        """Index row of a subject of the entry at an index."""
-        year = datetime.fromtimestamp(self._clock(), CITY_TIME).year
-        if year != self._year:
-            self._key = open_key(self._directory / f"trace-{year}.key", create=True)
-            self._year = year
-        return year, digest(self._key, f"{kind}\0{identifier}".encode(), "sha256")[:_TRACE_SIZE], entry
-
-    def insert(self, connection: Connection, rows: Sequence[tuple[int, bytes, int]]) -> None:
-        """Write rows in the entries' transaction."""
-        if rows:
-            write(connection, "INSERT OR IGNORE INTO trace (year, subject, entry) VALUES (?, ?, ?)", rows)
 
 
 def open_key(path: Path, *, create: bool) -> bytes:

@@ -24,6 +24,8 @@ class Limits(StrictModel):
         names: Names, for one requesting department and one subject.
         places: Asserted jurisdictions, for one requesting department and one subject.
         days: Length of the window.
+        reports: People about whom one official may have a report of who asked, in a day.
+        department_reports: The same for all officials of a department together, who are only as good as its word.
         statements_per_second: How many statements one adapter process runs in a second, on average: rosters wait, a
             person at a counter never does.
         bulk_hours: When rosters are answered, e.g. "20:00-06:00", in the city's time; refused at others. It may pass
@@ -34,6 +36,8 @@ class Limits(StrictModel):
     names: Annotated[int, Field(ge=1, le=100)] = 5
     places: Annotated[int, Field(ge=1, le=100)] = 5
     days: Annotated[int, Field(ge=1, le=366)] = 30
+    reports: Annotated[int, Field(ge=0, le=10_000)] = 30
+    department_reports: Annotated[int, Field(ge=0, le=100_000)] = 300
     statements_per_second: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     bulk_hours: Annotated[str, AfterValidator(_hours)] | None = None
 

@@ -343,6 +343,10 @@ def check_against(mapping: Mapping, document: Document) -> Iterator[Mistake]:
     for name, published in document.attributes.items():
         key = ("attribute", name)
         mapped = mapping.attribute.get(name)
+        if published.reports:
+            if mapped is not None:
+                yield Mistake(key, f"{name} is published for report, which is of no record: it is not mapped")
+            continue
         if mapped is None:
             yield Mistake(key, f"{name} is published in the document but not mapped")
             continue

@@ -18,6 +18,7 @@ from adapters.dialects import Row, spell_list
 from adapters.ledger import Bill, Charge, Ledger
 from adapters.sql import Source
 from adapters.statements import Plan
+from adapters.trace import CLOSED, SPENT, slot_part, value_part
 from zhiwang.wire.claims import Predicate
 from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.errors import RefusedError
@@ -79,7 +80,9 @@ class Examination:
         batches: What has to be looked up.
         data_as_of: For each claim the time of its data set's last load.
         denied: Claim shapes that nobody evaluates, ascending.
-        subjects: (kind, identifier) of everybody who is asked about or compared with.
+        subjects: Everybody who is asked about or compared with, as (kind, identifier), and where in the header they
+            stand (`adapters.trace`).
+        report: What a report costs; None where nobody is to be told of anything.
     """
 
     header: Header
@@ -87,12 +90,30 @@ class Examination:
     batches: list[Batch]
     data_as_of: list[int | None]
     denied: tuple[int, ...]
-    subjects: set[tuple[str, str]] = field(default_factory=set)
+    subjects: dict[tuple[str, str], int] = field(default_factory=dict)
+    report: Bill | None = None
 
     @property
     def bills(self) -> Iterable[Bill]:
         """All bills, in the order in which they are paid."""
-        return (lookup.bill for batch in self.batches for lookup in batch.lookups)
+        if self.report is not None:
+            yield self.report
+        for batch in self.batches:
+            for lookup in batch.lookups:
+                yield lookup.bill
+
+    def note(self, subject: tuple[str, str], part: int) -> None:
+        """Somebody stands here in the header."""
+        self.subjects[subject] = self.subjects.get(subject, 0) | part
+
+    def parts(self) -> Iterable[tuple[tuple[str, str], int]]:
+        """Everybody and where they stand, with what the ledger refused. Bills are reviewed."""
+        parts = dict(self.subjects)
+        for bill in self.bills:
+            if bill.spent or bill.closed:
+                for subject in bill.subjects:
+                    parts[subject] |= CLOSED if bill.closed else SPENT
+        return parts.items()
 
 
 class Examiner:
@@ -137,6 +158,8 @@ class Examiner:
             hub_denied: Claim shapes that the hub denied.
             own_denied: Claim shapes that this owner's policy denies, with what they get.
         """
+        if header.report:
+            return self._report(header, department, records)
         count = len(header.claims)
         settled = [
             self._settle(header, department, i, shape, hub_denied, own_denied) for i, shape in enumerate(header.claims)
@@ -150,7 +173,47 @@ class Examiner:
                 groups.setdefault((shape.slot, self._source.mapping.attribute[shape.attribute].data), []).append(i)
         for (slot, data), claims in groups.items():
             self._lay_out(examination, department, records, slot, data, claims)
+        self._note_others(examination, records, {i for claims in groups.values() for i in claims})
         return examination
+
+    def _report(self, header: Header, department: str, records: Sequence[CaseRecord]) -> Examination:
+        """A report needs no database; who writes it reads the index instead. Nobody is told who stands nowhere."""
+        examination = Examination(header, bytearray([Outcome.UNKNOWN]), [], [None], ())
+        subject = records[0].subjects[0]
+        if subject is not None and self._scheme_of(subject, self._today()) is not None:
+            kind, identifier = subject.kind, subject.identifier
+            examination.note((kind, identifier), slot_part(0))
+            charges = self._ledger.reports(department, header.official, kind, identifier)
+            examination.report = Bill(shared=list(charges), subjects=[(kind, identifier)])
+        return examination
+
+    def _note_others(self, examination: Examination, records: Sequence[CaseRecord], looked_up: Container[int]) -> None:
+        """Note who stands in the header beside those who are looked up: of them was asked as well, in vain."""
+        header = examination.header
+        noted: set[int | None] = set()
+        idle: set[int] = set()
+        values: dict[int, str] = {}
+        for i, shape in enumerate(header.claims):
+            if i in looked_up:
+                noted |= {shape.slot, shape.compared_slot}
+                continue
+            idle |= {shape.slot, shape.slot if shape.compared_slot is None else shape.compared_slot}
+            published = self._source.attributes.get(shape.attribute)
+            if shape.compared_value is not None and published is not None and published.type in self._schemes:
+                values[shape.compared_value] = published.type
+        slots = idle - noted
+        if not slots and not values:
+            return
+        today = self._today()
+        for record in records:
+            for slot in slots:
+                subject = record.subjects[slot]
+                if subject is not None and self._scheme_of(subject, today) is not None:
+                    examination.note((subject.kind, subject.identifier), slot_part(slot))
+            for value, kind in values.items():
+                spelled = spell(kind, record.values[value], self._schemes, today)
+                if spelled is not None:
+                    examination.note((kind, spelled[0]), value_part(value))
 
     def _settle(
         self,
@@ -204,6 +267,7 @@ class Examiner:
         compared = any(shape.predicate.compares for shape in shapes)
         cells = None if compared else tuple([shape.cell or None for shape in shapes])
         today = self._today()
+        part = slot_part(slot)
         lookups = []
         for number, record in enumerate(records):
             subject = record.subjects[slot]
@@ -211,8 +275,8 @@ class Examiner:
             if subject is None or scheme is None:
                 continue
             kind, identifier, name = subject.kind, subject.identifier, subject.name
-            examination.subjects.add((kind, identifier))
-            bill = Bill()
+            examination.note((kind, identifier), part)
+            bill = Bill(subjects=[(kind, identifier)])
             names = None
             if data.name is not None and name:
                 names = spell_list(name_spellings(name))
@@ -280,7 +344,8 @@ class Examiner:
             scheme = self._scheme_of(other, today)
             if other is None or scheme is None:
                 return None
-            examination.subjects.add((other.kind, other.identifier))
+            examination.note((other.kind, other.identifier), slot_part(shape.compared_slot))
+            bill.subjects.append((other.kind, other.identifier))
             # Under both identifiers: otherwise one could try every child on one parent.
             both = (
                 ledger.value(department, subject.kind, subject.identifier, shape.attribute, other.identifier),
@@ -299,7 +364,8 @@ class Examiner:
         )
         scheme = self._schemes.get(attribute.type)
         if scheme is not None:
-            examination.subjects.add((attribute.type, guess))
+            examination.note((attribute.type, guess), value_part(shape.compared_value or 0))
+            bill.subjects.append((attribute.type, guess))
             charges += (ledger.value(department, attribute.type, guess, shape.attribute, subject.identifier),)
         bill.claims.append((position, charges))
         return value

@@ -11,8 +11,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from adapters import ledger, replay
+from adapters import ledger, replay, trace
 from adapters.config import StateFiles
+from adapters.delays import DELAY_SCHEMA
 from adapters.ledger import open_key
 from audit.entry import decode_entry
 from audit.guard import Guard
@@ -48,7 +49,7 @@ def create_store(
     try:
         log.create(predecessor=predecessor)
         with log.transaction() as connection:
-            for statement in (*ledger.SCHEMA, *replay.SCHEMA):
+            for statement in (*ledger.SCHEMA, *trace.SCHEMA, *replay.SCHEMA, DELAY_SCHEMA):
                 connection.exec_driver_sql(statement)
             replay.begin_horizon(connection, 0)
         open_key(state.ledger_key, create=True)
@@ -99,6 +100,8 @@ def open_store(
         newest = decode_entry(log.entries(head.size - 1, 1)[0]).time
         with log.transaction() as connection:
             replay.begin_horizon(connection, newest.seconds + 1)
+            trace.upgrade(connection)
+            connection.exec_driver_sql(DELAY_SCHEMA)
     except BaseException:
         log.close()
         engine.dispose()

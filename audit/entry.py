@@ -29,6 +29,9 @@ Event = (
     | audit_pb2.DirectoryChange
     | audit_pb2.OwnerKeyPublished
     | audit_pb2.AuditRead
+    | audit_pb2.SubjectRead
+    | audit_pb2.EntriesDelayed
+    | audit_pb2.SubjectErased
     | audit_pb2.HoldPlaced
     | audit_pb2.HoldLifted
     | audit_pb2.EvidenceProduced

@@ -24,6 +24,9 @@ REFUSED: Final = "REFUSED"
 
 _ACTORS: Final = {
     "audit_read": "reader",
+    "subject_read": "reader",
+    "entries_delayed": "by",
+    "subject_erased": "by",
     "hold_placed": "placed_by",
     "hold_lifted": "lifted_by",
     "evidence_produced": "produced_by",
@@ -96,7 +99,8 @@ def facts_of_entry(entry: audit_pb2.Entry) -> Facts:
         return Facts(time, event, version=entry.directory_change.directory_version)
     if event in _ACTORS:
         actor = getattr(getattr(entry, event), _ACTORS[event])
-        return Facts(time, event, _department(actor), actor)
+        # A look-up has the reference of the citizen's request, an order to delay that of the case.
+        return Facts(time, event, _department(actor), actor, reference=getattr(getattr(entry, event), "reference", ""))
     return Facts(time, event)
 
 

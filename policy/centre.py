@@ -11,7 +11,7 @@ from policy.document import SCALARS, Mistake, SourceFile, asked, frozen, refuse,
 from policy.model import AuditorInfo, Centre, Deny, DepartmentInfo, Matter, MatterSlot, Rule, SubjectKind
 from policy.rule import check_rule, default_rule
 from policy.shapes import CentreFile, DenyFile, KindFile, MatterFile, RuleFile
-from zhiwang.wire.claims import Claim
+from zhiwang.wire.claims import Claim, Predicate
 from zhiwang.wire.tomlfile import load
 from zhiwang.wire.vkey import policy_fault
 
@@ -159,6 +159,10 @@ def _in_slot(name: str, claim: Claim, slots: Mapping[str, MatterSlot], mistakes:
         claim = replace(claim, slot=next(iter(slots)))
     if claim.slot is None:
         mistakes.append(Mistake(("claims", name), "must begin with its slot, since the matter has several"))
+    if claim.predicate is Predicate.REPORT:
+        mistakes.append(
+            Mistake(("claims", name), "report is no claim of a case; it is asked by `zhiwang audit subject`")
+        )
     mistakes += [
         Mistake(("claims", name), f"the matter has no slot {slot}")
         for slot in (claim.slot, claim.compared_slot)

@@ -112,6 +112,8 @@ def _attribute(owner: str, name: str, file: AttributeFile, mistakes: list[Mistak
         mistakes.append(Mistake(key, "needs a type, since values are compared"))
     if Predicate.RELATED in predicates and file.type in SCALARS:
         mistakes.append(Mistake((*key, "type"), "related needs a kind of subject as type"))
+    if Predicate.REPORT in predicates and (len(predicates) > 1 or file.type is not None or file.max_age is not None):
+        mistakes.append(Mistake(key, "report is of no record: it stands alone, without a type and without a max_age"))
     if file.dates is not None and not file.dates:
         mistakes.append(Mistake((*key, "dates"), "is empty; leave it out to leave dates to the matters"))
     return Attribute(

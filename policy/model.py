@@ -141,6 +141,11 @@ class Attribute:
     max_age: float | None = None
     counter: str = ""
 
+    @property
+    def reports(self) -> bool:
+        """Whether it is of no record: it stands for who asked the owner about somebody."""
+        return Predicate.REPORT in self.predicates
+
     def cells(self, predicate: Predicate) -> tuple[str, ...]:
         """Published cells of a predicate; empty for those without."""
         if predicate is Predicate.AT_LEAST:
@@ -310,8 +315,6 @@ class Directory:
         suspensions: Of all departments.
         matters: By name.
         revoked: Serial numbers of revoked certificates.
-        revocation_times: When each of them was revoked.
-        revocations_as_of: When the list of them was made; 0 without a list.
         admin_keys: Raw Ed25519 public keys of each department's admins, as the centre delegates.
         lapsed: Departments whose metadata expired or lost its signatures: they neither ask nor answer.
         timestamp_hash: SHA-256 of the timestamp metadata.
@@ -327,8 +330,6 @@ class Directory:
     matters: Mapping[str, Matter]
     suspensions: tuple[Suspension, ...] = ()
     revoked: frozenset[int] = frozenset()
-    revocation_times: Mapping[int, float] = field(default_factory=lambda: MappingProxyType({}))
-    revocations_as_of: float = 0.0
     admin_keys: Mapping[str, frozenset[bytes]] = field(default_factory=lambda: MappingProxyType({}))
     lapsed: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
     timestamp_hash: bytes = b""

@@ -261,7 +261,7 @@ class AttributeFile(StrictModel):
         subject: Kind of subject that it is about.
         type: `integer`, `decimal`, `date`, `text`, `code`, or a kind of subject (then `related`). Needed where values
             are compared.
-        asks: Predicates without thresholds.
+        asks: Predicates without thresholds. `report`, who asked the department about the subject, stands alone.
         at_least: Thresholds of `at_least`, rising; no others can be asked.
         at_most: Thresholds of `at_most`, rising; no others can be asked.
         dates: Reference dates to which it is open; those of the matters if left out.
@@ -273,7 +273,7 @@ class AttributeFile(StrictModel):
     title: TitleFile
     subject: Name
     type: Name | None = None
-    asks: tuple[Literal["exists", "absent", "equals", "related", "valid"], ...] = ()
+    asks: tuple[Literal["exists", "absent", "equals", "related", "valid", "report"], ...] = ()
     at_least: tuple[Any, ...] = ()
     at_most: tuple[Any, ...] = ()
     dates: tuple[Day, ...] | None = None

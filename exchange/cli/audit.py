@@ -14,6 +14,7 @@ from exchange.cli.audit_hold import app as hold
 from exchange.cli.audit_reading import From, Owner, bar, plain, rows_of, time_text, with_auditor
 from exchange.cli.audit_reconcile import reconcile
 from exchange.cli.audit_search import search
+from exchange.cli.audit_subject import subject
 from zhiwang.wire.process import locked_state
 from zhiwang.wire.profile import load_profile
 
@@ -123,6 +124,6 @@ def _recall(seen: Path, origin: str) -> bytes:
         return b""
 
 
-for _command in (search, reconcile, export, fsck):
+for _command in (search, subject, reconcile, export, fsck):
     app.command()(_command)
 app.add_typer(hold, name="hold")

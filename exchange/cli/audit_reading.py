@@ -63,6 +63,31 @@ def with_auditor(
     Raises:
         ZhiwangError: As the log's keeper refused, or what it says does not hold.
     """
+
+    async def with_channel(channel: grpc.aio.Channel, checker: HeadChecker) -> T:
+        evidence = audit_pb2_grpc.EvidenceServiceStub(channel)
+        return await act(Auditor(audit_pb2_grpc.AuditServiceStub(channel), checker, recall, evidence))
+
+    return with_keeper(profile, source, owner, with_channel)
+
+
+def with_keeper(
+    profile: Profile,
+    source: str,
+    owner: str,
+    act: Callable[[grpc.aio.Channel, HeadChecker], Awaitable[T]],
+) -> T:
+    """Do something with the process that keeps a log.
+
+    Args:
+        profile: Whose certificates are used.
+        source: State directory or address of who keeps the log; empty for the profile's hub.
+        owner: Department whose own log it is; empty for the hub's.
+        act: What to do, over a channel to it, and what checks the heads of its log.
+
+    Raises:
+        ZhiwangError: As the log's keeper refused, or what it says does not hold.
+    """
     kind = Kind.ADAPTER if owner else Kind.HUB
     target = _target(profile, source, owner)
     files = IdentityFiles(profile.identity, profile.root)
@@ -81,8 +106,7 @@ def with_auditor(
         checker = HeadChecker(CertificateVerifier(files.ca_pem, frozenset), kinds=(kind,), expected=expected)
         channel = open_channel(target, files.channel_credentials(), server_name=server_name(files.identity.city, kind))
         try:
-            evidence = audit_pb2_grpc.EvidenceServiceStub(channel)
-            return await act(Auditor(audit_pb2_grpc.AuditServiceStub(channel), checker, recall, evidence))
+            return await act(channel, checker)
         except grpc.aio.AioRpcError as error:
             raise refusal_of(error) from None
         except RefusedError:

@@ -13,10 +13,11 @@ from adapter_support import NOW, Owner, document
 from adapters.answers import AnswerWatch
 from adapters.config import StateFiles
 from adapters.frame import FrameProcessor
-from adapters.ledger import Ledger, Trace
+from adapters.ledger import Ledger
 from adapters.questions import Examiner
 from adapters.standpoint import Standpoint
 from adapters.store import create_store
+from adapters.trace import Trace
 from audit.checkpoint import open_note
 from audit.proofs import check_entry
 from audit.store import LogStore

@@ -1,7 +1,7 @@
 """The claim syntax: the same words on the command line, in matters, grants and pages (docs/claims.md).
 
 claim     = [slot ": "] owner "." attribute " " predicate
-predicate = "exists" | "absent" | "valid" | ("at_least" | "at_most") " " cell
+predicate = "exists" | "absent" | "valid" | "report" | ("at_least" | "at_most") " " cell
           | ("equals" | "related") " " (text | "@" slot)
 """
 
@@ -39,6 +39,8 @@ class Predicate(StrEnum):
     AT_MOST = "at_most"
     VALID = "valid"
     RELATED = "related"
+    REPORT = "report"
+    """Not of a record: who asked the owner about the subject. It stands alone in its request."""
 
     @property
     def number(self) -> sealed_pb2.Predicate.ValueType:
@@ -73,6 +75,7 @@ _NUMBERS = {
     Predicate.AT_MOST: sealed_pb2.PREDICATE_AT_MOST,
     Predicate.VALID: sealed_pb2.PREDICATE_VALID,
     Predicate.RELATED: sealed_pb2.PREDICATE_RELATED,
+    Predicate.REPORT: sealed_pb2.PREDICATE_REPORT,
 }
 _PREDICATES = {int(number): predicate for predicate, number in _NUMBERS.items()}
 

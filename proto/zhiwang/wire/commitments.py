@@ -193,11 +193,16 @@ def answer_leaf(commitment: bytes, salt: bytes, outcome: bytes) -> bytes:
 def answer_tree(header: Header, commitments: Sequence[bytes], answers: Answers) -> Tree:
     """Tree over the answers, case-major. Its root is the answer root of the owner's entry.
 
+    The one leaf of a report commits to the report as well: its outcome is followed by the report's SHA-256.
+
     Args:
         header: Of the request.
         commitments: Leaves of the request tree.
         answers: With `len(commitments)` outcomes.
     """
+    if header.report:
+        told = outcome_bytes(answers.outcomes[0], answers.data_as_of[0]) + sha256(answers.report).digest()
+        return Tree([answer_leaf(commitments[0], outcome_salt(answers.salt, 0), told)])
     # Of `answer_leaf` written out: this runs for every answer at both ends. A column has one data_as_of and few
     # outcomes, so their bytes are made once each.
     width = len(header.claims)

@@ -239,6 +239,18 @@ class Reason(Enum):
         "比对次数已达上限",
         "This department has compared too many different values for one subject; a person has to look.",
     )
+    REPORTS_SPENT = Meaning(
+        "RESOURCE_EXHAUSTED",
+        Actor.REQUESTER,
+        "本日代查人数已达上限",
+        "This official, or all of its department together, has had reports about as many people as it may in a day.",
+    )
+    SUBJECT_HELD = Meaning(
+        "FAILED_PRECONDITION",
+        Actor.OWNER,
+        "有关记录已被依法保全，不能抹去",
+        "Entries about this subject are under a hold, which stands above erasure; wait until it is lifted.",
+    )
     CODE_SYSTEM_UNKNOWN = Meaning(
         "PERMISSION_DENIED",
         Actor.REQUESTER,

@@ -62,7 +62,8 @@ _NAME = re.compile(NAME)
 _CELL = re.compile(r"[A-Za-z0-9.+-]{1,32}")
 _MAX_NAME = 64
 _ASSURANCES = frozenset({1, 2, 3})
-_PRIORITIES = frozenset({1, 2})
+_INTERACTIVE = 1
+_PRIORITIES = frozenset({_INTERACTIVE, 2})
 _NANOS = 1_000_000_000
 _END_OF_TIME = 253_402_300_800  # the first second of the year 10000, in which a Timestamp ends
 
@@ -139,6 +140,11 @@ class Header:
     expire_time: float
 
     @property
+    def report(self) -> bool:
+        """Whether it asks who asked about its one subject."""
+        return self.claims[0].predicate is Predicate.REPORT
+
+    @property
     def record_size(self) -> int:
         """Bytes of one padded case record."""
         return SALT_SIZE + SLOT_SIZE * len(self.slots) + VALUE_SIZE * self.values
@@ -167,6 +173,8 @@ def parse_header(raw: bytes) -> Header:
     _check_tokens(message)
     if not 1 <= message.cases <= MAX_CASES or message.cases * len(claims) > MAX_ANSWERS_PER_REQUEST:
         raise RefusedError(Reason.TOO_MANY_CLAIMS, f"{message.cases} cases of {len(claims)} claims")
+    if claims[0].predicate is Predicate.REPORT and (message.cases, message.priority) != (1, _INTERACTIVE):
+        _malformed("a report is about one subject, for whom somebody waits")
     header = Header(
         raw=raw,
         hash=sha256(raw).digest(),
@@ -278,6 +286,11 @@ def _safe_token(text: str) -> bool:
     return _TOKEN.fullmatch(text) is not None and not contains_identifier(text, grouped=True)
 
 
+def is_token(text: str) -> bool:
+    """Whether a text has the form of a reference, and holds no identifier of a citizen."""
+    return _safe_token(text)
+
+
 def _is_name(text: str) -> bool:
     return len(text) <= _MAX_NAME and _NAME.fullmatch(text) is not None
 
@@ -325,6 +338,8 @@ def _checked_shapes(data: bytes) -> tuple[tuple[SlotShape, ...], tuple[ClaimShap
     claims = tuple(_claim(claim, len(slots)) for claim in message.claims)
     if not claims:
         _malformed("no claims")
+    if len(claims) > 1 and any(claim.predicate is Predicate.REPORT for claim in claims):
+        _malformed("a report stands alone in its request")
     used = {claim.slot for claim in claims} | {claim.compared_slot for claim in claims} - {None}
     if len(used) != len(slots):
         _malformed("a slot that no claim needs: an owner gets nothing that it does not need")

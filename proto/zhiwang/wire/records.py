@@ -16,7 +16,14 @@ from zhiwang.verification.v1 import verification_pb2
 from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.header import SALT_SIZE, SLOT_SIZE, VALUE_SIZE, Header
 
+REPORT_SIZES = (1 << 16, 1 << 19)
+"""Bytes to which a report is padded with its length before it. Nearly all fit the first, so that the length of a reply
+does not tell how often somebody was asked about."""
+MAX_REPORT = REPORT_SIZES[-1] - 4
+"""Longest report in bytes."""
+
 _U16 = Struct(">H")
+_U32 = Struct(">I")
 _AS_OF = Struct(">Bq")
 _EMPTY = bytes(SLOT_SIZE)
 
@@ -37,6 +44,7 @@ class Outcome(IntEnum):
     DATE_NOT_PUBLISHED = 20
     CODE_SYSTEM_UNKNOWN = 21
     VALUE_INVALID = 22
+    REPORTS_SPENT = 23
     DATABASE_UNAVAILABLE = 32
     PROBE_FAILED = 33
     TIMED_OUT = 34
@@ -76,6 +84,7 @@ _REASONS = {
     Outcome.DATE_NOT_PUBLISHED: Reason.DATE_NOT_PUBLISHED,
     Outcome.CODE_SYSTEM_UNKNOWN: Reason.CODE_SYSTEM_UNKNOWN,
     Outcome.VALUE_INVALID: Reason.VALUE_INVALID,
+    Outcome.REPORTS_SPENT: Reason.REPORTS_SPENT,
     Outcome.DATABASE_UNAVAILABLE: Reason.DATABASE_UNAVAILABLE,
     Outcome.PROBE_FAILED: Reason.PROBE_FAILED,
     Outcome.TIMED_OUT: Reason.OWNER_TIMED_OUT,
@@ -122,11 +131,14 @@ class Answers:
         salt: 32 random bytes.
         data_as_of: For each claim of a case, when its data set was last loaded (seconds since the epoch), or None.
         outcomes: One `Outcome` a byte, case-major.
+        report: Of a request for a report, its bytes (`zhiwang.adapter.v1.SubjectReport`); empty otherwise, and where
+            it was refused.
     """
 
     salt: bytes = field(repr=False)
     data_as_of: tuple[int | None, ...]
     outcomes: bytes = field(repr=False)
+    report: bytes = field(default=b"", repr=False)
 
 
 def encode_records(header: Header, records: Sequence[CaseRecord]) -> bytes:
@@ -177,12 +189,15 @@ def decode_records(header: Header, data: bytes) -> list[CaseRecord]:
 def encode_answers(header: Header, answers: Answers) -> bytes:
     """Answers as the plaintext to seal: salt; for each claim 1 byte known and 8 bytes data_as_of; the outcomes.
 
-    The outcomes are one byte each, case-major: n × m bytes.
+    The outcomes are one byte each, case-major: n × m bytes. A report follows them behind its length in 4 bytes, padded
+    with zeros to one of `REPORT_SIZES`.
     """
     if len(answers.data_as_of) != len(header.claims) or len(answers.outcomes) != len(header.claims) * header.cases:
         raise ValueError("the answers do not have the header's shape")
     columns = [_AS_OF.pack(as_of is not None, as_of or 0) for as_of in answers.data_as_of]
-    return b"".join((answers.salt, *columns, answers.outcomes))
+    return b"".join(
+        (answers.salt, *columns, answers.outcomes, _encode_report(answers.report) if header.report else b"")
+    )
 
 
 def decode_answers(header: Header, data: bytes) -> Answers:
@@ -193,7 +208,9 @@ def decode_answers(header: Header, data: bytes) -> Answers:
     """
     width = len(header.claims)
     outcomes_at = SALT_SIZE + _AS_OF.size * width
-    if len(data) != outcomes_at + width * header.cases:
+    end = outcomes_at + width * header.cases
+    report = _decode_report(data[end:]) if header.report else b""
+    if len(data) != end and not header.report:
         raise RefusedError(Reason.PROOF_INVALID, "a reply of the wrong length")
     data_as_of = []
     for place in range(SALT_SIZE, outcomes_at, _AS_OF.size):
@@ -201,10 +218,25 @@ def decode_answers(header: Header, data: bytes) -> Answers:
         if known > 1 or (not known and seconds):
             raise RefusedError(Reason.PROOF_INVALID, "a malformed data_as_of")
         data_as_of.append(seconds if known else None)
-    outcomes = data[outcomes_at:]
+    outcomes = data[outcomes_at:end]
     if not _OUTCOMES.issuperset(outcomes):
         raise RefusedError(Reason.PROOF_INVALID, "an unknown outcome")
-    return Answers(data[:SALT_SIZE], tuple(data_as_of), outcomes)
+    return Answers(data[:SALT_SIZE], tuple(data_as_of), outcomes, report)
+
+
+def _encode_report(report: bytes) -> bytes:
+    data = _U32.pack(len(report)) + report
+    size = next((size for size in REPORT_SIZES if len(data) <= size), None)
+    if size is None:
+        raise ValueError("a report is longer than its place")
+    return data.ljust(size, b"\0")
+
+
+def _decode_report(data: bytes) -> bytes:
+    end = _U32.size + (_U32.unpack_from(data)[0] if len(data) in REPORT_SIZES else len(data))
+    if end > len(data) or data[end:].strip(b"\0"):
+        raise RefusedError(Reason.PROOF_INVALID, "a report of the wrong length, or not padded with zeros")
+    return data[_U32.size : end]
 
 
 def _encode_subject(subject: SubjectRecord) -> bytes:

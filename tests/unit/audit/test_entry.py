@@ -45,6 +45,9 @@ EVENTS: list[Event] = [
     audit_pb2.DirectoryChange(directory_version=8, timestamp_hash=b"t" * 32),
     audit_pb2.OwnerKeyPublished(key_id=b"k" * 16, serial=5),
     audit_pb2.AuditRead(reader="spiffe://shenzhen/audit/auditor/one", method="GetEntry", start=4, count=1),
+    audit_pb2.SubjectRead(reader="spiffe://shenzhen/hrss/auditor/one", reference="2026-000017"),
+    audit_pb2.EntriesDelayed(by="spiffe://shenzhen/hrss/admin/one", order="7", matter="school-enrolment"),
+    audit_pb2.SubjectErased(by="spiffe://shenzhen/hrss/admin/one", order="8"),
     audit_pb2.HoldPlaced(
         order="A-1",
         placed_by="spiffe://shenzhen/audit/auditor/one",

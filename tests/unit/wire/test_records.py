@@ -168,6 +168,6 @@ def test_the_bytes_of_outcomes_stay_as_they_are() -> None:
     # Entries and receipts of former years hold them.
     answered = {"YES": 1, "NO": 2, "UNKNOWN": 3}
     denied = {"DENIED_BY_HUB": 16, "DENIED_BY_OWNER": 17, "GUESSES_SPENT": 18, "CELL_NOT_PUBLISHED": 19}
-    denied |= {"DATE_NOT_PUBLISHED": 20, "CODE_SYSTEM_UNKNOWN": 21, "VALUE_INVALID": 22}
+    denied |= {"DATE_NOT_PUBLISHED": 20, "CODE_SYSTEM_UNKNOWN": 21, "VALUE_INVALID": 22, "REPORTS_SPENT": 23}
     unavailable = {"DATABASE_UNAVAILABLE": 32, "PROBE_FAILED": 33, "TIMED_OUT": 34, "FAILED": 35}
     assert {outcome.name: int(outcome) for outcome in Outcome} == answered | denied | unavailable

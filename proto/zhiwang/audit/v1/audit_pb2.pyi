@@ -73,6 +73,9 @@ class Entry(_message.Message):
     DIRECTORY_CHANGE_FIELD_NUMBER: _builtins.int
     OWNER_KEY_PUBLISHED_FIELD_NUMBER: _builtins.int
     AUDIT_READ_FIELD_NUMBER: _builtins.int
+    SUBJECT_READ_FIELD_NUMBER: _builtins.int
+    ENTRIES_DELAYED_FIELD_NUMBER: _builtins.int
+    SUBJECT_ERASED_FIELD_NUMBER: _builtins.int
     HOLD_PLACED_FIELD_NUMBER: _builtins.int
     HOLD_LIFTED_FIELD_NUMBER: _builtins.int
     EVIDENCE_PRODUCED_FIELD_NUMBER: _builtins.int
@@ -113,6 +116,18 @@ class Entry(_message.Message):
         """An auditor read the log."""
 
     @_builtins.property
+    def subject_read(self) -> Global___SubjectRead:
+        """Somebody at the owner looked up who had asked about a subject."""
+
+    @_builtins.property
+    def entries_delayed(self) -> Global___EntriesDelayed:
+        """Some entries are left out of what citizens are told, until a date."""
+
+    @_builtins.property
+    def subject_erased(self) -> Global___SubjectErased:
+        """A subject was erased from the index of who was asked about."""
+
+    @_builtins.property
     def hold_placed(self) -> Global___HoldPlaced:
         """Entries were put beyond retention and erasure."""
 
@@ -137,15 +152,18 @@ class Entry(_message.Message):
         directory_change: Global___DirectoryChange | None = ...,
         owner_key_published: Global___OwnerKeyPublished | None = ...,
         audit_read: Global___AuditRead | None = ...,
+        subject_read: Global___SubjectRead | None = ...,
+        entries_delayed: Global___EntriesDelayed | None = ...,
+        subject_erased: Global___SubjectErased | None = ...,
         hold_placed: Global___HoldPlaced | None = ...,
         hold_lifted: Global___HoldLifted | None = ...,
         evidence_produced: Global___EvidenceProduced | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["audit_read", b"audit_read", "directory_change", b"directory_change", "event", b"event", "evidence_produced", b"evidence_produced", "hold_lifted", b"hold_lifted", "hold_placed", b"hold_placed", "hub_access", b"hub_access", "log_opened", b"log_opened", "owner_access", b"owner_access", "owner_key_published", b"owner_key_published", "refusal", b"refusal", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit_read", b"audit_read", "directory_change", b"directory_change", "entries_delayed", b"entries_delayed", "event", b"event", "evidence_produced", b"evidence_produced", "hold_lifted", b"hold_lifted", "hold_placed", b"hold_placed", "hub_access", b"hub_access", "log_opened", b"log_opened", "owner_access", b"owner_access", "owner_key_published", b"owner_key_published", "refusal", b"refusal", "subject_erased", b"subject_erased", "subject_read", b"subject_read", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_read", b"audit_read", "directory_change", b"directory_change", "event", b"event", "evidence_produced", b"evidence_produced", "hold_lifted", b"hold_lifted", "hold_placed", b"hold_placed", "hub_access", b"hub_access", "log_opened", b"log_opened", "nonce", b"nonce", "owner_access", b"owner_access", "owner_key_published", b"owner_key_published", "refusal", b"refusal", "schema_version", b"schema_version", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_read", b"audit_read", "directory_change", b"directory_change", "entries_delayed", b"entries_delayed", "event", b"event", "evidence_produced", b"evidence_produced", "hold_lifted", b"hold_lifted", "hold_placed", b"hold_placed", "hub_access", b"hub_access", "log_opened", b"log_opened", "nonce", b"nonce", "owner_access", b"owner_access", "owner_key_published", b"owner_key_published", "refusal", b"refusal", "schema_version", b"schema_version", "subject_erased", b"subject_erased", "subject_read", b"subject_read", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["log_opened", "owner_access", "hub_access", "refusal", "directory_change", "owner_key_published", "audit_read", "hold_placed", "hold_lifted", "evidence_produced"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["log_opened", "owner_access", "hub_access", "refusal", "directory_change", "owner_key_published", "audit_read", "subject_read", "entries_delayed", "subject_erased", "hold_placed", "hold_lifted", "evidence_produced"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -442,6 +460,112 @@ class AuditRead(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AuditRead: _TypeAlias = AuditRead  # noqa: Y015
+
+@_typing.final
+class SubjectRead(_message.Message):
+    """A look-up of who had asked about a subject, by somebody at the owner. Never names the subject; the owner's index
+    does, under the key of the year.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    READER_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    WHOLE_FIELD_NUMBER: _builtins.int
+    reader: _builtins.str
+    """SPIFFE identity of who looked it up."""
+    reference: _builtins.str
+    """Reference of the citizen's request, e.g. "2026-000017"."""
+    whole: _builtins.bool
+    """Whether entries that were delayed were shown: then it was for the reader, and not for the citizen."""
+    def __init__(
+        self,
+        *,
+        reader: _builtins.str = ...,
+        reference: _builtins.str = ...,
+        whole: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reader", b"reader", "reference", b"reference", "whole", b"whole"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SubjectRead: _TypeAlias = SubjectRead  # noqa: Y015
+
+@_typing.final
+class EntriesDelayed(_message.Message):
+    """An order to leave entries out of what citizens are told, until a date. What is set must all match; at least one is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BY_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    UNTIL_TIME_FIELD_NUMBER: _builtins.int
+    DEPARTMENT_FIELD_NUMBER: _builtins.int
+    OFFICIAL_FIELD_NUMBER: _builtins.int
+    MATTER_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    by: _builtins.str
+    """SPIFFE identity of who ordered it here."""
+    order: _builtins.str
+    """Number of the order that it rests on."""
+    department: _builtins.str
+    """Department that asked."""
+    official: _builtins.str
+    """For whom it asked, in its own numbering."""
+    matter: _builtins.str
+    """For which matter."""
+    reference: _builtins.str
+    """Reference of the case or job."""
+    @_builtins.property
+    def until_time(self) -> _timestamp_pb2.Timestamp:
+        """From then on the entries are told; at most 366 days after this entry."""
+
+    def __init__(
+        self,
+        *,
+        by: _builtins.str = ...,
+        order: _builtins.str = ...,
+        until_time: _timestamp_pb2.Timestamp | None = ...,
+        department: _builtins.str = ...,
+        official: _builtins.str = ...,
+        matter: _builtins.str = ...,
+        reference: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["until_time", b"until_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "department", b"department", "matter", b"matter", "official", b"official", "order", b"order", "reference", b"reference", "until_time", b"until_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EntriesDelayed: _TypeAlias = EntriesDelayed  # noqa: Y015
+
+@_typing.final
+class SubjectErased(_message.Message):
+    """A subject was taken out of the index of who was asked about. Which, is said nowhere."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BY_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    by: _builtins.str
+    """SPIFFE identity of who ordered it here."""
+    order: _builtins.str
+    """Number of the order or decision that it rests on."""
+    def __init__(
+        self,
+        *,
+        by: _builtins.str = ...,
+        order: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "order", b"order"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SubjectErased: _TypeAlias = SubjectErased  # noqa: Y015
 
 @_typing.final
 class HoldPlaced(_message.Message):

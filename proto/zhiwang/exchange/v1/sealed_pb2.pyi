@@ -98,6 +98,8 @@ class _PredicateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Predicate.V
     """The reference date lies in the record's interval."""
     PREDICATE_RELATED: _Predicate.ValueType  # 7
     """The record relates the subject to the compared subject."""
+    PREDICATE_REPORT: _Predicate.ValueType  # 8
+    """Not of a record: who asked the owner about the subject. Stands alone in its request, about one subject."""
 
 class Predicate(_Predicate, metaclass=_PredicateEnumTypeWrapper):
     """How a claim compares."""
@@ -118,6 +120,8 @@ PREDICATE_VALID: Predicate.ValueType  # 6
 """The reference date lies in the record's interval."""
 PREDICATE_RELATED: Predicate.ValueType  # 7
 """The record relates the subject to the compared subject."""
+PREDICATE_REPORT: Predicate.ValueType  # 8
+"""Not of a record: who asked the owner about the subject. Stands alone in its request, about one subject."""
 Global___Predicate: _TypeAlias = Predicate  # noqa: Y015
 
 @_typing.final

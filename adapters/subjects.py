@@ -1,0 +1,101 @@
+"""Who asked about a subject: read from the owner's index and log, for one report at a time.
+
+Nobody but the owner can tell. What the index does not hold is not told: entries of a year whose key was destroyed,
+subjects that were erased, and requests that were refused before they were opened, whose subjects nobody knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from adapters import delays
+from adapters.report import Names, compile_report, row_of, this_row
+from adapters.rows import Reading
+from adapters.trace import Trace
+from audit.entry import EntryError, decode_entry
+from audit.store import LogStore
+from zhiwang.adapter.v1 import subject_pb2
+from zhiwang.audit.v1 import audit_pb2
+from zhiwang.wire.errors import FatalError, Reason, RefusedError
+from zhiwang.wire.header import Header
+
+MAX_ENTRIES: Final = 5_000
+"""Entries that one report is made of, since others wait meanwhile. Older ones are left out; how many, is told."""
+
+
+class Subjects:
+    """Makes reports.
+
+    Args:
+        department: Whose log it is.
+        log: The owner's log.
+        trace: The index.
+        names: Who may be named, by the directory in force.
+        clock: Seconds since the epoch.
+    """
+
+    def __init__(
+        self, department: str, log: LogStore, trace: Trace, names: Callable[[], Names], clock: Callable[[], float]
+    ) -> None:
+        self._department = department
+        self._log = log
+        self._trace = trace
+        self._names = names
+        self._clock = clock
+
+    def report(
+        self,
+        connection: Reading,
+        kind: str,
+        identifier: str,
+        *,
+        max_bytes: int,
+        whole: bool = False,
+        request: Header | None = None,
+    ) -> subject_pb2.SubjectReport:
+        """The report about a subject.
+
+        Args:
+            connection: To the store, in one state.
+            kind: Kind of the subject.
+            identifier: Canonical.
+            max_bytes: Of the report.
+            whole: Show what citizens are not told of yet.
+            request: What the report answers, if that came through the hub: it is in the report, too.
+
+        Raises:
+            RefusedError: OWNER_FAILED: a key of the index cannot be read.
+            FatalError: LOG_UNAVAILABLE: index or log cannot be read.
+        """
+        now, names = self._clock(), self._names()
+        # Another replica may have written entries that this process has not seen.
+        self._log.refresh()
+        orders = delays.in_force(connection, self._log.entries, now)
+        try:
+            years = self._trace.years()
+            found = self._trace.find(connection, kind, identifier)
+        except (OSError, ValueError) as error:
+            raise RefusedError(
+                Reason.OWNER_FAILED, f"a key of the index cannot be read ({type(error).__name__}); restore it"
+            ) from None
+        left_out = max(0, len(found) - MAX_ENTRIES)
+
+        def rows() -> Iterator[subject_pb2.Lookups]:
+            if request is not None:
+                yield this_row(request.raw, now, names)
+            for index, part in found[:MAX_ENTRIES]:
+                row = row_of(self._entry(index), index, part, names, orders)
+                if row is not None:
+                    yield row
+
+        report = compile_report(self._department, now, years, rows(), whole=whole, max_bytes=max_bytes)
+        report.left_out += left_out
+        return report
+
+    def _entry(self, index: int) -> audit_pb2.Entry:
+        try:
+            (data,) = self._log.entries(index, 1)
+            return decode_entry(data)
+        except (ValueError, EntryError):
+            raise FatalError(Reason.LOG_UNAVAILABLE, f"entry {index}, which the index names, cannot be read") from None

@@ -1,0 +1,246 @@
+"""A report of who asked about somebody, for a person to read and for a program: words, a table, JSON.
+
+It is about a citizen. Everything here is printed where the citizen or the desk asked for it, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from exchange.cli import output
+from exchange.cli.audit_reading import printable
+from policy.model import Directory, Title
+from zhiwang.adapter.v1 import subject_pb2
+from zhiwang.exchange.v1 import sealed_pb2
+from zhiwang.wire.claims import Predicate
+from zhiwang.wire.clock import CITY_TIME
+from zhiwang.wire.errors import Reason
+
+NOT_TOLD = (
+    (
+        "这里列出该部门记录中查询过此人的各次查询。",
+        "This lists the times at which these departments were asked about the person.",
+    ),
+    (
+        "依法正在办理的案件，其查询可以延期告知，到期自动列出；无论是否有延期，本行文字都一样。",
+        (
+            "The law allows a query of a running investigation to be told later; it then appears by itself. "
+            "This line reads the same whether or not there is one."
+        ),
+    ),
+    (
+        "不列出：未被打开即遭拒绝的请求（谁也不知其涉及何人）；已依法抹去或密钥已销毁年份的记录；其他任何人；市以下地点。",
+        (
+            "Not listed: requests refused before they were opened, of which nobody knows whom they were about; what "
+            "was lawfully erased, and years whose key was destroyed; any other person; any place below the city."
+        ),
+    ),
+    (
+        "记录部门与枢纽如果串通，可以隐瞒一次查询；单独一方不能。",
+        "A department and the hub that collude could hide a query; neither can alone.",
+    ),
+)
+"""What every report says of itself."""
+
+FATES = {
+    subject_pb2.FATE_ALLOWED: "准许 allowed",
+    subject_pb2.FATE_DENIED: "未获准 denied",
+    subject_pb2.FATE_REFUSED: "超次拒绝 refused",
+}
+COMPARED = "作为比对对象 compared with"
+
+
+class Part(NamedTuple):
+    """What one owner told, or why it did not.
+
+    Attributes:
+        owner: Department.
+        report: None if there is none.
+        reason: Why there is none.
+    """
+
+    owner: str
+    report: subject_pb2.SubjectReport | None
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Titles:
+    """What things are called, as the directory says; names stand for what it does not know.
+
+    Attributes:
+        departments: By name.
+        matters: By name.
+        attributes: By owner and name, e.g. "hrss.pension_months".
+        counters: Where to ask about an owner's report, by owner.
+    """
+
+    departments: Mapping[str, Title] = field(default_factory=dict)
+    matters: Mapping[str, Title] = field(default_factory=dict)
+    attributes: Mapping[str, Title] = field(default_factory=dict)
+    counters: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, directory: Directory) -> Titles:
+        """As one snapshot of the directory says."""
+        attributes = [one for document in directory.documents.values() for one in document.attributes.values()]
+        return cls(
+            {name: info.title for name, info in directory.centre.departments.items()},
+            {name: matter.title for name, matter in directory.matters.items()},
+            {f"{one.owner}.{one.name}": one.title for one in attributes},
+            {one.owner: one.counter for one in attributes if one.reports},
+        )
+
+
+def name_of(titles: Mapping[str, Title], name: str) -> str:
+    """Title in Chinese and name; what is not known has its name alone."""
+    title = titles.get(name)
+    return f"{title.zh} {name}" if title is not None else printable(name)
+
+
+def asker_of(row: subject_pb2.Lookups, titles: Titles) -> str:
+    """Who asked: department, system, official."""
+    department = (
+        name_of(titles.departments, row.department) if row.department else "市内某部门 a department of the city"
+    )
+    return " / ".join((department, *(printable(text) for text in (row.system, row.official) if text)))
+
+
+def period_of(row: subject_pb2.Lookups) -> str:
+    """When, and how often if more than once."""
+    first, last = (_local(moment.ToSeconds()) for moment in (row.first_time, row.last_time))
+    return first if row.entries == 1 else f"{first} 至 to {last}，共 {row.entries} 次 times"
+
+
+def asked_of(row: subject_pb2.Lookups, titles: Titles) -> list[str]:
+    """What was asked, each question in words."""
+    if row.read:
+        return ["查阅本人被查询记录 who had asked"]
+    return [_question(one, titles) for one in row.asked]
+
+
+def fate_of(row: subject_pb2.Lookups) -> str:
+    """What became of the questions; each by itself where they differ."""
+    fates = [FATES.get(one.fate, "") for one in row.asked]
+    marks = ["尚未告知 not told yet"] if row.delayed else []
+    return "\n".join([*(dict.fromkeys(fates) if len(set(fates)) < 2 else fates), *marks])  # noqa: PLR2004 - alike
+
+
+def why_of(row: subject_pb2.Lookups, titles: Titles) -> str:
+    """For which matter, and the reference of the case."""
+    matter = name_of(titles.matters, row.matter) if row.matter else ""
+    kind = "例行批量 routine" if row.routine else "本次查询 this request" if row.this_request else ""
+    return "\n".join(filter(None, (matter, printable(row.reference), kind)))
+
+
+def as_object(parts: Sequence[Part], titles: Titles) -> dict[str, Any]:
+    """The report as one JSON value."""
+    return {
+        "complete": all(part.report is not None for part in parts),
+        "owners": [_part(part, titles) for part in parts],
+        "notes": [{"zh": zh, "en": en} for zh, en in NOT_TOLD],
+    }
+
+
+def print_parts(parts: Sequence[Part], titles: Titles) -> None:
+    """The report as tables on standard output."""
+    for part in parts:
+        title = name_of(titles.departments, part.owner)
+        if part.report is None:
+            reason = part.reason or Reason.INTERNAL
+            output.console().print(
+                f"\n{title}：未能取得，请稍后再试或到柜台查询 missing: {reason.name} {reason.value.zh}", markup=False
+            )
+            continue
+        rows = [
+            (
+                period_of(row),
+                asker_of(row, titles),
+                why_of(row, titles),
+                "\n".join(asked_of(row, titles)),
+                fate_of(row),
+                "" if row.this_request else row.index,
+            )
+            for row in part.report.lookups
+        ]
+        columns = ("时间 time", "谁 who", "事项 for what", "查询内容 what", "结果 outcome", "记录号 entry")
+        output.print_table(columns, rows, title=title)
+        for line in _remarks(part.report, titles):
+            output.console().print(line, markup=False)
+    for zh, en in NOT_TOLD:
+        output.console().print(f"{zh}\n  {en}", markup=False)
+
+
+def _remarks(report: subject_pb2.SubjectReport, titles: Titles) -> list[str]:
+    years = "、".join(map(str, report.years))
+    lines = [f"可查年份 years that can be told: {years or '无 none'}"]
+    if report.left_out:
+        lines.append(f"另有较早的 {report.left_out} 条未列出，请到柜台查询 older ones not shown: {report.left_out}")
+    counter = titles.counters.get(report.owner)
+    if counter:
+        lines.append(f"咨询与更正 to ask and to correct: {counter}")
+    return lines
+
+
+def _question(one: subject_pb2.Asked, titles: Titles) -> str:
+    try:
+        predicate = str(Predicate.from_number(one.predicate))
+    except KeyError:
+        predicate = str(one.predicate)
+    said = " ".join(filter(None, (printable(one.attribute), predicate, printable(one.cell))))
+    title = titles.attributes.get(one.attribute)
+    words = f"{title.zh} {said}" if title is not None else said
+    return f"{words}（{COMPARED}）" if one.compared else words
+
+
+def _part(part: Part, titles: Titles) -> dict[str, Any]:
+    if part.report is None:
+        return {"owner": part.owner, "reported": False, "reason": (part.reason or Reason.INTERNAL).name}
+    return {
+        "owner": part.owner,
+        "reported": True,
+        "time": _utc(part.report.time.ToSeconds()),
+        "years": list(part.report.years),
+        "counter": titles.counters.get(part.owner, ""),
+        "left_out": part.report.left_out,
+        "lookups": [_row(row) for row in part.report.lookups],
+    }
+
+
+def _row(row: subject_pb2.Lookups) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "first_time": _utc(row.first_time.ToSeconds()),
+        "last_time": _utc(row.last_time.ToSeconds()),
+        "entries": row.entries,
+        "entry": None if row.this_request else row.index,
+        "department": row.department,
+        "system": row.system,
+        "official": row.official,
+        "assurance": sealed_pb2.Assurance.Name(row.assurance).removeprefix("ASSURANCE_") if row.assurance else "",
+        "role": row.role,
+        "matter": row.matter,
+        "reference": row.reference,
+        "city": row.city,
+        "asked": [
+            {
+                "attribute": one.attribute,
+                "predicate": str(Predicate.from_number(one.predicate)),
+                "cell": one.cell,
+                "compared": one.compared,
+                "fate": subject_pb2.Fate.Name(one.fate).removeprefix("FATE_"),
+            }
+            for one in row.asked
+        ],
+    }
+    return facts | {name: True for name in ("routine", "read", "this_request", "delayed") if getattr(row, name)}
+
+
+def _local(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, CITY_TIME).strftime("%Y-%m-%d %H:%M")
+
+
+def _utc(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
