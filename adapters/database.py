@@ -24,8 +24,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from adapters.mapping import Database, sqlite_location
 from adapters.sessions import GRACE, UrlError, open_engine
-from adapters.silence import SilenceWatch
 from zhiwang.wire.records import Outcome
+from zhiwang.wire.silence import SilenceWatch
 
 Parameters = Sequence[Any] | dict[str, Any]
 

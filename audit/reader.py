@@ -12,11 +12,11 @@ from typing import Final
 
 from sqlalchemy import Connection, Engine
 
-from audit import checkpoint, schema, tiles
+from audit import checkpoint, tiles
 from audit.appended import Head
+from audit.backend import backend_of
 from audit.entry import EntryError, decode_entry
 from audit.schema import TABLES, Tables
-from audit.sqlite import driver, reading
 from certs.signing import CertificateVerifier, Signer
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.wire import merkle
@@ -26,7 +26,6 @@ CACHED_TILES: Final = 512
 """Tiles kept for proofs of what is old; 8 KiB each."""
 BATCH: Final = 1000
 
-_HEAD: Final = "SELECT size, root, checkpoint, certificate FROM {head}"
 _COUNT: Final = "SELECT coalesce(max(idx), -1) + 1 FROM {entry}"
 _TILE: Final = "SELECT hashes FROM {tile} WHERE level = ? AND idx = ?"
 _TILES: Final = "SELECT hashes FROM {tile} WHERE level = ? AND idx >= ? AND idx < ? ORDER BY idx"
@@ -40,25 +39,26 @@ class LogReader:
     """Reads one log.
 
     Args:
-        engine: Of the log's file.
+        engine: As for `LogStore`.
         tables: In which it stands.
     """
 
     def __init__(self, engine: Engine, tables: Tables = TABLES) -> None:
-        self._engine = reading(engine)
-        self._names = tables
-        self._head, self._count, self._keys = tables.fill(_HEAD), tables.fill(_COUNT), tables.fill(_KEYS)
-        self._one_tile, self._some_tiles = tables.fill(_TILE), tables.fill(_TILES)
-        self._rows, self._leaves, self._data = tables.fill(_ROWS), tables.fill(_LEAVES), tables.fill(_DATA)
+        self.backend = backend_of(engine, tables)
+        self._engine = self.backend.reading
+        sql = self.backend.sql
+        self._count, self._keys = sql(_COUNT), sql(_KEYS)
+        self._one_tile, self._some_tiles = sql(_TILE), sql(_TILES)
+        self._rows, self._leaves, self._data = sql(_ROWS), sql(_LEAVES), sql(_DATA)
         self._tiles: OrderedDict[tuple[int, int], bytes] = OrderedDict()
         self._lock = Lock()
 
-    def head(self, connection: Connection) -> Head:
-        """The stored head."""
-        row = driver(connection).execute(self._head).fetchone()
-        if row is None:
+    def head(self, connection: Connection, *, lock: bool = False) -> Head:
+        """The stored head; `lock` in a write transaction, where nobody else is to move it."""
+        head = self.backend.locked_head(connection) if lock else self.backend.head(connection)
+        if head is None:
             raise _broken("it has no head")
-        return Head(*row)
+        return head
 
     def position(self) -> tuple[int, bytes]:
         """Size and root of the stored head."""
@@ -128,18 +128,28 @@ class LogReader:
         return found
 
     def load(
-        self, connection: Connection, origin: str, signer: Signer, verifier: CertificateVerifier | None
+        self,
+        connection: Connection,
+        origin: str,
+        signer: Signer,
+        verifier: CertificateVerifier | None,
+        *,
+        lock: bool = False,
     ) -> tuple[Head, tiles.RightEdge]:
         """The stored head and the right edge that leads to it, both checked as `LogStore.open` says.
+
+        In a write transaction with `lock`; otherwise in one that reads one snapshot.
 
         Raises:
             FatalError: LOG_UNAVAILABLE: something does not hold.
         """
         with self._lock:
             self._tiles.clear()
-        schema.check(connection, self._names)
-        head = self.head(connection)
-        if connection.exec_driver_sql(self._count).scalar_one() != head.size or not head.size:
+        self.backend.check(connection)
+        head = self.head(connection, lock=lock)
+        if not head.size:
+            raise FatalError(Reason.LOG_UNAVAILABLE, "the store holds no log yet; run the `init` of this process")
+        if connection.exec_driver_sql(self._count).scalar_one() != head.size:
             raise _broken("its head counts other entries than there are")
         edge = self.edge(connection, head.size)
         if tiles.root(head.size, edge.node) != head.root:

@@ -12,7 +12,6 @@ committed needs neither the lock nor, when they are recent, the disk.
 from __future__ import annotations
 
 import os
-import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,15 +20,14 @@ from typing import Final
 
 import structlog
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import SQLAlchemyError
 
-from audit import checkpoint, schema, tiles
+from audit import checkpoint, tiles
 from audit.appended import Appended, Head, NewEntry
 from audit.entry import NONCE_SIZE, Event, encode_entry
 from audit.guard import Guard
 from audit.reader import LogReader
 from audit.schema import TABLES, Tables
-from audit.sqlite import driver, force_to_disk
+from audit.trouble import ERRORS, cause_of
 from certs.signing import CertificateVerifier, Signer
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.wire import merkle
@@ -40,13 +38,6 @@ FAR_BEHIND: Final = 65_536
 """Entries that other processes may have added before the right edge is loaded anew instead of extended."""
 SOUGHT_KEYS: Final = 4096
 """How many of the newest entries `find` looks through."""
-
-_INSERT_ENTRY: Final = "INSERT INTO {entry} (idx, key, leaf_hash, data) VALUES (?, ?, ?, ?)"
-_INSERT_TILE: Final = "INSERT INTO {tile} (level, idx, hashes) VALUES (?, ?, ?)"
-_INSERT_HEAD: Final = "INSERT INTO {head} (id, size, root, checkpoint, certificate) VALUES (1, 0, ?, x'', x'')"
-_UPDATE_HEAD: Final = (
-    "UPDATE {head} SET size = ?, root = ?, checkpoint = ?, certificate = ? WHERE size = ? AND root = ?"
-)
 
 _log = structlog.get_logger(__name__)
 
@@ -84,10 +75,8 @@ class LogStore:
         self._signer = signer
         self._clock = clock
         self._verifier = verifier
-        self._tables = tables
         self._reader = LogReader(engine, tables)
-        self._insert_entry, self._insert_tile = tables.fill(_INSERT_ENTRY), tables.fill(_INSERT_TILE)
-        self._update_head = tables.fill(_UPDATE_HEAD)
+        self._backend = self._reader.backend
         # Owned by whoever is inside a write transaction.
         self._edge = tiles.RightEdge()
         # What is committed for certain. Replaced whole; readers take the reference.
@@ -131,8 +120,7 @@ class LogStore:
         opened = self.new_entry(audit_pb2.LogOpened(origin=self.origin, predecessor=predecessor))
         self.stopped = None
         with self.transaction() as connection:
-            schema.install(connection, self._tables)
-            connection.exec_driver_sql(self._tables.fill(_INSERT_HEAD), (merkle.EMPTY_ROOT,))
+            self._backend.install(connection)
             appended = self.append(connection, [opened])
         self.committed(appended)
         if self._guard is not None:
@@ -152,14 +140,14 @@ class LogStore:
         failed = self.stopped is not None and self._newest.size > 0
         try:
             guarded = self._guard.read() if self._guard is not None else None
-            force_to_disk(self.engine, wait=failed)
+            self._backend.renew(failed=failed)
             # A write transaction, so that no other thread of this process has the edge in hand.
-            with self.engine.begin() as connection:
-                head, edge = self._reader.load(connection, self.origin, self._signer, self._verifier)
+            with self._backend.writing() as connection:
+                head, edge = self._reader.load(connection, self.origin, self._signer, self._verifier, lock=True)
                 for known in (guarded, self._newest):
                     self._check_extends(head, edge, known)
                 self._edge, self._newest = edge, head
-        except (SQLAlchemyError, sqlite3.Error, FatalError) as error:
+        except (*ERRORS, FatalError) as error:
             raise self.stop(error) from error
         self.stopped = None
         if self._guard is not None:
@@ -205,14 +193,14 @@ class LogStore:
         """
         self._check_running()
         try:
-            with self.engine.begin() as connection:
+            with self._backend.writing() as connection:
                 yield connection
-        except (SQLAlchemyError, sqlite3.Error, OSError, FatalError) as error:
+        except (*ERRORS, FatalError) as error:
             raise self.stop(error) from error
 
     def stop(self, error: BaseException) -> FatalError:
         """Refuse everything until `open` succeeds. Returns the error to raise."""
-        detail = error.detail if isinstance(error, FatalError) else f"the log's store failed: {type(error).__name__}"
+        detail = error.detail if isinstance(error, FatalError) else f"the log's store failed: {cause_of(error)}"
         if detail != self.stopped:
             _log.error("the log has stopped", origin=self.origin, size=self._newest.size, detail=detail)
         self.stopped = detail
@@ -246,18 +234,10 @@ class LogStore:
             (index, entry.key, leaf, entry.data)
             for index, entry, leaf in zip(range(before, edge.size), entries, leaves, strict=True)
         ]
-        direct = driver(connection)
-        direct.executemany(self._insert_entry, rows)
-        finished = tiles.completed_tiles(before, edge.size)
-        if finished:
-            direct.executemany(
-                self._insert_tile, [(level, index, edge.tile(level, index)) for level, index in finished]
-            )
-        updated = direct.execute(
-            self._update_head, (head.size, head.root, head.checkpoint, head.certificate, before, stored.root)
-        )
-        if updated.rowcount != 1:
-            raise FatalError(Reason.LOG_UNAVAILABLE, "the log's head moved inside a write transaction")
+        finished = [
+            (level, index, edge.tile(level, index)) for level, index in tiles.completed_tiles(before, edge.size)
+        ]
+        self._backend.append(connection, stored, head, rows, finished)
         return Appended(
             before,
             [entry.data for entry in entries],
@@ -282,9 +262,9 @@ class LogStore:
         self._check_running()
         try:
             if self._reader.position() != (self._newest.size, self._newest.root):
-                with self.engine.begin() as connection:
+                with self._backend.writing() as connection:
                     self._catch_up(connection)
-        except (SQLAlchemyError, sqlite3.Error, FatalError) as error:
+        except (*ERRORS, FatalError) as error:
             raise self.stop(error) from error
         return self._newest
 
@@ -294,7 +274,7 @@ class LogStore:
 
     def _catch_up(self, connection: Connection) -> Head:
         """The stored head, which must extend what is known to be committed; brings the edge to it."""
-        head, edge, newest = self._reader.head(connection), self._edge, self._newest
+        head, edge, newest = self._reader.head(connection, lock=True), self._edge, self._newest
         if head.size < newest.size or (head.size == newest.size and head.root != newest.root):
             raise _rolled_back(head.size, "this process", newest.size)
         if head.size != edge.size or (head.size != newest.size and tiles.root(head.size, edge.node) != head.root):

@@ -1,0 +1,202 @@
+"""Whether a log in PostgreSQL is as `audit.postgres_schema` makes it, and whether its rights are as narrow.
+
+What the catalogue says is compared piece by piece with what should stand there: each table with its columns and
+constraints, each trigger with when it fires, each function with its body, and who may do what. Nothing may be missing
+and nothing may be there besides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from sqlalchemy import Connection
+
+from audit.postgres import SCHEMA
+from audit.postgres_schema import FUNCTIONS, SEARCH_PATH, TRIGGERS
+from audit.schema import Tables
+from zhiwang.wire.errors import FatalError, Reason
+
+_COLUMNS: Final = {
+    "{entry}": ("idx bigint", "key bytea", "leaf_hash bytea", "data bytea"),
+    "{tile}": ("level integer", "idx bigint", "hashes bytea"),
+    "{head}": ("id integer", "size bigint", "root bytea", "checkpoint bytea", "certificate bytea"),
+}
+_CONSTRAINTS: Final = {
+    "{entry}": ("CHECK ((octet_length(key) = 32))", "CHECK ((octet_length(leaf_hash) = 32))", "PRIMARY KEY (idx)"),
+    "{tile}": (
+        "CHECK ((idx >= 0))",
+        "CHECK ((level >= 0))",
+        "CHECK ((octet_length(hashes) = 8192))",
+        "PRIMARY KEY (level, idx)",
+    ),
+    "{head}": ("CHECK ((id = 1))", "CHECK ((octet_length(root) = 32))", "PRIMARY KEY (id)"),
+}
+"""As the catalogue writes them; NOT NULL stands with the columns."""
+
+_PLAIN_TABLE: Final = "rp"
+_INSTALLED: Final = """
+SELECT c.relname, '', c.relkind::text || c.relpersistence::text
+    || CASE WHEN c.relrowsecurity OR c.relforcerowsecurity THEN ' row security' ELSE '' END
+    || CASE WHEN c.relhasrules THEN ' rules' ELSE '' END
+    || CASE WHEN EXISTS (SELECT FROM pg_inherits i WHERE c.oid IN (i.inhrelid, i.inhparent))
+        THEN ' inheritance' ELSE '' END
+FROM pg_class c WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)s)
+UNION ALL
+SELECT c.relname, 'column ' || a.attname, a.attname || ' ' || format_type(a.atttypid, a.atttypmod)
+    || CASE WHEN a.attnotnull THEN '' ELSE ' NULL' END
+    || CASE WHEN a.atthasdef OR a.attidentity <> '' OR a.attgenerated <> '' THEN ' DEFAULT' ELSE '' END
+FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)s)
+UNION ALL
+SELECT c.relname, 'constraint ' || pg_get_constraintdef(k.oid), CASE WHEN k.convalidated THEN '' ELSE 'not valid' END
+FROM pg_class c JOIN pg_constraint k ON k.conrelid = c.oid AND k.contype <> 'n'
+WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)s)
+UNION ALL
+SELECT c.relname, 'index ' || x.relname, CASE WHEN i.indisvalid AND i.indisready THEN '' ELSE 'not valid' END
+FROM pg_class c JOIN pg_index i ON i.indrelid = c.oid JOIN pg_class x ON x.oid = i.indexrelid
+WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)s)
+UNION ALL
+SELECT c.relname, 'trigger ' || t.tgname,
+    t.tgenabled::text || ' ' || t.tgtype || ' ' || n.nspname || '.' || p.proname || ' ' || coalesce(t.tgnewtable, '')
+    || CASE WHEN t.tgqual IS NOT NULL OR t.tgnargs > 0 OR t.tgattr::text <> '' OR t.tgdeferrable THEN ' if' ELSE '' END
+FROM pg_class c JOIN pg_trigger t ON t.tgrelid = c.oid AND NOT t.tgisinternal
+JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace n ON n.oid = p.pronamespace
+WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)s)
+UNION ALL
+SELECT p.proname, '', l.lanname || ' ' || p.prosecdef || ' ' || coalesce(array_to_string(p.proconfig, '; '), '')
+    || ' ' || p.provolatile::text || ' (' || pg_get_function_arguments(p.oid) || ') '
+    || pg_get_function_result(p.oid) || ' ' || coalesce(p.prosrc, '')
+FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+WHERE p.pronamespace = to_regnamespace(%(schema)s) AND p.proname = ANY(%(functions)s)
+"""
+"""Name of a table or function, part of it, and how it is."""
+
+_RIGHTS: Final = """
+WITH held AS (
+    SELECT c.relname AS name, c.relowner AS owner, a.grantee, a.privilege_type AS privilege
+    FROM pg_class c CROSS JOIN aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) a
+    WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)s)
+    UNION ALL
+    SELECT c.relname, c.relowner, a.grantee, a.privilege_type
+    FROM pg_class c JOIN pg_attribute t ON t.attrelid = c.oid CROSS JOIN aclexplode(t.attacl) a
+    WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)s)
+    UNION ALL
+    SELECT p.proname, p.proowner, a.grantee, a.privilege_type
+    FROM pg_proc p CROSS JOIN aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+    WHERE p.pronamespace = to_regnamespace(%(schema)s) AND p.proname = ANY(%(functions)s)
+    UNION ALL
+    SELECT n.nspname, n.nspowner, a.grantee, a.privilege_type
+    FROM pg_namespace n CROSS JOIN aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) a
+    WHERE n.nspname = %(schema)s
+)
+SELECT h.name, h.privilege, o.rolname, o.rolcanlogin OR o.rolsuper, h.grantee = h.owner,
+    coalesce(g.rolname, 'PUBLIC')
+FROM held h JOIN pg_roles o ON o.oid = h.owner LEFT JOIN pg_roles g ON g.oid = h.grantee
+"""
+
+_SELF: Final = """
+SELECT current_user, r.rolsuper, r.rolcreaterole, pg_has_role(c.relowner, 'MEMBER'),
+    pg_has_role('pg_write_all_data', 'MEMBER') OR pg_has_role('pg_write_server_files', 'MEMBER')
+        OR pg_has_role('pg_execute_server_program', 'MEMBER'),
+    pg_has_role(d.datdba, 'MEMBER'), current_setting('session_replication_role') <> 'origin', pg_is_in_recovery()
+FROM pg_class c, pg_roles r, pg_database d
+WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = %(head)s AND r.rolname = current_user
+    AND d.datname = current_database()
+"""
+
+
+def check(connection: Connection, tables: Tables) -> None:
+    """Check a log's tables, triggers, functions and rights, and that this session cannot do more than it needs.
+
+    Raises:
+        FatalError: LOG_UNAVAILABLE: there is no log, or something is not as the script makes it; says what.
+    """
+    names = [tables.entry, tables.tile, tables.head]
+    functions = {tables.fill(key): one for key, one in FUNCTIONS.items()}
+    asked = {"schema": SCHEMA, "tables": names, "functions": list(functions)}
+    found = {(str(row[0]), str(row[1])): str(row[2]) for row in connection.exec_driver_sql(_INSTALLED, asked)}
+    if not found:
+        raise FatalError(
+            Reason.LOG_UNAVAILABLE,
+            f"the database holds no tables {', '.join(names)}, or this account may not see them. An administrator "
+            "runs, in this database, the script that `zhiwang hub init --sql` prints",
+        )
+    made = _made(tables)
+    wrong = sorted({" ".join(key).strip() for key in made.keys() | found.keys() if found.get(key) != made.get(key)})
+    wrong += sorted(_wide(connection, asked, {name for name, one in functions.items() if one.definer}))
+    if wrong:
+        raise FatalError(
+            Reason.LOG_UNAVAILABLE,
+            f"the log's database is not as it was made: {'; '.join(wrong)}. Somebody changed it: keep a copy for the "
+            "audit office, then put back what is missing and take away what is too much (docs/log-store.md)",
+        )
+    _check_session(connection, {"schema": SCHEMA, "head": tables.head})
+
+
+def _made(tables: Tables) -> dict[tuple[str, str], str]:
+    """What `_INSTALLED` finds in a log that nobody has touched."""
+    made: dict[tuple[str, str], str] = {}
+    for key, columns in _COLUMNS.items():
+        name = tables.fill(key)
+        made[name, ""] = _PLAIN_TABLE
+        made |= {(name, f"column {column.split()[0]}"): column for column in columns}
+        made |= {(name, f"constraint {constraint}"): "" for constraint in _CONSTRAINTS[key]}
+        made[name, f"index {name}_pkey"] = ""
+    for key, trigger in TRIGGERS.items():
+        new = "added" if trigger.takes_new_rows else ""
+        made[tables.fill(trigger.table), f"trigger {tables.fill(key)}"] = (
+            f"A {trigger.kind} {SCHEMA}.{tables.fill(trigger.function)} {new}"
+        )
+    for key, one in FUNCTIONS.items():
+        made[tables.fill(key), ""] = (
+            f"{one.language} {'true' if one.definer else 'false'} {SEARCH_PATH.replace(' = ', '=')} v "
+            f"({one.arguments}) {one.returns} {tables.fill(one.body)}"
+        )
+    return made
+
+
+def _wide(connection: Connection, asked: dict[str, Any], for_the_writer: set[str]) -> Iterator[str]:
+    """Rights that are not as the script gives them."""
+    owners, writers = set(), set()
+    for name, privilege, owner, able, own, grantee in connection.exec_driver_sql(_RIGHTS, asked):
+        owners.add(owner)
+        if able:
+            yield f"{name} belongs to {owner}, which can log in or is a superuser"
+        if own:
+            continue
+        if privilege == "EXECUTE" and name in for_the_writer and grantee != "PUBLIC":
+            writers.add(grantee)
+        elif privilege != ("USAGE" if name == SCHEMA else "SELECT"):
+            yield f"{grantee} has {privilege} on {name}"
+    if len(owners) > 1:
+        yield f"it belongs to several owners: {', '.join(sorted(owners))}"
+    if len(writers) > 1:
+        yield f"several accounts may append: {', '.join(sorted(writers))}"
+
+
+def _check_session(connection: Connection, asked: dict[str, Any]) -> None:
+    account, superuser, creates, owns, writes, database, replica, standby = connection.exec_driver_sql(
+        _SELF, asked
+    ).one()
+    if standby:
+        raise FatalError(
+            Reason.LOG_UNAVAILABLE,
+            "the server is a standby, which takes no entries. If it is to take over, promote it; the log then goes on "
+            "if nothing that was seen is missing",
+        )
+    powers = {
+        "is a superuser": superuser,
+        "can make roles": creates,
+        "is a member of the log's owner": owns,
+        "may write to every table or file of the server": writes,
+        "owns the database": database,
+        "has session_replication_role set": replica,
+    }
+    held = [power for power, has in powers.items() if has]
+    if held:
+        raise FatalError(
+            Reason.LOG_UNAVAILABLE,
+            f"the account {account} could do more to the log than append: it {', '.join(held)}. Use the account that "
+            "`zhiwang hub init --sql` makes, and take from it what it does not need",
+        )
