@@ -95,6 +95,11 @@ class LogStore:
         self._signer = signer
 
     @property
+    def reading(self) -> Engine:
+        """The engine for transactions that only read, each in one snapshot."""
+        return self._backend.reading
+
+    @property
     def newest(self) -> Head:
         """The newest head that this process knows to be committed."""
         return self._newest

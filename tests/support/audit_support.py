@@ -18,13 +18,14 @@ from audit.appended import Appended, NewEntry
 from audit.checkpoint import open_note
 from audit.proofs import HeadChecker
 from audit.query import Scope, scope_of
-from audit.sqlite import open_sqlite, reading
 from audit.store import LogStore
 from certs.ca import Authority
 from certs.identity import Identity, Kind
 from certs.signing import CertificateVerifier, Signer
+from log_places import Place, as_place
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.wire import merkle
+from zhiwang.wire.errors import FatalError
 
 CITY = "shenzhen"
 HUB = Identity(CITY, "centre", Kind.HUB, "main")
@@ -72,18 +73,22 @@ def checker(*kinds: Kind, **options: object) -> HeadChecker:
     return HeadChecker(verifier(), kinds=kinds or (Kind.HUB,), **options)  # type: ignore[arg-type]  # options of the checker
 
 
-def make_store(path: Path, identity: Identity = HUB, *, guard: Path | None = None) -> LogStore:
-    store = LogStore(
-        open_sqlite(path, create=True), identity.log_origin, signer(identity), guard=guard, verifier=verifier()
-    )
+def make_store(place: Path | Place, identity: Identity = HUB, *, guard: Path | None = None) -> LogStore:
+    store = LogStore(as_place(place).create(), identity.log_origin, signer(identity), guard=guard, verifier=verifier())
     store.create()
     return store
 
 
-def reopen(path: Path, identity: Identity = HUB, *, guard: Path | None = None, number: int = 0) -> LogStore:
+def reopen(place: Path | Place, identity: Identity = HUB, *, guard: Path | None = None, number: int = 0) -> LogStore:
     """The log as another process would open it."""
-    store = LogStore(open_sqlite(path), identity.log_origin, signer(identity, number), guard=guard, verifier=verifier())
-    store.open()
+    store = LogStore(
+        as_place(place).open(), identity.log_origin, signer(identity, number), guard=guard, verifier=verifier()
+    )
+    try:
+        store.open()
+    except FatalError:
+        close(store)
+        raise
     return store
 
 
@@ -112,18 +117,18 @@ def append(store: LogStore, count: int) -> Appended:
 
 
 def rows(store: LogStore) -> Iterator[tuple[int, bytes, bytes, bytes]]:
-    with reading(store.engine).connect() as connection:
+    with store.reading.connect() as connection:
         for row in connection.exec_driver_sql("SELECT idx, key, leaf_hash, data FROM log_entry ORDER BY idx"):
             yield tuple(row)
 
 
-def check_log(path: Path, *acknowledged: Appended, identity: Identity = HUB) -> int:
-    """The invariants of a log file, by code that shares nothing with the store but the hash functions.
+def check_log(place: Path | Place, *acknowledged: Appended, identity: Identity = HUB) -> int:
+    """The invariants of a stored log, by code that shares nothing with the store but the hash functions.
 
     Indexes have no gaps, keys are unique, every leaf hash is that of its data, the root is the root over them, its
     checkpoint is signed and says the same, and every acknowledged entry is where its proof says. Returns the size.
     """
-    store = reopen(path, identity)
+    store = reopen(place, identity)
     try:
         entries = list(rows(store))
         assert [row[0] for row in entries] == list(range(len(entries)))
@@ -131,7 +136,7 @@ def check_log(path: Path, *acknowledged: Appended, identity: Identity = HUB) -> 
         leaves = [merkle.leaf_hash(row[3]) for row in entries]
         assert leaves == [row[2] for row in entries]
         tree = merkle.Tree(leaves)
-        with reading(store.engine).connect() as connection:
+        with store.reading.connect() as connection:
             size, root, note, certificate = connection.exec_driver_sql(
                 "SELECT size, root, checkpoint, certificate FROM log_head"
             ).one()
