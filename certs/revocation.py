@@ -5,7 +5,9 @@ Python's gRPC credentials take no such list, so its serials are looked up at eac
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NoReturn, Self
 
 from cryptography import x509
@@ -21,12 +23,14 @@ class RevocationList:
 
     Attributes:
         serials: Of the certificates that are revoked.
+        times: When each of them was, in seconds since the epoch.
         number: Rises with each list of one authority.
         this_update: When it was made.
         next_update: When a newer one must have been made; the directory's own freshness is much stricter.
     """
 
     serials: frozenset[int]
+    times: Mapping[int, float]
     number: int
     this_update: float
     next_update: float
@@ -53,7 +57,7 @@ class RevocationList:
             number = listed.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
             this_update, next_update = listed.last_update_utc, listed.next_update_utc
             partial = any(extension.critical for extension in listed.extensions)
-            serials = frozenset(entry.serial_number for entry in listed)
+            times = {entry.serial_number: entry.revocation_date_utc.timestamp() for entry in listed}
         except MALFORMED:
             _invalid("the revocation list cannot be read")
         if not any(_signed(listed, authority) for authority in authorities):
@@ -63,7 +67,8 @@ class RevocationList:
         if partial:
             _invalid("the revocation list is partial, or says something that we do not understand")
         return cls(
-            serials=serials,
+            serials=frozenset(times),
+            times=MappingProxyType(times),
             number=number,
             this_update=this_update.timestamp(),
             next_update=next_update.timestamp(),

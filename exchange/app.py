@@ -34,6 +34,7 @@ from exchange.owner_log import OwnerLog
 from exchange.service import AdapterServicer, ExchangeServicer
 from exchange.verify import Examiner
 from exchange.views import OwnerViews
+from policy.archive import Archive
 from policy.authorise import Authorisation, authorise
 from policy.directory import DirectoryClient, DirectoryHolder
 from policy.expiries import directory_expiries
@@ -306,7 +307,7 @@ async def main(profile: Profile, process: Process) -> None:
     store = await asyncio.to_thread(open_log, files, state)
     index = await asyncio.to_thread(SearchIndex, state.search, store)
     audit_log = AuditLog(store)
-    holder, mirror = DirectoryHolder(clock), Mirror()
+    holder, mirror = DirectoryHolder(clock), Mirror(Archive(state.published))
     verifier = CertificateVerifier(files.ca_pem, holder.revoked)
     views = OwnerViews(state.owner_logs, verifier, clock)
     counts = HubMetrics(lambda: parts.hub, holder)

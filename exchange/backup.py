@@ -1,6 +1,6 @@
 """Backup and restore of a hub's and of an agent's state: what belongs into it, and what a restored one may do.
 
-A hub's backup holds its log, what it has seen of owners' logs, and the directory that it verified last. An agent's
+A hub's backup holds its log, what it has seen of owners' logs, and the directories that it verified. An agent's
 holds all of its state: what it has seen of the hub's log, the directory, and receipts if it keeps them. No identity is
 ever in one: a lost key is replaced by a new certificate under the same name, which a log takes up.
 """
@@ -41,7 +41,7 @@ def back_up_hub(profile: Profile, out: Path) -> Manifest:
     def fill(stage: Path) -> dict[str, str | int]:
         logs.copy_store(state.log, stage / state.log.name)
         head = logs.check_copy(stage / state.log.name, files.signer(), verifier)
-        for directory in (state.owner_logs, state.policy):
+        for directory in (state.owner_logs, state.policy, state.published):
             archive.copy_tree(directory, stage / directory.name)
         return {"log_size": head.size, "log_root": head.root.hex()}
 
@@ -102,6 +102,7 @@ def succeed_hub(profile: Profile, source: Path) -> None:
             store.close()
             store.engine.dispose()
             archive.copy_tree(lost.owner_logs, made.owner_logs)
+            archive.copy_tree(lost.published, made.published)
             shutil.rmtree(made.guard.parent)
         make_state(state)
         logs.restore_guard(state.guard, store.newest)

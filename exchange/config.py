@@ -52,3 +52,8 @@ class StateFiles:
     def policy(self) -> Path:
         """The directory as it was verified last."""
         return self.directory / "directory"
+
+    @property
+    def published(self) -> Path:
+        """Every directory that was in force, so that old entries of the log can be explained."""
+        return self.directory / "published"

@@ -95,10 +95,10 @@ def _assemble(parts: Parts, ca_pem: bytes) -> Directory:
             matters[matter.name] = matter
     signed = {"root": parts.root, "timestamp": parts.timestamp, "snapshot": parts.snapshot, **parts.roles}
     expiries = {role: metadata.expires.timestamp() for role, metadata in signed.items()}
-    revoked: frozenset[int] = frozenset()
+    listed = None
     if REVOCATIONS_FILE in targets.targets:
         listed = RevocationList.parse(parts.content(REVOCATIONS_FILE), ca_pem)
-        revoked, expiries[REVOCATIONS_FILE] = listed.serials, listed.next_update
+        expiries[REVOCATIONS_FILE] = listed.next_update
     documents: dict[str, Document] = {}
     suspensions: list[Suspension] = []
     for department in departments_of(targets):
@@ -123,7 +123,9 @@ def _assemble(parts: Parts, ca_pem: bytes) -> Directory:
         documents=MappingProxyType(documents),
         matters=MappingProxyType(matters),
         suspensions=tuple(suspensions),
-        revoked=revoked,
+        revoked=frozenset() if listed is None else listed.serials,
+        revocation_times=MappingProxyType({}) if listed is None else listed.times,
+        revocations_as_of=0.0 if listed is None else listed.this_update,
         admin_keys=MappingProxyType({name: role_keys(targets, name) for name in departments_of(targets)}),
         lapsed=MappingProxyType(dict(parts.lapsed)),
         timestamp_hash=hashlib.sha256(parts.timestamp_bytes).digest(),

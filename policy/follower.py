@@ -72,7 +72,7 @@ async def begin(client: DirectoryClient, holder: DirectoryHolder, *, mirror: Mir
             raise newest from None
         holder.set(directory)
         if mirror is not None:
-            mirror.publish(client.files)
+            await mirror.take(client.files)
         holder.failed(_told(newest))
 
 
@@ -132,7 +132,7 @@ async def _refresh(client: DirectoryClient, holder: DirectoryHolder, mirror: Mir
     directory = await asyncio.to_thread(client.refresh)
     holder.set(directory)
     if mirror is not None:
-        mirror.publish(client.files)
+        await mirror.take(client.files)
 
 
 def _told(error: ZhiwangError) -> str:

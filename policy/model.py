@@ -315,6 +315,8 @@ class Directory:
         suspensions: Of all departments.
         matters: By name.
         revoked: Serial numbers of revoked certificates.
+        revocation_times: When each of them was revoked.
+        revocations_as_of: When the list of them was made; 0 without a list.
         admin_keys: Raw Ed25519 public keys of each department's admins, as the centre delegates.
         lapsed: Departments whose metadata expired or lost its signatures: they neither ask nor answer.
         timestamp_hash: SHA-256 of the timestamp metadata.
@@ -330,6 +332,8 @@ class Directory:
     matters: Mapping[str, Matter]
     suspensions: tuple[Suspension, ...] = ()
     revoked: frozenset[int] = frozenset()
+    revocation_times: Mapping[int, float] = field(default_factory=lambda: MappingProxyType({}))
+    revocations_as_of: float = 0.0
     admin_keys: Mapping[str, frozenset[bytes]] = field(default_factory=lambda: MappingProxyType({}))
     lapsed: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
     timestamp_hash: bytes = b""

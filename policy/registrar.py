@@ -1,8 +1,9 @@
 """The registrar: keeps the directory fresh, and takes in what departments sign. Its keys lie nowhere else.
 
-State directory: `keys/` (snapshot and timestamp, 0600), `repository/` (everything public), `registrar.pub` (the public
-keys, for the root ceremony), `guard/timestamp.json` (the newest timestamp, best on other storage: a repository that was
-rolled back would sign numbers that readers have seen, so it is not opened).
+State directory: `keys/` (snapshot and timestamp, 0600), `repository/` (everything public that is in force),
+`published/` (everything that was), `registrar.pub` (the public keys, for the root ceremony), `guard/timestamp.json`
+(the newest timestamp, best on other storage: a repository that was rolled back would sign numbers that readers have
+seen, so it is not opened).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from certs.credentials import IdentityFiles
 from certs.expiry import METRIC, METRIC_TEXT, ExpiryAlarms, certificate_expiries
 from certs.identity import CA_CERTIFICATE, ROOT_METADATA
 from policy import guard
+from policy.archive import Archive
 from policy.directory import DirectoryHolder
 from policy.expiries import directory_expiries
 from policy.guard import GUARD
@@ -50,6 +52,7 @@ RETRY_SECONDS = 60.0
 
 KEYS = "keys"
 REPOSITORY = "repository"
+PUBLISHED = "published"
 PUBLIC_KEYS = "registrar.pub"
 
 _log = structlog.get_logger(__name__)
@@ -104,17 +107,24 @@ class Registrar:
         repository: On disk.
         clock: Gives the time.
         guard_file: Remembers the newest timestamp; None for no guard.
+        published: Keeps every directory that was in force; None to forget them.
     """
 
     def __init__(
-        self, repository: Repository, clock: Callable[[], float] = time.time, *, guard_file: Path | None = None
+        self,
+        repository: Repository,
+        clock: Callable[[], float] = time.time,
+        *,
+        guard_file: Path | None = None,
+        published: Path | None = None,
     ) -> None:
         self._repository = repository
         self._guard = guard_file
         self._changing = asyncio.Lock()
-        self.mirror = Mirror()
+        self.mirror = Mirror(None if published is None else Archive(published))
         self.holder = DirectoryHolder(clock)
-        self._tell()
+        self.mirror.publish(self._repository.files)
+        self._hold()
 
     async def publish(self, publication: Publication) -> Directory:
         """Checks and publishes; whoever watches hears of it before this returns.
@@ -125,7 +135,8 @@ class Registrar:
         async with self._changing:
             directory = await asyncio.to_thread(self._repository.publish, publication)
             await self._remember()
-            self._tell()
+            await self.mirror.take(self._repository.files)
+            self._hold()
         return directory
 
     async def resign(self) -> None:
@@ -133,7 +144,8 @@ class Registrar:
         async with self._changing:
             await asyncio.to_thread(self._repository.resign)
             await self._remember()
-            self._tell()
+            await self.mirror.take(self._repository.files)
+            self._hold()
 
     async def try_resign(self) -> bool:
         """As `resign`, but a failure is noted and what is in force stays so until it expires."""
@@ -160,9 +172,8 @@ class Registrar:
         if self._guard is not None and timestamp is not None:
             await asyncio.to_thread(guard.remember, self._guard, timestamp)
 
-    def _tell(self) -> None:
+    def _hold(self) -> None:
         directory = self._repository.directory
-        self.mirror.publish(self._repository.files)
         if directory is not None:
             self.holder.set(directory)
 
@@ -177,7 +188,7 @@ async def serve(process: Process, profile: Profile) -> None:
     if files.identity.kind is not Kind.REGISTRAR:
         raise FatalError(Reason.CERTIFICATE_INVALID, f"{files.identity.short} is no registrar")
     repository = open_repository(profile)
-    registrar = Registrar(repository, guard_file=profile.state / GUARD)
+    registrar = Registrar(repository, guard_file=profile.state / GUARD, published=profile.state / PUBLISHED)
     readiness = Readiness(["directory"])
     server = build_server(
         [

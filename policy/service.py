@@ -47,7 +47,7 @@ class DirectoryServicer(exchange_pb2_grpc.DirectoryServiceServicer):
         self._mirror = mirror
 
     async def GetFile(self, request: Any, context: Any) -> exchange_pb2.GetFileResponse:  # noqa: ARG002, D102, N802 # gRPC's
-        content = self._mirror.read(request.path) if len(request.path) <= _MAX_PATH else None
+        content = await self._mirror.find(request.path) if len(request.path) <= _MAX_PATH else None
         if content is None:
             raise RefusedError(Reason.FILE_UNKNOWN)
         return exchange_pb2.GetFileResponse(content=content)

@@ -8,12 +8,9 @@ from typing import Annotated
 import typer
 
 from exchange.cli import output
+from exchange.cli.receipt_trust import Receipt
 from exchange.client.receipt import write_receipt
 from exchange.client.receipt_files import load_receipt, write_directory
-
-Receipt = Annotated[
-    Path, typer.Argument(metavar="RECEIPT", help="The receipt: its file, or its directory of files.", exists=True)
-]
 
 
 def export_command(

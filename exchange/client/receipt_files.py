@@ -21,6 +21,7 @@ from audit.tlog_proof import MAX_PROOF_SIZE, SUFFIX, TlogProof, TlogProofError
 from certs.identity import write_private
 from exchange.client.receipt import MAX_FILE, encode_receipt, read_receipt
 from zhiwang.verification.v1 import verification_pb2
+from zhiwang.wire.archive import sync_directory
 from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.header import MAX_CERTIFICATE, parse_header
 
@@ -160,6 +161,33 @@ def write_directory(directory: Path, receipt: verification_pb2.Receipt) -> dict[
     for name, content in files.items():
         write_private(directory / name, content)
     return {name: directory / name for name in files}
+
+
+def replace_receipt(path: Path, receipt: verification_pb2.Receipt) -> None:
+    """Put what a receipt has gained into its file, or into its directory of files.
+
+    A reader sees the receipt of before or the whole new one; in a directory, what is new before it is told of.
+
+    Raises:
+        OSError: It cannot be written; the receipt of before is still there.
+    """
+    if not path.is_dir():
+        _replace(path, encode_receipt(receipt))
+        return
+    files = files_of(receipt)
+    claims = files.pop(CLAIMS)
+    for name, content in files.items():
+        if not (path / name).exists() or (path / name).read_bytes() != content:
+            _replace(path / name, content)
+    _replace(path / CLAIMS, claims)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    aside = path.with_name(f".{path.name}.new")
+    aside.unlink(missing_ok=True)
+    write_private(aside, content)
+    aside.replace(path)
+    sync_directory(path.parent)
 
 
 def load_receipt(path: Path) -> verification_pb2.Receipt:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.server
+import json
 import os
 import shutil
 import ssl
 import stat
 import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
@@ -16,12 +19,14 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
 import audit_support as support
 from audit import fetch
 from audit.auditor import Auditor
-from audit.checkpoint import Checkpoint, CheckpointError
+from audit.checkpoint import Checkpoint, CheckpointError, split_note
+from audit.cosignature import add_cosignatures, cosign
 from audit.fsck import Examined, examine
 from audit.log import AuditLog
 from audit.mirror import CERTIFICATE, Mirror, verify_by_key, verify_by_root, vkey_of
@@ -30,10 +35,12 @@ from audit.store import LogStore
 from certs.identity import CA_CERTIFICATE, Identity, Kind
 from zhiwang.wire.call import Peer, PeerTable
 from zhiwang.wire.errors import FatalError, RefusedError
+from zhiwang.wire.vkey import ALGORITHM_COSIGNATURE, VerifierKey
 
 READER = Peer(Identity(support.CITY, "audit-office", Kind.AUDITOR, "one"), 1, b"", 0.0, 1e12, PeerTable(support.CITY))
 GO_SOURCES = Path("/usr/share/gocode")
 VERIFIERS = Path(__file__).parents[1] / "verifiers"
+TLOG_SCALES = Path(__file__).parents[2] / "dev" / "requirements-tlog-scales.txt"
 
 
 class Exported:
@@ -344,3 +351,78 @@ async def test_gos_own_transparency_log_code_verifies_our_export(exported: Expor
     data[0] ^= 1
     tile.write_bytes(data)
     assert verified().returncode != 0
+
+
+@pytest.fixture(scope="module")
+def tlog_scales(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the second verifier is installed, in a directory of its own and exactly as pinned."""
+    target = tmp_path_factory.mktemp("tlog-scales")
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes"]
+    command += ["--no-deps", "--retries", "1", "--target", str(target), "-r", str(TLOG_SCALES)]
+    installed = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - pinned by hashes
+    if installed.returncode:
+        if "DO NOT MATCH" in installed.stderr:
+            pytest.fail(installed.stderr)
+        pytest.skip(f"tlog-scales cannot be installed: {installed.stderr.strip().splitlines()[-1]}")
+    return target
+
+
+async def test_a_python_verifier_that_we_did_not_write_verifies_our_export_and_our_proofs(
+    exported: Exported, tmp_path: Path, tlog_scales: Path
+) -> None:
+    support.append(exported.store, 700)
+    size = (await exported.export()).size
+    store = exported.store
+    pairs = [(1, 2), (1, size), (255, 256), (256, 257), (256, size), (257, 600), (511, 513), (size - 1, size)]
+    proofs: dict[str, list[tuple[int, int, list[str]]]] = {
+        "inclusion": [
+            (index, among, [node.hex() for node in store.inclusion_path(index, among)])
+            for among in (1, 2, 255, 256, 257, 513, size)
+            for index in {0, among // 2, among - 1}
+        ],
+        "consistency": [(old, new, [node.hex() for node in store.consistency(old, new)]) for old, new in pairs],
+    }
+    witness = Ed25519PrivateKey.generate()
+    key = VerifierKey("shenzhen/audit/witness/main", witness.public_key().public_bytes_raw(), ALGORITHM_COSIGNATURE)
+    note = (exported.path / "checkpoint").read_bytes()
+    cosigned = add_cosignatures(note, [cosign(split_note(note)[0], key, witness.sign, 1_790_000_000)]).decode()
+    given = tmp_path / "proofs.json"
+
+    def give(cosigned: str = cosigned) -> None:
+        given.write_text(json.dumps({**proofs, "cosigned": [[cosigned, str(key)]]}))
+
+    give()
+
+    async def verified() -> str:
+        """What it prints; its complaint if it refuses."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", str(VERIFIERS / "python" / "verify.py"), str(exported.path), str(given)),
+            env={"PYTHONPATH": str(tlog_scales)},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, complaint = await process.communicate()
+        return out.decode().strip() if process.returncode == 0 else complaint.decode().strip().splitlines()[-1]
+
+    assert await verified() == str(size)
+    for file, at, complaint in (
+        ("tile/0/001", 7 * 32, "InclusionProofInvalid"),
+        ("tile/1/000.p/2", 32, "another root"),
+        ("tile/entries/001", -1, "InclusionProofInvalid"),
+        ("checkpoint", 0, "InvalidSignature"),
+    ):
+        path = exported.path / file
+        whole = path.read_bytes()
+        data = bytearray(whole)
+        data[at] ^= 1
+        path.write_bytes(data)
+        assert complaint in await verified(), file
+        path.write_bytes(whole)
+    for kind, place in (("inclusion", 10), ("consistency", 4)):
+        nodes = proofs[kind][place][2]
+        kept, nodes[0] = nodes[0], f"{int(nodes[0][:2], 16) ^ 1:02x}{nodes[0][2:]}"
+        give()
+        assert f"{kind.capitalize()}ProofInvalid" in await verified(), kind
+        nodes[0] = kept
+    give(cosigned.replace(f"\n{size}\n", f"\n{size + 1}\n", 1))
+    assert "InvalidSignature" in await verified()

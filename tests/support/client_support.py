@@ -25,7 +25,7 @@ from certs.sealing import Opener, SealingContext
 from certs.signing import CertificateVerifier, Signer
 from certs_support import City
 from exchange.client.case import Case, Context, Subject
-from exchange.client.check import Delivery, Frame
+from exchange.client.check import Answered, Delivery, Frame
 from exchange.client.plan import Prepared
 from exchange.client.question import Questions
 from exchange.client.seal import Sealed, seal
@@ -39,7 +39,7 @@ from zhiwang.wire.header import parse_header
 from zhiwang.wire.identity import Kind
 from zhiwang.wire.merkle import Tree, leaf_hash
 from zhiwang.wire.profile import Defaults
-from zhiwang.wire.records import Answers, Outcome, decode_records, encode_answers
+from zhiwang.wire.records import Answers, Outcome, decode_answers, decode_records, encode_answers
 
 TODAY = date(2026, 9, 15)
 CONTEXT = Context("school-enrolment", "2026-000123", "clerk-17", "edu/enrolment-clerk", "nbs:440306")
@@ -76,10 +76,11 @@ def directory(**changed: Any) -> Directory:
 
 
 class Log:
-    """A log in memory, with some entries of others before ours."""
+    """A log in memory, with some entries of others before ours. `shard` stands behind its origin."""
 
-    def __init__(self, signer: Signer, before: int = 5) -> None:
+    def __init__(self, signer: Signer, before: int = 5, shard: str = "") -> None:
         self.signer = signer
+        self.origin = signer.identity.log_origin + shard
         self._leaves = [leaf_hash(os.urandom(8)) for _ in range(before)]
 
     def append(self, event: Any, *, at: float) -> audit_pb2.LoggedEntry:
@@ -92,11 +93,19 @@ class Log:
     @property
     def checkpoint(self) -> Checkpoint:
         tree = Tree(self._leaves)
-        return Checkpoint(self.signer.identity.log_origin, tree.size, tree.root)
+        return Checkpoint(self.origin, tree.size, tree.root)
+
+    def grow(self, count: int) -> None:
+        """Entries of others."""
+        self._leaves += [leaf_hash(os.urandom(8)) for _ in range(count)]
+
+    def path(self, index: int) -> list[bytes]:
+        """Of an entry in the tree of now."""
+        return Tree(self._leaves).path(index)
 
     def head(self) -> audit_pb2.LogHead:
         signer = self.signer
-        note = sign(self.checkpoint, signer.identity.log_origin, signer.public_key_raw, signer.sign)
+        note = sign(self.checkpoint, self.origin, signer.public_key_raw, signer.sign)
         return audit_pb2.LogHead(checkpoint=note, certificate=signer.certificate_der)
 
 
@@ -229,3 +238,11 @@ class World:
             self.verifier, kinds={Kind.ADAPTER}, expected=lambda identity: identity.department == department
         )
         return checker.check(head)
+
+
+def unchecked(world: World, sealed: Sealed, **changes: Any) -> Answered:
+    """What came back, as if nobody had checked it."""
+    delivery = world.deliver(sealed, **changes)
+    reply = delivery.result.reply
+    opened = decode_answers(sealed.header, sealed.context.open_reply(sealed.header.hash, reply.nonce, reply.ciphertext))
+    return Answered(sealed, opened, answer_tree(sealed.header, sealed.commitments, opened), delivery)

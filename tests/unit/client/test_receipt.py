@@ -18,17 +18,15 @@ from hypothesis import strategies as st
 
 from certs.signing import CertificateVerifier
 from certs_support import City
-from client_support import CASE, CHILD, FATHER, MOTHER, Log, World
+from client_support import CASE, CHILD, FATHER, MOTHER, Log, World, unchecked
 from exchange.client.case import Case, Subject
 from exchange.client.check import Answered, check_answer
 from exchange.client.receipt import build_receipt, read_receipt, write_receipt
 from exchange.client.receipt_verify import verify_receipt
-from exchange.client.seal import Sealed
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.verification.v1 import verification_pb2
-from zhiwang.wire.commitments import answer_tree
 from zhiwang.wire.errors import Reason, RefusedError
-from zhiwang.wire.records import Outcome, decode_answers
+from zhiwang.wire.records import Outcome
 
 Receipt = verification_pb2.Receipt
 
@@ -273,14 +271,6 @@ def test_an_entry_long_after_its_request_is_refused(world: World) -> None:
 
 
 # What a requester, an owner or a hub that lies could put together.
-
-
-def unchecked(world: World, sealed: Sealed, **changes: Any) -> Answered:
-    """What came back, as if nobody had checked it."""
-    delivery = world.deliver(sealed, **changes)
-    reply = delivery.result.reply
-    opened = decode_answers(sealed.header, sealed.context.open_reply(sealed.header.hash, reply.nonce, reply.ciphertext))
-    return Answered(sealed, opened, answer_tree(sealed.header, sealed.commitments, opened), delivery)
 
 
 def put(field: str, value: Any) -> Any:
