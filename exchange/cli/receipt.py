@@ -44,7 +44,9 @@ app.command("timestamp")(receipt_timestamp.timestamp_command)
 @app.command("verify")
 def verify_command(
     file: receipt_trust.Receipt,
-    root: receipt_trust.Root,
+    root: receipt_trust.Root = None,
+    profile: receipt_trust.Profile = None,
+    witness_policy: receipt_trust.Witnesses = None,
     crl: receipt_trust.Revoked = None,
     tsa_root: receipt_trust.TsaRoot = None,
     *,
@@ -53,13 +55,16 @@ def verify_command(
     """Check a receipt with nothing but the pinned roots, and say what it proves.
 
     What counts is what held when the entries were made: a certificate that expired or was revoked since voids nothing.
+    With witnesses named, by a policy or a profile's directory, their quorum is demanded; `receipt complete` fetches it.
 
     Exit status: 0 if it holds, 1 if it does not.
 
     Example: zhiwang receipt verify case.receipt.json --root root
     """
     try:
-        trust = receipt_trust.trust_of(root, crl, tsa_root)
+        trust, _ = receipt_trust.trust_of(
+            root, profile=profile, witness_policy=witness_policy, crl=crl, tsa_root=tsa_root
+        )
     except RefusedError as error:
         receipt_trust.refused(error, as_json=as_json)
     _, proved = receipt_trust.proved(file, trust, as_json=as_json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -10,7 +11,7 @@ import typer
 import urllib3
 
 from exchange.cli import output
-from exchange.cli.receipt_trust import Receipt, Root, proved, refused, trust_of
+from exchange.cli.receipt_trust import Profile, Receipt, Root, proved, refused, trust_of
 from exchange.cli.verify import local_time
 from exchange.client.receipt_files import MAX_RESPONSE, replace_receipt
 from exchange.client.receipt_verify import MAX_STAMPS
@@ -31,8 +32,10 @@ def timestamp_command(
         Path,
         typer.Option(metavar="PEM", help="Certificates of authorities that you trust.", exists=True, dir_okay=False),
     ],
-    root: Root,
-    as_json: output.AsJson = False,  # noqa: FBT002  a switch of the command line
+    root: Root = None,
+    profile: Profile = None,
+    *,
+    as_json: output.AsJson = False,
 ) -> None:
     """Have a receipt stamped, and keep the time stamp in it. The authority learns a hash and nothing else.
 
@@ -44,7 +47,9 @@ def timestamp_command(
     """
     if not tsa.startswith(("http://", "https://")):
         output.usage_error("the address of the authority begins with http:// or https://")
-    receipt, _ = proved(file, trust_of(root, None, None), as_json=as_json)
+    trust, _ = trust_of(root, profile=profile)
+    # Whether witnesses have cosigned yet does not matter here.
+    receipt, _ = proved(file, replace(trust, witnesses=None), as_json=as_json)
     if len(receipt.time_stamps) >= MAX_STAMPS:
         raise FatalError(Reason.INTERNAL, f"{file} has {MAX_STAMPS} time stamps; a receipt keeps no more")
     try:
@@ -56,7 +61,7 @@ def timestamp_command(
         output.print_json({"file": str(file), **stamped._asdict()})
     else:
         output.say(f"已加盖时间戳 stamped at {local_time(stamped.time)} +08:00 by {stamped.authority}")
-        output.next_step(f"zhiwang receipt verify {file} --root {root} --tsa-root {tsa_root}")
+        output.next_step(f"zhiwang receipt verify {file} --root … --tsa-root {tsa_root}")
 
 
 def _asking(url: str) -> Callable[[bytes], bytes]:

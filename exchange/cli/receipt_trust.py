@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
+from audit.checkpoint import CheckpointError
+from audit.cosignature import WitnessPolicy
+from audit.tlog_policy import parse_policy
 from certs.identity import CA_CERTIFICATE
 from certs.revocation import RevocationList
 from certs.signing import CertificateVerifier
@@ -15,13 +17,43 @@ from exchange.cli import output
 from exchange.client.receipt_files import load_receipt
 from exchange.client.receipt_times import Proved, Revocations, Trust, prove
 from exchange.client.time_stamps import load_roots
+from exchange.doctor.directory import kept
+from exchange.doctor.local import host_of
+from policy.model import Directory
 from zhiwang.verification.v1 import verification_pb2
 from zhiwang.wire.errors import RefusedError
+from zhiwang.wire.profile import load_profile
 
 Receipt = Annotated[
     Path, typer.Argument(metavar="RECEIPT", help="The receipt: its file, or its directory of files.", exists=True)
 ]
-Root = Annotated[Path, typer.Option(metavar="DIR", help="Directory of the pinned roots.", exists=True, file_okay=False)]
+Root = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Directory of the pinned roots; --profile names it too.", exists=True, file_okay=False
+    ),
+]
+Profile = Annotated[
+    Path | None,
+    typer.Option(
+        "--profile",
+        metavar="FILE",
+        help="Verify by what an installation has: its pinned roots, and the witnesses and revocations of the directory "
+        "that it verified last.",
+        exists=True,
+        dir_okay=False,
+    ),
+]
+Witnesses = Annotated[
+    Path | None,
+    typer.Option(
+        "--witness-policy",
+        metavar="FILE",
+        help="Demand the quorum of witnesses of this file (C2SP tlog-policy).",
+        exists=True,
+        dir_okay=False,
+    ),
+]
 Revoked = Annotated[
     Path | None,
     typer.Option(
@@ -44,23 +76,52 @@ TsaRoot = Annotated[
 ]
 
 
-def trust_of(root: Path, crl: Path | None, tsa_root: Path | None) -> Trust:
-    """What to verify by, from the files that were given.
+def trust_of(
+    root: Path | None,
+    *,
+    profile: Path | None = None,
+    witness_policy: Path | None = None,
+    crl: Path | None = None,
+    tsa_root: Path | None = None,
+) -> tuple[Trust, Directory | None]:
+    """What to verify by, from the files that were given; and the directory of the profile, if one was.
+
+    What a file says stands above what the directory says.
 
     Raises:
-        RefusedError: CERTIFICATE_INVALID: one of them is not what it should be.
+        ZhiwangError: One of them is not what it should be, or the directory has expired.
+        typer.Exit: With status 2: neither roots nor a profile were given.
     """
-    ca_pem = (root / CA_CERTIFICATE).read_bytes()
-    revocations = None
+    loaded = None if profile is None else load_profile(profile)
+    place = root or (None if loaded is None else loaded.root)
+    if place is None:
+        output.usage_error(
+            "say by which roots to verify: --root DIR, or --profile FILE of an installation that pins them"
+        )
+    ca_pem = (place / CA_CERTIFICATE).read_bytes()
+    directory = None if loaded is None else kept(host_of(loaded), ca_pem)
+    witnesses, revocations = None, None
+    if loaded is not None and directory is None:
+        output.say(f"{loaded.state} 中没有名录  There is no directory in {loaded.state}: its roots alone are used.")
+    if directory is not None:
+        if directory.centre.witness_quorum:
+            witnesses = WitnessPolicy(directory.centre.witnesses, directory.centre.witness_quorum)
+        if directory.revocations_as_of:
+            revocations = Revocations(directory.revocation_times, directory.revocations_as_of)
+    if witness_policy is not None:
+        try:
+            witnesses = parse_policy(witness_policy.read_bytes())
+        except CheckpointError as error:
+            output.usage_error(f"{witness_policy}: {error}")
     if crl is not None:
         revocations = Revocations.of_list(RevocationList.parse(crl.read_bytes(), ca_pem))
-        if revocations.as_of > time.time():
-            output.say("吊销列表的时间晚于本机时间  The revocation list is younger than this machine's clock.")
-    return Trust(
+    trust = Trust(
         verifier=CertificateVerifier(ca_pem, frozenset),
+        witnesses=witnesses,
         revocations=revocations,
         tsa_roots=() if tsa_root is None else load_roots(tsa_root.read_bytes()),
     )
+    return trust, directory
 
 
 def proved(path: Path, trust: Trust, *, as_json: bool) -> tuple[verification_pb2.Receipt, Proved]:

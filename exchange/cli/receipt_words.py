@@ -13,6 +13,7 @@ ASSURANCES = {1: "由请求方声明 asserted by the requester", 2: "由前置�
 
 WORDS = {
     Word.TIME_STAMP: "时间戳 a time stamp",
+    Word.WITNESSES: "见证方 witnesses",
     Word.HUB: "枢纽日志 the hub's log",
     Word.OWN: "仅其自身时钟 its own clock only",
 }
@@ -44,6 +45,7 @@ def words(proved: Proved) -> list[str]:
 def time_words(proved: Proved) -> list[str]:
     """By whose word the entries were made when they say, and what was revoked."""
     lines = ["日志时钟 clocks of the logs, within the minute that the requester signed"]
+    lines += witness_words(proved)
     lines += [
         f"时间戳 time stamp: 不晚于 no later than {local_time(stamp.time)} +08:00，{stamp.authority} #{stamp.serial}"
         for stamp in proved.stamps
@@ -58,6 +60,21 @@ def time_words(proved: Proved) -> list[str]:
         as_of = local_time(proved.revocations_as_of)
         lines.append(f"答复时证书均未吊销 no certificate was revoked by then, says the list of {as_of} +08:00")
     return [*lines, *map(_revoked_words, proved.revoked_since)]
+
+
+def witness_words(proved: Proved) -> list[str]:
+    """Who witnessed the hub's log, and when; or plainly that nobody is known to have."""
+    if proved.unchecked_cosignatures:
+        count = proved.unchecked_cosignatures
+        return [f"{count} 个见证签名未核验 cosignatures that are not checked: give --witness-policy or --profile"]
+    if not proved.witnessed:
+        return ["无见证：仅凭日志自身签名 no cosignatures: the logs' own signatures only"]
+    lines: dict[str, None] = {}
+    for part, witnessed in zip(proved.parts, proved.witnessed, strict=True):
+        names = "，".join(f"{one.name} {local_time(one.time)}" for one in witnessed.cosignatures)
+        origin, size = part.hub_checkpoint.origin, part.cosigned.checkpoint.size if part.cosigned else 0
+        lines[f"见证 witnesses: {origin} 至 up to {size} 条 entries: {names} +08:00"] = None
+    return list(lines)
 
 
 def _revoked_words(since: RevokedSince) -> str:
@@ -103,6 +120,16 @@ def as_object(proved: Proved) -> dict[str, Any]:
     return {
         "valid": True,
         "parts": [_part(part) for part in proved.parts],
+        "witnessed": [
+            {
+                "owner": part.header.owner,
+                "size": None if part.cosigned is None else part.cosigned.checkpoint.size,
+                "quorum_time": said.time,
+                "cosignatures": {one.name: one.time for one in said.cosignatures},
+            }
+            for part, said in zip(proved.parts, proved.witnessed, strict=False)
+        ],
+        "cosignatures_unchecked": proved.unchecked_cosignatures,
         "time_stamps": [stamp._asdict() for stamp in proved.stamps],
         "time_stamps_unchecked": proved.unchecked_stamps,
         "revocations_as_of": proved.revocations_as_of,

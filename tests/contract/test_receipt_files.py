@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import subprocess
+import time
 from base64 import b64decode
 from collections.abc import Mapping
 from hashlib import sha256
@@ -15,11 +16,11 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from client_support import CASE, FATHER, MOTHER, World
+from client_support import CASE, FATHER, MOTHER, Witness, World, complete
 from exchange.client.case import Case, Subject
 from exchange.client.check import check_answer
 from exchange.client.receipt import build_receipt, write_receipt
-from exchange.client.receipt_files import CLAIMS, files_of, load_receipt, receipt_of, write_directory
+from exchange.client.receipt_files import CLAIMS, files_of, load_receipt, receipt_of, replace_receipt, write_directory
 from exchange.client.receipt_verify import verify_receipt
 from zhiwang.verification.v1 import verification_pb2
 from zhiwang.wire.errors import Reason, RefusedError
@@ -149,7 +150,7 @@ def test_a_receipts_file_larger_than_any_is_not_read_whole(receipt: Receipt, tmp
         load_receipt(tmp_path / "case.json")
 
 
-def check_by_hand(files: Mapping[str, bytes], name: str) -> str:
+def check_by_hand(files: Mapping[str, bytes], name: str, entry: str = "") -> str:
     """A tlog-proof, verified with hashes and a signature library alone, as its specification says; the log's origin."""
     head, _, note = files[f"{name}.tlog-proof"].decode().partition("\n\n")
     header, index_line, *path = head.split("\n")
@@ -162,7 +163,7 @@ def check_by_hand(files: Mapping[str, bytes], name: str) -> str:
     (signature,) = [line.split(" ")[2] for line in signatures.splitlines() if line.split(" ")[1] == origin]
     key.verify(b64decode(signature)[4:], f"{body}\n".encode())
     # RFC 9162 section 2.1.3.2, written out once more.
-    number, last, node = index, int(size) - 1, sha256(b"\0" + files[f"{name}.entry"]).digest()
+    number, last, node = index, int(size) - 1, sha256(b"\0" + files[f"{entry or name}.entry"]).digest()
     for sibling in map(b64decode, path):
         left = number % 2 == 1 or number == last
         node = sha256(b"\1" + (sibling + node if left else node + sibling)).digest()
@@ -185,12 +186,35 @@ def test_every_log_proof_holds_when_recomputed_without_our_code(receipt: Receipt
     ]
 
 
+def test_what_a_receipt_has_gained_stands_in_files_too(world: World, receipt: Receipt, tmp_path: Path) -> None:
+    completed = completed_from(world, receipt)
+    write_directory(tmp_path / "case", receipt)
+    replace_receipt(tmp_path / "case", completed)
+    assert load_receipt(tmp_path / "case") == completed
+    assert check_by_hand(files_of(completed), "hrss.hub.cosigned", "hrss.hub") == "shenzhen/dsjj/hub/main"
+    # Of another entry than the one beside it, or told of and missing.
+    files = files_of(completed)
+    for name in ("hrss.hub.cosigned.tlog-proof", "hrss.hub.cosigned.pem", "hrss.hub.cosigned.vkey"):
+        with pytest.raises(RefusedError):
+            read_from({key: value for key, value in files.items() if key != name})
+    with pytest.raises(RefusedError, match="another entry"):
+        read_from(files | {"hrss.hub.cosigned.tlog-proof": files["health.hub.cosigned.tlog-proof"]})
+
+
+def completed_from(world: World, receipt: Receipt) -> Receipt:
+    completed = Receipt()
+    completed.CopyFrom(receipt)
+    world.hub.grow(77)
+    complete(world, completed, [Witness("example.com/a"), Witness("example.com/b")], time.time())
+    return completed
+
+
 @pytest.mark.skipif(shutil.which("go") is None, reason="Go is not installed (Debian: golang-go)")
 @pytest.mark.skipif(
     not (GO_SOURCES / "src/golang.org/x/mod/sumdb").is_dir(), reason="Debian's golang-golang-x-mod-dev is not installed"
 )
-def test_gos_own_transparency_log_code_verifies_every_log_proof(receipt: Receipt, tmp_path: Path) -> None:
-    files = write_directory(tmp_path / "case", receipt)
+def test_gos_own_transparency_log_code_verifies_every_log_proof(world: World, receipt: Receipt, tmp_path: Path) -> None:
+    files = write_directory(tmp_path / "case", completed_from(world, receipt))
     environment = {
         **os.environ,
         "GOPATH": str(GO_SOURCES),
@@ -208,8 +232,8 @@ def test_gos_own_transparency_log_code_verifies_every_log_proof(receipt: Receipt
     )
     assert built.returncode == 0, built.stderr
 
-    def verified(name: str) -> subprocess.CompletedProcess[str]:
-        of_log = [files[f"{name}.{kind}"] for kind in ("entry", "tlog-proof", "vkey")]
+    def verified(name: str, kind: str = "") -> subprocess.CompletedProcess[str]:
+        of_log = [files[f"{name}.entry"], files[f"{name}{kind}.tlog-proof"], files[f"{name}{kind}.vkey"]]
         return subprocess.run([binary, *of_log], capture_output=True, text=True, check=False)  # noqa: S603 - just built
 
     for part in receipt.parts:
@@ -218,6 +242,8 @@ def test_gos_own_transparency_log_code_verifies_every_log_proof(receipt: Receipt
             done = verified(f"{owner}.{log}")
             assert done.returncode == 0, done.stderr
             assert done.stdout.split()[1] == str(logged.index)
+        # Witnesses' lines are passed over, as signed-note says of keys that one does not know.
+        assert verified(f"{owner}.hub", ".cosigned").returncode == 0
     # What it accepts, it accepts for these bytes only.
     for kind in ("entry", "tlog-proof", "vkey"):
         path = files[f"hrss.hub.{kind}"]

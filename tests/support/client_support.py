@@ -16,9 +16,11 @@ from types import MappingProxyType
 from typing import Any
 
 from Crypto.PublicKey import ECC
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import policy_support
-from audit.checkpoint import Checkpoint, sign
+from audit.checkpoint import Checkpoint, sign, split_note
+from audit.cosignature import add_cosignatures, cosign
 from audit.entry import encode_entry
 from audit.proofs import HeadChecker
 from certs.sealing import Opener, SealingContext
@@ -34,12 +36,14 @@ from policy.document import parse_document
 from policy.model import Directory
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.exchange.v1 import exchange_pb2, sealed_pb2
+from zhiwang.verification.v1 import verification_pb2
 from zhiwang.wire.commitments import answer_tree, claim_commitments
 from zhiwang.wire.header import parse_header
 from zhiwang.wire.identity import Kind
 from zhiwang.wire.merkle import Tree, leaf_hash
 from zhiwang.wire.profile import Defaults
 from zhiwang.wire.records import Answers, Outcome, decode_answers, decode_records, encode_answers
+from zhiwang.wire.vkey import ALGORITHM_COSIGNATURE, VerifierKey
 
 TODAY = date(2026, 9, 15)
 CONTEXT = Context("school-enrolment", "2026-000123", "clerk-17", "edu/enrolment-clerk", "nbs:440306")
@@ -246,3 +250,30 @@ def unchecked(world: World, sealed: Sealed, **changes: Any) -> Answered:
     reply = delivery.result.reply
     opened = decode_answers(sealed.header, sealed.context.open_reply(sealed.header.hash, reply.nonce, reply.ciphertext))
     return Answered(sealed, opened, answer_tree(sealed.header, sealed.commitments, opened), delivery)
+
+
+class Witness:
+    """Somebody who cosigns, whatever it is shown. A real one (`audit/witness.py`) looks first."""
+
+    def __init__(self, name: str) -> None:
+        self._key = Ed25519PrivateKey.generate()
+        self.vkey = VerifierKey(name, self._key.public_key().public_bytes_raw(), ALGORITHM_COSIGNATURE)
+
+    def cosign(self, note: bytes, time: float) -> bytes:
+        return add_cosignatures(note, [cosign(split_note(note)[0], self.vkey, self._key.sign, int(time))])
+
+
+def complete(world: World, receipt: verification_pb2.Receipt, witnesses: Sequence[Witness], at: float) -> None:
+    """Give a receipt the hub's log of now, cosigned."""
+    head = world.hub.head()
+    note = head.checkpoint
+    for witness in witnesses:
+        note = witness.cosign(note, at)
+    for part in receipt.parts:
+        part.hub_cosigned.CopyFrom(
+            verification_pb2.CosignedProof(
+                checkpoint=note,
+                certificate=head.certificate,
+                inclusion_path=world.hub.path(part.hub_entry.index),
+            )
+        )

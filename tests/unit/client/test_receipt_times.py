@@ -53,7 +53,7 @@ def parts_by_holder(world: World, receipt: Receipt) -> dict[str, tuple[ProvedPar
 
 
 def trust(world: World, times: Mapping[int, float], as_of: float | None = None) -> Trust:
-    return Trust(world.verifier, Revocations(times, time.time() + 86_400 if as_of is None else as_of))
+    return Trust(world.verifier, revocations=Revocations(times, time.time() + 86_400 if as_of is None else as_of))
 
 
 def test_a_receipt_holds_when_all_its_certificates_have_expired(logs: World) -> None:
@@ -144,8 +144,8 @@ def test_the_authoritys_own_list_tells_when_each_was_revoked(logs: World) -> Non
     after = receipt_of(logs, now=moment.timestamp() + 60)
     pem = logs.city.authority.crl(now=moment + timedelta(hours=1))
     listed = Revocations.of_list(RevocationList.parse(pem, logs.city.ca_pem))
-    (since,) = prove(before, Trust(logs.verifier, listed)).revoked_since
+    (since,) = prove(before, Trust(logs.verifier, revocations=listed)).revoked_since
     assert abs(since.time - moment.timestamp()) < 1
     with pytest.raises(RefusedError) as caught:
-        prove(after, Trust(logs.verifier, listed))
+        prove(after, Trust(logs.verifier, revocations=listed))
     assert caught.value.reason is Reason.CERTIFICATE_REVOKED
