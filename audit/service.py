@@ -18,7 +18,7 @@ import secrets
 import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from typing import Final
 
 import grpc
@@ -38,6 +38,8 @@ from zhiwang.wire.server import RpcRules
 DEFAULT_PAGE: Final = 256
 MAX_PAGE: Final = 1000
 MAX_PAGE_BYTES: Final = 2 << 20
+RUN: Final = 64
+"""Neighbouring entries that a search reads at once: 4 MiB where each is as large as can be."""
 WATCH_SECONDS: Final = 1.0
 """How often a watched log is looked at."""
 MAX_WATCHERS: Final = 64
@@ -249,19 +251,20 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
             yield audit_pb2.SearchResponse(entries=entries, head=newest.message(), next_page_token=following)
 
     def _found(self, indexes: Sequence[int], size: int, *, proofs: bool) -> list[audit_pb2.LoggedEntry]:
-        """The first of these entries, as many as a page may hold."""
+        """The first of these entries, newest first, as many as a page may hold."""
         found: list[audit_pb2.LoggedEntry] = []
         total = 0
-        for index in indexes:
+        for start, end in _runs(indexes):
             if proofs:
-                (logged,) = self._store.logged([index], size)
+                run = self._store.logged(range(start, end), size)
             else:
-                (data,) = self._store.entries(index, 1)
-                logged = audit_pb2.LoggedEntry(entry=data, index=index)
-            total += len(logged.entry)
-            if found and total > MAX_PAGE_BYTES:
-                break
-            found.append(logged)
+                data = self._store.entries(start, end - start)
+                run = [audit_pb2.LoggedEntry(entry=entry, index=index) for index, entry in enumerate(data, start)]
+            for logged in reversed(run):
+                total += len(logged.entry)
+                if found and total > MAX_PAGE_BYTES:
+                    return found
+                found.append(logged)
         return found
 
     def _reader(self) -> tuple[str, Scope]:
@@ -322,3 +325,15 @@ def _page_size(asked: int) -> int:
     if asked < 0:
         raise RefusedError(Reason.REQUEST_MALFORMED, "a negative page size", field="page_size")
     return min(asked or DEFAULT_PAGE, MAX_PAGE)
+
+
+def _runs(indexes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Falling indexes as runs of neighbours, [start, end), each of which is read at once."""
+    end = start = indexes[0] + 1 if indexes else 0
+    for index in indexes:
+        if index != start - 1 or end - index > RUN:
+            yield start, end
+            end = index + 1
+        start = index
+    if indexes:
+        yield start, end

@@ -14,7 +14,7 @@ from pathlib import Path
 import uvloop
 from rich.console import Console
 
-from bench import extracts, log, policy, rows, search, verification
+from bench import extracts, log, policy, rehearsal, rows, search, verification
 from bench.result import Result, merge, show
 
 Measure = Callable[[], Coroutine[None, None, list[Result]]]
@@ -24,6 +24,9 @@ BENCHMARKS: dict[str, Measure] = {
     "single_latency": verification.measure_single,
     "policy_cached": policy.measure,
     "policy_cold": policy.measure,
+    "policy_diff": rehearsal.measure,
+    "policy_who_can": rehearsal.measure,
+    "policy_replay": rehearsal.measure,
     "log_append": log.measure,
     "search_growth": search.measure,
     "row_growth": rows.measure,

@@ -13,7 +13,7 @@ import typer
 from certs.credentials import IdentityFiles
 from certs.identity import ROOT_METADATA
 from certs.signing import Signer
-from exchange.cli import output, policy_rehearsal, policy_rights
+from exchange.cli import output, policy_rehearsal, policy_replay, policy_rights
 from exchange.cli.registrar_link import RegistrarLink, with_registrar
 from policy import ceremony, publishing
 from policy.document import ASSURANCES
@@ -96,6 +96,7 @@ def renew_root(
 
 app.command()(policy_rehearsal.check)
 app.command()(policy_rehearsal.diff)
+app.command()(policy_replay.replay)
 app.command("list")(policy_rights.list_attributes)
 app.command("who-can")(policy_rights.who_can)
 app.command("what-can")(policy_rights.what_can)
@@ -161,15 +162,16 @@ def show(
 
 @app.command()
 def explain(
-    profile: output.Profile,
     system: Annotated[str, typer.Option(help="Who asks: DEPARTMENT/NAME.")],
     ask: Annotated[str, typer.Argument(metavar="ASK", help='For example "hrss.pension_months at_least".')],
     role: Annotated[str, typer.Option(help="In which role.")],
     matter: Annotated[str, typer.Option(help="For which matter.")],
     jurisdiction: Annotated[str, typer.Option(help="Where it acts, e.g. nbs:440306.")],
+    profile: policy_rights.MaybeProfile = None,
     assurance: Annotated[str, typer.Option(help="asserted, authenticated or certificate.")] = "asserted",
     official: Annotated[str, typer.Option(help="Who asks; matters only where an official is suspended.")] = "",
-    at: Annotated[datetime | None, typer.Option(help="When; now if left out (UTC).")] = None,
+    at: policy_rights.At = None,
+    files: policy_rights.Rehearsed = None,
     as_json: output.AsJson = False,  # noqa: FBT002 # typer's way
 ) -> None:
     """Say whether something would be allowed, by which rules, and what stands in the way. Exit status 1 if denied.
@@ -181,7 +183,7 @@ def explain(
     department, _, name = system.partition("/")
     asked = Ask.parse(ask)
     place = Jurisdiction.parse(jurisdiction)
-    directory = with_registrar(load_profile(profile), lambda link: link.directory())
+    directory = policy_rights.directory_of(profile, files or ())
     question = Question(
         system=Identity(directory.centre.city, department, Kind.SYSTEM, name),
         role=role,
@@ -191,7 +193,7 @@ def explain(
         jurisdiction=place,
         matter=matter,
         assurance=ASSURANCES[assurance],
-        now=time.time() if at is None else at.replace(tzinfo=UTC).timestamp(),
+        now=policy_rights.moment(at),
         official=official,
     )
     decision = Enforcer(directory).decide(question)

@@ -29,6 +29,7 @@ ZHIWANG = Path(sys.executable).with_name("zhiwang")
 @dataclass
 class Served:
     log: AuditLog
+    index: SearchIndex
     address: str
 
 
@@ -55,7 +56,7 @@ async def served(city: City, short: str, path: Path) -> AsyncIterator[Served]:
     address = server.listen("127.0.0.1:0", files.server_credentials())
     await server.start()
     try:
-        yield Served(log, address)
+        yield Served(log, index, address)
     finally:
         await server.stop(0)
         await log.close()
