@@ -13,23 +13,28 @@ import sqlite3
 from base64 import b64decode
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
 from audit import tiles
 from audit.appended import Head
+from audit.backend import backend_of
 from audit.checkpoint import Checkpoint, CheckpointError, open_note, split_note
 from audit.guard import Guard
 from audit.reader import LogReader
 from audit.sqlite import BUSY_SECONDS, open_sqlite, reading
 from audit.store import LogStore
+from audit.trouble import ERRORS, cause_of
 from certs.signing import CertificateVerifier, Signer
 from zhiwang.wire.errors import FatalError, Reason
+
+COPIED: Final = 5000
+"""Entries that are copied at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +91,67 @@ def copy_store(source: Path, target: Path) -> None:
     target.chmod(0o600)
 
 
+def copy_log(source: Engine, target: Engine) -> Head:
+    """Copy a log from one database into another, of the same or of the other kind, as it stands at one moment.
+
+    All of it is one transaction at the target, so that what is there is nothing or the whole log.
+
+    Args:
+        source: Its database; may be appended to meanwhile.
+        target: Where no log has begun yet.
+
+    Raises:
+        FatalError: LOG_UNAVAILABLE: one of them cannot be used, or the target holds a log.
+    """
+    old, new = LogReader(source), backend_of(target)
+    try:
+        with old.backend.reading.connect() as reading, new.writing() as writing:
+            new.install(writing)
+            head, before = old.head(reading), new.locked_head(writing)
+            while before is not None and before.size < head.size:
+                # Only the last head is ever committed; those on the way are not signed.
+                after = replace(head, size=min(before.size + COPIED, head.size))
+                new.append(writing, before, after, *old.part(reading, before.size, after.size))
+                before = after
+    except ERRORS as error:
+        raise FatalError(Reason.LOG_UNAVAILABLE, f"the log cannot be copied: {cause_of(error)}") from error
+    return head
+
+
+def has_begun(engine: Engine) -> bool:
+    """Whether a database holds a log with an entry in it.
+
+    Raises:
+        FatalError: LOG_UNAVAILABLE: it cannot be read, or what should keep the log there is not as it was made.
+    """
+    backend = backend_of(engine)
+    try:
+        with backend.reading.connect() as connection:
+            backend.check(connection)
+            head = backend.head(connection)
+    except ERRORS as error:
+        raise FatalError(Reason.LOG_UNAVAILABLE, f"the log cannot be read: {cause_of(error)}") from error
+    return head is not None and head.size > 0
+
+
 def check_copy(path: Path, signer: Signer, verifier: CertificateVerifier, seen: Sequence[Seen] = ()) -> Head:
+    """As `check_log`, of a copied file.
+
+    Raises:
+        FatalError: LOG_UNAVAILABLE: something does not hold, or somebody has seen more.
+    """
+    engine = open_sqlite(path)
+    try:
+        return check_log(engine, signer, verifier, seen)
+    finally:
+        engine.dispose()
+
+
+def check_log(engine: Engine, signer: Signer, verifier: CertificateVerifier, seen: Sequence[Seen] = ()) -> Head:
     """The head of a copy, once every entry, every tile and its checkpoint hold, and it extends what was seen.
 
     Args:
-        path: The copied store.
+        engine: Of the copied store.
         signer: Whose log it must be.
         verifier: Of this city's certificates, with no deny-list: a log whose key was revoked must still be restored.
         seen: What others have seen of this log.
@@ -98,7 +159,6 @@ def check_copy(path: Path, signer: Signer, verifier: CertificateVerifier, seen: 
     Raises:
         FatalError: LOG_UNAVAILABLE: something does not hold, or somebody has seen more.
     """
-    engine = open_sqlite(path)
     log = LogStore(engine, signer.identity.log_origin, signer, verifier=verifier)
     try:
         log.open()
@@ -107,7 +167,6 @@ def check_copy(path: Path, signer: Signer, verifier: CertificateVerifier, seen: 
             _check_extends(log, head, one)
     finally:
         log.close()
-        engine.dispose()
     return head
 
 

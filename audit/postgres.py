@@ -251,6 +251,13 @@ def careless(connection: Connection) -> list[str]:
     return sorted(name for name, value in rows if value == "off")
 
 
+def is_encrypted(connection: Connection) -> bool:
+    """Whether nobody on the way can read what goes over this connection: by TLS, or because it leaves no machine."""
+    sql = "SELECT s.ssl OR a.client_addr IS NULL OR a.client_addr <<= '127.0.0.0/8' OR a.client_addr = '::1' "
+    sql += "FROM pg_stat_ssl s JOIN pg_stat_activity a USING (pid) WHERE s.pid = pg_backend_pid()"
+    return bool(connection.exec_driver_sql(sql).scalar_one())
+
+
 def _password(path: Path) -> str:
     try:
         line = read_private(path).decode().split("\n", 1)[0].rstrip("\r")

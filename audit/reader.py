@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine
 
 from audit import checkpoint, tiles
 from audit.appended import Head
-from audit.backend import backend_of
+from audit.backend import Row, Tile, backend_of
 from audit.entry import EntryError, decode_entry
 from audit.schema import TABLES, Tables
 from certs.signing import CertificateVerifier, Signer
@@ -32,6 +32,7 @@ _TILES: Final = "SELECT hashes FROM {tile} WHERE level = ? AND idx >= ? AND idx 
 _ROWS: Final = "SELECT leaf_hash, data FROM {entry} WHERE idx >= ? AND idx < ? ORDER BY idx"
 _LEAVES: Final = "SELECT leaf_hash FROM {entry} WHERE idx >= ? AND idx < ? ORDER BY idx"
 _DATA: Final = "SELECT data FROM {entry} WHERE idx >= ? AND idx < ? ORDER BY idx"
+_WHOLE_ROWS: Final = "SELECT idx, key, leaf_hash, data FROM {entry} WHERE idx >= ? AND idx < ? ORDER BY idx"
 _KEYS: Final = "SELECT key, idx FROM {entry} WHERE idx >= ? ORDER BY idx"
 
 
@@ -126,6 +127,23 @@ class LogReader:
         """Leaf hashes of the entries [start, end)."""
         found: Sequence[bytes] = connection.exec_driver_sql(self._leaves, (start, end)).scalars().all()
         return found
+
+    def part(self, connection: Connection, start: int, end: int) -> tuple[list[Row], list[Tile]]:
+        """The entries [start, end) as they are stored, and the tiles that they completed.
+
+        Raises:
+            FatalError: LOG_UNAVAILABLE: some are missing.
+        """
+        rows = connection.exec_driver_sql(self.backend.sql(_WHOLE_ROWS), (start, end)).all()
+        if len(rows) != end - start:
+            raise _broken(f"entries from index {start} on are missing")
+        completed: list[Tile] = []
+        for level, index in tiles.completed_tiles(start, end):
+            hashes = connection.exec_driver_sql(self._one_tile, (level, index)).scalar_one_or_none()
+            if hashes is None:
+                raise _broken(f"tile {index} of level {level} is missing")
+            completed.append((level, index, hashes))
+        return [tuple(row) for row in rows], completed
 
     def load(
         self,

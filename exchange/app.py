@@ -21,8 +21,6 @@ from audit import service as audit_service
 from audit.log import AuditLog
 from audit.query import Scope, scope_of
 from audit.search import SearchIndex, keep_up
-from audit.sqlite import open_sqlite
-from audit.store import LogStore
 from certs.credentials import IdentityFiles
 from certs.expiry import METRIC, METRIC_TEXT, ExpiryAlarms, certificate_expiries
 from certs.identity import ROOT_METADATA, Identity, Kind
@@ -32,6 +30,7 @@ from exchange.hub import Hub, Meter
 from exchange.link import Links
 from exchange.owner_log import OwnerLog
 from exchange.service import AdapterServicer, ExchangeServicer
+from exchange.store import join_log, open_log
 from exchange.verify import Examiner
 from exchange.views import OwnerViews
 from policy.archive import Archive
@@ -234,33 +233,6 @@ async def stop(parts: Parts, seconds: float = DRAIN_SECONDS) -> None:
     await parts.server.stop(STOP_GRACE)
 
 
-def open_log(files: IdentityFiles, state: StateFiles, *, create: bool = False, predecessor: bytes = b"") -> LogStore:
-    """The hub's log; made if `create`, else opened and checked. Blocks.
-
-    Args:
-        files: The hub's certificates.
-        state: Where it lies.
-        create: Make it.
-        predecessor: Checkpoint of the lost log that a new one succeeds.
-
-    Raises:
-        FatalError: LOG_UNAVAILABLE, with what to do.
-    """
-    # No deny-list: a log whose former key was revoked must still be opened.
-    verifier = CertificateVerifier(files.ca_pem, frozenset)
-    engine = open_sqlite(state.log, create=create)
-    store = LogStore(engine, files.identity.log_origin, files.signer(), guard=state.guard, verifier=verifier)
-    try:
-        if create:
-            store.create(predecessor=predecessor)
-        else:
-            store.open()
-    except BaseException:
-        engine.dispose()
-        raise
-    return store
-
-
 def hub_identity(profile: Profile) -> IdentityFiles:
     """The certificates of the profile, which must be a hub's.
 
@@ -273,8 +245,12 @@ def hub_identity(profile: Profile) -> IdentityFiles:
     return files
 
 
-def init(profile: Profile) -> None:
-    """Make the state of a hub: directories and an empty log. Once, deliberately.
+def init(profile: Profile, *, join: bool = False) -> None:
+    """Make the state of a hub: directories and an empty log, or the guard of one that it shares. Once, deliberately.
+
+    Args:
+        profile: The hub's.
+        join: The log is there already: other hubs of this identity keep it.
 
     Raises:
         FatalError: There is one already, or the certificates are not a hub's.
@@ -282,7 +258,10 @@ def init(profile: Profile) -> None:
     files = hub_identity(profile)
     state = StateFiles(profile.state)
     make_state(state)
-    store = open_log(files, state, create=True)
+    if join:
+        join_log(files, state, profile.log)
+        return
+    store = open_log(files, state, profile.log, create=True)
     store.close()
     store.engine.dispose()
 
@@ -304,7 +283,7 @@ async def main(profile: Profile, process: Process) -> None:
         raise FatalError(Reason.INTERNAL, f"{profile.path.name}: a hub needs `registrar`, to mirror the directory")
     state = StateFiles(profile.state)
     clock = time.time
-    store = await asyncio.to_thread(open_log, files, state)
+    store = await asyncio.to_thread(open_log, files, state, profile.log)
     index = await asyncio.to_thread(SearchIndex, state.search, store)
     audit_log = AuditLog(store)
     holder, mirror = DirectoryHolder(clock), Mirror(Archive(state.published))

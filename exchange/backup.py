@@ -12,12 +12,16 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from sqlalchemy import Engine
+
 from audit import backup as logs
+from audit.checkpoint import Checkpoint
+from audit.sqlite import open_sqlite
 from certs.credentials import IdentityFiles
 from certs.identity import Kind
-from certs.signing import CertificateVerifier
-from exchange.app import hub_identity, make_state, open_log
+from exchange.app import hub_identity, make_state
 from exchange.config import StateFiles
+from exchange.store import lenient, open_engine, open_log, using
 from zhiwang.wire import archive
 from zhiwang.wire.archive import Manifest
 from zhiwang.wire.errors import FatalError, Reason
@@ -31,16 +35,21 @@ _AGENT = "agent"
 def back_up_hub(profile: Profile, out: Path) -> Manifest:
     """Write a backup of a hub, while it runs or not.
 
+    A log that stands in PostgreSQL is copied into a file as that of SQLite is, so that all backups are alike.
+
     Raises:
         FatalError: There is no such state, its log does not hold, or `out` exists.
         OSError: `out` cannot be written.
     """
     files, state = hub_identity(profile), StateFiles(profile.state)
-    verifier = CertificateVerifier(files.ca_pem, frozenset)
 
     def fill(stage: Path) -> dict[str, str | int]:
-        logs.copy_store(state.log, stage / state.log.name)
-        head = logs.check_copy(stage / state.log.name, files.signer(), verifier)
+        if profile.log is None:
+            logs.copy_store(state.log, stage / state.log.name)
+        else:
+            with using(open_engine(state, profile.log)) as log, using(_file(stage, create=True)) as file:
+                logs.copy_log(log, file)
+        head = logs.check_copy(stage / state.log.name, files.signer(), lenient(files))
         for directory in (state.owner_logs, state.policy, state.published):
             archive.copy_tree(directory, stage / directory.name)
         return {"log_size": head.size, "log_root": head.root.hex()}
@@ -50,6 +59,9 @@ def back_up_hub(profile: Profile, out: Path) -> Manifest:
 
 def restore_hub(profile: Profile, source: Path, seen: Sequence[Path], *, accept_fewer: bool = False) -> logs.Restored:
     """Restore a hub from its backup into an empty state, if nobody has seen more of its log.
+
+    Where the profile names a database, the backup's log goes into it if it holds none yet; one that is there, put back
+    by its administrator, stays and has to hold and reach as far by itself.
 
     Args:
         profile: The hub's; its certificates are there already, renewed or new.
@@ -68,9 +80,22 @@ def restore_hub(profile: Profile, source: Path, seen: Sequence[Path], *, accept_
     with locked_state(state.directory):
         with archive.restoring(source, state.directory, kind=_HUB, identity=origin) as stage:
             known = logs.what_was_seen(state.guard, seen, origin)
-            signer, verifier = files.signer(), CertificateVerifier(files.ca_pem, frozenset)
-            head = logs.check_copy(stage / state.log.name, signer, verifier, known)
-            restored = logs.check_newest(head, known, state.guard, signer, accept_fewer=accept_fewer)
+            signer = files.signer()
+            head = logs.check_copy(stage / state.log.name, signer, lenient(files), known)
+            if profile.log is None:
+                restored = logs.check_newest(head, known, state.guard, signer, accept_fewer=accept_fewer)
+            else:
+                with using(open_engine(state, profile.log)) as log:
+                    begun = logs.has_begun(log)
+                    if begun:
+                        # Put back by the database's own means; it is newer than the backup, or it is not good.
+                        known.append(logs.Seen("the backup", Checkpoint(origin, head.size, head.root)))
+                        head = logs.check_log(log, signer, lenient(files), known)
+                    restored = logs.check_newest(head, known, state.guard, signer, accept_fewer=accept_fewer)
+                    if not begun:
+                        with using(_file(stage)) as file:
+                            logs.copy_log(file, log)
+                (stage / state.log.name).unlink()
         logs.restore_guard(state.guard, head)
     return restored
 
@@ -86,7 +111,6 @@ def succeed_hub(profile: Profile, source: Path) -> None:
         OSError: Something cannot be read or written.
     """
     files, state = hub_identity(profile), StateFiles(profile.state)
-    verifier = CertificateVerifier(files.ca_pem, frozenset)
     manifest = archive.read_manifest(source)
     if manifest.kind != _HUB:
         raise FatalError(Reason.INTERNAL, f"{source.name} is the backup of {manifest.kind} {manifest.identity}")
@@ -96,9 +120,9 @@ def succeed_hub(profile: Profile, source: Path) -> None:
         with archive.installing(state.directory) as stage:
             made, lost = StateFiles(stage), StateFiles(stage.with_name("lost"))
             archive.unpack(source, lost.directory)
-            with logs.predecessor(lost.log, manifest.identity, files.signer(), verifier) as (head, _):
+            with logs.predecessor(lost.log, manifest.identity, files.signer(), lenient(files)) as (head, _):
                 make_state(made)
-                store = open_log(files, made, create=True, predecessor=head.checkpoint)
+                store = open_log(files, made, profile.log, create=True, predecessor=head.checkpoint)
             store.close()
             store.engine.dispose()
             archive.copy_tree(lost.owner_logs, made.owner_logs)
@@ -106,6 +130,11 @@ def succeed_hub(profile: Profile, source: Path) -> None:
             shutil.rmtree(made.guard.parent)
         make_state(state)
         logs.restore_guard(state.guard, store.newest)
+
+
+def _file(stage: Path, *, create: bool = False) -> Engine:
+    """The log's file in a backup, whatever the hub's own log stands in."""
+    return open_sqlite(StateFiles(stage).log, create=create)
 
 
 def agent_identity(profile: Profile) -> IdentityFiles:

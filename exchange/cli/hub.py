@@ -2,33 +2,63 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
+from typing import Annotated
 
 import typer
 
 from exchange import app as hub_app
 from exchange import backup
 from exchange.cli import output
+from exchange.doctor.log import diagnose
+from exchange.store import database_script
 from zhiwang.wire.process import run as run_process
 from zhiwang.wire.profile import load_profile
+
+__all__ = ["app", "diagnose"]
 
 app = typer.Typer(help="枢纽  The hub: authorises, routes, records; sees no citizen.", no_args_is_help=True)
 
 
 @app.command()
-def init(profile: output.Profile, successor_of: output.Successor = None) -> None:
+def init(
+    profile: output.Profile,
+    successor_of: output.Successor = None,
+    sql: Annotated[bool, typer.Option("--sql", help="Only print what an administrator runs in the database.")] = False,  # noqa: FBT002 # typer's way
+    year: Annotated[
+        list[str] | None,
+        typer.Option("--year", metavar="YYYY", help="With --sql: the log of this year. Several times for several."),
+    ] = None,
+    join: Annotated[  # noqa: FBT002 # the same
+        bool, typer.Option("--join", help="Share the log that other hubs of this name keep already.")
+    ] = False,
+) -> None:
     """Make a hub's state: an empty log and its guard. Once; `run` never makes one.
 
     The directory `guard` within the state is best put on other storage: it tells whether the log was rolled back.
 
+    Where [log] in the profile names a database of PostgreSQL, its administrator first runs the script that --sql
+    prints; it makes the tables, and three roles that can do no more than they need. Further hubs that share the log
+    begin with --join. See docs/log-store.md.
+
     Example: zhiwang hub init --profile hub.toml
+
+    Example: zhiwang hub init --profile hub.toml --sql | psql --host db.city --username postgres --dbname zhiwang
     """
     loaded = load_profile(profile)
+    if year and not sql:
+        output.usage_error("--year goes with --sql")
+    if sum((successor_of is not None, sql, join)) > 1:
+        output.usage_error("give one of --sql, --join and --successor-of")
+    if sql:
+        sys.stdout.write(database_script(loaded.log, year or []))
+        return
     if successor_of is None:
-        hub_app.init(loaded)
+        hub_app.init(loaded, join=join)
     else:
         backup.succeed_hub(loaded, successor_of)
-    output.say(f"The hub's log lies in {loaded.state}.")
+    output.say(f"The hub's log lies in {loaded.state if loaded.log is None else loaded.log.url}.")
     output.next_step(f"zhiwang hub run --profile {profile}")
 
 

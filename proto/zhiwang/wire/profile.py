@@ -54,6 +54,27 @@ class AdapterFiles(StrictModel):
     credit: Annotated[int, Field(ge=1, le=65536)] = 1024
 
 
+DatabaseUrl = Annotated[
+    str,
+    StringConstraints(pattern=r"^postgresql(\+psycopg)?://[^:/@\s]+@[^@\s]*/[^/@\s?]+(\?[^@\s]*)?$"),
+    Form("a URL of PostgreSQL without a password: postgresql+psycopg://ACCOUNT@HOST/DATABASE"),
+]
+"""SQLAlchemy's URL of a database, with what libpq takes behind a `?`, e.g. `sslmode=verify-full`."""
+
+
+class LogFiles(StrictModel):
+    """[log]: where a hub's log stands, if not in its state directory.
+
+    Attributes:
+        url: Database of PostgreSQL, which several hubs may share. What libpq takes stands behind a `?`.
+        password_file: File whose first line is the account's password; only its owner may read it. Without it the
+            server knows this process by something else, as its certificate.
+    """
+
+    url: DatabaseUrl
+    password_file: str | None = None
+
+
 class AgentCaller(StrictModel):
     """[[agent.caller]]: a program that may call the agent.
 
@@ -111,6 +132,7 @@ class ProfileFile(StrictModel):
         listen: Where this process serves; each kind has its default.
         metrics: Where it serves Prometheus metrics; empty for nowhere.
         defaults: What commands leave out.
+        log: For a hub whose log stands in PostgreSQL.
         adapter: For an adapter.
         agent: For an agent.
     """
@@ -123,8 +145,17 @@ class ProfileFile(StrictModel):
     listen: Address | None = None
     metrics: Address | None = None
     defaults: Defaults = Defaults()
+    log: LogFiles | None = None
     adapter: AdapterFiles | None = None
     agent: Agent = Agent()
+
+
+@dataclass(frozen=True, slots=True)
+class LogDatabase:
+    """The database of a hub's log, its password file found."""
+
+    url: str
+    password_file: Path | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +187,7 @@ class Profile:
     defaults: Defaults
     adapter: AdapterPaths | None
     agent: Agent
+    log: LogDatabase | None = None
 
     @property
     def agent_identity(self) -> Path | None:
@@ -191,7 +223,12 @@ def load_profile(path: Path) -> Profile:
         defaults=file.defaults,
         adapter=None if adapter is None else _adapter_paths(base, adapter, file.state),
         agent=file.agent,
+        log=None if file.log is None else _log_database(base, file.log),
     )
+
+
+def _log_database(base: Path, files: LogFiles) -> LogDatabase:
+    return LogDatabase(files.url, None if files.password_file is None else base / files.password_file)
 
 
 def _adapter_paths(base: Path, files: AdapterFiles, state: str) -> AdapterPaths:
