@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from exchange.cli import output, receipt_export, receipt_timestamp, receipt_trust, receipt_words
+from exchange.cli import output, receipt_export, receipt_print, receipt_timestamp, receipt_trust, receipt_words
 from exchange.cli.verify import local_time
 from exchange.client.keeper import open_store
 from exchange.client.receipt import read_receipt, write_receipt
@@ -39,6 +39,7 @@ app.command("pack")(receipt_export.pack_command)
 
 
 app.command("timestamp")(receipt_timestamp.timestamp_command)
+app.command("print")(receipt_print.print_command)
 
 
 @app.command("verify")

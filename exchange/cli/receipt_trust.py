@@ -124,6 +124,18 @@ def trust_of(
     return trust, directory
 
 
+def pinned_root(root: Path | None, profile: Path | None) -> Path:
+    """File of the pinned authority.
+
+    Raises:
+        typer.Exit: With status 2: neither roots nor a profile were given.
+    """
+    place = load_profile(profile).root if root is None and profile is not None else root
+    if place is None:
+        output.usage_error("say by which roots to verify: --root DIR, or --profile FILE of an installation")
+    return place / CA_CERTIFICATE
+
+
 def proved(path: Path, trust: Trust, *, as_json: bool) -> tuple[verification_pb2.Receipt, Proved]:
     """A receipt and what it proves.
 
