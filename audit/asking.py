@@ -6,6 +6,7 @@ identifier of a citizen, as a reference or an official is refused in a request.
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Final
@@ -19,10 +20,22 @@ from zhiwang.wire.identifiers import contains_identifier
 MAX_CONDITION: Final = 200
 """Characters of one condition."""
 
+HASH_DIGITS: Final = 64
+MIN_DIGITS: Final = 8
+"""Hexadecimal digits of a header hash: all of them, and how many have to be given."""
+
+_HEADER: Final = re.compile(rf"[0-9a-f]{{{MIN_DIGITS},{HASH_DIGITS}}}")
+
 MAX_VERSION: Final = 1 << 63
 """Beyond what the search database holds."""
 
-_NAMES: Final = {"place": "jurisdiction", "version": "directory_version", "since": "since_time", "until": "until_time"}
+_NAMES: Final = {
+    "place": "jurisdiction",
+    "version": "directory_version",
+    "since": "since_time",
+    "until": "until_time",
+    "header": "header_hash",
+}
 """Conditions whose field on the wire has another name."""
 
 
@@ -34,7 +47,7 @@ def query_of(request: audit_pb2.SearchRequest) -> Query:
     """
     conditions: dict[str, str] = {}
     for field in fields(Query):
-        if field.type == "str" and field.name != "outcome":
+        if field.type == "str" and field.name not in {"outcome", "header"}:
             text: str = getattr(request, _NAMES.get(field.name, field.name))
             if len(text) > MAX_CONDITION or not text.isprintable() or contains_identifier(text, grouped=True):
                 raise RefusedError(
@@ -49,6 +62,7 @@ def query_of(request: audit_pb2.SearchRequest) -> Query:
         until=_microseconds(request, "until_time"),
         outcome=audit_pb2.Outcome.Name(request.outcome).removeprefix(OUTCOME_PREFIX) if request.outcome else "",
         version=_version(request),
+        header=_header(request.header_hash),
     )
 
 
@@ -66,6 +80,7 @@ def request_of(query: Query, **options: object) -> audit_pb2.SearchRequest:
         else:
             setattr(request, _NAMES.get(name, name), value)
     request.attribute = query.attribute
+    request.header_hash = query.header
     request.jurisdiction = query.place
     for name, moment in (("since_time", query.since), ("until_time", query.until)):
         if moment is not None:
@@ -76,7 +91,7 @@ def request_of(query: Query, **options: object) -> audit_pb2.SearchRequest:
 def words_of(query: Query) -> str:
     """A search in words: its conditions in a fixed order, times in UTC; "everything" without any."""
     said = [f"{name}={value}" for name, value in query.equalities()]
-    said += [f"{name}={value}" for name, value in (("attribute", query.attribute), ("place", query.place)) if value]
+    said += [f"{name}={value}" for name in ("attribute", "place", "header") if (value := getattr(query, name))]
     said += [
         f"{name}={datetime.fromtimestamp(moment / 1_000_000, UTC).isoformat()}"
         for name, moment in (("since", query.since), ("until", query.until))
@@ -94,6 +109,15 @@ def _microseconds(request: audit_pb2.SearchRequest, name: str) -> int | None:
     except (ValueError, OverflowError, OSError):
         raise RefusedError(Reason.CONDITION_INVALID, "a time that is none", field=name) from None
     return moment
+
+
+def _header(digits: str) -> str:
+    # A whole hash is about nobody; a part of one could be anything that somebody typed.
+    if digits and (
+        not _HEADER.fullmatch(digits) or (len(digits) < HASH_DIGITS and contains_identifier(digits, grouped=True))
+    ):
+        raise RefusedError(Reason.CONDITION_INVALID, "digits of a header hash", field="header_hash")
+    return digits
 
 
 def _version(request: audit_pb2.SearchRequest) -> int:

@@ -156,8 +156,8 @@ class Auditor:
         found.extends = view.restored_size
         return found, view
 
-    async def entry(self, index: int) -> tuple[audit_pb2.Entry, Checkpoint]:
-        """One entry, proved, and the checkpoint that proves it.
+    async def logged(self, index: int) -> tuple[audit_pb2.LoggedEntry, audit_pb2.LogHead, audit_pb2.Entry, Checkpoint]:
+        """One entry, proved, and the head that proves it, each as it came and as it reads.
 
         Raises:
             RefusedError: PROOF_INVALID, or an error of the certificate.
@@ -167,7 +167,7 @@ class Auditor:
         checkpoint = self._checker.check(response.head)
         if response.entry.index != index:
             raise _broken(checkpoint, "it answers with another entry than was asked for")
-        return check_entry(response.entry, checkpoint), checkpoint
+        return response.entry, response.head, check_entry(response.entry, checkpoint), checkpoint
 
     async def search(self, query: Query, *, limit: int, proofs: bool) -> AsyncGenerator[tuple[int, audit_pb2.Entry]]:
         """Entries that are looked for, newest first.

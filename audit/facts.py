@@ -7,6 +7,7 @@ subject, so neither do facts.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -53,6 +54,7 @@ class Facts:
         outcome: ANSWERED, DENIED, UNAVAILABLE or REFUSED.
         reason: Public reason of any other outcome than ANSWERED.
         version: Of the directory by which it was decided; 0 for none.
+        header: SHA-256 of the header, in hex: what identifies an access in every log.
     """
 
     time: int
@@ -69,6 +71,7 @@ class Facts:
     outcome: str = ""
     reason: str = ""
     version: int = 0
+    header: str = ""
 
 
 def facts_of(data: bytes) -> Facts:
@@ -94,7 +97,15 @@ def facts_of_entry(entry: audit_pb2.Entry) -> Facts:
         return _access(time, event, owner.header, outcome, "", owner.directory_version)
     if event == "refusal":
         peer = entry.refusal.peer
-        return Facts(time, event, _department(peer), peer, outcome=REFUSED, reason=entry.refusal.reason)
+        return Facts(
+            time,
+            event,
+            _department(peer),
+            peer,
+            outcome=REFUSED,
+            reason=entry.refusal.reason,
+            header=entry.refusal.header_hash.hex(),
+        )
     if event == "directory_change":
         return Facts(time, event, version=entry.directory_change.directory_version)
     if event in _ACTORS:
@@ -108,7 +119,8 @@ def _access(time: int, event: str, header_bytes: bytes, outcome: str, reason: st
     try:
         header = sealed_pb2.Header.FromString(header_bytes)
     except DecodeError:
-        return Facts(time, event, outcome=outcome, reason=reason, version=version)
+        digest = sha256(header_bytes).hexdigest()
+        return Facts(time, event, outcome=outcome, reason=reason, version=version, header=digest)
     return Facts(
         time=time,
         event=event,
@@ -124,6 +136,7 @@ def _access(time: int, event: str, header_bytes: bytes, outcome: str, reason: st
         outcome=outcome,
         reason=reason,
         version=version,
+        header=sha256(header_bytes).hexdigest(),
     )
 
 

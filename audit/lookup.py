@@ -26,6 +26,8 @@ RARE: Final = 2000
 """How far the entries of a condition are counted."""
 LOOKED_AT: Final = 50_000
 """Rows that one page looks at."""
+HEADER_DIGITS: Final = 12
+"""Hexadecimal digits of a header hash that stand in the database."""
 CHUNK: Final = 500
 """Rows that are looked at in one go."""
 
@@ -77,15 +79,19 @@ class _Condition:
         sql: As SQL says it, and
         values: its parameters.
         column: Whose index gives its entries, if there is one: a column of `found`, or "attribute".
+        test: What must hold of that column.
         impossible: No entry can fulfil it.
     """
 
-    __slots__ = ("column", "impossible", "sql", "values")
+    __slots__ = ("column", "impossible", "sql", "test", "values")
 
-    def __init__(self, sql: str, values: Sequence[Any], column: str = "", *, impossible: bool = False) -> None:
+    def __init__(
+        self, sql: str, values: Sequence[Any], column: str = "", *, test: str = "= ?", impossible: bool = False
+    ) -> None:
         self.sql = sql
         self.values = tuple(values)
         self.column = column
+        self.test = test
         self.impossible = impossible
 
     def entries(self, low: int, before: int) -> tuple[str, list[Any]]:
@@ -94,7 +100,7 @@ class _Condition:
             table, name = "asked", "attribute"
         else:
             table, name = f"found INDEXED BY by_{self.column}", self.column
-        sql = f"SELECT idx FROM {table} WHERE {name} = ? AND idx >= ? AND idx < ? ORDER BY idx DESC"  # noqa: S608 - ours
+        sql = f"SELECT idx FROM {table} WHERE {name} {self.test} AND idx >= ? AND idx < ? ORDER BY idx DESC"  # noqa: S608 - ours
         return sql, [*self.values, low, before]
 
     def rows(self, connection: sqlite3.Connection, low: int, before: int) -> Iterator[int]:
@@ -115,6 +121,10 @@ def _conditions(connection: sqlite3.Connection, query: Query) -> Iterator[_Condi
             "attribute",
             impossible=number is None,
         )
+    if query.header:
+        first, last = (int(query.header[:HEADER_DIGITS].ljust(HEADER_DIGITS, end), 16) for end in "0f")
+        test = ">= ? AND header <= ?"
+        yield _Condition(f"found.header {test}", (first, last), "header", test=test)
     if query.place:
         places = _places(connection, query.place)
         yield _Condition(_among("place", places), places, impossible=not places)

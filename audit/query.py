@@ -31,6 +31,7 @@ class Query:
         outcome: ANSWERED, DENIED, UNAVAILABLE or REFUSED.
         reason: Public reason.
         version: Of the directory.
+        header: First digits of the header hash, in hex.
     """
 
     since: int | None = None
@@ -48,12 +49,13 @@ class Query:
     outcome: str = ""
     reason: str = ""
     version: int = 0
+    header: str = ""
 
     def equalities(self) -> Iterator[tuple[str, str | int]]:
-        """(column, value) of what must be equal: everything that is set but times, place and attribute."""
+        """(column, value) of what must be equal: all that is set but times, place, attribute and header."""
         for field in fields(self):
             value = getattr(self, field.name)
-            if value and field.name not in {"since", "until", "place", "attribute"}:
+            if value and field.name not in {"since", "until", "place", "attribute", "header"}:
                 yield field.name, value
 
     def admits(self, facts: Facts) -> bool:
@@ -65,6 +67,8 @@ class Query:
         if self.attribute and self.attribute not in facts.attributes:
             return False
         if self.place and not lies_in(facts.place, self.place):
+            return False
+        if self.header and not facts.header.startswith(self.header):
             return False
         return all(getattr(facts, name) == value for name, value in self.equalities())
 

@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from audit.entry import EntryError
 from audit.facts import Facts, facts_of
-from audit.lookup import lookup
+from audit.lookup import HEADER_DIGITS, lookup
 from audit.query import Query, Scope
 from audit.sqlite import driver, open_sqlite, reading
 from audit.store import LogStore
@@ -39,15 +39,18 @@ WORDS: Final = 100_000
 """Words that are remembered."""
 
 _WORDS: Final = ("event", "department", "system", "official", "role", "matter", "place", "owner", "outcome", "reason")
-_COLUMNS: Final = (*_WORDS, "reference", "version")
+_COLUMNS: Final = (*_WORDS, "reference", "version", "header")
 _PLACE: Final = 3 + _WORDS.index("place")
-_LAYOUT: Final = 1
+_HEADER_BYTES: Final = HEADER_DIGITS // 2
+"""Of a header hash: enough to tell millions of accesses from each other, and small enough to index."""
+_LAYOUT: Final = 2
 _SCHEMA: Final = (
     "CREATE TABLE about (layout INTEGER NOT NULL, origin TEXT NOT NULL, size INTEGER NOT NULL, tip BLOB, seen INTEGER)",
     "CREATE TABLE word (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE)",
     "CREATE TABLE place (word INTEGER PRIMARY KEY)",
     f"""CREATE TABLE found (idx INTEGER PRIMARY KEY, time INTEGER NOT NULL, seen INTEGER NOT NULL,
-        {", ".join(f"{name} INTEGER" for name in _WORDS)}, reference TEXT, version INTEGER)""",
+        {", ".join(f"{name} INTEGER" for name in _WORDS)}, reference TEXT, version INTEGER,
+        header INTEGER)""",
     "CREATE TABLE asked (attribute INTEGER NOT NULL, idx INTEGER NOT NULL, PRIMARY KEY (attribute, idx)) WITHOUT ROWID",
     *(f"CREATE INDEX by_{name} ON found ({name}, idx) WHERE {name} IS NOT NULL" for name in _COLUMNS),
     "CREATE INDEX late ON found (idx) WHERE time < seen",
@@ -140,7 +143,8 @@ class SearchIndex:
                 facts = _facts(data)
                 seen = max(seen, facts.time)
                 numbers = [words.number(text) if (text := getattr(facts, name)) else None for name in _WORDS]
-                rows.append((index, facts.time, seen, *numbers, facts.reference or None, facts.version or None))
+                others = (facts.reference or None, facts.version or None, header_number(facts.header))
+                rows.append((index, facts.time, seen, *numbers, *others))
                 asked += [(words.number(name), index) for name in facts.attributes]
             connection.executemany(_INSERT, rows)
             places = {row[_PLACE] for row in rows} - {None}
@@ -220,6 +224,11 @@ class _Words:
             ).fetchone()
             number = self.new[text] = int(row[0])
         return number
+
+
+def header_number(header: str) -> int | None:
+    """What stands for a header hash, in hex, in the search database."""
+    return int.from_bytes(bytes.fromhex(header)[:_HEADER_BYTES], "big") if header else None
 
 
 def _facts(data: bytes) -> Facts:

@@ -33,7 +33,7 @@ from policy.metadata import (
     parse_metadata,
     stored_path,
 )
-from policy.model import Centre, Document, Matter
+from policy.model import Attribute, Centre, Document, Matter
 from policy.repository import check_signed_root
 from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.tomlfile import FileError
@@ -62,6 +62,11 @@ class PastDirectory:
     sources: Mapping[str, bytes] = field(default_factory=dict)
     matters: Mapping[str, Matter] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
+
+    def attribute(self, owner: str, name: str) -> Attribute | None:
+        """The published attribute, if its document was asked for and has it."""
+        document = self.documents.get(owner)
+        return None if document is None else document.attributes.get(name)
 
 
 class History:

@@ -6,11 +6,11 @@ Names of divisions come from whoever calls; without them codes stand for themsel
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
-from policy.model import Directory, Grant
+from policy.model import Attribute, Centre, Grant, Matter
 from policy.reach import EVERYBODY, FOREVER, Change, Span, Where, span_of
 from zhiwang.wire.claims import Ask
 from zhiwang.wire.clock import CITY_TIME
@@ -20,6 +20,21 @@ PlaceName = Callable[[Jurisdiction], str]
 
 _LEVELS: Final = {Level.CITY: "市", Level.DISTRICT: "区", Level.STREET: "街道", Level.COMMUNITY: "社区"}
 _ASSURANCES: Final = {1: ("自称", "asserted"), 2: ("已认证", "authenticated"), 3: ("证书", "certificate")}
+
+
+class Titles(Protocol):
+    """What has titles: a directory."""
+
+    @property
+    def centre(self) -> Centre:
+        """Of the departments."""
+
+    @property
+    def matters(self) -> Mapping[str, Matter]:
+        """Of the matters."""
+
+    def attribute(self, owner: str, name: str) -> Attribute | None:
+        """Of the attributes."""
 
 
 class Sentence(NamedTuple):
@@ -38,11 +53,11 @@ class Words:
     """Sentences about one city.
 
     Args:
-        directories: Where titles are looked up, the first that has one first.
+        directories: Where titles are looked up, the first that has one first; of today or of the past.
         name: Gives a division's name.
     """
 
-    def __init__(self, *directories: Directory, name: PlaceName = place_text) -> None:
+    def __init__(self, *directories: Titles, name: PlaceName = place_text) -> None:
         self._directories = directories
         self._name = name
 

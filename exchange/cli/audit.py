@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
 
 import typer
 
@@ -11,9 +10,10 @@ from certs.identity import write_public
 from exchange.cli import output
 from exchange.cli.audit_files import export, fsck
 from exchange.cli.audit_hold import app as hold
-from exchange.cli.audit_reading import From, Owner, bar, plain, rows_of, time_text, with_auditor
+from exchange.cli.audit_reading import From, Owner, bar, time_text, with_auditor
 from exchange.cli.audit_reconcile import reconcile
 from exchange.cli.audit_search import search
+from exchange.cli.audit_show import show
 from exchange.cli.audit_subject import subject
 from zhiwang.wire.process import locked_state
 from zhiwang.wire.profile import load_profile
@@ -85,34 +85,6 @@ def verify(
         output.say("核对无误。It holds. This log was seen for the first time; its checkpoint is remembered.")
 
 
-@app.command()
-def show(
-    index: Annotated[int, typer.Argument(min=0, help="Index of the entry.")],
-    profile: output.Profile,
-    source: From = "",
-    owner: Owner = "",
-    as_json: output.AsJson = False,  # noqa: FBT002 # typer's way
-) -> None:
-    """Show one entry, once it is proved to be in the log. The reading is itself recorded there.
-
-    Example: zhiwang audit show 17 --profile auditor.toml
-    """
-    entry, checkpoint = with_auditor(load_profile(profile), source, owner, lambda auditor: auditor.entry(index))
-    kind = entry.WhichOneof("event") or ""
-    facts: dict[str, Any] = {
-        "origin": checkpoint.origin,
-        "index": index,
-        "size": checkpoint.size,
-        "time": time_text(entry.time.seconds),
-        "event": kind,
-        **plain(getattr(entry, kind)),
-    }
-    if as_json:
-        output.print_json(facts)
-    else:
-        output.print_table(("", ""), list(rows_of(facts)))
-
-
 def _memory(seen: Path, origin: str) -> Path:
     return seen / f"{origin.replace('/', '+')}.json"  # no part of an origin has a plus
 
@@ -124,6 +96,6 @@ def _recall(seen: Path, origin: str) -> bytes:
         return b""
 
 
-for _command in (search, subject, reconcile, export, fsck):
+for _command in (show, search, subject, reconcile, export, fsck):
     app.command()(_command)
 app.add_typer(hold, name="hold")

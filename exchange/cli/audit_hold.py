@@ -50,6 +50,7 @@ def hold(
     outcome: select.Outcome = "",
     reason: select.Reason = "",
     directory: select.Directory = 0,
+    header: select.Header = "",
     as_json: output.AsJson = False,  # noqa: FBT002 # typer's way
 ) -> None:
     """保全  Keep entries from being erased or dropped until a date, by the number of an order. It ends by itself.
@@ -81,6 +82,7 @@ def hold(
         outcome=outcome,
         reason=reason,
         directory=directory,
+        header=header,
     )
     end = _end_of(until)
     placed, index = with_auditor(loaded, source, owner, lambda auditor: auditor.evidence.place(order, end, query))

@@ -9,13 +9,10 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import grpc
 import typer
-from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message import DecodeError, Message
-from google.protobuf.timestamp_pb2 import Timestamp
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from audit.auditor import Auditor
@@ -23,8 +20,8 @@ from audit.proofs import HeadChecker
 from certs.credentials import IdentityFiles
 from certs.signing import CertificateVerifier
 from exchange.cli import output
+from exchange.evidence.plain import printable as printable  # noqa: PLC0414 - for the commands that read
 from zhiwang.audit.v1 import audit_pb2_grpc
-from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.wire.channel import open_channel, refusal_of
 from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.errors import RefusedError
@@ -89,7 +86,7 @@ def with_keeper(
         ZhiwangError: As the log's keeper refused, or what it says does not hold.
     """
     kind = Kind.ADAPTER if owner else Kind.HUB
-    target = _target(profile, source, owner)
+    target = target_of(profile, source, owner)
     files = IdentityFiles(profile.identity, profile.root)
 
     files.check_valid(time.time())
@@ -119,7 +116,7 @@ def with_keeper(
     return asyncio.run(run())
 
 
-def _target(profile: Profile, source: str, owner: str) -> str:
+def target_of(profile: Profile, source: str, owner: str) -> str:
     """Where the process that keeps the log serves."""
     if not source:
         if owner:
@@ -165,55 +162,3 @@ def moment_of(text: str, option: str) -> int | None:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=CITY_TIME)
     return round(moment.timestamp() * 1_000_000)
-
-
-def plain(message: Message) -> dict[str, Any]:
-    """The fields that are set, as JSON has them; bytes in hex, a header and a checkpoint as what they say."""
-    facts: dict[str, Any] = {}
-    for descriptor, value in message.ListFields():
-        if descriptor.is_repeated:
-            facts[descriptor.name] = [_value(descriptor, item) for item in value]
-        else:
-            facts[descriptor.name] = _value(descriptor, value)
-    return facts
-
-
-def _value(descriptor: FieldDescriptor, value: Any) -> Any:
-    if isinstance(value, bytes):
-        return _bytes(descriptor.name, value)
-    if isinstance(value, Timestamp):
-        return value.ToDatetime(UTC).isoformat()
-    if isinstance(value, Message):
-        return plain(value)
-    if descriptor.enum_type is not None:
-        known = descriptor.enum_type.values_by_number.get(value)
-        return known.name if known else value
-    return printable(value) if isinstance(value, str) else value
-
-
-def _bytes(name: str, value: bytes) -> Any:
-    if name in {"owner_checkpoint", "predecessor"}:
-        return [printable(line) for line in value.decode(errors="replace").splitlines()]
-    if name == "header":
-        try:
-            return plain(sealed_pb2.Header.FromString(value))
-        except DecodeError:
-            return value.hex()
-    return value.hex()
-
-
-def printable(text: str) -> str:
-    """Text of a log that nobody trusts, without what would command a terminal."""
-    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
-
-
-def rows_of(facts: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested facts as rows of a table, each with its path."""
-    for name, value in facts.items():
-        if isinstance(value, dict):
-            yield from rows_of(value, f"{prefix}{name}.")
-        elif isinstance(value, list) and value and isinstance(value[0], dict):
-            for number, item in enumerate(value):
-                yield from rows_of(item, f"{prefix}{name}[{number}].")
-        else:
-            yield prefix + name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)

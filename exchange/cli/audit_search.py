@@ -57,6 +57,7 @@ def search(
     outcome: select.Outcome = "",
     reason: select.Reason = "",
     directory: select.Directory = 0,
+    header: select.Header = "",
     limit: Annotated[int, typer.Option(min=0, help="Entries at most; 0 for all.")] = LIMIT,
     proofs: Annotated[bool, typer.Option("--proofs", help="Prove each entry to be in the log.")] = False,  # noqa: FBT002 # typer's way
     as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated, with a heading.")] = False,  # noqa: FBT002 # the same
@@ -87,6 +88,7 @@ def search(
         outcome=outcome,
         reason=reason,
         directory=directory,
+        header=header,
     )
     show = _writer(as_csv=as_csv, as_json=as_json)
 

@@ -29,6 +29,7 @@ Asked = Annotated[str, typer.Option(help="Department that was asked.")]
 Attribute = Annotated[str, typer.Option(help="Attribute that was asked, e.g. hrss.pension_months.")]
 Outcome = Annotated[str, typer.Option(help="ANSWERED, DENIED, UNAVAILABLE or REFUSED.")]
 Reason = Annotated[str, typer.Option(help="Public reason of another outcome than ANSWERED.")]
+Header = Annotated[str, typer.Option(help="First digits, eight at least, of the header hash.")]
 Directory = Annotated[int, typer.Option(min=0, help="Version of the directory by which it was decided.")]
 
 
@@ -50,6 +51,7 @@ def selected(
     outcome: str = "",
     reason: str = "",
     directory: int = 0,
+    header: str = "",
 ) -> Query:
     """What these options look for; ends with a usage error if one of them is none."""
     query = Query(
@@ -67,6 +69,7 @@ def selected(
         outcome=_outcome(outcome),
         reason=reason,
         version=directory,
+        header=header.lower(),
     )
     if not system:
         return query

@@ -64,7 +64,10 @@ async def test_an_owners_log_is_found_by_the_state_directory_of_its_adapter(city
         write_address(state, listen=adapter.address)
         source = ("--profile", profile, "--from", str(state))
         facts = json.loads((await zhiwang("show", "0", *source, "--owner", "hrss", "--json")).stdout)
-        assert (facts["event"], facts["origin"]) == ("log_opened", "shenzhen/hrss/adapter/main")
+        assert (facts["event"], facts["log"]) == ("log_opened", "shenzhen/hrss/adapter/main")
+        assert facts == json.loads((await zhiwang("show", "hrss#0", *source, "--json")).stdout) | {
+            "proof": facts["proof"]
+        }
         # It is not the hub, nor the log of another department.
         await zhiwang("show", "0", *source, status=1)
         refused = await zhiwang("show", "0", *source, "--owner", "police", status=2)
@@ -93,11 +96,13 @@ async def test_an_entry_is_shown_as_what_it_says(city: City, tmp_path: Path) -> 
         index = str(appended.first)
         facts = json.loads((await zhiwang("show", index, "--profile", profile, "--json")).stdout)
         assert facts["event"] == "hub_access"
-        assert (facts["outcome"], facts["reason"], facts["denied_claims"]) == ("OUTCOME_DENIED", "NOT_GRANTED", [0, 1])
-        assert facts["header"]["system"] == system
-        assert facts["sealed_hash"] == "68" * 32
+        said = facts["entry"]
+        assert (said["outcome"], said["reason"], said["denied_claims"]) == ("OUTCOME_DENIED", "NOT_GRANTED", [0, 1])
+        assert said["header"]["system"] == system
+        assert said["sealed_hash"] == "68" * 32
+        assert (facts["outcome"]["code"], facts["reason"]["code"]) == ("DENIED", "NOT_GRANTED")
         shown = (await zhiwang("show", index, "--profile", profile)).stdout
-        assert "header.cases" in shown
+        assert "已拒绝" in shown
         assert "\x1b" not in shown
         assert "\\u001b[2J" in shown
         refused = await zhiwang("show", "99999", "--profile", profile, status=1)

@@ -20,6 +20,7 @@ from typing import Any
 
 import policy_support
 from audit.log import AuditLog
+from audit.search import SearchIndex
 from audit.sqlite import open_sqlite
 from audit.store import LogStore
 from certs.credentials import IdentityFiles
@@ -29,6 +30,7 @@ from exchange.client.case import Case, Context, Subject
 from exchange.client.client import Client
 from exchange.views import OwnerViews
 from hub_support import Owner, RunningHub, new_log
+from policy.archive import Archive
 from policy.directory import DirectoryHolder
 from policy.mirror import Mirror
 from policy.model import Directory
@@ -108,11 +110,12 @@ class Hub:
         files = self.files
         store = (new_log if first else reopened)(self.directory / "hub.db", files)
         audit_log = AuditLog(store)
-        holder, mirror = DirectoryHolder(clock), Mirror()
+        holder, mirror = DirectoryHolder(clock), Mirror(Archive(self.directory / "published"))
         holder.set(kit.directory)
-        mirror.publish(dict(kit.repository.files))
+        await mirror.take(dict(kit.repository.files))
         views = OwnerViews(self.directory / "owner_logs", CertificateVerifier(files.ca_pem, holder.revoked), clock)
-        parts = assemble(files.identity, files.ca_pem, holder, mirror, audit_log, views, clock=clock)
+        self.index = SearchIndex(self.directory / "search.db", store)
+        parts = assemble(files.identity, files.ca_pem, holder, mirror, audit_log, views, index=self.index, clock=clock)
         self.address = parts.server.listen(address, files.server_credentials())
         await parts.server.start()
         self._housekeeping = asyncio.create_task(parts.hub.housekeep())
@@ -123,7 +126,9 @@ class Hub:
     def take(self, directory: Directory) -> None:
         """Decide by another directory, and mirror it."""
         self.up.holder.set(directory)
-        self.mirror.publish(dict(self.city.kit.repository.files))
+        files = dict(self.city.kit.repository.files)
+        Archive(self.directory / "published").keep(files)
+        self.mirror.publish(files)
 
     async def stop(self, seconds: float = 1.0) -> None:
         if self.running is None or self._housekeeping is None:
@@ -135,6 +140,7 @@ class Hub:
         if hub.store.stopped is None:
             hub.store.verify_all()
         await hub.audit_log.close()
+        self.index.close()
         hub.store.engine.dispose()
 
 

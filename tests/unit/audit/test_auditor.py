@@ -11,6 +11,7 @@ import pytest
 
 import audit_support as support
 from audit.auditor import Auditor
+from audit.entry import decode_entry
 from audit.log import AuditLog
 from audit.service import AuditServicer
 from audit.store import LogStore
@@ -164,8 +165,10 @@ async def test_a_server_that_lies_is_found_out(server: Server, bend: Callable[[A
 
 
 async def test_one_entry_is_shown_only_with_its_proof(server: Server) -> None:
-    entry, checkpoint = await auditor(server).entry(3)
+    logged, head, entry, checkpoint = await auditor(server).logged(3)
     assert (entry.audit_read.start, checkpoint.size) == (2, 451)
+    assert decode_entry(logged.entry) == entry
+    assert head.checkpoint.decode().splitlines()[0] == checkpoint.origin
 
     def another(response: Any) -> None:
         response.entry.index = 4
@@ -176,4 +179,4 @@ async def test_one_entry_is_shown_only_with_its_proof(server: Server) -> None:
     for bend, message in ((another, "another entry"), (changed, "inclusion proof")):
         server.bend = bend
         with refused(message):
-            await auditor(server).entry(3)
+            await auditor(server).logged(3)

@@ -146,6 +146,7 @@ def random_query(chance: random.Random) -> Query:
         "outcome": ["ANSWERED", "DENIED", "UNAVAILABLE", "REFUSED"],
         "reason": ["NOT_GRANTED", "OVERLOADED"],
         "version": [1, 2],
+        "header": ["0" * 12, "f" * 64],
     }
     chosen = chance.sample(sorted(fields), chance.choice([0, 1, 1, 2, 3]))
     times: dict[str, Any] = {}
@@ -177,6 +178,10 @@ def test_a_search_finds_what_a_filter_over_every_entry_finds(filled: Filled, req
             query, scope = random_query(chance), chance.choice(SCOPES)
             page = chance.choice([1, 3, 7, 1000])
             assert filled.found(query, scope, page) == filled.expected(query, scope), (step, query, scope)
+        for digits in (8, 12, 13, 64):
+            access = chance.choice([facts for facts in filled.facts if facts.header])
+            for query in (Query(header=access.header[:digits]), Query(header=access.header[:digits], owner="hrss")):
+                assert filled.found(query) == filled.expected(query, EVERYTHING)
         # The follower takes up a group, or the log grows past it.
         if step % 2:
             filled.add(150)
@@ -234,10 +239,12 @@ def test_what_is_asked_over_the_wire_is_what_was_meant() -> None:
 
 def test_a_condition_that_holds_a_citizens_identifier_is_refused_before_it_is_recorded() -> None:
     conditions: list[dict[str, Any]] = [{"reference": ANNA}, {"official": f"x-{ANNA}"}, {"reason": "a\nb"}]
-    for condition in (*conditions, {"matter": "m" * 300}):
+    headers: list[dict[str, Any]] = [{"header": text} for text in ("abc", "g" * 8, "f" * 65, ANNA.lower(), f"{ANNA}ab")]
+    for condition in (*conditions, {"matter": "m" * 300}, *headers):
         with pytest.raises(RefusedError) as refused:
             query_of(request_of(Query(**condition)))
-        assert (refused.value.reason, refused.value.field) == (Reason.CONDITION_INVALID, next(iter(condition)))
+        field = next(iter(condition)).replace("header", "header_hash")
+        assert (refused.value.reason, refused.value.field) == (Reason.CONDITION_INVALID, field)
         assert ANNA not in str(refused.value)
 
 

@@ -951,6 +951,7 @@ class SearchRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     MAX_ENTRIES_FIELD_NUMBER: _builtins.int
     PROOFS_FIELD_NUMBER: _builtins.int
+    HEADER_HASH_FIELD_NUMBER: _builtins.int
     event: _builtins.str
     """Kind of entry: the name of a field of Entry.event, e.g. "hub_access"."""
     department: _builtins.str
@@ -985,6 +986,8 @@ class SearchRequest(_message.Message):
     """End the stream after so many entries; 0 for all."""
     proofs: _builtins.bool
     """Whether each entry comes with its inclusion proof."""
+    header_hash: _builtins.str
+    """First hexadecimal digits, eight at least, of the SHA-256 of the header: what identifies an access in every log."""
     @_builtins.property
     def since_time(self) -> _timestamp_pb2.Timestamp:
         """Recorded at this time or later."""
@@ -1015,10 +1018,11 @@ class SearchRequest(_message.Message):
         page_token: _builtins.str = ...,
         max_entries: _builtins.int = ...,
         proofs: _builtins.bool = ...,
+        header_hash: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["since_time", b"since_time", "until_time", b"until_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribute", b"attribute", "department", b"department", "directory_version", b"directory_version", "event", b"event", "jurisdiction", b"jurisdiction", "matter", b"matter", "max_entries", b"max_entries", "official", b"official", "outcome", b"outcome", "owner", b"owner", "page_size", b"page_size", "page_token", b"page_token", "proofs", b"proofs", "reason", b"reason", "reference", b"reference", "role", b"role", "since_time", b"since_time", "system", b"system", "until_time", b"until_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribute", b"attribute", "department", b"department", "directory_version", b"directory_version", "event", b"event", "header_hash", b"header_hash", "jurisdiction", b"jurisdiction", "matter", b"matter", "max_entries", b"max_entries", "official", b"official", "outcome", b"outcome", "owner", b"owner", "page_size", b"page_size", "page_token", b"page_token", "proofs", b"proofs", "reason", b"reason", "reference", b"reference", "role", b"role", "since_time", b"since_time", "system", b"system", "until_time", b"until_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

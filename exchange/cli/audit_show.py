@@ -1,0 +1,162 @@
+"""`zhiwang audit show`: one entry in words, proved, with the rules that let it through."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+import typer
+
+from audit.auditor import Auditor
+from audit.checkpoint import Checkpoint
+from audit.facts import facts_of_entry
+from audit.query import Query
+from exchange.cli import output
+from exchange.cli.audit_directory import DivisionsFile, PastReader, divisions_of, past_reader
+from exchange.cli.audit_reading import From, Owner, printable, with_auditor
+from exchange.evidence.account import account, rows
+from exchange.evidence.rules import Divisions, Past, Told, parties
+from zhiwang.audit.v1 import audit_pb2
+from zhiwang.wire.clock import timestamp_text
+from zhiwang.wire.profile import load_profile
+
+CANDIDATES: Final = 20
+"""Entries that are listed where an ID fits several."""
+
+_OWNED = re.compile(r"([a-z][a-z0-9_]*)#([0-9]{1,18})")
+_INDEX = re.compile(r"[0-9]{1,18}")
+_HASH = re.compile(r"(?:0x)?([0-9a-f]{8,64})")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What was asked for.
+
+    Attributes:
+        index: Of the entry; None if it has to be sought.
+        queries: What to seek, one after the other until something is found.
+        owner: Department whose own log is meant; empty if the ID does not say.
+    """
+
+    index: int | None = None
+    queries: tuple[Query, ...] = ()
+    owner: str = ""
+
+
+def show(
+    identifier: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID",
+            help="Index of the entry; hrss#17 for the owner's; first digits of the header hash; or a reference.",
+        ),
+    ],
+    profile: output.Profile,
+    source: From = "",
+    owner: Owner = "",
+    divisions: DivisionsFile = None,
+    as_json: output.AsJson = False,  # noqa: FBT002 # typer's way
+) -> None:
+    """Show one entry in words, once it is proved to be in the log, with the rules that let it through.
+
+    The rules are those of the entry's own day: the version of the directory that it names is fetched and verified. What
+    you may not read is as if it were not there. The reading is itself recorded in the log.
+
+    Exit status: 0 if it was shown, 1 if there is none or something does not hold, 2 if the ID fits several entries.
+
+    Example: zhiwang audit show 17 --profile auditor.toml
+    """
+    loaded = load_profile(profile)
+    wanted = _wanted(identifier)
+    if owner and wanted.owner not in {"", owner}:
+        output.usage_error(f"{identifier} is an entry of {wanted.owner}, and --owner says {owner}")
+    keeper = owner or wanted.owner
+    names = divisions_of(divisions)
+
+    async def read(auditor: Auditor) -> dict[str, Any]:
+        index = wanted.index if wanted.index is not None else await _sought(auditor, wanted, identifier)
+        async with past_reader(loaded, source, keeper) as past:
+            return await told_of(auditor, index, past, names)
+
+    said = with_auditor(loaded, source, keeper, read)
+    if as_json:
+        output.print_json(said)
+        return
+    output.print_table(("", ""), [*rows(said), *_proof_rows(said["proof"])])
+
+
+async def told_of(auditor: Auditor, index: int, past: PastReader, divisions: Divisions) -> dict[str, Any]:
+    """The account of one entry, and what proves it."""
+    logged, head, entry, checkpoint = await auditor.logged(index)
+    told = Told(await past_of(auditor, entry, past), divisions)
+    return {
+        "log": checkpoint.origin,
+        **account(index, logged.entry, entry, told),
+        "proof": proof_of(checkpoint, head),
+    }
+
+
+async def past_of(auditor: Auditor, entry: audit_pb2.Entry, past: PastReader) -> Past:
+    """The directory by which an entry was decided, held against what the log recorded if the reader may see that."""
+    version, departments, matters = parties(entry)
+    if not version:
+        return Past()
+    stamp = b""
+    async for _, change in auditor.search(Query(event="directory_change", version=version), limit=1, proofs=True):
+        stamp = change.directory_change.timestamp_hash
+    return await past.read(version, departments, matters, stamp)
+
+
+def proof_of(checkpoint: Checkpoint, head: audit_pb2.LogHead) -> dict[str, Any]:
+    """What an entry is proved by; it has been verified."""
+    return {
+        "log": checkpoint.origin,
+        "size": checkpoint.size,
+        "root": checkpoint.root.hex(),
+        "checkpoint": [printable(line) for line in head.checkpoint.decode(errors="replace").splitlines()],
+        "verified": True,
+    }
+
+
+def _proof_rows(proof: dict[str, Any]) -> list[tuple[str, str]]:
+    return [
+        (
+            "存在证明 proof",
+            f"已核验 verified: {proof['log']}，{proof['size']} 条记录的检查点 of the checkpoint of that size",
+        ),
+        ("  根 root", proof["root"]),
+    ]
+
+
+def _wanted(identifier: str) -> Wanted:
+    if match := _OWNED.fullmatch(identifier):
+        return Wanted(int(match[2]), owner=match[1])
+    if _INDEX.fullmatch(identifier):
+        return Wanted(int(identifier))
+    queries = []
+    if match := _HASH.fullmatch(identifier.lower()):
+        queries.append(Query(header=match[1]))
+    if not identifier.startswith("0x"):
+        queries.append(Query(reference=identifier))
+    return Wanted(queries=tuple(queries))
+
+
+async def _sought(auditor: Auditor, wanted: Wanted, identifier: str) -> int:
+    for query in wanted.queries:
+        found = [one async for one in auditor.search(query, limit=CANDIDATES + 1, proofs=False)]
+        if len(found) == 1:
+            return found[0][0]
+        if found:
+            lines = [(index, facts_of_entry(entry)) for index, entry in found[:CANDIDATES]]
+            output.print_table(
+                ("记录 index", "时间 time", "", "数据部门 owner"),
+                [
+                    (index, timestamp_text(facts.time / 1e6), facts.outcome or facts.event, printable(facts.owner))
+                    for index, facts in lines
+                ],
+            )
+            more = " at least" if len(found) > CANDIDATES else ""
+            output.usage_error(f"{printable(identifier)} fits{more} {len(lines)} entries; show one by its index")
+    output.say(f"没有此记录  No entry that you may read is {printable(identifier)}.")
+    raise typer.Exit(output.FAILED)
