@@ -161,10 +161,11 @@ class RightEdge:
         unfinished: For each tile level from 0, the nodes of its unfinished tile: `(size >> 8 L) % 256` hashes.
     """
 
-    __slots__ = ("_levels", "size")
+    __slots__ = ("_levels", "_trimmed", "size")
 
     def __init__(self, size: int = 0, unfinished: Sequence[Sequence[bytes]] = ()) -> None:
         self.size = size
+        self._trimmed = 0  # complete tiles when `trim` looked last
         self._levels: list[tuple[int, list[bytes]]] = []
         for tile_level, hashes in enumerate(unfinished):
             first = (size >> TILE_HEIGHT * (tile_level + 1)) << TILE_HEIGHT
@@ -228,6 +229,10 @@ class RightEdge:
 
     def trim(self) -> None:
         """Forget complete tiles but the last few. To be called only when the whole edge is committed."""
+        complete = self.size >> TILE_HEIGHT
+        if complete == self._trimmed:
+            return
+        self._trimmed = complete
         for level, (first, nodes) in enumerate(self._levels):
             tile_level, height = divmod(level, TILE_HEIGHT)
             kept = KEPT_TILES[min(tile_level, 1)]

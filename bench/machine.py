@@ -29,6 +29,19 @@ class CpuMeter:
         return {name: cpu_seconds(pid) for name, pid in self.pids.items()}
 
 
+def synced(directory: Path, size: int, seconds: float) -> list[float]:
+    """Seconds of each write of `size` bytes to the end of a file in `directory`, until they are durable."""
+    times: list[float] = []
+    data = os.urandom(size)
+    stop = time.perf_counter() + seconds
+    with tempfile.TemporaryFile(dir=directory, buffering=0) as file:
+        while (started := time.perf_counter()) < stop:
+            file.write(data)
+            os.fdatasync(file.fileno())
+            times.append(time.perf_counter() - started)
+    return times
+
+
 def fsync_seconds(directory: Path, size: int, rounds: int = 50) -> float:
     """Median seconds of appending `size` bytes to a file in `directory` and making them durable."""
     times = []

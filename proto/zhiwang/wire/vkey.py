@@ -75,7 +75,7 @@ class VerifierKey:
 
 def is_name(name: str) -> bool:
     """Whether a key can be called so: not empty, and neither space nor plus."""
-    return bool(name) and "+" not in name and not any(character.isspace() for character in name)
+    return "+" not in name and name.split() == [name]
 
 
 @lru_cache(maxsize=256)
