@@ -8,7 +8,7 @@ ONLY   ?=
 WORKERS ?= 2
 OLD_SQLALCHEMY := build/sqlalchemy20
 
-.PHONY: install demo test test-sqlalchemy20 check format lint types layers proto drift docs protos protos-generate lock bench clean
+.PHONY: install demo test test-sqlalchemy20 check format lint types layers proto drift docs protos protos-generate lock bench faults clean
 
 install: $(STAMP)
 
@@ -73,6 +73,9 @@ lock: install
 
 bench: install
 	PYTHONPATH=tests/support $(BIN)/python -m bench $(if $(ONLY),--only $(ONLY))
+
+faults: install
+	PYTHONPATH=tests/support $(BIN)/python -m campaign $(if $(ONLY),--only "$(ONLY)") $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

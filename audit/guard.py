@@ -16,6 +16,8 @@ from typing import Final
 import structlog
 
 from audit.checkpoint import Checkpoint, CheckpointError, split_note
+from audit.trouble import trouble
+from zhiwang.wire.archive import sync_directory
 from zhiwang.wire.errors import FatalError, Reason
 
 INTERVAL: Final = 1.0
@@ -60,7 +62,7 @@ class Guard:
             ) from None
         except OSError as error:
             raise FatalError(
-                Reason.LOG_UNAVAILABLE, f"the guard {self.path} cannot be read: {error.strerror}"
+                Reason.LOG_UNAVAILABLE, f"the guard {self.path} cannot be read: {trouble(error)}"
             ) from error
         if not note:
             return None
@@ -75,8 +77,19 @@ class Guard:
             ) from None
 
     def exists(self) -> bool:
-        """Whether there is a guard of some log."""
-        return self.path.exists() and self.path.stat().st_size > 0
+        """Whether there is a guard of some log.
+
+        Raises:
+            FatalError: LOG_UNAVAILABLE: nobody can tell.
+        """
+        try:
+            return self.path.stat().st_size > 0
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise FatalError(
+                Reason.LOG_UNAVAILABLE, f"the guard {self.path} cannot be read: {trouble(error)}"
+            ) from error
 
     def check_vacant(self) -> None:
         """Nothing is to be remembered here; an empty file is nothing.
@@ -107,11 +120,7 @@ class Guard:
             file.flush()
             os.fsync(descriptor)
         temporary.replace(self.path)
-        directory = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync_directory(self.path.parent)
         self._written = note
 
     def start(self) -> None:
@@ -151,7 +160,7 @@ class Guard:
         except OSError as error:
             if self.failure is None:
                 _log.exception("the log's guard cannot be written", path=str(self.path))
-            self.failure = error.strerror or type(error).__name__
+            self.failure = trouble(error)
             return False
         self.failure = None
         return True

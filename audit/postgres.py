@@ -20,7 +20,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.pool import QueuePool
 
-from audit.trouble import ERRORS, cause_of
+from audit.trouble import ERRORS, trouble
 from certs.identity import read_private
 from zhiwang.wire.errors import FatalError, Reason
 from zhiwang.wire.silence import SilenceWatch
@@ -113,7 +113,7 @@ def open_postgres(url: str, password_file: Path | None = None) -> Engine:
         raise FatalError(
             Reason.LOG_UNAVAILABLE,
             f"the log's database, {parsed.database} at {parsed.host or 'this machine'}, cannot be reached as "
-            f"{parsed.username}: {cause_of(error)}",
+            f"{parsed.username}: {trouble(error)}",
         ) from None
     return engine
 

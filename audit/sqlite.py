@@ -20,6 +20,8 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine, PoolProxiedConnection, create_engine, event
 from sqlalchemy.pool import QueuePool
 
+from audit.trouble import trouble
+from zhiwang.wire.archive import sync_directory
 from zhiwang.wire.errors import FatalError, Reason
 
 BUSY_SECONDS: Final = 10.0
@@ -46,7 +48,7 @@ def open_sqlite(path: Path, *, create: bool = False) -> Engine:
     """
     if create:
         _create(path)
-    elif not path.is_file():
+    elif not _is_there(path):
         raise FatalError(
             Reason.LOG_UNAVAILABLE,
             f"there is no store at {path}; it is made once, by the `init` of this process, and never by a start. "
@@ -72,13 +74,12 @@ def open_sqlite(path: Path, *, create: bool = False) -> Engine:
             mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar_one()
     except Exception as error:
         engine.dispose()
-        raise FatalError(
-            Reason.LOG_UNAVAILABLE, f"{path} cannot be opened as a database: {type(error).__name__}: {error}"
-        ) from error
+        raise FatalError(Reason.LOG_UNAVAILABLE, f"{path} cannot be opened as a database: {trouble(error)}") from error
     if mode != "wal":
         engine.dispose()
         raise FatalError(
-            Reason.LOG_UNAVAILABLE, f"{path} does not take write-ahead logging; is it on a network file system?"
+            Reason.LOG_UNAVAILABLE,
+            f"{path} does not take write-ahead logging; keep it on a local file system, where locks work",
         )
     return engine
 
@@ -107,7 +108,7 @@ def force_to_disk(engine: Engine, *, wait: bool) -> None:
         cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)" if wait else "PRAGMA wal_checkpoint(PASSIVE)")
         busy = wait and any(row[0] for row in cursor.fetchall())
     except sqlite3.Error as error:
-        raise FatalError(Reason.LOG_UNAVAILABLE, f"the store cannot be written to disk: {error}") from error
+        raise FatalError(Reason.LOG_UNAVAILABLE, f"the store cannot be written to disk: {trouble(error)}") from error
     finally:
         connection.close()
     if busy:
@@ -141,9 +142,16 @@ def clear_log(engine: Engine, patience: float) -> bool:
     except sqlite3.Error as error:
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
             return False
-        raise FatalError(Reason.LOG_UNAVAILABLE, f"the store cannot be written to disk: {error}") from error
+        raise FatalError(Reason.LOG_UNAVAILABLE, f"the store cannot be written to disk: {trouble(error)}") from error
     finally:
         connection.close()
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:
+        raise FatalError(Reason.LOG_UNAVAILABLE, f"{path} cannot be looked at: {trouble(error)}") from error
 
 
 def _create(path: Path) -> None:
@@ -152,16 +160,17 @@ def _create(path: Path) -> None:
     except FileExistsError:
         raise FatalError(Reason.LOG_UNAVAILABLE, f"{path} exists; a store is never made over another") from None
     except OSError as error:
-        raise FatalError(Reason.LOG_UNAVAILABLE, f"{path} cannot be made: {error.strerror}") from error
+        raise FatalError(Reason.LOG_UNAVAILABLE, f"{path} cannot be made: {trouble(error)}") from error
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        sync_directory(path.parent)
+    except OSError as error:
+        raise FatalError(
+            Reason.LOG_UNAVAILABLE, f"{path} was made and may not last: {trouble(error)}. Remove the file before"
+        ) from error
 
 
 def _prepare(connection: sqlite3.Connection, _record: Any) -> None:

@@ -27,7 +27,7 @@ from audit.entry import NONCE_SIZE, Event, encode_entry
 from audit.guard import Guard
 from audit.reader import LogReader
 from audit.schema import TABLES, Tables
-from audit.trouble import ERRORS, cause_of
+from audit.trouble import ERRORS, trouble
 from certs.signing import CertificateVerifier, Signer
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.wire import merkle
@@ -129,7 +129,14 @@ class LogStore:
             appended = self.append(connection, [opened])
         self.committed(appended)
         if self._guard is not None:
-            self._guard.write()
+            try:
+                self._guard.write()
+            except OSError as error:
+                raise FatalError(
+                    Reason.LOG_UNAVAILABLE,
+                    f"the log is made, but not its guard {self._guard.path}: {trouble(error)}. Take away what was made "
+                    "before",
+                ) from error
             self._guard.start()
         return self._newest
 
@@ -205,7 +212,7 @@ class LogStore:
 
     def stop(self, error: BaseException) -> FatalError:
         """Refuse everything until `open` succeeds. Returns the error to raise."""
-        detail = error.detail if isinstance(error, FatalError) else f"the log's store failed: {cause_of(error)}"
+        detail = error.detail if isinstance(error, FatalError) else f"the log's store failed: {trouble(error)}"
         if detail != self.stopped:
             _log.error("the log has stopped", origin=self.origin, size=self._newest.size, detail=detail)
         self.stopped = detail

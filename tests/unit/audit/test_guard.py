@@ -130,7 +130,7 @@ def test_a_guard_that_cannot_be_written_says_so_and_recovers(guard: Guard, monke
     guard.start()
     guard.wake()
     assert failed.wait(10)
-    assert until("No space left on device")
+    assert until("No space left on device; its disk is full: free some space, then try again")
     mended.set()
     assert until(None)
     assert guard.path.read_bytes() == note(1)

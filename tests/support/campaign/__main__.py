@@ -1,0 +1,129 @@
+"""`make faults` runs the campaign, `make faults ONLY=KIND` or `ONLY=KIND:SCENE` a part of it.
+
+Exit status 0 if every case was survived or refused, 1 if one failed, 2 if nothing matches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from sqlalchemy import create_engine
+
+import audit_support as support
+from campaign import syscalls
+from campaign.case import KINDS, Case, Tried, show_failures, table
+from campaign.judge import Outcome, Verdict
+from campaign.tracer import reason_missing
+
+PLANS: Final = {"syscall": syscalls.plan}
+"""What lists the cases of a kind."""
+TRACED: Final = frozenset({"syscall"})
+"""Kinds that need strace."""
+
+_cases: list[Case] = []
+_scratch = Path()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Plan, try and tell."""
+    parser = argparse.ArgumentParser(
+        prog="make faults", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    kinds = "; ".join(f"{kind}: {what}" for kind, what in KINDS.items())
+    parser.add_argument("--only", default="", help=f"KIND or KIND:SCENE, or how they begin ({kinds})")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="only every N-th case of each scene")
+    parser.add_argument("--workers", type=int, default=2, help="processes that try cases (default: %(default)s)")
+    parser.add_argument("--json", type=Path, help="write every case with its outcome to this file")
+    parser.add_argument("--list", action="store_true", help="list the cases and try none")
+    options = parser.parse_args(arguments)
+    console = Console(width=max(Console().width, 120))
+    missing = reason_missing()
+    if missing:
+        console.print(f"left out: {', '.join(sorted(TRACED))}: {missing}")
+    global _scratch  # noqa: PLW0603 - what the forked workers find
+    with tempfile.TemporaryDirectory(prefix="zhiwang-faults-") as scratch:
+        _scratch = Path(scratch)
+        _warm()
+        _cases[:] = _chosen(options.only, options.every, traced=not missing)
+        if not _cases:
+            console.print(f"no case matches {options.only!r}; kinds are: {', '.join(KINDS)}")
+            return 2
+        if options.list:
+            for case in _cases:
+                console.print(case.title, markup=False, highlight=False)
+            return 0
+        tried = sorted(_try_all(options.workers), key=lambda pair: pair[0])
+    results = [result for _, result in tried]
+    if options.json is not None:
+        options.json.write_text(json.dumps([asdict(one) for one in results], indent=1) + "\n", "utf-8")
+    console.print(table(results))
+    show_failures(results, console)
+    return int(any(one.outcome is Outcome.FAILED for one in results))
+
+
+def _warm() -> None:
+    """Load and make what every process under test needs, so that it does so before the fault."""
+    create_engine("sqlite://").dispose()
+    for number in range(2):
+        support.signer(number=number)
+
+
+def _chosen(only: str, every: int, *, traced: bool) -> list[Case]:
+    counted: Counter[tuple[str, str]] = Counter()
+    chosen = []
+    for kind, plan in PLANS.items():
+        if kind in TRACED and not traced:
+            continue
+        for case in plan(_scratch / "plan" / kind, only):
+            if counted[case.kind, case.scene] % every == 0:
+                chosen.append(case)
+            counted[case.kind, case.scene] += 1
+    return chosen
+
+
+def _try_all(workers: int) -> Iterator[tuple[int, Tried]]:
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[failed]}"))
+    with (
+        # Forked, so that each worker has everything loaded and the same keys, and itself forks what is struck.
+        multiprocessing.get_context("fork").Pool(workers) as pool,
+        Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress,
+    ):
+        task = progress.add_task("cases", total=len(_cases), failed="")
+        failed = 0
+        for number, result in pool.imap_unordered(_try, range(len(_cases))):
+            failed += result.outcome is Outcome.FAILED
+            progress.update(task, advance=1, failed=f"{failed} failed" if failed else "")
+            yield number, result
+
+
+def _try(number: int) -> tuple[int, Tried]:
+    case = _cases[number]
+    directory = _scratch / f"case-{number}"
+    directory.mkdir()
+    start = time.monotonic()
+    try:
+        verdict = case.run(directory)
+    except Exception:  # noqa: BLE001 - a case that breaks the campaign is one that failed
+        verdict = Verdict(Outcome.FAILED, traceback.format_exc())
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    seconds = round(time.monotonic() - start, 3)
+    return number, Tried(case.kind, case.scene, case.name, verdict.outcome, verdict.detail, verdict.withdrawn, seconds)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
