@@ -14,21 +14,18 @@ from sqlalchemy.exc import SQLAlchemyError
 ERRORS: Final = (SQLAlchemyError, sqlite3.Error, OSError)
 """What a database that fails raises."""
 
-_CONNECTING: Final = ("connection ", "failed to resolve host", "could not translate host name")
-
 
 def cause_of(error: BaseException) -> str:
-    """Class and code of a database's error; of an attempt to connect to PostgreSQL, what libpq says of it.
+    """Class and code of a database's error; of a connection to PostgreSQL that fails, what libpq says of it.
 
-    That knows no statement yet, and never quotes a password.
+    That concerns the connection alone: it quotes neither statements nor a password.
     """
     original: Any = getattr(error, "orig", None) or error
     code = getattr(original, "sqlite_errorname", None) or getattr(original, "sqlstate", None)
     if code:
         return f"{type(original).__name__} {code}"
-    text = str(original).split("\n", 1)[0]
-    if type(original).__module__.startswith("psycopg") and text.startswith(_CONNECTING):
-        return text
+    if type(original).__module__.startswith("psycopg") and type(original).__name__ == "OperationalError":
+        return str(original).split("\n", 1)[0]
     return type(original).__name__
 
 

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 import audit_support as support
 from audit.sqlite import open_sqlite, reading
+from log_appenders import Appender, appending
 from zhiwang.wire import merkle
 from zhiwang.wire.errors import FatalError
-
-APPENDER = Path(support.__file__).with_name("audit_appender.py")
 
 
 @pytest.fixture
@@ -27,53 +22,8 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-class Appender:
-    """The process of audit_appender.py."""
-
-    def __init__(self, path: Path, count: int, group: int) -> None:
-        command = [sys.executable, str(APPENDER), str(path), str(path.with_name("signer.pem")), str(count), str(group)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603 - ours
-        assert self.read() == b"open\n"
-
-    def go(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(b"go\n")
-        self.process.stdin.flush()
-
-    def read(self) -> bytes:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline()
-
-    def kill(self) -> list[bytes]:
-        """Kill it; returns what it had still said."""
-        self.process.send_signal(signal.SIGKILL)
-        return self._rest()
-
-    def finish(self) -> list[bytes]:
-        """Let it end; returns what it still says."""
-        lines = self._rest()
-        assert self.process.returncode == 0
-        return lines
-
-    def _rest(self) -> list[bytes]:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        # Not communicate(): that would read past what `read` has buffered.
-        with self.process.stdin, self.process.stdout:
-            lines = self.process.stdout.read().splitlines()
-        self.process.wait(60)
-        return lines
-
-
-@contextmanager
-def running(path: Path, count: int, group: int) -> Iterator[Appender]:
-    appender = Appender(path, count, group)
-    try:
-        appender.go()
-        yield appender
-    finally:
-        if appender.process.poll() is None:
-            appender.kill()
+def running(path: Path, count: int, group: int) -> AbstractContextManager[Appender]:
+    return appending(str(path), path.with_name("signer.pem"), count, group)
 
 
 def check_acknowledged(path: Path, lines: list[bytes]) -> int:

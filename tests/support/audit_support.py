@@ -169,8 +169,12 @@ def _expected_tiles(leaves: list[bytes]) -> list[tuple[int, int, bytes]]:
     return found
 
 
-def write_signer(path: Path, identity: Identity = HUB) -> None:
-    """Key and certificate of an identity's first signer, for another process."""
-    ours = signer(identity)
+def write_signer(path: Path, identity: Identity = HUB, *, number: int = 0) -> None:
+    """Key and certificate of a signer of an identity, and the authority's, for another process."""
+    ours = signer(identity, number)
     key = ours._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    path.write_bytes(key + x509.load_der_x509_certificate(ours.certificate_der).public_bytes(Encoding.PEM))
+    path.write_bytes(
+        key
+        + x509.load_der_x509_certificate(ours.certificate_der).public_bytes(Encoding.PEM)
+        + authority().certificate_pem
+    )

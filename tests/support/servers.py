@@ -175,17 +175,21 @@ class Server(ABC):
             else:
                 return
 
-    def stop(self) -> None:
+    def stop(self, by: signal.Signals | None = None) -> None:
         """Stop it at once, whoever is connected."""
         process, self._process = self._process, None
         if process is None:
             return
-        process.send_signal(self.end)
+        process.send_signal(by or self.end)
         try:
             process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+    def crash(self) -> None:
+        """End it as the loss of its machine would, but for what the kernel has still to write."""
+        self.stop(signal.SIGKILL)
 
     def pids(self) -> list[int]:
         """The server and the processes that it made."""
