@@ -35,6 +35,7 @@ Event = (
     | audit_pb2.HoldPlaced
     | audit_pb2.HoldLifted
     | audit_pb2.EvidenceProduced
+    | audit_pb2.QuorumChange
 )
 """Any message of the oneof `Entry.event`."""
 

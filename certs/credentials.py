@@ -7,6 +7,7 @@ A server's TLS certificate changes at the next handshake. A client's cannot chan
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -163,6 +164,27 @@ class IdentityFiles:
         return grpc.dynamic_ssl_server_credentials(
             self._server_configuration(), fetch, require_client_authentication=True
         )
+
+    def tls_server_context(self) -> ssl.SSLContext:
+        """For a server that does not speak gRPC: it shows its certificate and asks for none. Reloads by itself.
+
+        Raises:
+            FatalError: CERTIFICATE_INVALID, if this kind of identity does not serve.
+        """
+        if not self.identity.kind.serves:
+            raise FatalError(Reason.CERTIFICATE_INVALID, f"{self.identity.short}: this kind of identity does not serve")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+
+        def load() -> None:
+            certificate = x509.load_pem_x509_certificate(self._loaded.auth_pem)
+            found = find_key(self.directory, certificate, AUTH_KEY, AUTH_NEW_KEY)
+            name = AUTH_KEY if found is None else found[0]
+            context.load_cert_chain(self.directory / AUTH_CERTIFICATE, self.directory / name)
+
+        load()
+        self.on_change(load)
+        return context
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """Call `listener` after each reload that changed something."""

@@ -18,6 +18,7 @@ from prometheus_client import Counter, Histogram
 
 from audit import evidence
 from audit import service as audit_service
+from audit.appended import Head
 from audit.log import AuditLog
 from audit.query import Scope, scope_of
 from audit.search import SearchIndex, keep_up
@@ -33,6 +34,7 @@ from exchange.service import AdapterServicer, ExchangeServicer
 from exchange.store import join_log, open_log
 from exchange.verify import Examiner
 from exchange.views import OwnerViews
+from exchange.witnesses import make_cosigning
 from policy.archive import Archive
 from policy.authorise import Authorisation, authorise
 from policy.directory import DirectoryClient, DirectoryHolder
@@ -171,6 +173,8 @@ def assemble(
     views: OwnerViews,
     *,
     index: SearchIndex | None = None,
+    cosigned: Callable[[], Head | None] = lambda: None,
+    withheld: Callable[[], bool] = lambda: False,
     meter: Meter | None = None,
     observe: metrics.RpcMetrics | None = None,
     clock: Callable[[], float] = time.time,
@@ -188,6 +192,7 @@ def assemble(
         links=Links(views.view),
         clock=clock,
         meter=meter,
+        withheld=withheld,
     )
     exchange = ExchangeServicer(hub, clock)
     adapters = AdapterServicer(hub, verifier, identity, clock)
@@ -197,7 +202,7 @@ def assemble(
         return scope_of(reader, identity.department, office=seen.office, place=str(seen.home or ""))
 
     audits = audit_service.AuditServicer(
-        audit_log.store, audit_log.append, identity.department, scope=scope, index=index
+        audit_log.store, audit_log.append, identity.department, scope=scope, index=index, cosigned=cosigned
     )
     evidences = evidence.EvidenceServicer(
         audit_log.store, audit_log.append, scope=scope, office=lambda reader: holder.auditor(reader).office, clock=clock
@@ -290,6 +295,10 @@ async def main(profile: Profile, process: Process) -> None:
     verifier = CertificateVerifier(files.ca_pem, holder.revoked)
     views = OwnerViews(state.owner_logs, verifier, clock)
     counts = HubMetrics(lambda: parts.hub, holder)
+    cosigning = make_cosigning(
+        profile.cosigning, files, state, lambda: audit_log.store, holder, lambda: parts.hub, clock
+    )
+    await asyncio.to_thread(cosigning.recall)
     parts = assemble(
         files.identity,
         files.ca_pem,
@@ -298,6 +307,8 @@ async def main(profile: Profile, process: Process) -> None:
         audit_log,
         views,
         index=index,
+        cosigned=lambda: cosigning.newest,
+        withheld=lambda: cosigning.withheld,
         meter=counts,
         observe=metrics.RpcMetrics(),
         clock=clock,
@@ -331,6 +342,7 @@ async def main(profile: Profile, process: Process) -> None:
         background(_keep_views(views)),
         background(keep_up(index)),
         background(files.watch()),
+        background(cosigning.run()),
     ]
     served = metrics.MetricsServer(profile.metrics) if profile.metrics is not None else None
     address = parts.server.listen(profile.listen or DEFAULT_LISTEN, files.server_credentials())
@@ -345,6 +357,7 @@ async def main(profile: Profile, process: Process) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await cosigning.close()
         await registrar.close()
         await asyncio.to_thread(views.save, views.changed())
         await audit_log.close()

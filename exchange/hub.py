@@ -159,7 +159,7 @@ class Waiting(Ticket):
 class Record:
     """An entry to append, and what is delivered to whom after its COMMIT."""
 
-    event: audit_pb2.HubAccess | audit_pb2.Refusal | audit_pb2.DirectoryChange
+    event: audit_pb2.HubAccess | audit_pb2.Refusal | audit_pb2.DirectoryChange | audit_pb2.QuorumChange
     caller: Caller | None = None
     correlation_id: int = 0
     answer: exchange_pb2.ExchangeResult | None = None
@@ -181,6 +181,7 @@ class Hub:
         links: Attached adapters.
         clock: Seconds since the epoch.
         meter: Is told what happens, for the metrics.
+        withheld: Whether nothing may be released, since witnesses have not cosigned the log for too long.
     """
 
     def __init__(
@@ -192,6 +193,7 @@ class Hub:
         links: Links,
         clock: Callable[[], float],
         meter: Meter | None = None,
+        withheld: Callable[[], bool] = lambda: False,
     ) -> None:
         self._examiner = examiner
         self._directory = directory
@@ -199,6 +201,7 @@ class Hub:
         self.links = links
         self._clock = clock
         self._meter = meter or Meter()
+        self._withheld = withheld
         self._refusals = Refusals()
         self._requesters: dict[str, Requester] = {}
         self._deadlines: Deadlines[Waiting] = Deadlines(self._expired, clock)
@@ -243,6 +246,9 @@ class Hub:
                 raise RefusedError(Reason.SHUTTING_DOWN)
             if requester.full:
                 raise RefusedError(Reason.OVERLOADED, "the requester has too much in flight")
+            if self._withheld():
+                # What could not be released does not go to an owner, who would charge it.
+                raise RefusedError(Reason.NOT_WITNESSED)
             # Fails closed once the directory has expired, before anything is decided by what it says of certificates.
             _ = self._directory.current
         except ZhiwangError as error:
@@ -443,13 +449,24 @@ class Hub:
                     record.caller.deliver(Delivery(record.correlation_id, withheld))
             self._meter.count("OUTCOME_UNAVAILABLE", error.reason.name, len(records))
             return
+        stopped = self._withheld()
         for offset, record in enumerate(records):
             answer = record.answer
-            if answer is not None:
+            if answer is not None and stopped and answer.outcome == audit_pb2.OUTCOME_ANSWERED:
+                # It was on its way when the quorum was lost. The same bytes, sent again, get it without a charge.
+                answer = result(audit_pb2.OUTCOME_UNAVAILABLE, Reason.NOT_WITNESSED)
+                if record.caller is not None:
+                    record.caller.deliver(Delivery(record.correlation_id, answer))
+                self._meter.count("OUTCOME_UNAVAILABLE", answer.reason, 1)
+            elif answer is not None:
                 self._meter.count(audit_pb2.Outcome.Name(answer.outcome), answer.reason, 1)
                 if record.caller is not None:
                     delivery = Delivery(record.correlation_id, answer, appended, offset, record.owner_log)
                     record.caller.deliver(delivery)
+
+    def note_quorum(self, *, held: bool, size: int, quorum: int) -> None:
+        """Witnesses no longer cosign the log in time, or do so again."""
+        self._spawn(self._record([Record(audit_pb2.QuorumChange(held=held, size=size, quorum=quorum))]))
 
     def note_directory(self, directory: Directory) -> None:
         """The hub decides by another snapshot from now on."""

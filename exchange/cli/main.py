@@ -33,6 +33,7 @@ NOUNS: Mapping[str, tuple[str, str]] = {
     "hub": ("exchange.cli.hub:app", "枢纽  The hub."),
     "adapter": ("", "适配器  The adapter beside an owner's database; check a mapping."),
     "agent": ("exchange.cli.agent:app", "前置机  The agent of a requesting department."),
+    "witness": ("exchange.cli.witness:app", "见证  A witness, which cosigns checkpoints of the hub's log."),
 }
 """Where each noun stands, and what the overview says; without a place it comes by an entry point."""
 

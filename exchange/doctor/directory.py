@@ -28,7 +28,12 @@ from zhiwang.wire.errors import Reason, RefusedError, ZhiwangError
 from zhiwang.wire.identity import Kind, server_name
 from zhiwang.wire.process import read_address
 
-_KEPT = {Kind.HUB: "directory", Kind.ADAPTER: "directory", Kind.SYSTEM: "client/directory"}
+_KEPT = {
+    Kind.HUB: "directory",
+    Kind.ADAPTER: "directory",
+    Kind.WITNESS: "directory",
+    Kind.SYSTEM: "client/directory",
+}
 """Where in its state each kind keeps what it verified last."""
 
 TAKEN_UP_SECONDS = 5.0

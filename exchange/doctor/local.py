@@ -19,6 +19,7 @@ from certs.renewal import PAIRS, holder_of
 from exchange.client.agent import DEFAULT_LISTEN as AGENT_LISTEN
 from exchange.client.keeper import open_store, places
 from exchange.config import DEFAULT_LISTEN as HUB_LISTEN
+from exchange.witness import DEFAULT_LISTEN as WITNESS_LISTEN
 from policy.registrar import DEFAULT_LISTEN as REGISTRAR_LISTEN
 from zhiwang.wire.diagnosis import Diagnosis, ok, safely, warning, wrong
 from zhiwang.wire.errors import ZhiwangError
@@ -34,10 +35,11 @@ RUNS: dict[Kind, tuple[str, str]] = {
     Kind.HUB: ("hub", HUB_LISTEN),
     Kind.ADAPTER: ("adapter", ADAPTER_LISTEN),
     Kind.SYSTEM: ("agent", AGENT_LISTEN),
+    Kind.WITNESS: ("witness", WITNESS_LISTEN),
 }
 """Which process each kind runs, and where it listens unless the profile says otherwise."""
 
-GUARDED = frozenset({Kind.REGISTRAR, Kind.HUB, Kind.ADAPTER})
+GUARDED = frozenset({Kind.REGISTRAR, Kind.HUB, Kind.ADAPTER, Kind.WITNESS})
 """Whose state has a guard, which tells at the next start whether it was rolled back."""
 
 FEW_SHARE, LITTLE_SHARE = 0.02, 0.10

@@ -101,6 +101,8 @@ def peers_of(host: Host) -> list[Peer]:
         peers.append(Peer(profile.registrar, Kind.REGISTRAR))
     if kind is not Kind.HUB:
         peers += [Peer(hub, Kind.HUB) for hub in profile.hub]
+    if kind is Kind.HUB:
+        peers += [Peer(one, Kind.WITNESS) for one in profile.cosigning.witness.values() if "://" not in one]
     own = running(profile) if host.noun else None
     if own is not None and kind is not None and isinstance(own.get("listen"), str):
         peers.append(Peer(str(own["listen"]), kind, tls=kind is not Kind.SYSTEM, own=True))
@@ -132,6 +134,10 @@ def look(host: Host, peer: Peer, revoked: frozenset[int]) -> Iterator[Diagnosis]
         yield from found
         if any(one.area == "network" for one in found):
             return
+    if peer.kind is Kind.WITNESS:
+        # It speaks no gRPC, and tells nobody how it is.
+        yield ok("network", f"{peer.title}：可连接", f"{peer.title} can be reached")
+        return
     yield from _ask(host, peer)
 
 

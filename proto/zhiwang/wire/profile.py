@@ -5,13 +5,14 @@ Paths are relative to the file. What concerns one kind of process only stands in
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, PlainValidator, StringConstraints
 
 from zhiwang.wire.tomlfile import Duration, Form, StrictModel, load
+from zhiwang.wire.vkey import VerifierKey, VerifierKeyError
 
 Address = Annotated[
     str,
@@ -19,6 +20,24 @@ Address = Annotated[
     Form("an address: host:port, [IPv6]:port or unix:path"),
 ]
 """host:port, [IPv6]:port or unix:path. Port 0 takes a free one; `address.json` in the state directory tells which."""
+
+WitnessAddress = Annotated[
+    str,
+    StringConstraints(pattern=r"^(https?://[!-~]+|(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):[0-9]{1,5})$"),
+    Form("host:port of a witness of this city, or the URL of another"),
+]
+
+
+def _log_key(value: object) -> VerifierKey:
+    if not isinstance(value, str):
+        raise ValueError("must be a text")  # noqa: TRY004 # pydantic turns only ValueError into a finding
+    try:
+        return VerifierKey.parse(value)
+    except VerifierKeyError as error:
+        raise ValueError(f"is a log's verifier key, as in log.vkey of an export: {error}") from None
+
+
+LogKey = Annotated[VerifierKey, PlainValidator(_log_key), Form("a verifier key, NAME+ID+KEY")]
 
 
 class Defaults(StrictModel):
@@ -120,6 +139,47 @@ class Agent(StrictModel):
     receipts: AgentReceipts | None = None
 
 
+class Cosigning(StrictModel):
+    """[cosigning]: how a hub has its log cosigned. Whose cosignatures count, and how many, the centre says.
+
+    Attributes:
+        witness: Where each of the centre's witnesses serves, by the centre's name of it: `host:port` with a certificate
+            of this city, or the URL of a witness elsewhere.
+        every: Seconds between two rounds, in which each witness is asked, also when the log has not grown.
+        alarm_after: Age of the newest quorum, in seconds, beyond which the hub alarms.
+        stop_releasing_after: Age, in seconds, beyond which the hub answers nothing until there is a newer quorum.
+            If left out, it always goes on.
+    """
+
+    witness: dict[str, WitnessAddress] = Field(default_factory=dict)
+    every: Annotated[int, Field(ge=1, le=3600)] = 5
+    alarm_after: Annotated[int, Field(ge=5)] = 60
+    stop_releasing_after: Annotated[int, Field(ge=30)] | None = None
+
+
+class WitnessedLog(StrictModel):
+    """[[witness.log]]: a log whose checkpoints a witness cosigns.
+
+    Attributes:
+        origin: First line of its checkpoints. A log of this city goes on in a new one each year, ORIGIN/YEAR, which is
+            followed too.
+        key: Its verifier key. Without it: a log of this city, whose certificate comes with each checkpoint.
+    """
+
+    origin: Annotated[str, StringConstraints(pattern=r"^[!-~]{1,256}$")]
+    key: LogKey | None = None
+
+
+class Witness(StrictModel):
+    """[witness]: what a witness follows.
+
+    Attributes:
+        log: Whose checkpoints it cosigns.
+    """
+
+    log: tuple[WitnessedLog, ...]
+
+
 class ProfileFile(StrictModel):
     """The file as it is written.
 
@@ -135,6 +195,8 @@ class ProfileFile(StrictModel):
         log: For a hub whose log stands in PostgreSQL.
         adapter: For an adapter.
         agent: For an agent.
+        cosigning: For a hub.
+        witness: For a witness.
     """
 
     hub: tuple[Address, ...] = ()
@@ -148,6 +210,8 @@ class ProfileFile(StrictModel):
     log: LogFiles | None = None
     adapter: AdapterFiles | None = None
     agent: Agent = Agent()
+    cosigning: Cosigning = Cosigning()
+    witness: Witness | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +252,8 @@ class Profile:
     adapter: AdapterPaths | None
     agent: Agent
     log: LogDatabase | None = None
+    cosigning: Cosigning = field(default_factory=Cosigning)
+    witness: Witness | None = None
 
     @property
     def agent_identity(self) -> Path | None:
@@ -224,6 +290,8 @@ def load_profile(path: Path) -> Profile:
         adapter=None if adapter is None else _adapter_paths(base, adapter, file.state),
         agent=file.agent,
         log=None if file.log is None else _log_database(base, file.log),
+        cosigning=file.cosigning,
+        witness=file.witness,
     )
 
 

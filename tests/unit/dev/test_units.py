@@ -14,6 +14,7 @@ import pytest
 
 import adapters.config
 import exchange.config
+from audit import witness_http
 from dev import make_cli_docs
 from exchange.client import agent
 from policy import registrar
@@ -25,6 +26,7 @@ ENDING = {
     "hub": exchange.config.DRAIN_SECONDS + exchange.config.STOP_GRACE,
     "adapter": adapters.config.DRAIN_SECONDS + adapters.config.STOP_GRACE,
     "agent": agent.STOP_GRACE,
+    "witness": witness_http.STOP_SECONDS,
 }
 EXPOSURE = 20
 """Highest rating of `systemd-analyze security`, in tenths; 100 is a service without any protection."""

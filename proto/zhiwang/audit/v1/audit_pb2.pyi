@@ -79,6 +79,7 @@ class Entry(_message.Message):
     HOLD_PLACED_FIELD_NUMBER: _builtins.int
     HOLD_LIFTED_FIELD_NUMBER: _builtins.int
     EVIDENCE_PRODUCED_FIELD_NUMBER: _builtins.int
+    QUORUM_CHANGE_FIELD_NUMBER: _builtins.int
     schema_version: _builtins.int
     """Version of this schema; 1."""
     nonce: _builtins.bytes
@@ -139,6 +140,10 @@ class Entry(_message.Message):
     def evidence_produced(self) -> Global___EvidenceProduced:
         """Entries were handed to a court or an office."""
 
+    @_builtins.property
+    def quorum_change(self) -> Global___QuorumChange:
+        """A quorum of witnesses no longer cosigned the log in time, or did so again."""
+
     def __init__(
         self,
         *,
@@ -158,12 +163,13 @@ class Entry(_message.Message):
         hold_placed: Global___HoldPlaced | None = ...,
         hold_lifted: Global___HoldLifted | None = ...,
         evidence_produced: Global___EvidenceProduced | None = ...,
+        quorum_change: Global___QuorumChange | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["audit_read", b"audit_read", "directory_change", b"directory_change", "entries_delayed", b"entries_delayed", "event", b"event", "evidence_produced", b"evidence_produced", "hold_lifted", b"hold_lifted", "hold_placed", b"hold_placed", "hub_access", b"hub_access", "log_opened", b"log_opened", "owner_access", b"owner_access", "owner_key_published", b"owner_key_published", "refusal", b"refusal", "subject_erased", b"subject_erased", "subject_read", b"subject_read", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit_read", b"audit_read", "directory_change", b"directory_change", "entries_delayed", b"entries_delayed", "event", b"event", "evidence_produced", b"evidence_produced", "hold_lifted", b"hold_lifted", "hold_placed", b"hold_placed", "hub_access", b"hub_access", "log_opened", b"log_opened", "owner_access", b"owner_access", "owner_key_published", b"owner_key_published", "quorum_change", b"quorum_change", "refusal", b"refusal", "subject_erased", b"subject_erased", "subject_read", b"subject_read", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_read", b"audit_read", "directory_change", b"directory_change", "entries_delayed", b"entries_delayed", "event", b"event", "evidence_produced", b"evidence_produced", "hold_lifted", b"hold_lifted", "hold_placed", b"hold_placed", "hub_access", b"hub_access", "log_opened", b"log_opened", "nonce", b"nonce", "owner_access", b"owner_access", "owner_key_published", b"owner_key_published", "refusal", b"refusal", "schema_version", b"schema_version", "subject_erased", b"subject_erased", "subject_read", b"subject_read", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_read", b"audit_read", "directory_change", b"directory_change", "entries_delayed", b"entries_delayed", "event", b"event", "evidence_produced", b"evidence_produced", "hold_lifted", b"hold_lifted", "hold_placed", b"hold_placed", "hub_access", b"hub_access", "log_opened", b"log_opened", "nonce", b"nonce", "owner_access", b"owner_access", "owner_key_published", b"owner_key_published", "quorum_change", b"quorum_change", "refusal", b"refusal", "schema_version", b"schema_version", "subject_erased", b"subject_erased", "subject_read", b"subject_read", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["log_opened", "owner_access", "hub_access", "refusal", "directory_change", "owner_key_published", "audit_read", "subject_read", "entries_delayed", "subject_erased", "hold_placed", "hold_lifted", "evidence_produced"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["log_opened", "owner_access", "hub_access", "refusal", "directory_change", "owner_key_published", "audit_read", "subject_read", "entries_delayed", "subject_erased", "hold_placed", "hold_lifted", "evidence_produced", "quorum_change"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -396,6 +402,36 @@ class DirectoryChange(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DirectoryChange: _TypeAlias = DirectoryChange  # noqa: Y015
+
+@_typing.final
+class QuorumChange(_message.Message):
+    """The log's cosignatures became too old, or are fresh again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HELD_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    QUORUM_FIELD_NUMBER: _builtins.int
+    held: _builtins.bool
+    """Whether a quorum of witnesses cosigns in time from now on."""
+    size: _builtins.int
+    """Size of the newest tree that a quorum has cosigned; 0 for none."""
+    quorum: _builtins.int
+    """How many witnesses make a quorum."""
+    def __init__(
+        self,
+        *,
+        held: _builtins.bool = ...,
+        size: _builtins.int = ...,
+        quorum: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["held", b"held", "quorum", b"quorum", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuorumChange: _TypeAlias = QuorumChange  # noqa: Y015
 
 @_typing.final
 class OwnerKeyPublished(_message.Message):
