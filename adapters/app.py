@@ -43,8 +43,8 @@ from audit import service as audit_service
 from audit.appended import Appended, NewEntry
 from audit.holds import HoldBook
 from audit.query import Scope, scope_of
-from audit.search import SearchIndex, keep_up
-from audit.store import LogStore
+from audit.search import SearchIndexes, keep_up
+from audit.yearly import YearlyLog
 from certs.credentials import IdentityFiles
 from certs.expiry import METRIC, METRIC_TEXT, Expiry, ExpiryAlarms, certificate_expiries
 from certs.identity import ROOT_METADATA, Identity, Kind
@@ -230,7 +230,7 @@ class Adapter:
         log = self._log = await asyncio.to_thread(
             open_store, state, files.signer(), verifier=CertificateVerifier(files.ca_pem, frozenset)
         )
-        self._index = await asyncio.to_thread(SearchIndex, state.search, log)
+        self._index = await asyncio.to_thread(SearchIndexes, state.search, log)
         self._keys = OwnerKeyStore(state.owner_keys, files.signer, clock)
         await self._rotate()
         connections = connect_to(mapping.database, self._paths.mapping.parent)
@@ -347,7 +347,7 @@ class Adapter:
             raise _refused(fatal)
         return mapping, document
 
-    async def _serve(self, log: LogStore) -> None:
+    async def _serve(self, log: YearlyLog) -> None:
         """The owner's log and index for its own people on this machine, health, reflection and metrics."""
         trace = self._trace
         self._server = build_server(

@@ -84,7 +84,7 @@ def check(order: audit_pb2.EntriesDelayed, now: float) -> None:
 
 
 def insert(connection: Connection, entry: int) -> None:
-    """An order was appended at this index, in this transaction."""
+    """An order was appended at this position, in this transaction."""
     write(connection, "INSERT INTO delay (entry) VALUES (?)", [(entry,)])
 
 

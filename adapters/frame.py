@@ -25,7 +25,7 @@ from adapters.pace import Hours, is_bulk
 from adapters.questions import Examination
 from adapters.refusals import RefusalCounter
 from adapters.report import Names
-from adapters.rows import Reading, Snapshots, fetch
+from adapters.rows import Reading, Snapshots
 from adapters.standpoint import Standpoint
 from adapters.subjects import Subjects
 from adapters.trace import Trace
@@ -33,6 +33,7 @@ from adapters.work import Answer, Opened, OutpacedError, Request, SpoiltError, W
 from audit.appended import Appended, NewEntry
 from audit.entry import Event
 from audit.store import LogStore
+from audit.yearly import YearlyLog
 from certs.identity import Kind
 from certs.sealing import Opener
 from certs.signing import CertificateVerifier
@@ -83,7 +84,7 @@ class FrameProcessor:
         self,
         *,
         department: str,
-        log: LogStore,
+        log: YearlyLog | LogStore,
         verifier: CertificateVerifier,
         standpoint: Callable[[], Standpoint],
         opener: Opener,
@@ -94,7 +95,7 @@ class FrameProcessor:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._department = department
-        self._log = log
+        self._log = YearlyLog.adopt(log)
         self._verifier = verifier
         self._standpoint = standpoint
         self._opener = opener
@@ -175,7 +176,7 @@ class FrameProcessor:
         work = Work([adapter_pb2.ReplyFrame.Item(correlation_id=item.correlation_id) for item in frame.items])
         try:
             self._answer(work, frame)
-            return self._reply(work, frame.known_tree_size)
+            return self._reply(work, frame.known_tree_size, frame.known_origin)
         except (FatalError, SQLAlchemyError, OSError) as error:
             _log.error("nothing is answered: log or store failed", error=type(error).__name__)
             return self._withhold(frame, Reason.LOG_UNAVAILABLE)
@@ -354,7 +355,7 @@ class FrameProcessor:
             SpoiltError: A request failed; nothing was written.
             FatalError: LOG_UNAVAILABLE.
         """
-        size, opened, fresh = self._review(work, requests, known, now)
+        end, opened, fresh = self._review(work, requests, known, now)
         self._evaluate(work, opened)
         answers = self._sealed(work, opened)
         counted = self._refusals.take()
@@ -365,11 +366,11 @@ class FrameProcessor:
                 return
             with self._log.transaction() as connection:
                 appended = self._log.append(connection, entries)
-                # Every transaction that charges or answers also appends: an index that is not the one that was read
-                # tells that somebody else has.
-                if answers and appended.first != size:
+                # Every transaction that charges or answers also appends: a position that is not the one that was read
+                # tells that somebody else has, or that a year has ended.
+                if answers and appended.position != end:
                     fresh = self._review_again(connection, opened)
-                self._write(connection, answers, fresh, appended.first)
+                self._write(connection, answers, fresh, appended.position)
             self._log.committed(appended)
         except BaseException:
             self._refusals.give_back(counted)
@@ -387,12 +388,12 @@ class FrameProcessor:
     def _review(
         self, work: Work, requests: Sequence[Request], known: dict[int, Opened], now: float
     ) -> tuple[int, list[Opened], list[tuple[int, int]]]:
-        """What one snapshot of the store says: size of the log, repeats, and what guesses are due."""
+        """What one snapshot of the store says: the log's end, repeats, and what guesses are due."""
         if not requests:
             return 0, [], []
         opened: list[Opened] = []
         with self._snapshots.read() as connection:
-            ((size,),) = fetch(connection, "SELECT size FROM log_head")
+            end = self._log.end_in(connection)
             for request in self._look_for_repeats(work, connection, requests):
                 one = known.get(request.place)
                 if one is None:
@@ -407,7 +408,7 @@ class FrameProcessor:
                 opened.append(one)
             bills = [bill for one in opened for bill in one.examination.bills]
             fresh = self._ledger.review(connection, bills) if bills else []
-        return size, opened, fresh
+        return end, opened, fresh
 
     def _evaluate(self, work: Work, opened: Sequence[Opened]) -> None:
         """Ask the database, all requests together; if that fails as it never should, one by one.
@@ -518,20 +519,20 @@ class FrameProcessor:
         return report.SerializeToString()
 
     def _write(
-        self, connection: Connection, answers: Sequence[Answer], fresh: Sequence[tuple[int, int]], first: int
+        self, connection: Connection, answers: Sequence[Answer], fresh: Sequence[tuple[int, int]], position: int
     ) -> None:
-        """Charges, replies and the index of subjects, beside their entries."""
+        """Charges, replies and the index of subjects, beside their entries, which begin at a position."""
         self._ledger.charge(connection, fresh)
         rows = []
         stored = []
-        for index, answer in enumerate(answers, first):
+        for at, answer in enumerate(answers, position):
             request = answer.opened.request
             rows += [
-                self._trace.row(kind, identifier, index, part)
+                self._trace.row(kind, identifier, at, part)
                 for (kind, identifier), part in answer.opened.examination.parts()
             ]
             expires = replay.expiry(request.header.expire_time)
-            stored.append(replay.Answered(request.key, request.hash, index, answer.nonce, answer.ciphertext, expires))
+            stored.append(replay.Answered(request.key, request.hash, at, answer.nonce, answer.ciphertext, expires))
         replay.insert(connection, stored)
         self._trace.insert(connection, rows)
         now = self._clock()
@@ -544,30 +545,41 @@ class FrameProcessor:
 
     # The reply.
 
-    def _reply(self, work: Work, known_tree_size: int) -> adapter_pb2.ReplyFrame:
-        """The reply frame: every entry proved under one head."""
-        parts: list[Appended] = []
-        places: list[int] = []
+    def _again(self, position: int) -> Appended:
+        """An entry that was written before, with its proof."""
+        store, index = self._log.located(position)
+        newest = store.newest
+        (data,) = store.entries(index, 1)
+        path = store.inclusion_path(index, newest.size)
+        return Appended(index, [data], [leaf_hash(data)], [path], newest, store.origin)
+
+    def _reply(self, work: Work, known_tree_size: int, known_origin: str) -> adapter_pb2.ReplyFrame:
+        """The reply frame: every entry proved under one head, or, where a year has ended, under one of its log."""
+        parts: list[tuple[Appended, Sequence[int]]] = []
         if work.stored:
             # Another process may have written them, after a head that this one has not seen.
-            newest = self._log.refresh()
+            self._log.refresh()
             for place, stored in work.stored.items():
-                (data,) = self._log.entries(stored.entry, 1)
-                path = self._log.inclusion_path(stored.entry, newest.size)
-                parts.append(Appended(stored.entry, [data], [leaf_hash(data)], [path], newest))
-                places.append(place)
+                parts.append((self._again(stored.entry), [place]))
                 work.replies[place].reply.nonce = stored.nonce
                 work.replies[place].reply.ciphertext = stored.ciphertext
-        if work.appended is not None:
+        if work.appended is not None and work.answered:
             # Entries of refusals follow those of answers and go to nobody.
-            parts.append(work.appended)
-            places += work.answered
+            parts.append((work.appended, work.answered))
         frame = adapter_pb2.ReplyFrame()
-        if places:
-            head, logged = self._log.frame(parts, known_tree_size)
-            frame.log.CopyFrom(head)
-            for place, entry in zip(places, logged, strict=False):
-                work.replies[place].entry.CopyFrom(entry)
+        by_log: dict[str, list[tuple[Appended, Sequence[int]]]] = {}
+        for part in sorted(parts, key=lambda part: part[0].position, reverse=True):
+            by_log.setdefault(part[0].origin, []).append(part)
+        # Requests live for a minute, so there are two logs at most.
+        for former, group in enumerate(by_log.values()):
+            head, logged = self._log.frame([part for part, _ in group], known_tree_size, known_origin)
+            (frame.former_log if former else frame.log).CopyFrom(head)
+            entries = iter(logged)
+            for appended, places in group:
+                proved = [next(entries) for _ in appended.entries]
+                for place, entry in zip(places, proved, strict=False):
+                    work.replies[place].entry.CopyFrom(entry)
+                    work.replies[place].former = bool(former)
         for place, other in work.repeats.items():
             correlation_id = work.replies[place].correlation_id
             work.replies[place].CopyFrom(work.replies[other])

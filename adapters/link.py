@@ -50,8 +50,8 @@ _log = structlog.get_logger(__name__)
 Process = Callable[[adapter_pb2.RequestFrame], adapter_pb2.ReplyFrame]
 """Turns a frame into its reply; runs in a worker thread."""
 
-Prove = Callable[[int, int], audit_pb2.GetConsistencyProofResponse]
-"""Proves that the tree of one size is a prefix of another; runs in a worker thread."""
+Prove = Callable[[int, int, str], audit_pb2.GetConsistencyProofResponse]
+"""Proves that the tree of one size is a prefix of another, in the log of an origin; runs in a worker thread."""
 
 
 class _FloodedError(Exception):
@@ -296,11 +296,13 @@ class Session:
 
     async def _relate(self, asked: adapter_pb2.Relate) -> None:
         try:
-            proof = await asyncio.to_thread(self._prove, asked.old_size, asked.new_size)
+            proof = await asyncio.to_thread(self._prove, asked.old_size, asked.new_size, asked.origin)
         except Exception as error:  # noqa: BLE001 - the hub asks again; whatever it is ends no stream
             _log.error("the hub's question about the log cannot be answered", error=f"{type(error).__name__}: {error}")
         else:
-            related = adapter_pb2.Related(old_size=asked.old_size, new_size=asked.new_size, proof=proof)
+            related = adapter_pb2.Related(
+                old_size=asked.old_size, new_size=asked.new_size, origin=asked.origin, proof=proof
+            )
             self.send(adapter_pb2.AttachRequest(related=related))
         finally:
             self._proving = None

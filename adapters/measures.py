@@ -18,6 +18,7 @@ from adapters.answers import ANSWERS, AnswerWatch
 from adapters.frame import FrameProcessor
 from adapters.standpoint import Standpoints
 from audit.store import LogStore
+from audit.yearly import YearlyLog
 from zhiwang.wire.metrics import REGISTRY
 from zhiwang.wire.records import Outcome
 
@@ -36,7 +37,7 @@ class AdapterMetrics(Collector):
     def __init__(
         self,
         frames: FrameProcessor,
-        log: LogStore,
+        log: YearlyLog | LogStore,
         links: Callable[[], int],
         standpoints: Standpoints,
         answers: AnswerWatch,

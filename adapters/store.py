@@ -18,7 +18,7 @@ from adapters.ledger import open_key
 from audit.entry import decode_entry
 from audit.guard import Guard
 from audit.sqlite import open_sqlite
-from audit.store import LogStore
+from audit.yearly import YearlyLog
 from certs.signing import CertificateVerifier, Signer
 from zhiwang.wire.errors import FatalError, Reason
 
@@ -30,7 +30,7 @@ def create_store(
     verifier: CertificateVerifier | None = None,
     clock: Callable[[], float] = time.time,
     predecessor: bytes = b"",
-) -> LogStore:
+) -> YearlyLog:
     """Make directories and store, with the log's first entry, and the ledger's key unless it is there.
 
     Args:
@@ -45,7 +45,7 @@ def create_store(
     """
     state.make()
     engine = open_sqlite(state.store, create=True)
-    log = LogStore(engine, signer.identity.log_origin, signer, clock, guard=state.guard, verifier=verifier)
+    log = YearlyLog(engine, signer, clock, guard=state.guard, verifier=verifier)
     try:
         log.create(predecessor=predecessor)
         with log.transaction() as connection:
@@ -68,7 +68,7 @@ def join_store(state: StateFiles, signer: Signer, *, verifier: CertificateVerifi
     """
     state.make()
     engine = open_sqlite(state.store)
-    log = LogStore(engine, signer.identity.log_origin, signer, verifier=verifier)
+    log = YearlyLog(engine, signer, verifier=verifier)
     try:
         head = log.open()
         guard = Guard(state.guard, lambda: head.checkpoint)
@@ -86,18 +86,18 @@ def open_store(
     *,
     verifier: CertificateVerifier | None = None,
     clock: Callable[[], float] = time.time,
-) -> LogStore:
+) -> YearlyLog:
     """Open the store, check its log, and bring tables that an older release made up to date. Blocks.
 
     Raises:
         FatalError: LOG_UNAVAILABLE: it is not there, or does not hold together.
     """
     engine = open_sqlite(state.store)
-    log = LogStore(engine, signer.identity.log_origin, signer, clock, guard=state.guard, verifier=verifier)
+    log = YearlyLog(engine, signer, clock, guard=state.guard, verifier=verifier)
     try:
         head = log.open()
         # An older release kept no horizon. It forgot nothing later than in the transaction of its newest entry.
-        newest = decode_entry(log.entries(head.size - 1, 1)[0]).time
+        newest = decode_entry(log.shard().entries(head.size - 1, 1)[0]).time
         with log.transaction() as connection:
             replay.begin_horizon(connection, newest.seconds + 1)
             trace.upgrade(connection)

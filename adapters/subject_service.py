@@ -18,11 +18,13 @@ from adapters.ledger import Ledger
 from adapters.rows import Snapshots
 from adapters.subjects import Subjects
 from adapters.trace import Trace, slot_part
+from audit.appended import Appended
 from audit.entry import event_number
 from audit.facts import facts_of
 from audit.holds import HoldBook, check_order
 from audit.query import Scope
 from audit.store import LogStore
+from audit.yearly import YearlyLog
 from certs.identity import Identity, Kind
 from zhiwang.adapter.v1 import subject_pb2, subject_pb2_grpc
 from zhiwang.audit.v1 import audit_pb2
@@ -86,7 +88,7 @@ class SubjectServicer(subject_pb2_grpc.SubjectServiceServicer):
     def __init__(
         self,
         subjects: Subjects,
-        log: LogStore,
+        log: YearlyLog | LogStore,
         trace: Trace,
         ledger: Ledger,
         schemes: Callable[[], Mapping[str, Scheme]],
@@ -95,7 +97,7 @@ class SubjectServicer(subject_pb2_grpc.SubjectServiceServicer):
         peer: Callable[[], Peer] = current_peer,
     ) -> None:
         self._subjects = subjects
-        self._log = log
+        self._log = YearlyLog.adopt(log)
         self._trace = trace
         self._ledger = ledger
         self._schemes = schemes
@@ -136,7 +138,7 @@ class SubjectServicer(subject_pb2_grpc.SubjectServiceServicer):
                 raise RefusedError(Reason.REPORTS_SPENT, f"{reader.short} has looked up too many people today")
             appended = self._log.append(connection, [entry])
             self._ledger.charge(connection, fresh)
-            self._trace.insert(connection, [self._trace.row(kind, identifier, appended.first, slot_part(0))])
+            self._trace.insert(connection, [self._trace.row(kind, identifier, appended.position, slot_part(0))])
         self._log.committed(appended)
 
 
@@ -157,7 +159,7 @@ class SubjectAdminServicer(subject_pb2_grpc.SubjectAdminServiceServicer):
     def __init__(
         self,
         department: str,
-        log: LogStore,
+        log: YearlyLog | LogStore,
         trace: Trace,
         schemes: Callable[[], Mapping[str, Scheme]],
         store: Path,
@@ -166,7 +168,7 @@ class SubjectAdminServicer(subject_pb2_grpc.SubjectAdminServiceServicer):
         peer: Callable[[], Peer] = current_peer,
     ) -> None:
         self._department = department
-        self._log = log
+        self._log = YearlyLog.adopt(log)
         self._trace = trace
         self._schemes = schemes
         self._store = store
@@ -198,7 +200,7 @@ class SubjectAdminServicer(subject_pb2_grpc.SubjectAdminServiceServicer):
         entry = self._log.new_entry(order)
         with self._log.transaction() as connection:
             appended = self._log.append(connection, [entry])
-            delays.insert(connection, appended.first)
+            delays.insert(connection, appended.position)
         self._log.committed(appended)
         return appended.first
 
@@ -218,12 +220,13 @@ class SubjectAdminServicer(subject_pb2_grpc.SubjectAdminServiceServicer):
     def _erase(self, kind: str, identifier: str, erased: audit_pb2.SubjectErased) -> subject_pb2.EraseResponse:
         subjects = self._trace.subjects(kind, identifier)
         for _ in range(ATTEMPTS):
-            size = self._log.refresh().size
+            self._log.refresh()
+            end = self._log.end
             self._check_not_held(subjects)
             try:
                 with self._log.transaction() as connection:
                     appended = self._log.append(connection, [self._log.new_entry(erased)])
-                    self._check_nothing_new(size, appended.first, connection, subjects)
+                    self._check_nothing_new(end, appended, connection, subjects)
                     erasure.erase(connection, subjects)
                     # Sealed replies about the subject go with their requests, a minute after these.
                     replay.prune(connection, self._clock())
@@ -244,20 +247,26 @@ class SubjectAdminServicer(subject_pb2_grpc.SubjectAdminServiceServicer):
         """
         with self._snapshots.read() as connection:
             entries = erasure.entries_of(connection, subjects)
-        facts = [facts_of(data) for entry in entries for data in self._log.entries(entry, 1)]
+        facts = [facts_of(data) for at in entries if self._log.kept(at) for data in self._log.entries(at, 1)]
         orders = [hold.order for hold in self._holds.holds_in_force(self._clock()) if hold.covers_subject(facts)]
         if orders:
             raise RefusedError(Reason.SUBJECT_HELD, ", ".join(orders))
 
-    def _check_nothing_new(self, size: int, first: int, connection: Connection, subjects: Mapping[int, bytes]) -> None:
+    def _check_nothing_new(
+        self, end: int, appended: Appended, connection: Connection, subjects: Mapping[int, bytes]
+    ) -> None:
         """Now that nobody else writes: what was looked at is still all there is.
 
         Raises:
-            _OutpacedError: The subject was asked about, or a hold placed, since the log had a size.
+            _OutpacedError: The subject was asked about, or a hold placed, since the log ended at a position; or a year
+                has ended since.
         """
         placed = audit_pb2.Entry.HOLD_PLACED_FIELD_NUMBER
         newest = max(erasure.entries_of(connection, subjects), default=0)
-        if newest >= size or any(event_number(data) == placed for data in self._log.entries(size, first - size)):
+        more = appended.position - end
+        if newest >= end or more > appended.first:
+            raise _OutpacedError
+        if any(event_number(data) == placed for data in self._log.entries(end, more)):
             raise _OutpacedError
 
     def _admin(self) -> Identity:

@@ -14,7 +14,9 @@ from adapters.report import Names, compile_report, row_of, this_row
 from adapters.rows import Reading
 from adapters.trace import Trace
 from audit.entry import EntryError, decode_entry
+from audit.origins import year_and_index
 from audit.store import LogStore
+from audit.yearly import YearlyLog
 from zhiwang.adapter.v1 import subject_pb2
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
@@ -36,10 +38,15 @@ class Subjects:
     """
 
     def __init__(
-        self, department: str, log: LogStore, trace: Trace, names: Callable[[], Names], clock: Callable[[], float]
+        self,
+        department: str,
+        log: YearlyLog | LogStore,
+        trace: Trace,
+        names: Callable[[], Names],
+        clock: Callable[[], float],
     ) -> None:
         self._department = department
-        self._log = log
+        self._log = YearlyLog.adopt(log)
         self._trace = trace
         self._names = names
         self._clock = clock
@@ -74,7 +81,8 @@ class Subjects:
         orders = delays.in_force(connection, self._log.entries, now)
         try:
             years = self._trace.years()
-            found = self._trace.find(connection, kind, identifier)
+            # Rows of a year that is no longer kept go with its entries, which may not have happened yet.
+            found = [one for one in self._trace.find(connection, kind, identifier) if self._log.kept(one.entry)]
         except (OSError, ValueError) as error:
             raise RefusedError(
                 Reason.OWNER_FAILED, f"a key of the index cannot be read ({type(error).__name__}); restore it"
@@ -84,18 +92,21 @@ class Subjects:
         def rows() -> Iterator[subject_pb2.Lookups]:
             if request is not None:
                 yield this_row(request.raw, now, names)
-            for index, part in found[:MAX_ENTRIES]:
-                row = row_of(self._entry(index), index, part, names, orders)
+            for at, part in found[:MAX_ENTRIES]:
+                year, index = year_and_index(at)
+                row = row_of(self._entry(at), index, part, names, orders)
                 if row is not None:
+                    row.log_year = year
                     yield row
 
         report = compile_report(self._department, now, years, rows(), whole=whole, max_bytes=max_bytes)
         report.left_out += left_out
         return report
 
-    def _entry(self, index: int) -> audit_pb2.Entry:
+    def _entry(self, at: int) -> audit_pb2.Entry:
         try:
-            (data,) = self._log.entries(index, 1)
+            (data,) = self._log.entries(at, 1)
             return decode_entry(data)
-        except (ValueError, EntryError):
+        except (ValueError, EntryError, RefusedError):
+            _, index = year_and_index(at)
             raise FatalError(Reason.LOG_UNAVAILABLE, f"entry {index}, which the index names, cannot be read") from None

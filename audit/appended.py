@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from audit.origins import position, year_of
 from zhiwang.audit.v1 import audit_pb2
 
 
@@ -61,6 +62,7 @@ class Appended:
         leaf_hashes: Their hashes.
         paths: Their audit paths in the tree of `head`.
         head: The signed state that the transaction left.
+        origin: Of the log that they stand in.
     """
 
     first: int
@@ -68,11 +70,17 @@ class Appended:
     leaf_hashes: Sequence[bytes]
     paths: Sequence[Sequence[bytes]]
     head: Head
+    origin: str
 
     @property
     def indexes(self) -> range:
         """Indexes of the entries."""
         return range(self.first, self.first + len(self.entries))
+
+    @property
+    def position(self) -> int:
+        """Position of the first; those of the others follow."""
+        return position(year_of(self.origin), self.first)
 
     @property
     def size(self) -> int:
@@ -88,6 +96,7 @@ class Appended:
             self.leaf_hashes[start:stop],
             self.paths[start:stop],
             self.head,
+            self.origin,
         )
 
     def logged(self) -> list[audit_pb2.LoggedEntry]:

@@ -40,7 +40,10 @@ class Backend(ABC):
     Attributes:
         reading: The engine for transactions that only read, each in one snapshot: they wait for no writer and stop
             none.
+        yearly: Whether a log ends with its year, and the next one's is begun by this process.
     """
+
+    yearly: bool
 
     def __init__(self, engine: Engine, tables: Tables) -> None:
         self.engine = engine
@@ -70,11 +73,23 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def check(self, connection: Connection) -> None:
+    def check(self, connection: Connection, *, ended: bool = False) -> None:
         """Check that everything in the database that keeps the log append-only is as it was made.
+
+        Args:
+            connection: In a transaction.
+            ended: Whether nothing is appended to the log any more.
 
         Raises:
             FatalError: LOG_UNAVAILABLE: it is not, or there is no log.
+        """
+
+    @abstractmethod
+    def end(self, connection: Connection) -> None:
+        """Let nothing be appended any more, from this write transaction on.
+
+        Raises:
+            FatalError: LOG_UNAVAILABLE: in this database a log does not end with its year (`yearly`).
         """
 
     def head(self, connection: Connection) -> Head | None:
@@ -115,6 +130,8 @@ def backend_of(engine: Engine, tables: Tables = TABLES) -> Backend:
 class SqliteBackend(Backend):
     """In an SQLite file. The hot path goes to the driver directly; SQLAlchemy costs more than SQLite's own work."""
 
+    yearly = True
+
     def __init__(self, engine: Engine, tables: Tables) -> None:
         super().__init__(engine, tables)
         self._insert_entry = self.sql("INSERT INTO {entry} (idx, key, leaf_hash, data) VALUES (?, ?, ?, ?)")
@@ -143,9 +160,13 @@ class SqliteBackend(Backend):
         schema.install(connection, self.tables)
         connection.exec_driver_sql(self._insert_head, (merkle.EMPTY_ROOT,))
 
-    def check(self, connection: Connection) -> None:
+    def check(self, connection: Connection, *, ended: bool = False) -> None:
         """Check tables and triggers."""
-        schema.check(connection, self.tables)
+        schema.check(connection, self.tables, ended=ended)
+
+    def end(self, connection: Connection) -> None:
+        """Put triggers in place that refuse everything."""
+        schema.end(connection, self.tables)
 
     def locked_head(self, connection: Connection) -> Head | None:
         """The transaction had the right to write from its beginning."""
@@ -175,6 +196,8 @@ class PostgresBackend(Backend):
 
     This process may only read, and call the two functions that `audit.postgres_schema` tells of.
     """
+
+    yearly = False
 
     def __init__(self, engine: Engine, tables: Tables) -> None:
         super().__init__(engine, tables)
@@ -209,9 +232,14 @@ class PostgresBackend(Backend):
         if head is None or head.size:
             raise FatalError(Reason.LOG_UNAVAILABLE, "the store holds a log already; a log is made once")
 
-    def check(self, connection: Connection) -> None:
+    def check(self, connection: Connection, *, ended: bool = False) -> None:  # noqa: ARG002 - none ends here
         """Check tables, triggers, functions and rights."""
         postgres_check.check(connection, self.tables)
+
+    def end(self, connection: Connection) -> None:
+        """This process may make no tables, so the log goes on in those that it has."""
+        del connection
+        raise FatalError(Reason.LOG_UNAVAILABLE, "in PostgreSQL a log does not end with its year")
 
     def locked_head(self, connection: Connection) -> Head | None:
         """Waits until no other process holds it."""

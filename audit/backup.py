@@ -21,15 +21,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import Connection, Engine
 
-from audit import tiles
+from audit import shards, tiles
 from audit.appended import Head
 from audit.backend import backend_of
 from audit.checkpoint import Checkpoint, CheckpointError, open_note, split_note
 from audit.guard import Guard
+from audit.origins import FIRST, log_of, origin_of, year_of
 from audit.reader import LogReader
 from audit.sqlite import BUSY_SECONDS, open_sqlite, reading
-from audit.store import LogStore
 from audit.trouble import ERRORS, cause_of
+from audit.yearly import YearlyLog
 from certs.signing import CertificateVerifier, Signer
 from zhiwang.wire.errors import FatalError, Reason
 
@@ -105,6 +106,13 @@ def copy_log(source: Engine, target: Engine) -> Head:
     """
     old, new = LogReader(source), backend_of(target)
     try:
+        if old.backend.yearly:
+            with old.backend.reading.connect() as reading:
+                if shards.logs(reading):
+                    raise FatalError(
+                        Reason.LOG_UNAVAILABLE,
+                        "this log has gone through several years, and only its file can be copied whole",
+                    )
         with old.backend.reading.connect() as reading, new.writing() as writing:
             new.install(writing)
             head, before = old.head(reading), new.locked_head(writing)
@@ -159,29 +167,41 @@ def check_log(engine: Engine, signer: Signer, verifier: CertificateVerifier, see
     Raises:
         FatalError: LOG_UNAVAILABLE: something does not hold, or somebody has seen more.
     """
-    log = LogStore(engine, signer.identity.log_origin, signer, verifier=verifier)
+    log = YearlyLog(engine, signer, verifier=verifier)
     try:
         log.open()
         head = log.verify_all()
         for one in seen:
-            _check_extends(log, head, one)
+            _check_extends(log, one)
     finally:
         log.close()
     return head
 
 
-def _check_extends(log: LogStore, head: Head, seen: Seen) -> None:
+def _check_extends(log: YearlyLog, seen: Seen) -> None:
     known = seen.checkpoint
-    if known.origin != log.origin:
+    if log_of(known.origin) != log.log:
         raise FatalError(Reason.LOG_UNAVAILABLE, f"{seen.who} remembers another log: {known.origin}")
-    if known.size > head.size:
+    ended = {origin_of(log.log, one.year): one for one in log.ended}
+    head = ended[known.origin].head if known.origin in ended else log.newest
+    if year_of(known.origin) > year_of(log.origin) or known.size > head.size:
         raise FatalError(
             Reason.LOG_UNAVAILABLE,
-            f"this copy has {head.size} entries, but {seen.who} has seen {known.size}: it must not be signed over. "
-            "Restore a newer backup, or the store's own file if its disk can still be read. If what is missing is lost "
-            "for good, the log has ended: begin its successor under another name (docs/backup.md)",
+            f"this copy has {head.size} entries, but {seen.who} has seen {known.size}"
+            + (f" of {known.origin}" if year_of(known.origin) else "")
+            + ": it must not be signed over. Restore a newer backup, or the store's own file if its disk can still be "
+            "read. If what is missing is lost for good, the log has ended: begin its successor under another name "
+            "(docs/backup.md)",
         )
-    if known.size and tiles.root(known.size, log.node) != known.root:
+    if known.origin not in {log.origin, *ended}:
+        raise FatalError(
+            Reason.LOG_UNAVAILABLE, f"{seen.who} has seen {known.origin}, of which this copy knows nothing"
+        )
+    if known.origin in ended and ended[known.origin].removal is not None:
+        extends = known.size < head.size or known.root == head.root
+    else:
+        extends = not known.size or tiles.root(known.size, log.shard(known.origin).node) == known.root
+    if not extends:
         raise FatalError(
             Reason.LOG_UNAVAILABLE,
             f"this copy does not extend the {known.size} entries that {seen.who} has seen: somebody signed another "
@@ -210,7 +230,10 @@ def check_newest(
         FatalError: LOG_UNAVAILABLE: nobody who was asked has seen all of the copy.
     """
     keys = {signer.public_key_raw, _key(head.certificate)}
-    newest = max((one.checkpoint.size for one in seen if _is_signed(one, keys)), default=0)
+    origin = Checkpoint.parse(split_note(head.checkpoint)[0]).origin
+    # What somebody saw of an earlier year is less than any of this one.
+    ours = (one for one in seen if one.checkpoint.origin == origin)
+    newest = max((one.checkpoint.size for one in ours if _is_signed(one, keys)), default=0)
     if newest < head.size and not guard.exists() and not accept_fewer:
         raise FatalError(
             Reason.LOG_UNAVAILABLE,
@@ -284,7 +307,7 @@ def _seen_by(file: Path, origin: str) -> Iterator[Seen]:
         raise FatalError(
             Reason.LOG_UNAVAILABLE, f"{file} is neither a checkpoint nor a file in which somebody remembers logs"
         ) from None
-    ours = [checkpoint for checkpoint in found if checkpoint.origin == origin]
+    ours = [checkpoint for checkpoint in found if log_of(checkpoint.origin) == origin]
     note = b"" if _is_memory(data) else data
     if not ours:
         raise FatalError(Reason.LOG_UNAVAILABLE, f"{file} says nothing of the log {origin}")
@@ -297,7 +320,7 @@ def _is_memory(data: bytes) -> bool:
 
 
 def _checkpoints(data: bytes) -> Iterator[Checkpoint]:
-    """Checkpoints of a signed note, of `HeadView.export`, or of an agent's `heads.json`."""
+    """Checkpoints of a signed note, of `YearsView.export`, or of an agent's `heads.json`."""
     if not _is_memory(data):
         yield Checkpoint.parse(split_note(data)[0])
         return
@@ -344,7 +367,11 @@ def predecessor(
         raise FatalError(Reason.LOG_UNAVAILABLE, f"{own} cannot succeed {origin}: they are not of one kind and place")
     engine = open_sqlite(path)
     try:
-        reader = LogReader(engine)
+        with reading(engine).connect() as connection:
+            ended = shards.logs(connection)
+        year = ended[-1].successor if ended else FIRST
+        reader = LogReader(engine, shards.tables_of(year))
+        origin = origin_of(origin, year)
         with reading(engine).connect() as connection:
             head, _ = reader.load(connection, origin, signer, verifier)
             reader.verify_all(origin, lambda _done, _size: None)

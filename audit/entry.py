@@ -36,6 +36,7 @@ Event = (
     | audit_pb2.HoldLifted
     | audit_pb2.EvidenceProduced
     | audit_pb2.QuorumChange
+    | audit_pb2.ShardRemoved
 )
 """Any message of the oneof `Entry.event`."""
 

@@ -21,6 +21,7 @@ from audit.entry import HASH_SIZE, Event
 from audit.holds import MAX_HOLDS, Hold, HoldBook, check_order, check_until
 from audit.query import NOTHING, Scope
 from audit.store import LogStore
+from audit.yearly import YearlyLog
 from certs.identity import Identity
 from zhiwang.audit.v1 import audit_pb2, audit_pb2_grpc
 from zhiwang.wire.call import Caller, Peer, current_peer
@@ -57,7 +58,7 @@ class EvidenceServicer(audit_pb2_grpc.EvidenceServiceServicer):
 
     def __init__(
         self,
-        store: LogStore,
+        store: YearlyLog | LogStore,
         append: Callable[[Sequence[NewEntry]], Awaitable[Appended]],
         *,
         scope: Callable[[Identity], Scope],

@@ -33,12 +33,16 @@ class Guard:
         path: Where it lies; best on other storage than the log.
         newest: Gives the note to write.
         interval: Seconds between two writings.
+
+    Attributes:
+        newest: As given; replaced when another log is the newest.
+        failure: Why it could not be written the last time; None if it could.
     """
 
     def __init__(self, path: Path, newest: Callable[[], bytes], *, interval: float = INTERVAL) -> None:
         self.path = path
         self.failure: str | None = None
-        self._newest = newest
+        self.newest = newest
         self._interval = interval
         self._written = b""
         self._wake = threading.Event()
@@ -110,7 +114,7 @@ class Guard:
         Raises:
             OSError: It could not be written.
         """
-        note = self._newest()
+        note = self.newest()
         if note == self._written:
             return
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")

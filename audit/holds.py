@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from threading import Lock
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from audit.asking import query_of, request_of
 from audit.entry import decode_entry, event_number
@@ -29,6 +29,9 @@ from zhiwang.wire.clock import start_of_day
 from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.identifiers import contains_identifier
 from zhiwang.wire.identity import Identity
+
+if TYPE_CHECKING:
+    from audit.yearly import YearlyLog  # which begins each year with what is held
 
 MAX_SECONDS: Final = 2 * 366 * 86_400
 """How far ahead a hold may end. Whoever needs it longer renews it, and says so again in the log."""
@@ -126,12 +129,13 @@ class HoldBook:
     """The holds of one log, read from its entries: all of them once, then what is new. Safe from any thread; blocks.
 
     Args:
-        store: The log; the newest of its years.
+        log: The log. Of several years' the newest is read, and says by itself what is held.
     """
 
-    def __init__(self, store: LogStore) -> None:
-        self._store = store
+    def __init__(self, log: YearlyLog | LogStore) -> None:
+        self._log = log
         self._lock = Lock()
+        self._origin = log.origin
         self._read = 0
         # Several processes may append to a log, so two conditions can stand under one order. Then both hold.
         self._holds: dict[tuple[str, str, Query, Scope], Hold] = {}
@@ -147,9 +151,13 @@ class HoldBook:
             RefusedError: An entry says a hold that is none.
         """
         with self._lock:
-            size = self._store.refresh().size
+            self._log.refresh()
+            store = self._log.shard()
+            if store.origin != self._origin:
+                self._origin, self._read, self._holds = store.origin, 0, {}
+            size = store.newest.size
             while self._read < size:
-                entries = self._store.entries(self._read, min(GROUP, size - self._read))
+                entries = store.entries(self._read, min(GROUP, size - self._read))
                 for data in entries:
                     self._take(data)
                 self._read += len(entries)

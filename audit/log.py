@@ -19,6 +19,7 @@ import structlog
 from audit.appended import Appended, Head, NewEntry
 from audit.entry import Event
 from audit.store import LogStore
+from audit.yearly import YearlyLog
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.wire.errors import FatalError, Reason, RefusedError, ZhiwangError
 
@@ -46,8 +47,8 @@ class AuditLog:
         queue_limit: Entries that may wait.
     """
 
-    def __init__(self, store: LogStore, *, queue_limit: int = QUEUE_LIMIT) -> None:
-        self.store = store
+    def __init__(self, store: YearlyLog | LogStore, *, queue_limit: int = QUEUE_LIMIT) -> None:
+        self.store = YearlyLog.adopt(store)
         self._limit = queue_limit
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[_Waiting | Callable[[], None] | None] = queue.SimpleQueue()
@@ -90,21 +91,24 @@ class AuditLog:
         """Append one event, as `append`."""
         return await self.append([self.store.new_entry(event)])
 
-    async def head(self, known_tree_size: int = 0) -> audit_pb2.LogHead:
-        """The newest head for a reader that has verified the tree of `known_tree_size`."""
+    async def head(self, known_tree_size: int = 0, known_origin: str = "") -> audit_pb2.LogHead:
+        """The newest head for a reader that has verified the tree of `known_tree_size` of this or an earlier log."""
         try:
-            return self.store.head(known_tree_size, disk=False)
+            return self.store.head(known_tree_size, known_origin, disk=False)
         except KeyError:
-            return await asyncio.to_thread(self.store.head, known_tree_size)
+            return await asyncio.to_thread(self.store.head, known_tree_size, known_origin)
 
     async def frame(
-        self, parts: Sequence[Appended], known_tree_size: int = 0
+        self, parts: Sequence[Appended], known_tree_size: int = 0, known_origin: str = ""
     ) -> tuple[audit_pb2.LogHead, list[audit_pb2.LoggedEntry]]:
-        """One head over the entries of `parts`, and each entry with its proof under that head, in their order."""
+        """One head over the entries of `parts`, and each entry with its proof under that head, in their order.
+
+        All parts are of one log.
+        """
         try:
-            return self.store.frame(parts, known_tree_size, disk=False)
+            return self.store.frame(parts, known_tree_size, known_origin, disk=False)
         except KeyError:
-            return await asyncio.to_thread(self.store.frame, parts, known_tree_size)
+            return await asyncio.to_thread(self.store.frame, parts, known_tree_size, known_origin)
 
     async def reload(self) -> Head:
         """Check the stored log anew and go on, after it has stopped.

@@ -1,7 +1,8 @@
 """Reading a log that one does not trust: is its head signed, does it extend what was seen, is the entry in it.
 
 A `HeadChecker` answers the first question for the heads of one kind of log. A `HeadView` remembers one log and answers
-the second. Both are used by one event loop or thread at a time.
+the second; `audit/years.py` does so for the logs of one identity, year after year. All are used by one event loop or
+thread at a time.
 
 A server proves each head of a stream from the head that it sent before on that stream (the first from what the reader
 says it knows). Then every head extends the view's newest, and a log that forks is noticed at once. When several
@@ -22,8 +23,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from audit.checkpoint import Checkpoint, CheckpointError, open_note
+from audit.checkpoint import Checkpoint, CheckpointError, open_note, split_note
 from audit.entry import EntryError, decode_entry
+from audit.origins import log_of
 from certs.identity import Identity, Kind
 from certs.signing import CertificateVerifier
 from zhiwang.audit.v1 import audit_pb2
@@ -75,7 +77,10 @@ class HeadChecker:
         if self._expected is not None and not self._expected(identity):
             raise RefusedError(Reason.PROOF_INVALID, f"a log of {identity.short} is not the one that was asked for")
         try:
-            checkpoint = open_note(head.checkpoint, identity.log_origin, certificate.public_key_raw)
+            origin = split_note(head.checkpoint)[0].partition("\n")[0]
+            if log_of(origin) != identity.log_origin:
+                origin = identity.log_origin
+            checkpoint = open_note(head.checkpoint, origin, certificate.public_key_raw)
         except CheckpointError as error:
             raise RefusedError(Reason.PROOF_INVALID, f"checkpoint of {identity.short}: {error}") from error
         self._last = (head.checkpoint, certificate.fingerprint, checkpoint)
@@ -125,6 +130,7 @@ class HeadView:
     Attributes:
         given_up: How many heads were never linked.
         fork: How the log contradicted itself; None if it has not. Then no head of it is believed any more.
+        ended: Whether the newest tree is the last one: a larger one is a contradiction.
         revision: Rises with each change of what `export` gives.
         restored_size: Size of the tree that `restore` took up; 0 if there was none.
     """
@@ -133,6 +139,7 @@ class HeadView:
         self.origin = origin
         self.given_up = 0
         self.fork: Fork | None = None
+        self.ended = False
         self.revision = 0
         self.restored_size = 0
         self._checker = checker
@@ -156,13 +163,14 @@ class HeadView:
         """How many heads wait for a proof that relates them to the newest."""
         return len(self._unlinked)
 
-    def verify_head(self, head: audit_pb2.LogHead, known_tree_size: int = 0) -> Checkpoint:
+    def verify_head(self, head: audit_pb2.LogHead, known_tree_size: int = 0, *, linked: bool = False) -> Checkpoint:
         """Check a head against what was seen, and remember it.
 
         Args:
             head: As it came.
             known_tree_size: What its server had been told, or showed last on the same stream: the head has to be proved
                 from there or from later. Proved from anything older, two histories could go on side by side.
+            linked: Whether it is proved to go on from the log before, when nothing more was known.
 
         Raises:
             RefusedError: PROOF_INVALID: not signed by its log, another log, not an extension of what was seen, or of a
@@ -177,13 +185,15 @@ class HeadView:
             return checkpoint
         shown = Shown(checkpoint.root, head.checkpoint, head.certificate)
         seen = self._seen.get(checkpoint.size)
+        if seen is None and self.ended and checkpoint.size > self._newest.size:
+            raise self._forked(Fork(self._newest.size, checkpoint.size, self._seen[self._newest.size], shown))
         if seen is None:
             if head.known_tree_size < known_tree_size:
                 raise RefusedError(
                     Reason.PROOF_INVALID,
                     f"{checkpoint.origin}: proved from {head.known_tree_size} where {known_tree_size} had been seen",
                 )
-            if self._newest.size:
+            if self._newest.size and not linked:
                 self._check_extension(checkpoint, head)
             self._remember(checkpoint, head.known_tree_size, shown)
         elif seen.root != checkpoint.root:
@@ -192,14 +202,48 @@ class HeadView:
             self._newest = checkpoint  # the same tree under another signature
         return checkpoint
 
+    def end(
+        self, final: Checkpoint, note: bytes, known: int = 0, path: Sequence[bytes] = (), *, at_least: int = 0
+    ) -> None:
+        """The log goes on in another one, which names its last head.
+
+        Args:
+            final: That head,
+            note: as it stands there.
+            known: Size of a tree that was seen, from which it is proved,
+            path: by this; of no use where none was seen.
+            at_least: It has to be proved from there or from later.
+
+        Raises:
+            RefusedError: PROOF_INVALID: it does not extend what was seen, or less than that is its end: a fork.
+        """
+        self._check_whole()
+        shown = Shown(final.root, note, b"")
+        seen = self._seen.get(final.size)
+        if seen is not None and seen.root != final.root:
+            raise self._forked(Fork(final.size, final.size, seen, shown))
+        if final.size < self._newest.size:
+            raise self._forked(Fork(final.size, self._newest.size, shown, self._seen[self._newest.size]))
+        if seen is None:
+            before = self._seen.get(known) if known >= at_least else None
+            if self._newest.size and (
+                before is None or not _consistent(known, final.size, before.root, final.root, path)
+            ):
+                raise RefusedError(
+                    Reason.PROOF_INVALID, f"{final.origin}: its end comes without a proof from what was seen of it"
+                )
+            self._remember(final, known, shown)
+        self.ended = True
+        self.revision += 1
+
     def _check_whole(self) -> None:
         if self.fork is not None:
-            raise _contradiction(self.origin or "", self.fork.old_size, self.fork.new_size)
+            raise contradiction(self.origin or "", self.fork.old_size, self.fork.new_size)
 
     def _forked(self, fork: Fork) -> RefusedError:
         self.fork = fork
         self.revision += 1
-        return _contradiction(self.origin or "", fork.old_size, fork.new_size)
+        return contradiction(self.origin or "", fork.old_size, fork.new_size)
 
     def _check_extension(self, checkpoint: Checkpoint, head: audit_pb2.LogHead) -> None:
         known = head.known_tree_size
@@ -212,7 +256,7 @@ class HeadView:
             )
         # A path that does not hold says nothing of what the log is: another one may.
         if not _consistent(known, checkpoint.size, seen.root, checkpoint.root, head.consistency_path):
-            raise _contradiction(checkpoint.origin, known, checkpoint.size)
+            raise contradiction(checkpoint.origin, known, checkpoint.size)
 
     def _remember(self, checkpoint: Checkpoint, known: int, shown: Shown) -> None:
         """Take in a head of a size not seen before, proved to extend the one of size `known` (if any was seen)."""
@@ -287,6 +331,7 @@ class HeadView:
             "size": self._newest.size,
             **_written(newest),
             "unlinked": [{"size": size, **_written(shown)} for size, shown in self._unlinked.items()],
+            "ended": self.ended,
         }
         if self.fork is not None:
             state["fork"] = {
@@ -306,6 +351,7 @@ class HeadView:
             state = json.loads(data)
             origin, size, newest = state["origin"], int(state["size"]), _read(state)
             unlinked = [_sized(one) for one in state["unlinked"]]
+            ended = bool(state.get("ended"))  # what a release without yearly logs wrote says nothing
             fork = None
             if "fork" in state:
                 (old_size, old), (new_size, new) = _sized(state["fork"]["old"]), _sized(state["fork"]["new"])
@@ -318,6 +364,7 @@ class HeadView:
         if size:
             self.origin = origin
             self.fork = fork
+            self.ended = ended
             self.revision += 1
             self.restored_size = size
             self._newest = Checkpoint(origin, size, newest.root)
@@ -360,7 +407,8 @@ def _consistent(old_size: int, new_size: int, old_root: bytes, new_root: bytes, 
     return True
 
 
-def _contradiction(origin: str, old_size: int, new_size: int) -> RefusedError:
+def contradiction(origin: str, old_size: int, new_size: int) -> RefusedError:
+    """The log has shown two histories."""
     return RefusedError(
         Reason.PROOF_INVALID,
         f"{origin}: the log of {new_size} entries does not extend the one of {old_size} that was seen; keep the "

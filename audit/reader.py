@@ -16,6 +16,7 @@ from audit import checkpoint, tiles
 from audit.appended import Head
 from audit.backend import Row, Tile, backend_of
 from audit.entry import EntryError, decode_entry
+from audit.origins import log_of
 from audit.schema import TABLES, Tables
 from certs.signing import CertificateVerifier, Signer
 from zhiwang.audit.v1 import audit_pb2
@@ -42,9 +43,13 @@ class LogReader:
     Args:
         engine: As for `LogStore`.
         tables: In which it stands.
+
+    Attributes:
+        ended: Whether nothing is appended to it any more.
     """
 
     def __init__(self, engine: Engine, tables: Tables = TABLES) -> None:
+        self.ended = False
         self.backend = backend_of(engine, tables)
         self._engine = self.backend.reading
         sql = self.backend.sql
@@ -163,7 +168,7 @@ class LogReader:
         """
         with self._lock:
             self._tiles.clear()
-        self.backend.check(connection)
+        self.backend.check(connection, ended=self.ended)
         head = self.head(connection, lock=lock)
         if not head.size:
             raise FatalError(Reason.LOG_UNAVAILABLE, "the store holds no log yet; run the `init` of this process")
@@ -247,7 +252,7 @@ def _check_checkpoint(
             certificate = verifier.verify(head.certificate, last.time.seconds, kinds=(signer.identity.kind,))
         except RefusedError as error:
             raise _broken(f"the certificate of its checkpoint does not verify: {error}") from error
-        if certificate.identity.log_origin != origin:
+        if certificate.identity.log_origin != log_of(origin):
             raise _broken("its checkpoint was signed by another identity")
         key = certificate.public_key_raw
     try:

@@ -58,7 +58,7 @@ class Tables:
 
     def fill(self, text: str) -> str:
         """SQL in which `{entry}`, `{tile}` and `{head}` stand for the tables. Done once for each store."""
-        return text.format(entry=self.entry, tile=self.tile, head=self.head)
+        return text.format(entry=self.entry, tile=self.tile, head=self.head, year=self.suffix or 0)
 
 
 TABLES: Final = Tables()
@@ -109,14 +109,44 @@ _STATEMENTS: Final[dict[str, str]] = {
         BEGIN SELECT RAISE(ABORT, 'the log is append-only: its head is never deleted'); END""",
 }
 
+_ENDED: Final[dict[str, str]] = {
+    f"{{{table}}}_{act}": f"""CREATE TRIGGER {{{table}}}_{act} BEFORE {act.upper()} ON {{{table}}} {when}
+        BEGIN SELECT RAISE(ABORT, 'the log has ended: {why}'); END"""
+    for table in ("entry", "tile", "head")
+    for act, when, why in (
+        ("insert", "", "it goes on in that of a later year"),
+        ("update", "", "nothing in it changes"),
+        (
+            "delete",
+            "WHEN NOT EXISTS (SELECT 1 FROM log_shard_removed WHERE year = {year})",
+            "it is kept until its removal is recorded",
+        ),
+    )
+}
+"""Triggers of a log that has ended, in place of those of the same names."""
+
 _INSTALLED: Final = (
     "SELECT name, sql FROM sqlite_master WHERE tbl_name IN ('{entry}', '{tile}', '{head}') AND sql IS NOT NULL"
 )
 
 
-def statements(tables: Tables) -> dict[str, str]:
-    """What makes the tables and triggers of a log, by their names."""
-    return {tables.fill(name): tables.fill(statement) for name, statement in _STATEMENTS.items()}
+def statements(tables: Tables, *, ended: bool = False) -> dict[str, str]:
+    """What makes the tables and triggers of a log, by their names; `ended` if nothing is appended to it any more."""
+    made = _STATEMENTS | _ENDED if ended else _STATEMENTS
+    return {tables.fill(name): tables.fill(statement) for name, statement in made.items()}
+
+
+def end(connection: Connection, tables: Tables) -> None:
+    """From this transaction on nothing is appended to a log; its tables can only be emptied once that is recorded."""
+    for name, statement in _ENDED.items():
+        connection.exec_driver_sql(f"DROP TRIGGER {tables.fill(name)}")
+        connection.exec_driver_sql(tables.fill(statement))
+
+
+def drop(connection: Connection, tables: Tables) -> None:
+    """Drop the tables of a log, which are empty."""
+    for table in (tables.entry, tables.tile, tables.head):
+        connection.exec_driver_sql(f"DROP TABLE {table}")
 
 
 def install(connection: Connection, tables: Tables) -> None:
@@ -131,13 +161,18 @@ def install(connection: Connection, tables: Tables) -> None:
         connection.exec_driver_sql(statement)
 
 
-def check(connection: Connection, tables: Tables) -> None:
+def check(connection: Connection, tables: Tables, *, ended: bool = False) -> None:
     """Check that tables and triggers are exactly those of this module.
+
+    Args:
+        connection: In a transaction.
+        tables: Of which log.
+        ended: Whether nothing is appended to it any more.
 
     Raises:
         FatalError: LOG_UNAVAILABLE: there is no log, or something was changed, added or taken away.
     """
-    made = statements(tables)
+    made = statements(tables, ended=ended)
     found = _installed(connection, tables)
     if not found:
         raise FatalError(

@@ -23,10 +23,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from audit.entry import EntryError
 from audit.facts import Facts, facts_of
 from audit.lookup import HEADER_DIGITS, lookup
+from audit.origins import FIRST, year_of
 from audit.query import Query, Scope
 from audit.sqlite import driver, open_sqlite, reading
 from audit.store import LogStore
-from zhiwang.wire.errors import FatalError
+from audit.yearly import YearlyLog
+from zhiwang.wire.errors import FatalError, Reason, RefusedError
 from zhiwang.wire.merkle import leaf_hash
 
 GROUP: Final = 5000
@@ -75,6 +77,16 @@ class SearchIndex:
         self._engine = self._open()
         # Numbers of words that are committed; owned by `follow`, forgotten when there are too many.
         self._numbers: dict[str, int] = {}
+
+    def of(self, store: LogStore) -> SearchIndex:
+        """This one, if it is of that log.
+
+        Raises:
+            RefusedError: ENTRY_UNKNOWN: it is of another.
+        """
+        if store.origin != self._store.origin:
+            raise RefusedError(Reason.ENTRY_UNKNOWN, f"no search database of {store.origin}", field="origin")
+        return self
 
     @property
     def size(self) -> int:
@@ -198,6 +210,70 @@ class SearchIndex:
             yield driver(connection)
 
 
+class SearchIndexes:
+    """The search databases of one identity's logs: a file for each, so that what is removed with its year is gone.
+
+    Args:
+        path: File of the first log's; those of later years stand beside it, with their year.
+        log: The logs.
+    """
+
+    def __init__(self, path: Path, log: YearlyLog) -> None:
+        self._path = path
+        self._log = log
+        self._lock = Lock()
+        self._indexes: dict[str, SearchIndex] = {}
+        self._complete: set[str] = set()
+        for one in log.ended:
+            if one.removal is not None:
+                remove_search(path, one.year)
+        for store in log.shards():
+            self.of(store)
+
+    def of(self, store: LogStore) -> SearchIndex:
+        """The search database of one of the logs; made if it is not there."""
+        with self._lock:
+            index = self._indexes.get(store.origin)
+            if index is None:
+                index = self._indexes[store.origin] = SearchIndex(search_file(self._path, year_of(store.origin)), store)
+        return index
+
+    def follow(self) -> bool:
+        """As `SearchIndex.follow`, for every log whose entries are kept; what was removed goes."""
+        self._log.prepare()
+        stores = self._log.shards()
+        kept = {store.origin for store in stores}
+        for origin in [origin for origin in self._indexes if origin not in kept]:
+            with self._lock:
+                self._indexes.pop(origin).close()
+            remove_search(self._path, year_of(origin))
+        more = False
+        for store in stores:
+            if store.origin in self._complete:
+                continue
+            index = self.of(store)
+            more = index.follow() or more
+            if store.origin != self._log.origin and index.size == store.newest.size:
+                self._complete.add(store.origin)
+        return more
+
+    def close(self) -> None:
+        """Close all of them."""
+        for index in self._indexes.values():
+            index.close()
+
+
+def search_file(path: Path, year: int) -> Path:
+    """File of the search database of a year's log, beside that of the first."""
+    return path if year == FIRST else path.with_stem(f"{path.stem}-{year}")
+
+
+def remove_search(path: Path, year: int) -> None:
+    """Take away the search database of a year's log."""
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{search_file(path, year)}{suffix}").unlink(missing_ok=True)
+
+
 class _Words:
     """Numbers of words within one transaction of the follower.
 
@@ -239,7 +315,7 @@ def _facts(data: bytes) -> Facts:
         return Facts(0, "unreadable")
 
 
-async def keep_up(index: SearchIndex) -> None:
+async def keep_up(index: SearchIndexes | SearchIndex) -> None:
     """Keep a search database behind its log; runs until it is cancelled, and never ends by an error."""
     while True:
         try:

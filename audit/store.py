@@ -5,6 +5,8 @@ adapter's replay rows, charges and replies stand or fall with them. Several proc
 BEGIN IMMEDIATE makes them take turns, and each extends from the head row that it reads inside its transaction. What a
 process keeps in memory is a cache of that head's right edge, brought up to date when another process moved it.
 
+A log that has ended with its year is read here, and never appended to; `audit/yearly.py` goes from one to the next.
+
 Who may touch what: the right edge is owned by whoever is inside a write transaction. Reading proofs of sizes that are
 committed needs neither the lock nor, when they are recent, the disk.
 """
@@ -23,15 +25,17 @@ from sqlalchemy import Connection, Engine
 
 from audit import checkpoint, tiles
 from audit.appended import Appended, Head, NewEntry
+from audit.backend import Backend
 from audit.entry import NONCE_SIZE, Event, encode_entry
 from audit.guard import Guard
+from audit.origins import log_of
 from audit.reader import LogReader
 from audit.schema import TABLES, Tables
 from audit.trouble import ERRORS, trouble
 from certs.signing import CertificateVerifier, Signer
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.wire import merkle
-from zhiwang.wire.errors import FatalError, Reason
+from zhiwang.wire.errors import FatalError, Reason, RefusedError
 
 KEY_SIZE: Final = 32
 FAR_BEHIND: Final = 65_536
@@ -47,7 +51,7 @@ class LogStore:
 
     Args:
         engine: From `audit.sqlite.open_sqlite`.
-        origin: Name of the log and of its key: the identity's `log_origin`.
+        origin: Name of the log and of its key: the identity's `log_origin`, or that of a later year.
         signer: Signs checkpoints; may be replaced at any time by a renewed one of the same identity.
         clock: Seconds since the epoch.
         guard: Where this process keeps the newest checkpoint; best on other storage. None for no guard.
@@ -67,7 +71,7 @@ class LogStore:
         verifier: CertificateVerifier | None = None,
         tables: Tables = TABLES,
     ) -> None:
-        if signer.identity.log_origin != origin:
+        if signer.identity.log_origin != log_of(origin):
             raise FatalError(Reason.LOG_UNAVAILABLE, f"{signer.identity.short} cannot sign for the log {origin}")
         self.engine = engine
         self.origin = origin
@@ -100,6 +104,36 @@ class LogStore:
         return self._backend.reading
 
     @property
+    def backend(self) -> Backend:
+        """The database that it stands in."""
+        return self._backend
+
+    @property
+    def size_query(self) -> str:
+        """The SELECT of one number that tells how many entries are stored."""
+        return self._backend.sql("SELECT size FROM {head}")
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Seconds since the epoch."""
+        return self._clock
+
+    @property
+    def verifier(self) -> CertificateVerifier | None:
+        """Of the city's certificates, as it was given."""
+        return self._verifier
+
+    def shard(self, origin: str = "") -> LogStore:
+        """This log; as `YearlyLog.shard`, for who reads either.
+
+        Raises:
+            RefusedError: ENTRY_UNKNOWN: another is asked for.
+        """
+        if origin not in {"", self.origin}:
+            raise RefusedError(Reason.ENTRY_UNKNOWN, f"there is no log {origin}", field="origin")
+        return self
+
+    @property
     def newest(self) -> Head:
         """The newest head that this process knows to be committed."""
         return self._newest
@@ -122,11 +156,9 @@ class LogStore:
         """
         if self._guard is not None:
             self._guard.check_vacant()
-        opened = self.new_entry(audit_pb2.LogOpened(origin=self.origin, predecessor=predecessor))
         self.stopped = None
         with self.transaction() as connection:
-            self._backend.install(connection)
-            appended = self.append(connection, [opened])
+            appended = self.begin(connection, predecessor)
         self.committed(appended)
         if self._guard is not None:
             try:
@@ -139,6 +171,19 @@ class LogStore:
                 ) from error
             self._guard.start()
         return self._newest
+
+    def begin(self, connection: Connection, predecessor: bytes = b"", carried: Sequence[Event] = ()) -> Appended:
+        """Make the log inside the caller's write transaction; as `create`, of which it is a part.
+
+        Args:
+            connection: In that transaction.
+            predecessor: Checkpoint of the log that this one goes on from.
+            carried: What else it begins with.
+        """
+        opened = audit_pb2.LogOpened(origin=self.origin, predecessor=predecessor)
+        self.stopped = None
+        self._backend.install(connection)
+        return self.append(connection, [self.new_entry(event) for event in (opened, *carried)])
 
     def open(self) -> Head:
         """Check what is stored and go on from there; also after `stopped`.
@@ -155,17 +200,49 @@ class LogStore:
             self._backend.renew(failed=failed)
             # A write transaction, so that no other thread of this process has the edge in hand.
             with self._backend.writing() as connection:
-                head, edge = self._reader.load(connection, self.origin, self._signer, self._verifier, lock=True)
-                for known in (guarded, self._newest):
-                    self._check_extends(head, edge, known)
-                self._edge, self._newest = edge, head
+                head = self.take_up(connection, guarded)
         except (*ERRORS, FatalError) as error:
             raise self.stop(error) from error
-        self.stopped = None
         if self._guard is not None:
             self._guard.start()
             self._guard.wake()
         return head
+
+    def take_up(
+        self, connection: Connection, guarded: checkpoint.Checkpoint | None = None, *, ended: bool = False
+    ) -> Head:
+        """Check what is stored and go on from there, inside a write transaction; as `open`, of which it is a part.
+
+        Args:
+            connection: In a transaction that has written nothing to this log yet.
+            guarded: What a guard remembers of it.
+            ended: Whether nothing is appended to it any more.
+        """
+        self._reader.ended = ended
+        head, edge = self._reader.load(connection, self.origin, self._signer, self._verifier, lock=True)
+        for known in (guarded, self._newest):
+            self._check_extends(head, edge, known)
+        self._edge, self._newest = edge, head
+        self.stopped = None
+        return head
+
+    def end(self, connection: Connection) -> Head:
+        """Let nothing be appended any more, from this write transaction on. The final head."""
+        self._check_running()
+        head = self._catch_up(connection)
+        self._backend.end(connection)
+        return head
+
+    @property
+    def guard(self) -> Guard | None:
+        """Where the newest checkpoint is kept. It goes on with the log of the next year."""
+        return self._guard
+
+    @guard.setter
+    def guard(self, guard: Guard | None) -> None:
+        self._guard = guard
+        if guard is not None:
+            guard.newest = lambda: self._newest.checkpoint
 
     def close(self) -> None:
         """Write the guard and end its thread. The engine is the caller's."""
@@ -256,6 +333,7 @@ class LogStore:
             leaves,
             tiles.paths(before, len(entries), edge.size, edge.node, rest),
             head,
+            self.origin,
         )
 
     def committed(self, appended: Appended) -> None:
@@ -314,7 +392,7 @@ class LogStore:
         return self._reader.over(self._edge)(level, index)
 
     def frame(
-        self, parts: Sequence[Appended], known_tree_size: int = 0, *, disk: bool = True
+        self, parts: Sequence[Appended], known_tree_size: int = 0, *, disk: bool = True, newest: bool = False
     ) -> tuple[audit_pb2.LogHead, list[audit_pb2.LoggedEntry]]:
         """One head over entries of several transactions, and every entry with its proof under that head.
 
@@ -322,11 +400,12 @@ class LogStore:
             parts: At least one, all committed.
             known_tree_size: What the reader has verified.
             disk: Whether old parts of the tree may be read from the disk; otherwise KeyError is raised for them.
+            newest: Under the newest head there is, rather than that of the newest part.
         """
         head = max((part.head for part in parts), key=lambda head: head.size)
-        newest = self._reaching(max(known_tree_size, head.size), disk=disk)
-        if known_tree_size > head.size:
-            head = newest
+        there = self._reaching(max(known_tree_size, head.size), disk=disk)
+        if newest or known_tree_size > head.size:
+            head = there
         node = self.node if disk else self._edge.node
         logged: list[audit_pb2.LoggedEntry] = []
         for part in parts:
@@ -334,7 +413,8 @@ class LogStore:
                 logged += part.logged()
             else:
                 paths = tiles.paths(part.first, len(part.entries), head.size, node)
-                logged += Appended(part.first, part.entries, part.leaf_hashes, paths, head).logged()
+                moved = Appended(part.first, part.entries, part.leaf_hashes, paths, head, self.origin)
+                logged += moved.logged()
         return self._shown(head, known_tree_size, node), logged
 
     def head(self, known_tree_size: int = 0, *, disk: bool = True) -> audit_pb2.LogHead:

@@ -21,7 +21,7 @@ from audit import service as audit_service
 from audit.appended import Head
 from audit.log import AuditLog
 from audit.query import Scope, scope_of
-from audit.search import SearchIndex, keep_up
+from audit.search import SearchIndexes, keep_up
 from certs.credentials import IdentityFiles
 from certs.expiry import METRIC, METRIC_TEXT, ExpiryAlarms, certificate_expiries
 from certs.identity import ROOT_METADATA, Identity, Kind
@@ -172,7 +172,7 @@ def assemble(
     audit_log: AuditLog,
     views: OwnerViews,
     *,
-    index: SearchIndex | None = None,
+    index: SearchIndexes | None = None,
     cosigned: Callable[[], Head | None] = lambda: None,
     withheld: Callable[[], bool] = lambda: False,
     meter: Meter | None = None,
@@ -289,7 +289,7 @@ async def main(profile: Profile, process: Process) -> None:
     state = StateFiles(profile.state)
     clock = time.time
     store = await asyncio.to_thread(open_log, files, state, profile.log)
-    index = await asyncio.to_thread(SearchIndex, state.search, store)
+    index = await asyncio.to_thread(SearchIndexes, state.search, store)
     audit_log = AuditLog(store)
     holder, mirror = DirectoryHolder(clock), Mirror(Archive(state.published))
     verifier = CertificateVerifier(files.ca_pem, holder.revoked)

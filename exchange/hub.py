@@ -166,6 +166,25 @@ class Record:
     owner_log: audit_pb2.LogHead | None = None
 
 
+class _Head(NamedTuple):
+    """The verified head of an owner's log: as it is shown on, and what it says."""
+
+    shown: audit_pb2.LogHead
+    checkpoint: Checkpoint
+
+
+class _Heads(NamedTuple):
+    """The heads of a frame of replies; None where there is none that verifies.
+
+    Attributes:
+        newest: Of the owner's log.
+        former: Of the log before.
+    """
+
+    newest: _Head | None
+    former: _Head | None
+
+
 def alarm(what: str, link: Link, error: ZhiwangError) -> None:
     """Tell the operator what an owner did."""
     log.error(what, adapter=link.identity.short, replica=link.replica, detail=error.detail)
@@ -301,29 +320,34 @@ class Hub:
 
     def replied(self, link: Link, frame: adapter_pb2.ReplyFrame, tickets: Sequence[Ticket | None]) -> None:
         """A frame of replies came; `tickets` stand beside its items, None where the number is unknown."""
-        checkpoint: Checkpoint | None = None
-        if frame.HasField("log"):
-            try:
-                checkpoint = link.log.verify(frame.log, (ticket.known for ticket in tickets if ticket is not None))
-            except ZhiwangError as error:
-                alarm(
-                    "the owner's log has forked" if link.log.view.fork else "the owner's log head does not verify",
-                    link,
-                    error,
-                )
-            link.log.relate(link, self._clock())
-        self._spawn(self._settle(link, frame, tickets, checkpoint))
+        # The log before first: once this frame has shown that it ended, only its end counts.
+        former = self._verified(link, frame.former_log, tickets) if frame.HasField("former_log") else None
+        newest = self._verified(link, frame.log, tickets) if frame.HasField("log") else None
+        link.log.relate(link, self._clock())
+        self._spawn(self._settle(link, frame, tickets, _Heads(newest, former)))
+
+    def _verified(self, link: Link, head: audit_pb2.LogHead, tickets: Sequence[Ticket | None]) -> _Head | None:
+        """A head that came with replies, and what it says; None if it does not verify."""
+        known = ((ticket.known_origin, ticket.known) for ticket in tickets if ticket is not None)
+        try:
+            checkpoint = link.log.verify(head, known)
+        except ZhiwangError as error:
+            alarm(
+                "the owner's log has forked" if link.log.view.fork else "the owner's log head does not verify",
+                link,
+                error,
+            )
+            return None
+        # Its consistency with what the hub has seen is the hub's business; the requester checks note and entry.
+        return _Head(audit_pb2.LogHead(checkpoint=head.checkpoint, certificate=head.certificate), checkpoint)
 
     async def _settle(
         self,
         link: Link,
         frame: adapter_pb2.ReplyFrame,
         tickets: Sequence[Ticket | None],
-        checkpoint: Checkpoint | None,
+        heads: _Heads,
     ) -> None:
-        note = frame.log.checkpoint
-        # Its consistency with what the hub has seen is the hub's business; the requester checks note and entry.
-        owner_log = audit_pb2.LogHead(checkpoint=note, certificate=frame.log.certificate)
         records: list[Record] = []
         now = self._clock()
         for number, (item, ticket) in enumerate(zip(frame.items, tickets, strict=True)):
@@ -340,17 +364,20 @@ class Hub:
                 answer = result(outcome, reason, access.denied, item.clock_offset_ms)
                 records.append(Record(access_event(access, outcome, reason), caller, ticket.correlation_id, answer))
                 continue
+            head = heads.former if item.former else heads.newest
             try:
-                owner = check_reply(access, item, checkpoint)
+                owner = check_reply(access, item, None if head is None else head.checkpoint)
             except RefusedError as error:
                 alarm("an owner's reply does not verify", link, error)
+                head = None
+            if head is None:
                 records.append(self._failure(ticket, caller, Reason.PROOF_INVALID))
                 continue
             answer = result(audit_pb2.OUTCOME_ANSWERED, None, access.denied)
             answer.reply.CopyFrom(item.reply)
             answer.owner_entry.CopyFrom(item.entry)
-            event = access_event(access, audit_pb2.OUTCOME_ANSWERED, None, owner, note)
-            records.append(Record(event, caller, ticket.correlation_id, answer, owner_log))
+            event = access_event(access, audit_pb2.OUTCOME_ANSWERED, None, owner, head.shown.checkpoint)
+            records.append(Record(event, caller, ticket.correlation_id, answer, head.shown))
         if records:
             await self._record(records)
 

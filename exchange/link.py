@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
 from typing import Protocol
 
-from audit.proofs import HeadView
+from audit.years import YearsView
 from certs.identity import Identity
 from certs.owner_keys import VerifiedOwnerKey
 from exchange.owner_log import OwnerLog
@@ -60,12 +60,13 @@ class Ticket:
         bulk: Whether nobody waits at a counter.
         size: Bytes of the request.
         known: Size of the owner's log that had been seen when it was sent; a reply must be proved from there.
+        known_origin: Of which of the owner's logs.
         link: Where it waits or was sent; None before.
         number: Correlation id on that link; 0 until it was sent.
         wanted: Whether it shall still be sent. What was sent is recorded whether wanted or not.
     """
 
-    __slots__ = ("access", "bulk", "deadline", "known", "link", "number", "size", "wanted")
+    __slots__ = ("access", "bulk", "deadline", "known", "known_origin", "link", "number", "size", "wanted")
 
     def __init__(self, access: Access, deadline: float, *, bulk: bool, size: int) -> None:
         self.access = access
@@ -73,6 +74,7 @@ class Ticket:
         self.bulk = bulk
         self.size = size
         self.known = 0
+        self.known_origin = ""
         self.link: Link | None = None
         self.number = 0
         self.wanted = True
@@ -215,9 +217,10 @@ class Link:
         """Whether nothing is waiting or unanswered."""
         return not self._sent and not self._gathering.queued
 
-    def relate(self, old_size: int, new_size: int) -> None:
-        """Ask how two heads of the adapter's log are related."""
-        self._say(adapter_pb2.AttachResponse(relate=adapter_pb2.Relate(old_size=old_size, new_size=new_size)))
+    def relate(self, old_size: int, new_size: int, origin: str) -> None:
+        """Ask how two heads of one of the adapter's logs are related."""
+        relate = adapter_pb2.Relate(old_size=old_size, new_size=new_size, origin=origin)
+        self._say(adapter_pb2.AttachResponse(relate=relate))
 
     def drain(self) -> None:
         """Tell the adapter that the hub stops."""
@@ -242,6 +245,7 @@ class Link:
         message = adapter_pb2.AttachResponse()
         frame = message.request_frame
         frame.known_tree_size = known = self.log.view.known_tree_size
+        frame.known_origin = origin = self.log.view.known_origin
         now = self._clock()
         for ticket in tickets:
             if not ticket.wanted:
@@ -249,7 +253,7 @@ class Link:
                 continue
             self._last_number += 1
             ticket.number = self._last_number
-            ticket.known = known
+            ticket.known, ticket.known_origin = known, origin
             self._sent[ticket.number] = ticket
             item = frame.items.add(
                 correlation_id=ticket.number, request=ticket.access.request, denied_claims=ticket.access.denied
@@ -278,7 +282,7 @@ class Links:
         view: Makes the hub's view of the log of one adapter.
     """
 
-    def __init__(self, view: Callable[[Identity], HeadView]) -> None:
+    def __init__(self, view: Callable[[Identity], YearsView]) -> None:
         self._make_view = view
         self._logs: dict[Identity, OwnerLog] = {}
         self._by_owner: dict[str, list[Link]] = {}

@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from typing import Any, Final, Protocol
 
 from audit.checkpoint import Checkpoint
-from audit.proofs import HeadView
+from audit.origins import year_of
+from audit.years import YearsView
 from zhiwang.adapter.v1 import adapter_pb2
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.wire.errors import Reason, RefusedError
@@ -32,8 +33,8 @@ class Way(Protocol):
     def send(self, tickets: list[Any]) -> None:
         """Send a frame of requests."""
 
-    def relate(self, old_size: int, new_size: int) -> None:
-        """Ask how two heads are related."""
+    def relate(self, old_size: int, new_size: int, origin: str) -> None:
+        """Ask how two heads of a log are related."""
 
 
 class OwnerLog:
@@ -46,11 +47,11 @@ class OwnerLog:
         view: What was seen.
     """
 
-    def __init__(self, view: HeadView) -> None:
+    def __init__(self, view: YearsView) -> None:
         self.view = view
         self._first: Way | None = None
         self._held: deque[tuple[Way, list[Any]]] = deque()
-        self._asked: tuple[int, int] | None = None
+        self._asked: tuple[int, int, str] | None = None
         self._until = 0.0
         self._in_vain = 0
 
@@ -84,12 +85,13 @@ class OwnerLog:
         """Whether the adapter was asked so often in vain how its heads are related that none is believed."""
         return self._in_vain >= PATIENCE
 
-    def verify(self, head: audit_pb2.LogHead, known: Iterable[int]) -> Checkpoint:
+    def verify(self, head: audit_pb2.LogHead, known: Iterable[tuple[str, int]]) -> Checkpoint:
         """Check a head that came with replies.
 
         Args:
             head: As it came.
-            known: What the hub had seen when it sent each of the requests; the head has to be proved from there.
+            known: What the hub had seen when it sent each of the requests, of which log and how much; the head has to
+                be proved from there.
 
         Raises:
             RefusedError: PROOF_INVALID, or what is wrong with the certificate.
@@ -100,7 +102,8 @@ class OwnerLog:
                 f"{self.view.origin}: the adapter does not say how heads of its log are related that it has shown; "
                 "nothing is released until it does. Is it as new as the hub?",
             )
-        return self.view.verify_head(head, max(known, default=0))
+        origin, size = max(known, key=lambda one: (year_of(one[0]), one[1]), default=("", 0))
+        return self.view.verify_head(head, size, origin)
 
     # How two heads are related.
 
@@ -111,8 +114,8 @@ class OwnerLog:
             return
         if self._asked is not None:
             self._in_vain += 1
-        self._asked, self._until = wanted, now + PROOF_SECONDS
-        link.relate(*wanted)
+        self._asked, self._until = (*wanted, self.view.wanted_origin), now + PROOF_SECONDS
+        link.relate(*self._asked)
 
     def related(self, answer: adapter_pb2.Related) -> None:
         """The adapter's answer; passed over if it was not asked for, or comes too late.
@@ -120,8 +123,8 @@ class OwnerLog:
         Raises:
             RefusedError: PROOF_INVALID: the log has forked (`view.fork`), or this is no answer.
         """
-        if self._asked != (answer.old_size, answer.new_size):
+        if self._asked != (answer.old_size, answer.new_size, answer.origin):
             return
-        self.view.settle(answer.old_size, answer.new_size, answer.proof)
+        self.view.settle(answer.old_size, answer.new_size, answer.proof, answer.origin)
         self._asked = None
         self._in_vain = 0

@@ -7,13 +7,14 @@ the hub's log. Servicers raise domain errors; `zhiwang.wire.server` maps them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
 import grpc
 import structlog
 
 from audit.checkpoint import Checkpoint, split_note
 from audit.log import AuditLog
+from audit.origins import year_of
 from certs.identity import Identity
 from certs.owner_keys import verify_statement
 from certs.signing import CertificateVerifier
@@ -51,7 +52,7 @@ class _Stream:
     def __init__(self, peer: Identity, audit_log: AuditLog) -> None:
         self.peer = peer
         self.waiting: dict[int, Waiting] = {}
-        self.known = 0
+        self._known = ("", 0)
         self._log = audit_log
         self._unanswered: set[int] = set()
         self._ready: list[Delivery] = []
@@ -59,6 +60,11 @@ class _Stream:
         self._taken = asyncio.Event()
         self._closing = False
         self._ended = False
+
+    def knows(self, origin: str, size: int) -> None:
+        """What the requester has verified of the hub's logs; an older state than is known already changes nothing."""
+        if size and (year_of(origin), size) > (year_of(self._known[0]), self._known[1]):
+            self._known = origin, size
 
     def incoming(self, frame: exchange_pb2.ExchangeStreamRequest) -> list[Incoming]:
         """The requests of a frame, which count as unanswered from here on.
@@ -106,8 +112,9 @@ class _Stream:
             self._wake.clear()
             ready, self._ready = self._ready, []
             self._taken.set()
-            for start in range(0, len(ready), MAX_RESULTS):
-                yield await self._frame(ready[start : start + MAX_RESULTS])
+            for group in _of_one_log(ready):
+                for start in range(0, len(group), MAX_RESULTS):
+                    yield await self._frame(group[start : start + MAX_RESULTS])
             if not self._ready and (self._ended or (self._closing and not self._unanswered)):
                 return
 
@@ -116,11 +123,13 @@ class _Stream:
         parts = [delivery.appended.part(delivery.offset, 1) for delivery in group if delivery.appended is not None]
         entries: list[audit_pb2.LoggedEntry] = []
         if parts:
-            head, entries = await self._log.frame(parts, self.known)
+            origin, size = self._known
+            head, entries = await self._log.frame(parts, size, origin)
             frame.hub_log.CopyFrom(head)
             # The next head of this stream is proved from this one, which is newer than its entries if the caller has
             # seen more of the log than they reach to.
-            self.known = Checkpoint.parse(split_note(head.checkpoint)[0]).size
+            shown = Checkpoint.parse(split_note(head.checkpoint)[0])
+            self.knows(shown.origin, shown.size)
         proved = iter(entries)
         owner_logs: dict[bytes, int] = {}
         for delivery in group:
@@ -135,6 +144,21 @@ class _Stream:
                     frame.owner_logs.append(delivery.owner_log)
                 item.owner_log = number
         return frame
+
+
+def _of_one_log(ready: Iterable[Delivery]) -> Iterator[list[Delivery]]:
+    """Results in their order, apart where the year has turned: a frame has one head."""
+    group: list[Delivery] = []
+    origin = ""
+    for delivery in ready:
+        recorded = delivery.appended.origin if delivery.appended is not None else ""
+        if recorded and origin and recorded != origin:
+            yield group
+            group = []
+        origin = recorded or origin
+        group.append(delivery)
+    if group:
+        yield group
 
 
 class _Call:
@@ -181,7 +205,7 @@ class ExchangeServicer(exchange_pb2_grpc.ExchangeServiceServicer):
         response = exchange_pb2.ExchangeResponse(result=delivery.answer, owner_log=delivery.owner_log)
         if delivery.appended is not None:
             part = delivery.appended.part(delivery.offset, 1)
-            head, entries = await self._log.frame([part], request.known_tree_size)
+            head, entries = await self._log.frame([part], request.known_tree_size, request.known_origin)
             response.hub_log.CopyFrom(head)
             response.result.hub_entry.CopyFrom(entries[0])
         return response
@@ -213,7 +237,7 @@ class ExchangeServicer(exchange_pb2_grpc.ExchangeServiceServicer):
         try:
             async for frame in requests:
                 peer.check()
-                stream.known = max(stream.known, frame.known_tree_size)
+                stream.knows(frame.known_origin, frame.known_tree_size)
                 await self._hub.take(stream, stream.incoming(frame), stream.waiting)
                 await stream.room()
         except BaseException:

@@ -15,7 +15,7 @@ from audit.postgres import checked_url, open_postgres
 from audit.postgres_schema import Roles, script
 from audit.schema import TABLES, Tables
 from audit.sqlite import open_sqlite
-from audit.store import LogStore
+from audit.yearly import YearlyLog
 from certs.credentials import IdentityFiles
 from certs.signing import CertificateVerifier
 from exchange.config import StateFiles
@@ -50,7 +50,7 @@ def open_log(
     *,
     create: bool = False,
     predecessor: bytes = b"",
-) -> LogStore:
+) -> YearlyLog:
     """The hub's log; made if `create`, else opened and checked. Blocks.
 
     Args:
@@ -64,13 +64,7 @@ def open_log(
         FatalError: LOG_UNAVAILABLE, with what to do.
     """
     engine = open_engine(state, database, create=create)
-    store = LogStore(
-        engine,
-        files.identity.log_origin,
-        files.signer(),
-        guard=state.guard,
-        verifier=lenient(files),
-    )
+    store = YearlyLog(engine, files.signer(), guard=state.guard, verifier=lenient(files))
     try:
         if create:
             store.create(predecessor=predecessor)
@@ -93,7 +87,7 @@ def join_log(files: IdentityFiles, state: StateFiles, database: LogDatabase | No
             Reason.LOG_UNAVAILABLE, "a log in the state directory belongs to one hub; name the shared one in [log]"
         )
     with using(open_engine(state, database)) as engine:
-        log = LogStore(engine, files.identity.log_origin, files.signer(), verifier=lenient(files))
+        log = YearlyLog(engine, files.signer(), verifier=lenient(files))
         head = log.open()
         guard = Guard(state.guard, lambda: head.checkpoint)
         guard.check_vacant()

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import structlog
 
-from audit.proofs import HeadChecker, HeadView
+from audit.proofs import HeadChecker
+from audit.years import YearsView
 from certs.identity import Identity, Kind
 from certs.signing import CertificateVerifier
 from zhiwang.wire.errors import RefusedError
@@ -33,11 +34,11 @@ class OwnerViews:
         self._directory = directory
         self._verifier = verifier
         self._clock = clock
-        self._views: dict[Path, HeadView] = {}
+        self._views: dict[Path, YearsView] = {}
         self._files: dict[Path, KeptFile] = {}
         self._written: dict[Path, int] = {}  # revisions
 
-    def view(self, adapter: Identity) -> HeadView:
+    def view(self, adapter: Identity) -> YearsView:
         """A view of the log of one adapter, with what was seen before.
 
         Raises:
@@ -46,7 +47,7 @@ class OwnerViews:
         checker = HeadChecker(
             self._verifier, kinds={Kind.ADAPTER}, expected=lambda identity: identity == adapter, clock=self._clock
         )
-        view = HeadView(checker, adapter.log_origin)
+        view = YearsView(checker, adapter.log_origin)
         path = self._directory / f"{adapter.department}_{adapter.name}.json"
         try:
             view.restore(path.read_bytes())

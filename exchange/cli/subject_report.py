@@ -162,7 +162,7 @@ def print_parts(parts: Sequence[Part], titles: Titles) -> None:
                 why_of(row, titles),
                 "\n".join(asked_of(row, titles)),
                 fate_of(row),
-                "" if row.this_request else row.index,
+                "" if row.this_request else f"{row.log_year}/{row.index}" if row.log_year else row.index,
             )
             for row in part.report.lookups
         ]
@@ -216,6 +216,7 @@ def _row(row: subject_pb2.Lookups) -> dict[str, Any]:
         "last_time": _utc(row.last_time.ToSeconds()),
         "entries": row.entries,
         "entry": None if row.this_request else row.index,
+        "log_year": row.log_year or None,
         "department": row.department,
         "system": row.system,
         "official": row.official,

@@ -15,7 +15,9 @@ from pathlib import Path
 import structlog
 
 from audit.checkpoint import Checkpoint
-from audit.proofs import HeadChecker, HeadView
+from audit.origins import log_of
+from audit.proofs import HeadChecker
+from audit.years import YearsView
 from certs.identity import Kind
 from certs.signing import CertificateVerifier
 from zhiwang.audit.v1 import audit_pb2
@@ -56,7 +58,7 @@ class Heads:
         self._verifier = verifier
         self._clock = clock
         self._hubs = HeadChecker(verifier, kinds={Kind.HUB}, clock=clock)
-        self._views: dict[str, HeadView] = {}
+        self._views: dict[str, YearsView] = {}
         self._origins: dict[str, str] = {}
         self._owners: dict[str, HeadChecker] = {}
         self._owner_heads: OrderedDict[str, Checkpoint] = OrderedDict()
@@ -67,6 +69,11 @@ class Heads:
         """Size of the log that was verified last of the hub at an address; 0 for none."""
         view = self._views.get(self._origins.get(target, ""))
         return 0 if view is None else view.known_tree_size
+
+    def known_origin(self, target: str) -> str:
+        """Which of the hub's logs that is; empty for none."""
+        view = self._views.get(self._origins.get(target, ""))
+        return "" if view is None else view.known_origin
 
     def check_hub(self, target: str, head: audit_pb2.LogHead) -> Checkpoint:
         """Verify a head of the hub's log at an address, and that it extends everything that was seen.
@@ -79,16 +86,16 @@ class Heads:
             RefusedError: PROOF_INVALID, or what is wrong with the certificate.
         """
         checkpoint = self._hubs.check(head)
-        origin = checkpoint.origin
+        origin = log_of(checkpoint.origin)
         view = self._views.get(origin)
         if view is None:
-            view = HeadView(self._hubs, origin)
+            view = YearsView(self._hubs, origin)
         elif self._origins.get(target) != origin:
             self._origins[target] = origin
             raise OtherLogError(origin)
         before = view.revision
         try:
-            checkpoint = view.verify_head(head, view.known_tree_size)
+            checkpoint = view.verify_head(head, view.known_tree_size, view.known_origin)
         finally:
             # A fork is remembered as well.
             self._dirty = self._dirty or view.revision != before
@@ -156,9 +163,9 @@ class Heads:
             content = json.loads(data)
             self._origins = {str(target): str(origin) for target, origin in content["hubs"].items()}
             for log in content["logs"]:
-                view = HeadView(self._hubs, str(log["origin"]))
+                view = YearsView(self._hubs, str(log["origin"]))
                 view.restore(json.dumps(log).encode())
-                self._views[str(log["origin"])] = view
+                self._views[log_of(str(log["origin"]))] = view
         except (ValueError, KeyError, TypeError, AttributeError, RefusedError):
             raise FatalError(
                 Reason.PROOF_INVALID,

@@ -70,7 +70,7 @@ class _Item:
 class _Link:
     """One stream. Ends when the stream does; what was not answered is the transport's to send again."""
 
-    def __init__(self, call: grpc.aio.StreamStreamCall, known: int, now: Callable[[], float]) -> None:
+    def __init__(self, call: grpc.aio.StreamStreamCall, known: tuple[str, int], now: Callable[[], float]) -> None:
         self._call = call
         self._known = known
         self._now = now
@@ -88,8 +88,9 @@ class _Link:
         while True:
             items = await self._frames.get()
             now = self._now()
-            frame = exchange_pb2.ExchangeStreamRequest(known_tree_size=self._known)
-            self._known = 0  # from here on the hub proves each head from the one before
+            origin, size = self._known
+            frame = exchange_pb2.ExchangeStreamRequest(known_tree_size=size, known_origin=origin)
+            self._known = "", 0  # from here on the hub proves each head from the one before
             for item in items:
                 item.sendings += 1
                 self._sent[item.correlation_id] = item.bulk
@@ -270,7 +271,8 @@ class Transport:
     async def _serve(self, target: str) -> bool:
         """Run one stream to its end; whether it gave any result."""
         stub = exchange_pb2_grpc.ExchangeServiceStub(self._channels[target].current)
-        link = _Link(stub.ExchangeStream(), self._heads.known(target), self._loop.time)
+        known = self._heads.known_origin(target), self._heads.known(target)
+        link = _Link(stub.ExchangeStream(), known, self._loop.time)
         for item in self._pending.values():
             link.gathering.add(item, item.size, bulk=item.bulk)
         self._link = link

@@ -20,7 +20,7 @@ from adapters.store import create_store
 from adapters.trace import Trace
 from audit.checkpoint import open_note
 from audit.proofs import check_entry
-from audit.store import LogStore
+from audit.yearly import YearlyLog
 from audit_support import close
 from certs.owner_keys import OwnerKeyStore
 from certs.sealing import Opener, SealingContext
@@ -132,7 +132,7 @@ class Bureau(Owner):
         self.requesters: dict[str, Requester] = {}
         self.records: dict[bytes, Sequence[CaseRecord]] = {}
 
-    def processor(self, log: LogStore) -> FrameProcessor:
+    def processor(self, log: YearlyLog) -> FrameProcessor:
         ledger = Ledger((b"k" * 32), self.mapping.limits, lambda: self.now)
         schemes = {"person": scheme("resident"), "entity": scheme("uscc")}
 

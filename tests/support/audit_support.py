@@ -19,6 +19,7 @@ from audit.checkpoint import open_note
 from audit.proofs import HeadChecker
 from audit.query import Scope, scope_of
 from audit.store import LogStore
+from audit.yearly import YearlyLog
 from certs.ca import Authority
 from certs.identity import Identity, Kind
 from certs.signing import CertificateVerifier, Signer
@@ -92,7 +93,7 @@ def reopen(place: Path | Place, identity: Identity = HUB, *, guard: Path | None 
     return store
 
 
-def close(*stores: LogStore) -> None:
+def close(*stores: LogStore | YearlyLog) -> None:
     for store in stores:
         store.close()
         store.engine.dispose()
@@ -104,11 +105,11 @@ def event(number: int = 1) -> audit_pb2.AuditRead:
     )
 
 
-def new_entries(store: LogStore, count: int, first: int = 0) -> list[NewEntry]:
+def new_entries(store: LogStore | YearlyLog, count: int, first: int = 0) -> list[NewEntry]:
     return [store.new_entry(event(first + number)) for number in range(count)]
 
 
-def append(store: LogStore, count: int) -> Appended:
+def append(store: LogStore | YearlyLog, count: int) -> Appended:
     """Append `count` entries in a transaction of their own."""
     with store.transaction() as connection:
         appended = store.append(connection, new_entries(store, count))

@@ -23,6 +23,7 @@ from audit.log import AuditLog
 from audit.service import prove_consistency
 from audit.sqlite import open_sqlite
 from audit.store import LogStore
+from audit.yearly import YearlyLog
 from certs.credentials import IdentityFiles
 from certs.owner_keys import OwnerKeyStore
 from certs.sealing import Opener, SealingContext
@@ -154,7 +155,7 @@ class RunningHub:
     address: str
 
     @property
-    def store(self) -> LogStore:
+    def store(self) -> YearlyLog:
         return self.audit_log.store
 
     def channel(self, short: str) -> grpc.aio.Channel:

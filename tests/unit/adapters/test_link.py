@@ -77,7 +77,8 @@ def frame(*numbers: int) -> adapter_pb2.AttachResponse:
     return adapter_pb2.AttachResponse(request_frame=adapter_pb2.RequestFrame(items=items))
 
 
-def prove(old_size: int, new_size: int) -> audit_pb2.GetConsistencyProofResponse:
+def prove(old_size: int, new_size: int, origin: str) -> audit_pb2.GetConsistencyProofResponse:
+    assert not origin, "of the newest log"
     if old_size > new_size:
         raise KeyError(old_size)
     return audit_pb2.GetConsistencyProofResponse(consistency_path=[bytes([old_size, new_size])])

@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 
 import audit_support as support
-from audit.proofs import HeadView
 from audit.service import prove_consistency
 from audit.store import LogStore
+from audit.years import YearsView
 from certs.identity import Kind
 from exchange.owner_log import PATIENCE, PROOF_SECONDS, OwnerLog
 from zhiwang.adapter.v1 import adapter_pb2
 from zhiwang.wire.errors import RefusedError
+
+LOG = support.ADAPTER.log_origin
 
 
 @pytest.fixture
@@ -30,26 +32,29 @@ class Way:
 
     def __init__(self) -> None:
         self.asked: list[tuple[int, int]] = []
+        self.origins: set[str] = set()
 
     def send(self, tickets: list[Any]) -> None:
         raise NotImplementedError
 
-    def relate(self, old_size: int, new_size: int) -> None:
+    def relate(self, old_size: int, new_size: int, origin: str) -> None:
         self.asked.append((old_size, new_size))
+        self.origins.add(origin)
 
 
 def seen(store: LogStore, heads: int = 2) -> OwnerLog:
     """A log of which so many heads have come, each proved from the first."""
-    log = OwnerLog(HeadView(support.checker(Kind.ADAPTER)))
+    log = OwnerLog(YearsView(support.checker(Kind.ADAPTER)))
     log.verify(store.head(), [])
     for _ in range(heads):
         support.append(store, 2)
-        log.verify(store.head(1), [1])
+        log.verify(store.head(1), [(LOG, 1)])
     return log
 
 
 def answer(store: LogStore, old_size: int, new_size: int) -> adapter_pb2.Related:
-    return adapter_pb2.Related(old_size=old_size, new_size=new_size, proof=prove_consistency(store, old_size, new_size))
+    proof = prove_consistency(store, old_size, new_size)
+    return adapter_pb2.Related(old_size=old_size, new_size=new_size, origin=LOG, proof=proof)
 
 
 def test_heads_that_nothing_relates_are_asked_about_one_pair_at_a_time(store: LogStore) -> None:
@@ -78,9 +83,9 @@ def test_what_is_not_answered_is_asked_again_and_in_the_end_nothing_is_believed_
     assert len(way.asked) == PATIENCE + 1
     support.append(store, 1)
     with pytest.raises(RefusedError, match="does not say how"):
-        log.verify(store.head(5), [5])
+        log.verify(store.head(5), [(LOG, 5)])
     log.related(answer(store, 3, 5))
-    assert log.verify(store.head(5), [5]).size == 6
+    assert log.verify(store.head(5), [(LOG, 5)]).size == 6
 
 
 def test_an_answer_that_comes_late_is_not_taken_for_that_to_another_question(store: LogStore) -> None:
@@ -106,4 +111,4 @@ def test_a_log_that_cannot_prove_what_it_has_shown_has_forked(store: LogStore) -
             log.related(again)
     support.append(store, 1)
     with pytest.raises(RefusedError, match="audit office"):
-        log.verify(store.head(5), [5])
+        log.verify(store.head(5), [(LOG, 5)])

@@ -21,7 +21,7 @@ async def test_a_requester_that_saw_more_at_another_hub_of_the_log_gets_heads_th
     earlier, later = support.append(store, 3), support.append(store, 5)
     view = HeadView(support.checker())
     view.verify_head(store.head())
-    stream.known = later.size
+    stream.knows(later.origin, later.size)
     result = exchange_pb2.ExchangeResult()
     for size in (9, 11):
         frame = await stream._frame([Delivery(1, result, earlier)])

@@ -27,7 +27,7 @@ from zhiwang.audit.v1 import audit_pb2 as zhiwang_dot_audit_dot_v1_dot_audit__pb
 from zhiwang.exchange.v1 import sealed_pb2 as zhiwang_dot_exchange_dot_v1_dot_sealed__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n zhiwang/adapter/v1/adapter.proto\x12\x12zhiwang.adapter.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1czhiwang/audit/v1/audit.proto\x1a zhiwang/exchange/v1/sealed.proto\"\xc2\x02\n\rAttachRequest\x12*\n\x05hello\x18\x01 \x01(\x0b\x32\x19.zhiwang.adapter.v1.HelloH\x00\x12\x35\n\x0breply_frame\x18\x02 \x01(\x0b\x32\x1e.zhiwang.adapter.v1.ReplyFrameH\x00\x12\x33\n\nowner_keys\x18\x03 \x01(\x0b\x32\x1d.zhiwang.adapter.v1.OwnerKeysH\x00\x12,\n\x06\x63redit\x18\x04 \x01(\x0b\x32\x1a.zhiwang.adapter.v1.CreditH\x00\x12\x30\n\x08\x64raining\x18\x05 \x01(\x0b\x32\x1c.zhiwang.adapter.v1.DrainingH\x00\x12.\n\x07related\x18\x08 \x01(\x0b\x32\x1b.zhiwang.adapter.v1.RelatedH\x00\x42\t\n\x07message\"\x94\x02\n\x0e\x41ttachResponse\x12.\n\x07welcome\x18\x01 \x01(\x0b\x32\x1b.zhiwang.adapter.v1.WelcomeH\x00\x12\x39\n\rrequest_frame\x18\x02 \x01(\x0b\x32 .zhiwang.adapter.v1.RequestFrameH\x00\x12,\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x1a.zhiwang.adapter.v1.CancelH\x00\x12\x30\n\x08\x64raining\x18\x04 \x01(\x0b\x32\x1c.zhiwang.adapter.v1.DrainingH\x00\x12,\n\x06relate\x18\x08 \x01(\x0b\x32\x1a.zhiwang.adapter.v1.RelateH\x00\x42\t\n\x07message\"o\n\x05Hello\x12\x0f\n\x07replica\x18\x01 \x01(\t\x12\x0e\n\x06\x63redit\x18\x02 \x01(\r\x12\x34\n\x04keys\x18\x03 \x03(\x0b\x32&.zhiwang.exchange.v1.OwnerKeyStatement\x12\x0f\n\x07version\x18\x04 \x01(\t\"\x16\n\x07Welcome\x12\x0b\n\x03hub\x18\x01 \x01(\t\"\x8b\x02\n\x0cRequestFrame\x12\x34\n\x05items\x18\x01 \x03(\x0b\x32%.zhiwang.adapter.v1.RequestFrame.Item\x12\x17\n\x0fknown_tree_size\x18\x02 \x01(\x04\x1a\xab\x01\n\x04Item\x12\x16\n\x0e\x63orrelation_id\x18\x01 \x01(\x04\x12\x33\n\x07request\x18\x02 \x01(\x0b\x32\".zhiwang.exchange.v1.SealedRequest\x12\x15\n\rdenied_claims\x18\x03 \x03(\r\x12*\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0btraceparent\x18\x05 \x01(\t\"\x91\x02\n\nReplyFrame\x12\x32\n\x05items\x18\x01 \x03(\x0b\x32#.zhiwang.adapter.v1.ReplyFrame.Item\x12&\n\x03log\x18\x02 \x01(\x0b\x32\x19.zhiwang.audit.v1.LogHead\x1a\xa6\x01\n\x04Item\x12\x16\n\x0e\x63orrelation_id\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12/\n\x05reply\x18\x03 \x01(\x0b\x32 .zhiwang.exchange.v1.SealedReply\x12,\n\x05\x65ntry\x18\x04 \x01(\x0b\x32\x1d.zhiwang.audit.v1.LoggedEntry\x12\x17\n\x0f\x63lock_offset_ms\x18\x05 \x01(\x12\",\n\x06Relate\x12\x10\n\x08old_size\x18\x01 \x01(\x04\x12\x10\n\x08new_size\x18\x02 \x01(\x04\"k\n\x07Related\x12\x10\n\x08old_size\x18\x01 \x01(\x04\x12\x10\n\x08new_size\x18\x02 \x01(\x04\x12<\n\x05proof\x18\x03 \x01(\x0b\x32-.zhiwang.audit.v1.GetConsistencyProofResponse\"A\n\tOwnerKeys\x12\x34\n\x04keys\x18\x01 \x03(\x0b\x32&.zhiwang.exchange.v1.OwnerKeyStatement\"\x1a\n\x06\x43redit\x12\x10\n\x08requests\x18\x01 \x01(\r\"\n\n\x08\x44raining\"!\n\x06\x43\x61ncel\x12\x17\n\x0f\x63orrelation_ids\x18\x01 \x03(\x04\x32\x65\n\x0e\x41\x64\x61pterService\x12S\n\x06\x41ttach\x12!.zhiwang.adapter.v1.AttachRequest\x1a\".zhiwang.adapter.v1.AttachResponse(\x01\x30\x01\x42_\n\x16\x64\x65v.zhiwang.adapter.v1P\x01Z.zhiwang.dev/proto/zhiwang/adapter/v1;adapterv1\xaa\x02\x12Zhiwang.Adapter.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n zhiwang/adapter/v1/adapter.proto\x12\x12zhiwang.adapter.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1czhiwang/audit/v1/audit.proto\x1a zhiwang/exchange/v1/sealed.proto\"\xc2\x02\n\rAttachRequest\x12*\n\x05hello\x18\x01 \x01(\x0b\x32\x19.zhiwang.adapter.v1.HelloH\x00\x12\x35\n\x0breply_frame\x18\x02 \x01(\x0b\x32\x1e.zhiwang.adapter.v1.ReplyFrameH\x00\x12\x33\n\nowner_keys\x18\x03 \x01(\x0b\x32\x1d.zhiwang.adapter.v1.OwnerKeysH\x00\x12,\n\x06\x63redit\x18\x04 \x01(\x0b\x32\x1a.zhiwang.adapter.v1.CreditH\x00\x12\x30\n\x08\x64raining\x18\x05 \x01(\x0b\x32\x1c.zhiwang.adapter.v1.DrainingH\x00\x12.\n\x07related\x18\x08 \x01(\x0b\x32\x1b.zhiwang.adapter.v1.RelatedH\x00\x42\t\n\x07message\"\x94\x02\n\x0e\x41ttachResponse\x12.\n\x07welcome\x18\x01 \x01(\x0b\x32\x1b.zhiwang.adapter.v1.WelcomeH\x00\x12\x39\n\rrequest_frame\x18\x02 \x01(\x0b\x32 .zhiwang.adapter.v1.RequestFrameH\x00\x12,\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x1a.zhiwang.adapter.v1.CancelH\x00\x12\x30\n\x08\x64raining\x18\x04 \x01(\x0b\x32\x1c.zhiwang.adapter.v1.DrainingH\x00\x12,\n\x06relate\x18\x08 \x01(\x0b\x32\x1a.zhiwang.adapter.v1.RelateH\x00\x42\t\n\x07message\"o\n\x05Hello\x12\x0f\n\x07replica\x18\x01 \x01(\t\x12\x0e\n\x06\x63redit\x18\x02 \x01(\r\x12\x34\n\x04keys\x18\x03 \x03(\x0b\x32&.zhiwang.exchange.v1.OwnerKeyStatement\x12\x0f\n\x07version\x18\x04 \x01(\t\"\x16\n\x07Welcome\x12\x0b\n\x03hub\x18\x01 \x01(\t\"\xa1\x02\n\x0cRequestFrame\x12\x34\n\x05items\x18\x01 \x03(\x0b\x32%.zhiwang.adapter.v1.RequestFrame.Item\x12\x17\n\x0fknown_tree_size\x18\x02 \x01(\x04\x12\x14\n\x0cknown_origin\x18\x03 \x01(\t\x1a\xab\x01\n\x04Item\x12\x16\n\x0e\x63orrelation_id\x18\x01 \x01(\x04\x12\x33\n\x07request\x18\x02 \x01(\x0b\x32\".zhiwang.exchange.v1.SealedRequest\x12\x15\n\rdenied_claims\x18\x03 \x03(\r\x12*\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0btraceparent\x18\x05 \x01(\t\"\xd0\x02\n\nReplyFrame\x12\x32\n\x05items\x18\x01 \x03(\x0b\x32#.zhiwang.adapter.v1.ReplyFrame.Item\x12&\n\x03log\x18\x02 \x01(\x0b\x32\x19.zhiwang.audit.v1.LogHead\x12-\n\nformer_log\x18\x03 \x01(\x0b\x32\x19.zhiwang.audit.v1.LogHead\x1a\xb6\x01\n\x04Item\x12\x16\n\x0e\x63orrelation_id\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12/\n\x05reply\x18\x03 \x01(\x0b\x32 .zhiwang.exchange.v1.SealedReply\x12,\n\x05\x65ntry\x18\x04 \x01(\x0b\x32\x1d.zhiwang.audit.v1.LoggedEntry\x12\x17\n\x0f\x63lock_offset_ms\x18\x05 \x01(\x12\x12\x0e\n\x06\x66ormer\x18\x06 \x01(\x08\"<\n\x06Relate\x12\x10\n\x08old_size\x18\x01 \x01(\x04\x12\x10\n\x08new_size\x18\x02 \x01(\x04\x12\x0e\n\x06origin\x18\x03 \x01(\t\"{\n\x07Related\x12\x10\n\x08old_size\x18\x01 \x01(\x04\x12\x10\n\x08new_size\x18\x02 \x01(\x04\x12\x0e\n\x06origin\x18\x04 \x01(\t\x12<\n\x05proof\x18\x03 \x01(\x0b\x32-.zhiwang.audit.v1.GetConsistencyProofResponse\"A\n\tOwnerKeys\x12\x34\n\x04keys\x18\x01 \x03(\x0b\x32&.zhiwang.exchange.v1.OwnerKeyStatement\"\x1a\n\x06\x43redit\x12\x10\n\x08requests\x18\x01 \x01(\r\"\n\n\x08\x44raining\"!\n\x06\x43\x61ncel\x12\x17\n\x0f\x63orrelation_ids\x18\x01 \x03(\x04\x32\x65\n\x0e\x41\x64\x61pterService\x12S\n\x06\x41ttach\x12!.zhiwang.adapter.v1.AttachRequest\x1a\".zhiwang.adapter.v1.AttachResponse(\x01\x30\x01\x42_\n\x16\x64\x65v.zhiwang.adapter.v1P\x01Z.zhiwang.dev/proto/zhiwang/adapter/v1;adapterv1\xaa\x02\x12Zhiwang.Adapter.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,25 +44,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WELCOME']._serialized_start=869
   _globals['_WELCOME']._serialized_end=891
   _globals['_REQUESTFRAME']._serialized_start=894
-  _globals['_REQUESTFRAME']._serialized_end=1161
-  _globals['_REQUESTFRAME_ITEM']._serialized_start=990
-  _globals['_REQUESTFRAME_ITEM']._serialized_end=1161
-  _globals['_REPLYFRAME']._serialized_start=1164
-  _globals['_REPLYFRAME']._serialized_end=1437
-  _globals['_REPLYFRAME_ITEM']._serialized_start=1271
-  _globals['_REPLYFRAME_ITEM']._serialized_end=1437
-  _globals['_RELATE']._serialized_start=1439
-  _globals['_RELATE']._serialized_end=1483
-  _globals['_RELATED']._serialized_start=1485
-  _globals['_RELATED']._serialized_end=1592
-  _globals['_OWNERKEYS']._serialized_start=1594
-  _globals['_OWNERKEYS']._serialized_end=1659
-  _globals['_CREDIT']._serialized_start=1661
-  _globals['_CREDIT']._serialized_end=1687
-  _globals['_DRAINING']._serialized_start=1689
-  _globals['_DRAINING']._serialized_end=1699
-  _globals['_CANCEL']._serialized_start=1701
-  _globals['_CANCEL']._serialized_end=1734
-  _globals['_ADAPTERSERVICE']._serialized_start=1736
-  _globals['_ADAPTERSERVICE']._serialized_end=1837
+  _globals['_REQUESTFRAME']._serialized_end=1183
+  _globals['_REQUESTFRAME_ITEM']._serialized_start=1012
+  _globals['_REQUESTFRAME_ITEM']._serialized_end=1183
+  _globals['_REPLYFRAME']._serialized_start=1186
+  _globals['_REPLYFRAME']._serialized_end=1522
+  _globals['_REPLYFRAME_ITEM']._serialized_start=1340
+  _globals['_REPLYFRAME_ITEM']._serialized_end=1522
+  _globals['_RELATE']._serialized_start=1524
+  _globals['_RELATE']._serialized_end=1584
+  _globals['_RELATED']._serialized_start=1586
+  _globals['_RELATED']._serialized_end=1709
+  _globals['_OWNERKEYS']._serialized_start=1711
+  _globals['_OWNERKEYS']._serialized_end=1776
+  _globals['_CREDIT']._serialized_start=1778
+  _globals['_CREDIT']._serialized_end=1804
+  _globals['_DRAINING']._serialized_start=1806
+  _globals['_DRAINING']._serialized_end=1816
+  _globals['_CANCEL']._serialized_start=1818
+  _globals['_CANCEL']._serialized_end=1851
+  _globals['_ADAPTERSERVICE']._serialized_start=1853
+  _globals['_ADAPTERSERVICE']._serialized_end=1954
 # @@protoc_insertion_point(module_scope)

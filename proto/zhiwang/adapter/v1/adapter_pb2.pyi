@@ -235,8 +235,11 @@ class RequestFrame(_message.Message):
 
     ITEMS_FIELD_NUMBER: _builtins.int
     KNOWN_TREE_SIZE_FIELD_NUMBER: _builtins.int
+    KNOWN_ORIGIN_FIELD_NUMBER: _builtins.int
     known_tree_size: _builtins.int
     """Size of the owner's log that the hub has verified before; 0 for none."""
+    known_origin: _builtins.str
+    """Origin of that log; empty for the newest."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___RequestFrame.Item]:
         """The requests."""
@@ -246,10 +249,11 @@ class RequestFrame(_message.Message):
         *,
         items: _abc.Iterable[Global___RequestFrame.Item] | None = ...,
         known_tree_size: _builtins.int = ...,
+        known_origin: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "known_tree_size", b"known_tree_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "known_origin", b"known_origin", "known_tree_size", b"known_tree_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -272,12 +276,15 @@ class ReplyFrame(_message.Message):
         REPLY_FIELD_NUMBER: _builtins.int
         ENTRY_FIELD_NUMBER: _builtins.int
         CLOCK_OFFSET_MS_FIELD_NUMBER: _builtins.int
+        FORMER_FIELD_NUMBER: _builtins.int
         correlation_id: _builtins.int
         """Of the request."""
         reason: _builtins.str
         """Public reason if the request was refused as a whole (docs/errors.md); then nothing else is set."""
         clock_offset_ms: _builtins.int
         """For CLOCK_SKEW: the owner's time minus the header's, in milliseconds."""
+        former: _builtins.bool
+        """Whether the entry stands in the log before: it was made before the year ended, and asked for again after."""
         @_builtins.property
         def reply(self) -> _sealed_pb2.SealedReply:
             """Sealed answers."""
@@ -294,32 +301,39 @@ class ReplyFrame(_message.Message):
             reply: _sealed_pb2.SealedReply | None = ...,
             entry: _audit_pb2.LoggedEntry | None = ...,
             clock_offset_ms: _builtins.int = ...,
+            former: _builtins.bool = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "reply", b"reply"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["clock_offset_ms", b"clock_offset_ms", "correlation_id", b"correlation_id", "entry", b"entry", "reason", b"reason", "reply", b"reply"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["clock_offset_ms", b"clock_offset_ms", "correlation_id", b"correlation_id", "entry", b"entry", "former", b"former", "reason", b"reason", "reply", b"reply"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     ITEMS_FIELD_NUMBER: _builtins.int
     LOG_FIELD_NUMBER: _builtins.int
+    FORMER_LOG_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplyFrame.Item]:
         """The replies."""
 
     @_builtins.property
     def log(self) -> _audit_pb2.LogHead:
-        """Head of the owner's log that covers every entry of the frame."""
+        """Head of the owner's log that covers every entry of the frame but those of the log before."""
+
+    @_builtins.property
+    def former_log(self) -> _audit_pb2.LogHead:
+        """Final head of the log before; absent unless an item needs it."""
 
     def __init__(
         self,
         *,
         items: _abc.Iterable[Global___ReplyFrame.Item] | None = ...,
         log: _audit_pb2.LogHead | None = ...,
+        former_log: _audit_pb2.LogHead | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["log", b"log"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["former_log", b"former_log", "log", b"log"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "log", b"log"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["former_log", b"former_log", "items", b"items", "log", b"log"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -335,19 +349,23 @@ class Relate(_message.Message):
 
     OLD_SIZE_FIELD_NUMBER: _builtins.int
     NEW_SIZE_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
     old_size: _builtins.int
     """Size of the smaller tree."""
     new_size: _builtins.int
     """Size of the larger."""
+    origin: _builtins.str
+    """Origin of their log; empty for the newest."""
     def __init__(
         self,
         *,
         old_size: _builtins.int = ...,
         new_size: _builtins.int = ...,
+        origin: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["new_size", b"new_size", "old_size", b"old_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["new_size", b"new_size", "old_size", b"old_size", "origin", b"origin"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -361,10 +379,13 @@ class Related(_message.Message):
 
     OLD_SIZE_FIELD_NUMBER: _builtins.int
     NEW_SIZE_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
     PROOF_FIELD_NUMBER: _builtins.int
     old_size: _builtins.int
     """As asked."""
     new_size: _builtins.int
+    """As asked."""
+    origin: _builtins.str
     """As asked."""
     @_builtins.property
     def proof(self) -> _audit_pb2.GetConsistencyProofResponse:
@@ -375,11 +396,12 @@ class Related(_message.Message):
         *,
         old_size: _builtins.int = ...,
         new_size: _builtins.int = ...,
+        origin: _builtins.str = ...,
         proof: _audit_pb2.GetConsistencyProofResponse | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["proof", b"proof"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["new_size", b"new_size", "old_size", b"old_size", "proof", b"proof"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["new_size", b"new_size", "old_size", b"old_size", "origin", b"origin", "proof", b"proof"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

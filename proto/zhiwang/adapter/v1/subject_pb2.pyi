@@ -202,6 +202,7 @@ class Lookups(_message.Message):
     THIS_REQUEST_FIELD_NUMBER: _builtins.int
     DELAYED_FIELD_NUMBER: _builtins.int
     ASKED_FIELD_NUMBER: _builtins.int
+    LOG_YEAR_FIELD_NUMBER: _builtins.int
     entries: _builtins.int
     """How many entries."""
     index: _builtins.int
@@ -230,6 +231,8 @@ class Lookups(_message.Message):
     """Whether this is the very request that this report answers, whose entry is being written with it."""
     delayed: _builtins.bool
     """Whether a citizen is not told of it yet."""
+    log_year: _builtins.int
+    """Year of the log in which that index is; 0 for the owner's first log."""
     @_builtins.property
     def first_time(self) -> _timestamp_pb2.Timestamp:
         """Time of the first of them."""
@@ -262,10 +265,11 @@ class Lookups(_message.Message):
         this_request: _builtins.bool = ...,
         delayed: _builtins.bool = ...,
         asked: _abc.Iterable[Global___Asked] | None = ...,
+        log_year: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["first_time", b"first_time", "last_time", b"last_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "assurance", b"assurance", "city", b"city", "delayed", b"delayed", "department", b"department", "entries", b"entries", "first_time", b"first_time", "index", b"index", "last_time", b"last_time", "matter", b"matter", "official", b"official", "read", b"read", "reference", b"reference", "role", b"role", "routine", b"routine", "system", b"system", "this_request", b"this_request"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "assurance", b"assurance", "city", b"city", "delayed", b"delayed", "department", b"department", "entries", b"entries", "first_time", b"first_time", "index", b"index", "last_time", b"last_time", "log_year", b"log_year", "matter", b"matter", "official", b"official", "read", b"read", "reference", b"reference", "role", b"role", "routine", b"routine", "system", b"system", "this_request", b"this_request"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -79,6 +79,7 @@ class Entry(_message.Message):
     HOLD_PLACED_FIELD_NUMBER: _builtins.int
     HOLD_LIFTED_FIELD_NUMBER: _builtins.int
     EVIDENCE_PRODUCED_FIELD_NUMBER: _builtins.int
+    SHARD_REMOVED_FIELD_NUMBER: _builtins.int
     QUORUM_CHANGE_FIELD_NUMBER: _builtins.int
     schema_version: _builtins.int
     """Version of this schema; 1."""
@@ -141,6 +142,10 @@ class Entry(_message.Message):
         """Entries were handed to a court or an office."""
 
     @_builtins.property
+    def shard_removed(self) -> Global___ShardRemoved:
+        """The entries of an earlier year's log were removed, since their retention was over."""
+
+    @_builtins.property
     def quorum_change(self) -> Global___QuorumChange:
         """A quorum of witnesses no longer cosigned the log in time, or did so again."""
 
@@ -163,13 +168,14 @@ class Entry(_message.Message):
         hold_placed: Global___HoldPlaced | None = ...,
         hold_lifted: Global___HoldLifted | None = ...,
         evidence_produced: Global___EvidenceProduced | None = ...,
+        shard_removed: Global___ShardRemoved | None = ...,
         quorum_change: Global___QuorumChange | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["audit_read", b"audit_read", "directory_change", b"directory_change", "entries_delayed", b"entries_delayed", "event", b"event", "evidence_produced", b"evidence_produced", "hold_lifted", b"hold_lifted", "hold_placed", b"hold_placed", "hub_access", b"hub_access", "log_opened", b"log_opened", "owner_access", b"owner_access", "owner_key_published", b"owner_key_published", "quorum_change", b"quorum_change", "refusal", b"refusal", "subject_erased", b"subject_erased", "subject_read", b"subject_read", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit_read", b"audit_read", "directory_change", b"directory_change", "entries_delayed", b"entries_delayed", "event", b"event", "evidence_produced", b"evidence_produced", "hold_lifted", b"hold_lifted", "hold_placed", b"hold_placed", "hub_access", b"hub_access", "log_opened", b"log_opened", "owner_access", b"owner_access", "owner_key_published", b"owner_key_published", "quorum_change", b"quorum_change", "refusal", b"refusal", "shard_removed", b"shard_removed", "subject_erased", b"subject_erased", "subject_read", b"subject_read", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_read", b"audit_read", "directory_change", b"directory_change", "entries_delayed", b"entries_delayed", "event", b"event", "evidence_produced", b"evidence_produced", "hold_lifted", b"hold_lifted", "hold_placed", b"hold_placed", "hub_access", b"hub_access", "log_opened", b"log_opened", "nonce", b"nonce", "owner_access", b"owner_access", "owner_key_published", b"owner_key_published", "quorum_change", b"quorum_change", "refusal", b"refusal", "schema_version", b"schema_version", "subject_erased", b"subject_erased", "subject_read", b"subject_read", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_read", b"audit_read", "directory_change", b"directory_change", "entries_delayed", b"entries_delayed", "event", b"event", "evidence_produced", b"evidence_produced", "hold_lifted", b"hold_lifted", "hold_placed", b"hold_placed", "hub_access", b"hub_access", "log_opened", b"log_opened", "nonce", b"nonce", "owner_access", b"owner_access", "owner_key_published", b"owner_key_published", "quorum_change", b"quorum_change", "refusal", b"refusal", "schema_version", b"schema_version", "shard_removed", b"shard_removed", "subject_erased", b"subject_erased", "subject_read", b"subject_read", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["log_opened", "owner_access", "hub_access", "refusal", "directory_change", "owner_key_published", "audit_read", "subject_read", "entries_delayed", "subject_erased", "hold_placed", "hold_lifted", "evidence_produced", "quorum_change"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["log_opened", "owner_access", "hub_access", "refusal", "directory_change", "owner_key_published", "audit_read", "subject_read", "entries_delayed", "subject_erased", "hold_placed", "hold_lifted", "evidence_produced", "shard_removed", "quorum_change"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -186,8 +192,9 @@ class LogOpened(_message.Message):
     origin: _builtins.str
     """The log's origin, as on the first line of its checkpoints."""
     predecessor: _builtins.bytes
-    """If this log succeeds one of another name whose newest entries were lost: the signed checkpoint of the newest copy
-    that was left of it. Whoever has seen a larger one holds evidence of what is missing.
+    """The signed checkpoint of the log that this one goes on from. Of the same identity's log of an earlier year: its last
+    one; nothing was appended after it. Of a log of another identity, whose newest entries were lost: that of the newest
+    copy that was left; whoever has seen a larger one holds evidence of what is missing.
     """
     def __init__(
         self,
@@ -470,6 +477,7 @@ class AuditRead(_message.Message):
     START_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
     QUERY_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
     reader: _builtins.str
     """SPIFFE identity of the reader."""
     method: _builtins.str
@@ -480,6 +488,8 @@ class AuditRead(_message.Message):
     """How many entries were returned; of a search, how many it could at most return."""
     query: _builtins.str
     """What was searched for, in words; empty for other reads. Never an identifier of a citizen."""
+    origin: _builtins.str
+    """Origin of the log that was read, if it is one of an earlier year; a search without one begins in this log."""
     def __init__(
         self,
         *,
@@ -488,14 +498,53 @@ class AuditRead(_message.Message):
         start: _builtins.int = ...,
         count: _builtins.int = ...,
         query: _builtins.str = ...,
+        origin: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "method", b"method", "query", b"query", "reader", b"reader", "start", b"start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "method", b"method", "origin", b"origin", "query", b"query", "reader", b"reader", "start", b"start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AuditRead: _TypeAlias = AuditRead  # noqa: Y015
+
+@_typing.final
+class ShardRemoved(_message.Message):
+    """The entries of an earlier year's log are about to be removed. Its final checkpoint stays."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    ROOT_FIELD_NUMBER: _builtins.int
+    RETENTION_YEARS_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    origin: _builtins.str
+    """Origin of the removed log."""
+    size: _builtins.int
+    """How many entries it had."""
+    root: _builtins.bytes
+    """Root over them; 32 bytes."""
+    retention_years: _builtins.int
+    """The retention, in years, by which it was due."""
+    note: _builtins.str
+    """What the operator said of a copy: empty if the entries were exported and checked, else why they need not be."""
+    def __init__(
+        self,
+        *,
+        origin: _builtins.str = ...,
+        size: _builtins.int = ...,
+        root: _builtins.bytes = ...,
+        retention_years: _builtins.int = ...,
+        note: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["note", b"note", "origin", b"origin", "retention_years", b"retention_years", "root", b"root", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShardRemoved: _TypeAlias = ShardRemoved  # noqa: Y015
 
 @_typing.final
 class SubjectRead(_message.Message):
@@ -773,6 +822,7 @@ class LogHead(_message.Message):
     CERTIFICATE_FIELD_NUMBER: _builtins.int
     KNOWN_TREE_SIZE_FIELD_NUMBER: _builtins.int
     CONSISTENCY_PATH_FIELD_NUMBER: _builtins.int
+    LINK_FIELD_NUMBER: _builtins.int
     checkpoint: _builtins.bytes
     """C2SP signed note (UTF-8): origin, size, base64 root, and signatures."""
     certificate: _builtins.bytes
@@ -783,6 +833,10 @@ class LogHead(_message.Message):
     def consistency_path(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """RFC 6962 consistency proof from known_tree_size to the checkpoint; empty if known_tree_size is 0 or the same."""
 
+    @_builtins.property
+    def link(self) -> Global___LogLink:
+        """If the reader knows an earlier log of this identity: how this one goes on from it. known_tree_size is 0 then."""
+
     def __init__(
         self,
         *,
@@ -790,14 +844,55 @@ class LogHead(_message.Message):
         certificate: _builtins.bytes = ...,
         known_tree_size: _builtins.int = ...,
         consistency_path: _abc.Iterable[_builtins.bytes] | None = ...,
+        link: Global___LogLink | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["link", b"link"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "checkpoint", b"checkpoint", "consistency_path", b"consistency_path", "known_tree_size", b"known_tree_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "checkpoint", b"checkpoint", "consistency_path", b"consistency_path", "known_tree_size", b"known_tree_size", "link", b"link"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LogHead: _TypeAlias = LogHead  # noqa: Y015
+
+@_typing.final
+class LogLink(_message.Message):
+    """How the log of a later year goes on from one that a reader has seen."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPENED_FIELD_NUMBER: _builtins.int
+    KNOWN_ORIGIN_FIELD_NUMBER: _builtins.int
+    KNOWN_TREE_SIZE_FIELD_NUMBER: _builtins.int
+    CONSISTENCY_PATH_FIELD_NUMBER: _builtins.int
+    known_origin: _builtins.str
+    """Origin of the log that the reader said it had seen; the last of `opened` names its final checkpoint."""
+    known_tree_size: _builtins.int
+    """Size of the tree that the reader said it had seen of it."""
+    @_builtins.property
+    def opened(self) -> _containers.RepeatedCompositeFieldContainer[Global___LoggedEntry]:
+        """LogOpened entries, of the head's log first, then of each log before it, back to the one that succeeded the known
+        log. The first is proved to be in the head's tree; each other one in the final tree that the one before it names.
+        """
+
+    @_builtins.property
+    def consistency_path(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """RFC 6962 consistency proof from known_tree_size to the final size of the known log."""
+
+    def __init__(
+        self,
+        *,
+        opened: _abc.Iterable[Global___LoggedEntry] | None = ...,
+        known_origin: _builtins.str = ...,
+        known_tree_size: _builtins.int = ...,
+        consistency_path: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency_path", b"consistency_path", "known_origin", b"known_origin", "known_tree_size", b"known_tree_size", "opened", b"opened"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogLink: _TypeAlias = LogLink  # noqa: Y015
 
 @_typing.final
 class GetCheckpointRequest(_message.Message):
@@ -807,21 +902,29 @@ class GetCheckpointRequest(_message.Message):
 
     KNOWN_TREE_SIZE_FIELD_NUMBER: _builtins.int
     COSIGNED_FIELD_NUMBER: _builtins.int
+    KNOWN_ORIGIN_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
     known_tree_size: _builtins.int
     """Size of the tree that the caller has verified before; 0 for none."""
     cosigned: _builtins.bool
     """Instead of the newest checkpoint, the newest that a quorum of witnesses has cosigned. Refused as NOT_WITNESSED if
     there is none.
     """
+    known_origin: _builtins.str
+    """Origin of the log of that tree; empty for the log that is asked for."""
+    origin: _builtins.str
+    """Which log of this identity; empty for the newest."""
     def __init__(
         self,
         *,
         known_tree_size: _builtins.int = ...,
         cosigned: _builtins.bool = ...,
+        known_origin: _builtins.str = ...,
+        origin: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cosigned", b"cosigned", "known_tree_size", b"known_tree_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cosigned", b"cosigned", "known_origin", b"known_origin", "known_tree_size", b"known_tree_size", "origin", b"origin"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -861,16 +964,20 @@ class WatchCheckpointsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     KNOWN_TREE_SIZE_FIELD_NUMBER: _builtins.int
+    KNOWN_ORIGIN_FIELD_NUMBER: _builtins.int
     known_tree_size: _builtins.int
     """Size of the tree that the caller has verified before; 0 for none."""
+    known_origin: _builtins.str
+    """Origin of the log of that tree; empty for the newest log."""
     def __init__(
         self,
         *,
         known_tree_size: _builtins.int = ...,
+        known_origin: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["known_tree_size", b"known_tree_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["known_origin", b"known_origin", "known_tree_size", b"known_tree_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -909,22 +1016,26 @@ class ListEntriesRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     START_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Number of entries wanted; 0 means the server's default, and the server may return fewer."""
     page_token: _builtins.str
     """From a former response; empty for the first page."""
     start: _builtins.int
     """First index of the first page."""
+    origin: _builtins.str
+    """Which log of this identity; empty for the newest."""
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         start: _builtins.int = ...,
+        origin: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "start", b"start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin", "page_size", b"page_size", "page_token", b"page_token", "start", b"start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -939,10 +1050,13 @@ class ListEntriesResponse(_message.Message):
     ENTRIES_FIELD_NUMBER: _builtins.int
     START_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
     start: _builtins.int
     """Index of the first one."""
     next_page_token: _builtins.str
     """For the next page; empty at the end."""
+    origin: _builtins.str
+    """Origin of the log that they are of."""
     @_builtins.property
     def entries(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Exact bytes of the entries, in the order of their indexes."""
@@ -953,10 +1067,11 @@ class ListEntriesResponse(_message.Message):
         entries: _abc.Iterable[_builtins.bytes] | None = ...,
         start: _builtins.int = ...,
         next_page_token: _builtins.str = ...,
+        origin: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "next_page_token", b"next_page_token", "start", b"start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "next_page_token", b"next_page_token", "origin", b"origin", "start", b"start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -988,6 +1103,7 @@ class SearchRequest(_message.Message):
     MAX_ENTRIES_FIELD_NUMBER: _builtins.int
     PROOFS_FIELD_NUMBER: _builtins.int
     HEADER_HASH_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
     event: _builtins.str
     """Kind of entry: the name of a field of Entry.event, e.g. "hub_access"."""
     department: _builtins.str
@@ -1024,6 +1140,8 @@ class SearchRequest(_message.Message):
     """Whether each entry comes with its inclusion proof."""
     header_hash: _builtins.str
     """First hexadecimal digits, eight at least, of the SHA-256 of the header: what identifies an access in every log."""
+    origin: _builtins.str
+    """In which log of this identity; empty for all of them, one after another, the newest first."""
     @_builtins.property
     def since_time(self) -> _timestamp_pb2.Timestamp:
         """Recorded at this time or later."""
@@ -1055,10 +1173,11 @@ class SearchRequest(_message.Message):
         max_entries: _builtins.int = ...,
         proofs: _builtins.bool = ...,
         header_hash: _builtins.str = ...,
+        origin: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["since_time", b"since_time", "until_time", b"until_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribute", b"attribute", "department", b"department", "directory_version", b"directory_version", "event", b"event", "header_hash", b"header_hash", "jurisdiction", b"jurisdiction", "matter", b"matter", "max_entries", b"max_entries", "official", b"official", "outcome", b"outcome", "owner", b"owner", "page_size", b"page_size", "page_token", b"page_token", "proofs", b"proofs", "reason", b"reason", "reference", b"reference", "role", b"role", "since_time", b"since_time", "system", b"system", "until_time", b"until_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribute", b"attribute", "department", b"department", "directory_version", b"directory_version", "event", b"event", "header_hash", b"header_hash", "jurisdiction", b"jurisdiction", "matter", b"matter", "max_entries", b"max_entries", "official", b"official", "origin", b"origin", "outcome", b"outcome", "owner", b"owner", "page_size", b"page_size", "page_token", b"page_token", "proofs", b"proofs", "reason", b"reason", "reference", b"reference", "role", b"role", "since_time", b"since_time", "system", b"system", "until_time", b"until_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1081,7 +1200,7 @@ class SearchResponse(_message.Message):
 
     @_builtins.property
     def head(self) -> Global___LogHead:
-        """The log's head when the search began; the proofs lead to it."""
+        """Head of the log that all entries of this page are of; the proofs lead to it."""
 
     def __init__(
         self,
@@ -1105,16 +1224,20 @@ class GetEntryRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     INDEX_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Its index."""
+    origin: _builtins.str
+    """Which log of this identity; empty for the newest."""
     def __init__(
         self,
         *,
         index: _builtins.int = ...,
+        origin: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "origin", b"origin"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1158,19 +1281,23 @@ class GetConsistencyProofRequest(_message.Message):
 
     OLD_SIZE_FIELD_NUMBER: _builtins.int
     NEW_SIZE_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
     old_size: _builtins.int
     """Older size, at least 1."""
     new_size: _builtins.int
     """Newer size; 0 means the newest."""
+    origin: _builtins.str
+    """Which log of this identity; empty for the newest."""
     def __init__(
         self,
         *,
         old_size: _builtins.int = ...,
         new_size: _builtins.int = ...,
+        origin: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["new_size", b"new_size", "old_size", b"old_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["new_size", b"new_size", "old_size", b"old_size", "origin", b"origin"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1214,19 +1341,23 @@ class GetInclusionProofRequest(_message.Message):
 
     INDEX_FIELD_NUMBER: _builtins.int
     TREE_SIZE_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Index of the entry."""
     tree_size: _builtins.int
     """Size of the tree, more than the index; 0 means the newest."""
+    origin: _builtins.str
+    """Which log of this identity; empty for the newest."""
     def __init__(
         self,
         *,
         index: _builtins.int = ...,
         tree_size: _builtins.int = ...,
+        origin: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "tree_size", b"tree_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "origin", b"origin", "tree_size", b"tree_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

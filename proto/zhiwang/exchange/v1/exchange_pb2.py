@@ -27,7 +27,7 @@ from zhiwang.audit.v1 import audit_pb2 as zhiwang_dot_audit_dot_v1_dot_audit__pb
 from zhiwang.exchange.v1 import sealed_pb2 as zhiwang_dot_exchange_dot_v1_dot_sealed__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"zhiwang/exchange/v1/exchange.proto\x12\x13zhiwang.exchange.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1czhiwang/audit/v1/audit.proto\x1a zhiwang/exchange/v1/sealed.proto\"_\n\x0f\x45xchangeRequest\x12\x33\n\x07request\x18\x01 \x01(\x0b\x32\".zhiwang.exchange.v1.SealedRequest\x12\x17\n\x0fknown_tree_size\x18\x02 \x01(\x04\"\xa1\x01\n\x10\x45xchangeResponse\x12\x33\n\x06result\x18\x01 \x01(\x0b\x32#.zhiwang.exchange.v1.ExchangeResult\x12,\n\towner_log\x18\x02 \x01(\x0b\x32\x19.zhiwang.audit.v1.LogHead\x12*\n\x07hub_log\x18\x03 \x01(\x0b\x32\x19.zhiwang.audit.v1.LogHead\"\x93\x02\n\x0e\x45xchangeResult\x12*\n\x07outcome\x18\x01 \x01(\x0e\x32\x19.zhiwang.audit.v1.Outcome\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12/\n\x05reply\x18\x03 \x01(\x0b\x32 .zhiwang.exchange.v1.SealedReply\x12\x32\n\x0bowner_entry\x18\x04 \x01(\x0b\x32\x1d.zhiwang.audit.v1.LoggedEntry\x12\x30\n\thub_entry\x18\x05 \x01(\x0b\x32\x1d.zhiwang.audit.v1.LoggedEntry\x12\x15\n\rdenied_claims\x18\x06 \x03(\r\x12\x17\n\x0f\x63lock_offset_ms\x18\x07 \x01(\x12\"\xf1\x01\n\x15\x45xchangeStreamRequest\x12>\n\x05items\x18\x01 \x03(\x0b\x32/.zhiwang.exchange.v1.ExchangeStreamRequest.Item\x12\x17\n\x0fknown_tree_size\x18\x02 \x01(\x04\x1a\x7f\n\x04Item\x12\x16\n\x0e\x63orrelation_id\x18\x01 \x01(\x04\x12\x33\n\x07request\x18\x02 \x01(\x0b\x32\".zhiwang.exchange.v1.SealedRequest\x12*\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x9c\x02\n\x16\x45xchangeStreamResponse\x12?\n\x05items\x18\x01 \x03(\x0b\x32\x30.zhiwang.exchange.v1.ExchangeStreamResponse.Item\x12-\n\nowner_logs\x18\x02 \x03(\x0b\x32\x19.zhiwang.audit.v1.LogHead\x12*\n\x07hub_log\x18\x03 \x01(\x0b\x32\x19.zhiwang.audit.v1.LogHead\x1a\x66\n\x04Item\x12\x16\n\x0e\x63orrelation_id\x18\x01 \x01(\x04\x12\x33\n\x06result\x18\x02 \x01(\x0b\x32#.zhiwang.exchange.v1.ExchangeResult\x12\x11\n\towner_log\x18\x03 \x01(\r\"%\n\x13GetOwnerKeysRequest\x12\x0e\n\x06owners\x18\x01 \x03(\t\"L\n\x14GetOwnerKeysResponse\x12\x34\n\x04keys\x18\x01 \x03(\x0b\x32&.zhiwang.exchange.v1.OwnerKeyStatement\"\x1e\n\x0eGetFileRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\"\"\n\x0fGetFileResponse\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\"\x0e\n\x0cWatchRequest\"\"\n\rWatchResponse\x12\x11\n\ttimestamp\x18\x01 \x01(\x0c\x32\xbe\x02\n\x0f\x45xchangeService\x12W\n\x08\x45xchange\x12$.zhiwang.exchange.v1.ExchangeRequest\x1a%.zhiwang.exchange.v1.ExchangeResponse\x12m\n\x0e\x45xchangeStream\x12*.zhiwang.exchange.v1.ExchangeStreamRequest\x1a+.zhiwang.exchange.v1.ExchangeStreamResponse(\x01\x30\x01\x12\x63\n\x0cGetOwnerKeys\x12(.zhiwang.exchange.v1.GetOwnerKeysRequest\x1a).zhiwang.exchange.v1.GetOwnerKeysResponse2\xba\x01\n\x10\x44irectoryService\x12T\n\x07GetFile\x12#.zhiwang.exchange.v1.GetFileRequest\x1a$.zhiwang.exchange.v1.GetFileResponse\x12P\n\x05Watch\x12!.zhiwang.exchange.v1.WatchRequest\x1a\".zhiwang.exchange.v1.WatchResponse0\x01\x42\x63\n\x17\x64\x65v.zhiwang.exchange.v1P\x01Z0zhiwang.dev/proto/zhiwang/exchange/v1;exchangev1\xaa\x02\x13Zhiwang.Exchange.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"zhiwang/exchange/v1/exchange.proto\x12\x13zhiwang.exchange.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1czhiwang/audit/v1/audit.proto\x1a zhiwang/exchange/v1/sealed.proto\"u\n\x0f\x45xchangeRequest\x12\x33\n\x07request\x18\x01 \x01(\x0b\x32\".zhiwang.exchange.v1.SealedRequest\x12\x17\n\x0fknown_tree_size\x18\x02 \x01(\x04\x12\x14\n\x0cknown_origin\x18\x03 \x01(\t\"\xa1\x01\n\x10\x45xchangeResponse\x12\x33\n\x06result\x18\x01 \x01(\x0b\x32#.zhiwang.exchange.v1.ExchangeResult\x12,\n\towner_log\x18\x02 \x01(\x0b\x32\x19.zhiwang.audit.v1.LogHead\x12*\n\x07hub_log\x18\x03 \x01(\x0b\x32\x19.zhiwang.audit.v1.LogHead\"\x93\x02\n\x0e\x45xchangeResult\x12*\n\x07outcome\x18\x01 \x01(\x0e\x32\x19.zhiwang.audit.v1.Outcome\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12/\n\x05reply\x18\x03 \x01(\x0b\x32 .zhiwang.exchange.v1.SealedReply\x12\x32\n\x0bowner_entry\x18\x04 \x01(\x0b\x32\x1d.zhiwang.audit.v1.LoggedEntry\x12\x30\n\thub_entry\x18\x05 \x01(\x0b\x32\x1d.zhiwang.audit.v1.LoggedEntry\x12\x15\n\rdenied_claims\x18\x06 \x03(\r\x12\x17\n\x0f\x63lock_offset_ms\x18\x07 \x01(\x12\"\x87\x02\n\x15\x45xchangeStreamRequest\x12>\n\x05items\x18\x01 \x03(\x0b\x32/.zhiwang.exchange.v1.ExchangeStreamRequest.Item\x12\x17\n\x0fknown_tree_size\x18\x02 \x01(\x04\x12\x14\n\x0cknown_origin\x18\x03 \x01(\t\x1a\x7f\n\x04Item\x12\x16\n\x0e\x63orrelation_id\x18\x01 \x01(\x04\x12\x33\n\x07request\x18\x02 \x01(\x0b\x32\".zhiwang.exchange.v1.SealedRequest\x12*\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x9c\x02\n\x16\x45xchangeStreamResponse\x12?\n\x05items\x18\x01 \x03(\x0b\x32\x30.zhiwang.exchange.v1.ExchangeStreamResponse.Item\x12-\n\nowner_logs\x18\x02 \x03(\x0b\x32\x19.zhiwang.audit.v1.LogHead\x12*\n\x07hub_log\x18\x03 \x01(\x0b\x32\x19.zhiwang.audit.v1.LogHead\x1a\x66\n\x04Item\x12\x16\n\x0e\x63orrelation_id\x18\x01 \x01(\x04\x12\x33\n\x06result\x18\x02 \x01(\x0b\x32#.zhiwang.exchange.v1.ExchangeResult\x12\x11\n\towner_log\x18\x03 \x01(\r\"%\n\x13GetOwnerKeysRequest\x12\x0e\n\x06owners\x18\x01 \x03(\t\"L\n\x14GetOwnerKeysResponse\x12\x34\n\x04keys\x18\x01 \x03(\x0b\x32&.zhiwang.exchange.v1.OwnerKeyStatement\"\x1e\n\x0eGetFileRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\"\"\n\x0fGetFileResponse\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\"\x0e\n\x0cWatchRequest\"\"\n\rWatchResponse\x12\x11\n\ttimestamp\x18\x01 \x01(\x0c\x32\xbe\x02\n\x0f\x45xchangeService\x12W\n\x08\x45xchange\x12$.zhiwang.exchange.v1.ExchangeRequest\x1a%.zhiwang.exchange.v1.ExchangeResponse\x12m\n\x0e\x45xchangeStream\x12*.zhiwang.exchange.v1.ExchangeStreamRequest\x1a+.zhiwang.exchange.v1.ExchangeStreamResponse(\x01\x30\x01\x12\x63\n\x0cGetOwnerKeys\x12(.zhiwang.exchange.v1.GetOwnerKeysRequest\x1a).zhiwang.exchange.v1.GetOwnerKeysResponse2\xba\x01\n\x10\x44irectoryService\x12T\n\x07GetFile\x12#.zhiwang.exchange.v1.GetFileRequest\x1a$.zhiwang.exchange.v1.GetFileResponse\x12P\n\x05Watch\x12!.zhiwang.exchange.v1.WatchRequest\x1a\".zhiwang.exchange.v1.WatchResponse0\x01\x42\x63\n\x17\x64\x65v.zhiwang.exchange.v1P\x01Z0zhiwang.dev/proto/zhiwang/exchange/v1;exchangev1\xaa\x02\x13Zhiwang.Exchange.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,33 +36,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\027dev.zhiwang.exchange.v1P\001Z0zhiwang.dev/proto/zhiwang/exchange/v1;exchangev1\252\002\023Zhiwang.Exchange.V1'
   _globals['_EXCHANGEREQUEST']._serialized_start=155
-  _globals['_EXCHANGEREQUEST']._serialized_end=250
-  _globals['_EXCHANGERESPONSE']._serialized_start=253
-  _globals['_EXCHANGERESPONSE']._serialized_end=414
-  _globals['_EXCHANGERESULT']._serialized_start=417
-  _globals['_EXCHANGERESULT']._serialized_end=692
-  _globals['_EXCHANGESTREAMREQUEST']._serialized_start=695
-  _globals['_EXCHANGESTREAMREQUEST']._serialized_end=936
-  _globals['_EXCHANGESTREAMREQUEST_ITEM']._serialized_start=809
-  _globals['_EXCHANGESTREAMREQUEST_ITEM']._serialized_end=936
-  _globals['_EXCHANGESTREAMRESPONSE']._serialized_start=939
-  _globals['_EXCHANGESTREAMRESPONSE']._serialized_end=1223
-  _globals['_EXCHANGESTREAMRESPONSE_ITEM']._serialized_start=1121
-  _globals['_EXCHANGESTREAMRESPONSE_ITEM']._serialized_end=1223
-  _globals['_GETOWNERKEYSREQUEST']._serialized_start=1225
-  _globals['_GETOWNERKEYSREQUEST']._serialized_end=1262
-  _globals['_GETOWNERKEYSRESPONSE']._serialized_start=1264
-  _globals['_GETOWNERKEYSRESPONSE']._serialized_end=1340
-  _globals['_GETFILEREQUEST']._serialized_start=1342
-  _globals['_GETFILEREQUEST']._serialized_end=1372
-  _globals['_GETFILERESPONSE']._serialized_start=1374
-  _globals['_GETFILERESPONSE']._serialized_end=1408
-  _globals['_WATCHREQUEST']._serialized_start=1410
-  _globals['_WATCHREQUEST']._serialized_end=1424
-  _globals['_WATCHRESPONSE']._serialized_start=1426
-  _globals['_WATCHRESPONSE']._serialized_end=1460
-  _globals['_EXCHANGESERVICE']._serialized_start=1463
-  _globals['_EXCHANGESERVICE']._serialized_end=1781
-  _globals['_DIRECTORYSERVICE']._serialized_start=1784
-  _globals['_DIRECTORYSERVICE']._serialized_end=1970
+  _globals['_EXCHANGEREQUEST']._serialized_end=272
+  _globals['_EXCHANGERESPONSE']._serialized_start=275
+  _globals['_EXCHANGERESPONSE']._serialized_end=436
+  _globals['_EXCHANGERESULT']._serialized_start=439
+  _globals['_EXCHANGERESULT']._serialized_end=714
+  _globals['_EXCHANGESTREAMREQUEST']._serialized_start=717
+  _globals['_EXCHANGESTREAMREQUEST']._serialized_end=980
+  _globals['_EXCHANGESTREAMREQUEST_ITEM']._serialized_start=853
+  _globals['_EXCHANGESTREAMREQUEST_ITEM']._serialized_end=980
+  _globals['_EXCHANGESTREAMRESPONSE']._serialized_start=983
+  _globals['_EXCHANGESTREAMRESPONSE']._serialized_end=1267
+  _globals['_EXCHANGESTREAMRESPONSE_ITEM']._serialized_start=1165
+  _globals['_EXCHANGESTREAMRESPONSE_ITEM']._serialized_end=1267
+  _globals['_GETOWNERKEYSREQUEST']._serialized_start=1269
+  _globals['_GETOWNERKEYSREQUEST']._serialized_end=1306
+  _globals['_GETOWNERKEYSRESPONSE']._serialized_start=1308
+  _globals['_GETOWNERKEYSRESPONSE']._serialized_end=1384
+  _globals['_GETFILEREQUEST']._serialized_start=1386
+  _globals['_GETFILEREQUEST']._serialized_end=1416
+  _globals['_GETFILERESPONSE']._serialized_start=1418
+  _globals['_GETFILERESPONSE']._serialized_end=1452
+  _globals['_WATCHREQUEST']._serialized_start=1454
+  _globals['_WATCHREQUEST']._serialized_end=1468
+  _globals['_WATCHRESPONSE']._serialized_start=1470
+  _globals['_WATCHRESPONSE']._serialized_end=1504
+  _globals['_EXCHANGESERVICE']._serialized_start=1507
+  _globals['_EXCHANGESERVICE']._serialized_end=1825
+  _globals['_DIRECTORYSERVICE']._serialized_start=1828
+  _globals['_DIRECTORYSERVICE']._serialized_end=2014
 # @@protoc_insertion_point(module_scope)

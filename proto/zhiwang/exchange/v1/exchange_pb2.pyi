@@ -29,8 +29,11 @@ class ExchangeRequest(_message.Message):
 
     REQUEST_FIELD_NUMBER: _builtins.int
     KNOWN_TREE_SIZE_FIELD_NUMBER: _builtins.int
+    KNOWN_ORIGIN_FIELD_NUMBER: _builtins.int
     known_tree_size: _builtins.int
     """Size of the hub's log that the caller has verified before; 0 for none."""
+    known_origin: _builtins.str
+    """Origin of that log; empty for the newest."""
     @_builtins.property
     def request(self) -> _sealed_pb2.SealedRequest:
         """The sealed request."""
@@ -40,10 +43,11 @@ class ExchangeRequest(_message.Message):
         *,
         request: _sealed_pb2.SealedRequest | None = ...,
         known_tree_size: _builtins.int = ...,
+        known_origin: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["known_tree_size", b"known_tree_size", "request", b"request"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["known_origin", b"known_origin", "known_tree_size", b"known_tree_size", "request", b"request"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -179,8 +183,11 @@ class ExchangeStreamRequest(_message.Message):
 
     ITEMS_FIELD_NUMBER: _builtins.int
     KNOWN_TREE_SIZE_FIELD_NUMBER: _builtins.int
+    KNOWN_ORIGIN_FIELD_NUMBER: _builtins.int
     known_tree_size: _builtins.int
     """Size of the hub's log that the caller has verified before; 0 for none."""
+    known_origin: _builtins.str
+    """Origin of that log; empty for the newest."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExchangeStreamRequest.Item]:
         """The requests."""
@@ -190,10 +197,11 @@ class ExchangeStreamRequest(_message.Message):
         *,
         items: _abc.Iterable[Global___ExchangeStreamRequest.Item] | None = ...,
         known_tree_size: _builtins.int = ...,
+        known_origin: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "known_tree_size", b"known_tree_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "known_origin", b"known_origin", "known_tree_size", b"known_tree_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

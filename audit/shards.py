@@ -1,0 +1,208 @@
+"""Which logs of earlier years a database holds: how each of them ended, and whether its entries are still kept.
+
+One row for each log that has ended, written in the transaction that begins the next one: its final signed checkpoint,
+and its first entry with the proof that it is in that tree. Rows are never changed or deleted, so whoever knows an old
+log can be shown how the newest goes on from it, also when the entries themselves are gone. A removal is a row as well,
+and names the entry by which the newest log recorded it; only once it is there do the triggers of `audit.schema` let the
+tables of that log be emptied.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection
+
+from audit import schema
+from audit.appended import Head
+from audit.origins import FIRST, origin_of
+from audit.schema import Tables
+from audit.sqlite import driver
+from zhiwang.wire.errors import FatalError, Reason
+
+_STATEMENTS: Final[dict[str, str]] = {
+    "log_shard": """CREATE TABLE log_shard (
+        year INTEGER PRIMARY KEY,
+        successor INTEGER NOT NULL UNIQUE CHECK (successor > year),
+        size INTEGER NOT NULL CHECK (size > 0),
+        root BLOB NOT NULL CHECK (typeof(root) = 'blob' AND length(root) = 32),
+        checkpoint BLOB NOT NULL CHECK (typeof(checkpoint) = 'blob'),
+        certificate BLOB NOT NULL CHECK (typeof(certificate) = 'blob'),
+        opened BLOB NOT NULL CHECK (typeof(opened) = 'blob')
+    )""",
+    "log_shard_insert": """CREATE TRIGGER log_shard_insert BEFORE INSERT ON log_shard
+        WHEN NEW.year IS NOT (SELECT coalesce(max(successor), 0) FROM log_shard)
+        BEGIN SELECT RAISE(ABORT, 'the log is append-only: its newest year ends next'); END""",
+    "log_shard_update": """CREATE TRIGGER log_shard_update BEFORE UPDATE ON log_shard
+        BEGIN SELECT RAISE(ABORT, 'the log is append-only: how a year ended never changes'); END""",
+    "log_shard_delete": """CREATE TRIGGER log_shard_delete BEFORE DELETE ON log_shard
+        BEGIN SELECT RAISE(ABORT, 'the log is append-only: how a year ended is never forgotten'); END""",
+    "log_shard_removed": """CREATE TABLE log_shard_removed (
+        year INTEGER PRIMARY KEY REFERENCES log_shard (year),
+        recorded_year INTEGER NOT NULL,
+        recorded_idx INTEGER NOT NULL CHECK (recorded_idx > 0),
+        done INTEGER NOT NULL CHECK (done IN (0, 1))
+    )""",
+    "log_shard_removed_insert": """CREATE TRIGGER log_shard_removed_insert BEFORE INSERT ON log_shard_removed
+        WHEN NEW.done IS NOT 0 OR EXISTS (SELECT 1 FROM log_shard_removed WHERE year = NEW.year)
+        BEGIN SELECT RAISE(ABORT, 'the log is append-only: a removal is recorded once, before it'); END""",
+    "log_shard_removed_update": """CREATE TRIGGER log_shard_removed_update BEFORE UPDATE ON log_shard_removed
+        WHEN NEW.year IS NOT OLD.year OR NEW.recorded_year IS NOT OLD.recorded_year
+            OR NEW.recorded_idx IS NOT OLD.recorded_idx OR NEW.done < OLD.done
+        BEGIN SELECT RAISE(ABORT, 'the log is append-only: a removal is only ever finished'); END""",
+    "log_shard_removed_delete": """CREATE TRIGGER log_shard_removed_delete BEFORE DELETE ON log_shard_removed
+        BEGIN SELECT RAISE(ABORT, 'the log is append-only: a removal is never forgotten'); END""",
+}
+
+_INSTALLED: Final = (
+    "SELECT name, sql FROM sqlite_master WHERE tbl_name IN ('log_shard', 'log_shard_removed') AND sql IS NOT NULL"
+)
+_LOGS: Final = "SELECT name FROM sqlite_master WHERE type = 'table' AND name GLOB 'log_entry*'"
+_SUCCESSOR: Final = "SELECT successor FROM log_shard WHERE year = ?"
+_ENDED: Final = """SELECT s.year, s.successor, s.size, s.root, s.checkpoint, s.certificate, s.opened,
+    r.recorded_year, r.recorded_idx, r.done
+    FROM log_shard s LEFT JOIN log_shard_removed r ON r.year = s.year ORDER BY s.year"""
+_END: Final = """INSERT INTO log_shard (year, successor, size, root, checkpoint, certificate, opened)
+    VALUES (?, ?, ?, ?, ?, ?, ?)"""
+_REMOVE: Final = "INSERT INTO log_shard_removed (year, recorded_year, recorded_idx, done) VALUES (?, ?, ?, 0)"
+_DONE: Final = "UPDATE log_shard_removed SET done = 1 WHERE year = ?"
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """That the entries of a log are not kept any more.
+
+    Attributes:
+        year: Of the log in which it is recorded,
+        index: and at which entry.
+        done: Whether the tables are gone; otherwise the removal has to go on.
+    """
+
+    year: int
+    index: int
+    done: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A log that has ended.
+
+    Attributes:
+        year: Which; `FIRST` for the one that `init` made.
+        successor: Year of the log that goes on from it.
+        head: Its final state.
+        opened: Its first entry, proved under that head: a serialised LoggedEntry.
+        removal: Whether its entries are gone.
+    """
+
+    year: int
+    successor: int
+    head: Head
+    opened: bytes
+    removal: Removal | None = None
+
+
+def tables_of(year: int) -> Tables:
+    """The tables in which the log of a year stands."""
+    return Tables("" if year == FIRST else str(year))
+
+
+def install(connection: Connection) -> None:
+    """Make the tables, unless they are there: a store of an older release has none."""
+    if not _installed(connection):
+        for statement in _STATEMENTS.values():
+            connection.exec_driver_sql(statement)
+
+
+def check(connection: Connection, log: str) -> list[Ended]:
+    """The logs that have ended, the oldest first, once tables and triggers are those of this module.
+
+    Of every log in the database must be known which it is, and none may stand there again once it was removed. What is
+    not looked at are the logs themselves.
+
+    Args:
+        connection: In a transaction.
+        log: The identity's `log_origin`, for messages.
+
+    Raises:
+        FatalError: LOG_UNAVAILABLE: something was changed, added or taken away.
+    """
+    found = _installed(connection)
+    wrong = sorted(name for name in _STATEMENTS.keys() | found.keys() if found.get(name) != _STATEMENTS.get(name))
+    if wrong:
+        raise _changed(f"tables or triggers of the log are not as they were made: {', '.join(wrong)}")
+    ended = logs(connection)
+    newest = ended[-1].successor if ended else FIRST
+    kept = {tables_of(newest).entry: newest}
+    kept |= {tables_of(one.year).entry: one.year for one in ended if one.removal is None or not one.removal.done}
+    there = {str(name) for (name,) in connection.exec_driver_sql(_LOGS)}
+    for year in sorted(year for table, year in kept.items() if table not in there):
+        if year != newest or ended:
+            unfinished = next((one.removal for one in ended if one.year == year), None)
+            if unfinished is None:
+                raise _changed(f"the log {origin_of(log, year)} is missing, and nothing says that it was removed")
+    strangers = sorted(there - kept.keys())
+    if strangers:
+        raise _changed(
+            f"there are tables of a log that was removed, or that none of its years knows: {', '.join(strangers)}"
+        )
+    return ended
+
+
+def logs(connection: Connection) -> list[Ended]:
+    """The logs that have ended, the oldest first; none where there are no such tables."""
+    if not _installed(connection):
+        return []
+    found = []
+    for (
+        year,
+        successor,
+        size,
+        root,
+        checkpoint,
+        certificate,
+        opened,
+        recorded,
+        index,
+        done,
+    ) in connection.exec_driver_sql(_ENDED):
+        removal = None if recorded is None else Removal(recorded, index, bool(done))
+        found.append(Ended(year, successor, Head(size, root, checkpoint, certificate), opened, removal))
+    return found
+
+
+def successor(connection: Connection, year: int) -> int | None:
+    """Year of the log that goes on from one; None if it has not ended. One look-up; asked in every transaction."""
+    row = driver(connection).execute(_SUCCESSOR, (year,)).fetchone()
+    return None if row is None else int(row[0])
+
+
+def record_end(connection: Connection, ended: Ended) -> None:
+    """A log ends; in the transaction that begins the next one."""
+    head = ended.head
+    connection.exec_driver_sql(
+        _END, (ended.year, ended.successor, head.size, head.root, head.checkpoint, head.certificate, ended.opened)
+    )
+
+
+def record_removal(connection: Connection, year: int, recorded_year: int, recorded_index: int) -> None:
+    """The entries of a log are to go; in the transaction of the entry that says so."""
+    connection.exec_driver_sql(_REMOVE, (year, recorded_year, recorded_index))
+
+
+def finish_removal(connection: Connection, year: int) -> None:
+    """The entries of a log are gone: drop its tables."""
+    schema.drop(connection, tables_of(year))
+    connection.exec_driver_sql(_DONE, (year,))
+
+
+def _installed(connection: Connection) -> dict[str, str]:
+    return {str(row[0]): str(row[1]) for row in connection.exec_driver_sql(_INSTALLED)}
+
+
+def _changed(what: str) -> FatalError:
+    return FatalError(
+        Reason.LOG_UNAVAILABLE,
+        f"{what}. Somebody changed the store; keep a copy of it for the audit office and restore the file",
+    )

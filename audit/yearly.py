@@ -1,0 +1,510 @@
+"""The logs of one identity, year after year, as one: who appends stands in the newest, who reads finds all of them.
+
+When the year of the log's clock is over, the log of the new year begins before anything else is appended: in one
+transaction its tables, its first entry with the old log's final checkpoint, its first head, and the end of the old log,
+to which nothing is ever appended again. A crash leaves either the one or the other. The clock can bring a new year and
+never an old one back. Several processes of one store go on together: whoever is first makes the new log, the others
+find it in their next transaction, and always inside it, so nobody stands in one log while another writes to the next.
+
+Each log is a `LogStore` of its own, and what is said of it stays said: heads and proofs of an old one come from there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+from sqlalchemy import Connection, Engine
+
+from audit import shards
+from audit.appended import Appended, Head, NewEntry
+from audit.checkpoint import Checkpoint, split_note
+from audit.entry import Event, decode_entry
+from audit.guard import Guard
+from audit.holds import HoldBook
+from audit.origins import FIRST, end_of, log_of, origin_of, position, year_and_index, year_at, year_of
+from audit.shards import Ended
+from audit.store import LogStore
+from audit.trouble import ERRORS
+from audit.years import follow_link
+from certs.signing import CertificateVerifier, Signer
+from zhiwang.audit.v1 import audit_pb2
+from zhiwang.wire.errors import FatalError, Reason, RefusedError
+
+PREPARE_SECONDS: Final = 86_400
+"""How long before a year is over the log is read for what the next one has to begin with."""
+
+_FOR_AUDITORS: Final = "Keep store and guard for the audit office and restore the newest copy. Nothing is appended"
+
+_log = structlog.get_logger(__name__)
+
+
+class YearlyLog:
+    """All logs of one identity in one database. Call `create` or `open` first, or begin with `adopt`.
+
+    Args:
+        engine: From `audit.sqlite.open_sqlite`.
+        signer: Whose logs they are; may be replaced at any time by a renewed one of the same identity.
+        clock: Seconds since the epoch.
+        guard: Where this process keeps the newest checkpoint; best on other storage. None for no guard.
+        verifier: As for `LogStore`.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        signer: Signer,
+        clock: Callable[[], float] = time.time,
+        *,
+        guard: Path | None = None,
+        verifier: CertificateVerifier | None = None,
+    ) -> None:
+        self.engine = engine
+        self.log = signer.identity.log_origin
+        self._signer = signer
+        self._clock = clock
+        self._verifier = verifier
+        self._guard = Guard(guard, lambda: self.newest.checkpoint) if guard is not None else None
+        self._stores: dict[int, LogStore] = {}
+        # Replaced whole, and only inside a write transaction; readers take the reference.
+        self._current = self._store(FIRST)
+        self._backend = self._current.backend
+        self._ended: tuple[Ended, ...] = ()
+        self._ends = float("inf")
+        self._book = HoldBook(self)
+
+    @classmethod
+    def adopt(cls, store: LogStore | YearlyLog) -> YearlyLog:
+        """Go on with the first log of a store, which is open; what goes on already is returned as it is."""
+        if isinstance(store, YearlyLog):
+            return store
+        log = cls(store.engine, store.signer, store.clock, verifier=store.verifier)
+        log._guard, log._current = store.guard, store
+        log._stores = {FIRST: store}
+        if store.backend.yearly:
+            with store.backend.writing() as connection:
+                shards.install(connection)
+            log._set_end()
+        return log
+
+    def _store(self, year: int) -> LogStore:
+        """The log of a year; the same object each time, since it remembers what was seen."""
+        if year not in self._stores:
+            self._stores[year] = self._new_store(year)
+        return self._stores[year]
+
+    def _new_store(self, year: int) -> LogStore:
+        return LogStore(
+            self.engine,
+            origin_of(self.log, year),
+            self._signer,
+            self._clock,
+            verifier=self._verifier,
+            tables=shards.tables_of(year),
+        )
+
+    @property
+    def reading(self) -> Engine:
+        """The engine for transactions that only read, each in one snapshot."""
+        return self._backend.reading
+
+    # What is the newest log's.
+
+    @property
+    def signer(self) -> Signer:
+        """Who signs the next checkpoint."""
+        return self._signer
+
+    @signer.setter
+    def signer(self, signer: Signer) -> None:
+        for store in list(self._stores.values()):
+            store.signer = signer
+        self._signer = signer
+
+    @property
+    def origin(self) -> str:
+        """Of the newest log."""
+        return self._current.origin
+
+    @property
+    def newest(self) -> Head:
+        """The newest head that this process knows to be committed."""
+        return self._current.newest
+
+    @property
+    def stopped(self) -> str | None:
+        """Why nothing can be appended; None if it can."""
+        return self._current.stopped
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the log can be appended to and guarded."""
+        return self._current.healthy
+
+    def new_entry(self, event: Event, *, at: float | None = None) -> NewEntry:
+        """As `LogStore.new_entry`."""
+        return self._current.new_entry(event, at=at)
+
+    def stop(self, error: BaseException) -> FatalError:
+        """Refuse everything until `open` succeeds. Returns the error to raise."""
+        return self._current.stop(error)
+
+    # Coming into being, and back.
+
+    def create(self, *, predecessor: bytes = b"") -> Head:
+        """Make the first log; as `LogStore.create`."""
+        first = self._current
+        first.guard = self._guard
+        head = first.create(predecessor=predecessor)
+        if self._backend.yearly:
+            with first.transaction() as connection:
+                shards.install(connection)
+            self._set_end()
+        return head
+
+    def open(self) -> Head:
+        """Check what is stored, every log of it and how one goes on from the other, and go on; also after `stopped`.
+
+        Raises:
+            FatalError: LOG_UNAVAILABLE: something does not hold. Nothing is appended.
+        """
+        failed = self.stopped is not None and self.newest.size > 0
+        try:
+            guarded = self._guard.read() if self._guard is not None else None
+            self._backend.renew(failed=failed)
+            with self._backend.writing() as connection:
+                self._load(connection, guarded)
+        except (*ERRORS, FatalError) as error:
+            raise self._current.stop(error) from error
+        if self._guard is not None:
+            self._guard.start()
+            self._guard.wake()
+        return self.newest
+
+    def _load(self, connection: Connection, guarded: Checkpoint | None) -> None:
+        if not self._backend.yearly:
+            self._check_years((), FIRST, guarded)
+            self._current.take_up(connection, guarded)
+            self._current.guard = self._guard
+            return
+        shards.install(connection)
+        ended = shards.check(connection, self.log)
+        newest = ended[-1].successor if ended else FIRST
+        self._check_years(ended, newest, guarded)
+        for one in ended:
+            if one.removal is None:
+                store = self._store(one.year)
+                final = store.take_up(connection, _of(guarded, store.origin), ended=True)
+                if (final.size, final.root) != (one.head.size, one.head.root):
+                    raise _broken(f"the log {store.origin} is not the one that ended with {one.head.size} entries")
+        current = self._store(newest)
+        current.take_up(connection, _of(guarded, current.origin))
+        self._enter(current, ended)
+
+    def _check_years(self, ended: Sequence[Ended], newest: int, guarded: Checkpoint | None) -> None:
+        """Neither this process nor its guard has seen a later year, or another end of an earlier one."""
+        finals = {one.year: one.head for one in ended}
+        known = [("this process", year, store.newest) for year, store in self._stores.items() if store.newest.size]
+        if guarded is not None:
+            if log_of(guarded.origin) != self.log:
+                raise FatalError(Reason.LOG_UNAVAILABLE, f"the guard is of another log: {guarded.origin}")
+            known.append(("its guard", year_of(guarded.origin), Head(guarded.size, guarded.root, b"", b"")))
+        for who, year, head in known:
+            origin, final = origin_of(self.log, year), finals.get(year)
+            if year > newest:
+                raise _broken(
+                    f"the log ends with {origin_of(self.log, newest)}, but {who} has seen {head.size} entries of "
+                    f"{origin}: it was rolled back to before that year began"
+                )
+            if year != newest and final is None:
+                raise _broken(f"{who} has seen {origin}, of which the store knows nothing")
+            if final is not None and (head.size > final.size or (head.size == final.size and head.root != final.root)):
+                raise _broken(f"{origin} ended with {final.size} entries, but {who} has seen {head.size}, or others")
+
+    def _enter(self, store: LogStore, ended: Sequence[Ended]) -> None:
+        """Stand in the newest log, inside a write transaction."""
+        if ended:
+            self._check_chain(store, ended)
+        self._ended = tuple(ended)
+        if self._current is not store:
+            self._current.guard, store.guard = None, self._guard
+            self._current = store
+        elif store.guard is not self._guard:
+            store.guard = self._guard
+        self._set_end()
+
+    def _check_chain(self, store: LogStore, ended: Sequence[Ended]) -> None:
+        """The newest log's first entry names the end of the one before it, and so on back to the first."""
+        size = store.newest.size
+        opened = [*store.logged([0], size), *(_opened(one) for one in reversed(ended[1:]))]
+        link = audit_pb2.LogLink(opened=opened, known_origin=origin_of(self.log, ended[0].year))
+        try:
+            ends = follow_link(link, Checkpoint(store.origin, size, store.newest.root))
+        except RefusedError as error:
+            raise _broken(error.detail) from error
+        for one in ended:
+            end = ends.get(origin_of(self.log, one.year))
+            if end is None or (end.checkpoint.size, end.checkpoint.root) != (one.head.size, one.head.root):
+                raise _broken(f"the log after {origin_of(self.log, one.year)} goes on from another end of it")
+
+    def _set_end(self) -> None:
+        """Until when the newest log is appended to. The first is of the year in which it was made."""
+        year = year_of(self._current.origin)
+        if year == FIRST:
+            year = year_at(decode_entry(self._current.entries(0, 1)[0]).time.seconds)
+        self._ends = end_of(year)
+
+    def close(self) -> None:
+        """Write the guard and end its thread. The engine is the caller's."""
+        for store in self._stores.values():
+            store.close()
+
+    # Appending, and from one year to the next.
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """As `LogStore.transaction`, in the log of the year. If that has not begun, it begins first."""
+        if self._is_over:
+            self.roll()
+        with self._turn() as connection:
+            yield connection
+
+    @contextmanager
+    def _turn(self) -> Iterator[Connection]:
+        """A write transaction that stands in the newest log, whichever process made it."""
+        begun = self._current
+        try:
+            with begun.transaction() as connection:
+                self._go_on(connection)
+                yield connection
+        except FatalError as error:
+            if self._current is not begun:
+                raise self._current.stop(error) from error
+            raise
+
+    def _go_on(self, connection: Connection) -> None:
+        """Go on to the newest log if the one we stand in has ended; inside a write transaction."""
+        if not self._backend.yearly:
+            return
+        if shards.successor(connection, year_of(self._current.origin)) is not None:
+            self._load(connection, None)
+            _log.info("the log goes on in a new year", origin=self.origin, size=self.newest.size)
+
+    def prepare(self) -> None:
+        """Read what the next log has to begin with, so that nobody waits for it. Blocks, and reads the whole log once.
+
+        Raises:
+            FatalError: LOG_UNAVAILABLE.
+        """
+        if self._clock() >= self._ends - PREPARE_SECONDS:
+            self._book.holds_in_force(self._clock())
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether the newest log's year is over. Beyond the signing certificate no clock is believed."""
+        return self._ends <= self._clock() <= self._signer.expires
+
+    def roll(self) -> None:
+        """Begin the log of this year, unless the one we stand in is of it.
+
+        Raises:
+            FatalError: LOG_UNAVAILABLE: the store failed; either log is whole.
+        """
+        self.prepare()
+        with self._turn() as connection:
+            if not self._is_over:
+                return
+            current, year = self._current, year_at(self._clock())
+            final = current.end(connection)
+            (opened,) = current.logged([0], final.size)
+            ended = Ended(year_of(current.origin), year, final, opened.SerializeToString())
+            shards.record_end(connection, ended)
+            # Its memory is thrown away: whoever appends next, here or elsewhere, reads what was committed.
+            self._new_store(year).begin(connection, final.checkpoint, self._book.carried(self._clock()))
+
+    def append(self, connection: Connection, entries: Sequence[NewEntry]) -> Appended:
+        """As `LogStore.append`; the transaction is from `transaction`."""
+        return self._current.append(connection, entries)
+
+    def committed(self, appended: Appended) -> None:
+        """The transaction of `appended` has been committed."""
+        self._stores[year_of(appended.origin)].committed(appended)
+
+    def refresh(self) -> Head:
+        """The newest head of the store, whichever process wrote it, in whichever year; as `LogStore.refresh`."""
+        current = self._current
+        current.refresh()
+        if not self._backend.yearly:
+            return current.newest
+        try:
+            with self.reading.connect() as connection:
+                over = shards.successor(connection, year_of(current.origin)) is not None
+        except ERRORS as error:
+            raise self.stop(error) from error
+        if over:
+            with self._turn():
+                pass
+        return self.newest
+
+    # Reading.
+
+    @property
+    def ended(self) -> tuple[Ended, ...]:
+        """The logs of earlier years, the oldest first."""
+        return self._ended
+
+    def shard(self, origin: str = "") -> LogStore:
+        """The log of an origin, to read in; the newest if it is empty. It is the same log from then on.
+
+        Raises:
+            RefusedError: ENTRY_UNKNOWN: there is none, or its entries are no longer kept.
+        """
+        current = self._current
+        if origin in {"", current.origin}:
+            return current
+        for one in self._ended:
+            if origin_of(self.log, one.year) == origin:
+                if one.removal is not None:
+                    raise RefusedError(Reason.ENTRY_UNKNOWN, f"the entries of {origin} were removed", field="origin")
+                return self._store(one.year)
+        raise RefusedError(Reason.ENTRY_UNKNOWN, f"there is no log {origin}", field="origin")
+
+    def shards(self) -> list[LogStore]:
+        """All logs whose entries are kept, the newest first."""
+        current = self._current
+        kept = [self._store(one.year) for one in reversed(self._ended) if one.removal is None]
+        return [current, *(store for store in kept if store is not current)]
+
+    @property
+    def end(self) -> int:
+        """Position behind the newest entry that this process knows to be committed."""
+        current = self._current
+        return position(year_of(current.origin), current.newest.size)
+
+    def end_in(self, connection: Any) -> int:
+        """Position behind the newest entry in a connection's snapshot, of the log that this process stands in.
+
+        Args:
+            connection: Of the driver of SQLite, in a transaction.
+        """
+        current = self._current
+        ((size,),) = connection.execute(current.size_query).fetchall()
+        return position(year_of(current.origin), int(size))
+
+    def located(self, at: int) -> tuple[LogStore, int]:
+        """The log in which a position is, and the index there.
+
+        Raises:
+            RefusedError: ENTRY_UNKNOWN: there is no such log, or its entries are no longer kept.
+        """
+        year, index = year_and_index(at)
+        return self.shard(origin_of(self.log, year)), index
+
+    def entries(self, start: int, count: int) -> list[bytes]:
+        """Bytes of committed entries of one log, from a position on; fewer at its end. Reads the disk.
+
+        Raises:
+            RefusedError: As `located`.
+        """
+        store, index = self.located(start)
+        return store.entries(index, count)
+
+    def kept(self, at: int) -> bool:
+        """Whether the log of a position is still kept."""
+        year, _ = year_and_index(at)
+        return all(one.year != year or one.removal is None for one in self._ended)
+
+    def head(self, known_tree_size: int = 0, known_origin: str = "", *, disk: bool = True) -> audit_pb2.LogHead:
+        """The newest head for a reader that has verified a tree of this log or of an earlier year's.
+
+        Args:
+            known_tree_size: Its size.
+            known_origin: Of which log; of the newest if it is empty.
+            disk: As for `LogStore.frame`.
+        """
+        if known_origin and known_origin != self.origin and disk:
+            self.refresh()
+        current = self._current
+        if known_origin in {"", current.origin}:
+            return current.head(known_tree_size, disk=disk)
+        head = current.head(disk=disk)
+        self._link(head, current, known_tree_size, known_origin, disk=disk)
+        return head
+
+    def shown(self, head: Head, known_tree_size: int = 0, known_origin: str = "") -> audit_pb2.LogHead:
+        """A committed head of the newest log, as `head`. Reads the disk."""
+        current = self._current
+        if known_origin in {"", current.origin}:
+            return current.shown(head, known_tree_size)
+        shown = current.shown(head)
+        self._link(shown, current, known_tree_size, known_origin, disk=True)
+        return shown
+
+    def frame(
+        self, parts: Sequence[Appended], known_tree_size: int = 0, known_origin: str = "", *, disk: bool = True
+    ) -> tuple[audit_pb2.LogHead, list[audit_pb2.LoggedEntry]]:
+        """As `LogStore.frame`, over parts of one log: under its final head if it has ended by now.
+
+        Args:
+            parts: At least one, all of the same log.
+            known_tree_size: What the reader has verified.
+            known_origin: Of which log; of that of the parts if it is empty.
+            disk: As for `LogStore.frame`.
+        """
+        store, current = self._stores[year_of(parts[0].origin)], self._current
+        ended = store is not current
+        if known_origin in {"", store.origin}:
+            return store.frame(parts, known_tree_size, disk=disk, newest=ended)
+        head, logged = store.frame(parts, disk=disk, newest=ended)
+        self._link(head, store, known_tree_size, known_origin, disk=disk)
+        return head, logged
+
+    def _link(
+        self, head: audit_pb2.LogHead, store: LogStore, known_tree_size: int, known_origin: str, *, disk: bool
+    ) -> None:
+        """Add to a head how its log goes on from the one that the reader knows, if it does and still can be proved."""
+        year, known = year_of(store.origin), year_of(known_origin)
+        between = [one for one in self._ended if known <= one.year < year]
+        if not between or between[0].year != known or log_of(known_origin) != self.log:
+            return
+        size = Checkpoint.parse(split_note(head.checkpoint)[0]).size
+        final = between[0].head.size
+        if not 0 < known_tree_size <= final:
+            return
+        link = audit_pb2.LogLink(known_origin=known_origin, known_tree_size=known_tree_size)
+        if known_tree_size < final:
+            if between[0].removal is not None:
+                return
+            if not disk:
+                raise KeyError(known_origin)
+            link.consistency_path.extend(self._store(known).consistency(known_tree_size, final))
+        own = next((one for one in self._ended if one.year == year), None)
+        if own is not None:
+            link.opened.append(_opened(own))
+        elif not disk:
+            raise KeyError(store.origin)
+        else:
+            link.opened.extend(store.logged([0], size))
+        link.opened.extend(_opened(one) for one in reversed(between[1:]))
+        head.link.CopyFrom(link)
+
+    def verify_all(self, progress: Callable[[int, int], None] = lambda _done, _size: None) -> Head:
+        """Recompute every log that is kept from its entries; as `LogStore.verify_all`. The newest head."""
+        heads = [store.verify_all(progress) for store in self.shards()]
+        return heads[0]
+
+
+def _opened(one: Ended) -> audit_pb2.LoggedEntry:
+    return audit_pb2.LoggedEntry.FromString(one.opened)
+
+
+def _of(guarded: Checkpoint | None, origin: str) -> Checkpoint | None:
+    return guarded if guarded is not None and guarded.origin == origin else None
+
+
+def _broken(what: str) -> FatalError:
+    return FatalError(Reason.LOG_UNAVAILABLE, f"{what}. {_FOR_AUDITORS}")
