@@ -21,7 +21,7 @@ from audit import service as audit_service
 from audit.appended import Head
 from audit.log import AuditLog
 from audit.query import Scope, scope_of
-from audit.search import SearchIndexes, keep_up
+from audit.search import SearchIndex, SearchIndexes, keep_up
 from certs.credentials import IdentityFiles
 from certs.expiry import METRIC, METRIC_TEXT, ExpiryAlarms, certificate_expiries
 from certs.identity import ROOT_METADATA, Identity, Kind
@@ -172,7 +172,7 @@ def assemble(
     audit_log: AuditLog,
     views: OwnerViews,
     *,
-    index: SearchIndexes | None = None,
+    index: SearchIndexes | SearchIndex | None = None,
     cosigned: Callable[[], Head | None] = lambda: None,
     withheld: Callable[[], bool] = lambda: False,
     meter: Meter | None = None,
