@@ -296,7 +296,7 @@ async def main(profile: Profile, process: Process) -> None:
     views = OwnerViews(state.owner_logs, verifier, clock)
     counts = HubMetrics(lambda: parts.hub, holder)
     cosigning = make_cosigning(
-        profile.cosigning, files, state, lambda: audit_log.store, holder, lambda: parts.hub, clock
+        profile.cosigning, files, state, lambda: audit_log.store.shard(), holder, lambda: parts.hub, clock
     )
     await asyncio.to_thread(cosigning.recall)
     parts = assemble(
