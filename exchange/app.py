@@ -295,9 +295,7 @@ async def main(profile: Profile, process: Process) -> None:
     verifier = CertificateVerifier(files.ca_pem, holder.revoked)
     views = OwnerViews(state.owner_logs, verifier, clock)
     counts = HubMetrics(lambda: parts.hub, holder)
-    cosigning = make_cosigning(
-        profile.cosigning, files, state, lambda: audit_log.store.shard(), holder, lambda: parts.hub, clock
-    )
+    cosigning = make_cosigning(profile.cosigning, files, state, audit_log.store.shard, holder, lambda: parts.hub, clock)
     await asyncio.to_thread(cosigning.recall)
     parts = assemble(
         files.identity,
