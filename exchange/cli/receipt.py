@@ -10,11 +10,20 @@ from typing import Annotated, Any
 
 import typer
 
-from exchange.cli import output, receipt_export, receipt_print, receipt_timestamp, receipt_trust, receipt_words
+from exchange.cli import (
+    output,
+    receipt_complete,
+    receipt_export,
+    receipt_print,
+    receipt_timestamp,
+    receipt_trust,
+    receipt_words,
+)
 from exchange.cli.verify import local_time
 from exchange.client.keeper import open_store
 from exchange.client.receipt import read_receipt, write_receipt
-from exchange.client.receipt_store import Found, ReceiptStore
+from exchange.client.receipt_rows import Found
+from exchange.client.receipt_store import ReceiptStore
 from zhiwang.verification.v1 import verification_pb2
 from zhiwang.wire.errors import RefusedError
 from zhiwang.wire.header import parse_header
@@ -38,6 +47,7 @@ app.command("export")(receipt_export.export_command)
 app.command("pack")(receipt_export.pack_command)
 
 
+app.command("complete")(receipt_complete.complete_command)
 app.command("timestamp")(receipt_timestamp.timestamp_command)
 app.command("print")(receipt_print.print_command)
 

@@ -8,14 +8,13 @@ from typing import Annotated, NoReturn
 import typer
 
 from audit.checkpoint import CheckpointError
-from audit.cosignature import WitnessPolicy
 from audit.tlog_policy import parse_policy
 from certs.identity import CA_CERTIFICATE
 from certs.revocation import RevocationList
 from certs.signing import CertificateVerifier
 from exchange.cli import output
 from exchange.client.receipt_files import load_receipt
-from exchange.client.receipt_times import Proved, Revocations, Trust, prove
+from exchange.client.receipt_times import Proved, Revocations, Trust, prove, witnesses_of
 from exchange.client.time_stamps import load_roots
 from exchange.doctor.directory import kept
 from exchange.doctor.local import host_of
@@ -100,12 +99,11 @@ def trust_of(
         )
     ca_pem = (place / CA_CERTIFICATE).read_bytes()
     directory = None if loaded is None else kept(host_of(loaded), ca_pem)
-    witnesses, revocations = None, None
+    witnesses = revocations = None
     if loaded is not None and directory is None:
         output.say(f"{loaded.state} 中没有名录  There is no directory in {loaded.state}: its roots alone are used.")
     if directory is not None:
-        if directory.centre.witness_quorum:
-            witnesses = WitnessPolicy(directory.centre.witnesses, directory.centre.witness_quorum)
+        witnesses = witnesses_of(directory)
         if directory.revocations_as_of:
             revocations = Revocations(directory.revocation_times, directory.revocations_as_of)
     if witness_policy is not None:

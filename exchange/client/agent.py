@@ -12,16 +12,22 @@ import gc
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, aclosing
+from pathlib import Path
 from typing import Any
 
 from certs.credentials import IdentityFiles
 from certs.expiry import METRIC, METRIC_TEXT, ExpiryAlarms, certificate_expiries
+from certs.identity import CA_CERTIFICATE
+from certs.signing import CertificateVerifier
 from exchange.client.batches import Batches
 from exchange.client.callers import Caller, Callers
 from exchange.client.case import Case, CaseResult, Context
 from exchange.client.client import MAX_TIMEOUT, TIMEOUT, Client
+from exchange.client.completing import Completer, complete_kept
 from exchange.client.keeper import Keeper, Missed
 from exchange.client.messages import attribute_message, case_of, context_of, fitting, matter_message, result_message
+from exchange.client.receipt_times import witnesses_of
+from zhiwang.audit.v1 import audit_pb2_grpc
 from zhiwang.verification.v1 import verification_pb2, verification_pb2_grpc
 from zhiwang.wire import metrics
 from zhiwang.wire.call import LOCAL
@@ -294,6 +300,7 @@ async def main(profile: Profile, process: Process) -> None:
         client = await stack.enter_async_context(await Client.open(profile, patient=True, keeper=keeper))
         if keeper is not None:
             _keep(stack, keeper.purge_hourly(lambda: client.fresh))
+            _keep(stack, completing(client, keeper, profile.root))
         batches = Batches(asyncio.get_running_loop().time)
         stack.push_async_callback(batches.close)
         city = files.identity.city if files is not None else None
@@ -319,6 +326,14 @@ async def main(profile: Profile, process: Process) -> None:
         gc.freeze()
         await process.stopping.wait()
         await server.stop(STOP_GRACE)
+
+
+async def completing(client: Client, keeper: Keeper, root: Path) -> None:
+    """Give the receipts that are kept their cosignatures; runs until it is cancelled."""
+    verifier = CertificateVerifier((root / CA_CERTIFICATE).read_bytes(), client.revoked)
+    completer = Completer(lambda: list(map(audit_pb2_grpc.AuditServiceStub, client.hubs())), verifier, time.time)
+    counter = metrics.counter("zhiwang_agent_receipts_cosigned", "Kept receipts that gained cosignatures")
+    await complete_kept(keeper, completer, lambda: witnesses_of(client.directory), time.time, counter.inc)
 
 
 def agent_files(profile: Profile) -> IdentityFiles | None:

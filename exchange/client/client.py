@@ -34,7 +34,7 @@ from exchange.client.outcome import Failure, PartOutcome, results
 from exchange.client.plan import Part, Prepared
 from exchange.client.question import Question, Questions
 from exchange.client.receipt import build_receipt
-from exchange.client.receipt_store import Paper
+from exchange.client.receipt_rows import Paper
 from exchange.client.roster import run_roster
 from exchange.client.seal import seal
 from exchange.client.transport import CONNECT_SECONDS, Carrier, Transport
@@ -91,6 +91,7 @@ class Client:
         closing: What ends with the client.
         expiries: Gives what the client depends on that runs out.
         keeper: Keeps the receipts; None for a client that keeps none.
+        hubs: Gives a channel to each hub, for calls beside the streams.
         clock: Seconds since the epoch.
         random: Gives random bytes.
     """
@@ -107,6 +108,7 @@ class Client:
         closing: AsyncExitStack,
         expiries: Callable[[], Sequence[Expiry]] = tuple,
         keeper: Keeper | None = None,
+        hubs: Callable[[], Sequence[grpc.aio.Channel]] = tuple,
         clock: Callable[[], float] = time.time,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
@@ -119,6 +121,7 @@ class Client:
         self._closing = closing
         self.expiries = expiries
         self._keeper = keeper
+        self.hubs = hubs
         self._margin = MARGIN if keeper is None else MARGIN + KEEP_MARGIN
         self._clock = clock
         self._random = random
@@ -204,6 +207,7 @@ class Client:
                     *directory_expiries(holder.latest, files.identity.department),
                 ],
                 keeper=keeper,
+                hubs=lambda: [channel.current for channel in channels.values()],
                 clock=clock,
             )
         raise AssertionError("the stack swallows nothing")

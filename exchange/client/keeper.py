@@ -18,7 +18,8 @@ from typing import Final, NamedTuple, Self
 
 import structlog
 
-from exchange.client.receipt_store import Paper, ReceiptStore
+from exchange.client.receipt_rows import Paper, Waiting
+from exchange.client.receipt_store import ReceiptStore
 from zhiwang.wire.errors import FatalError, Reason, RefusedError, ZhiwangError
 from zhiwang.wire.profile import Profile
 
@@ -190,6 +191,14 @@ class Keeper:
                 if deleted:
                     log.info("receipts that were over their time are deleted", count=deleted)
             await asyncio.sleep(pause)
+
+    async def waiting_for_witnesses(self, since: float, after: int, limit: int) -> list[Waiting]:
+        """As `ReceiptStore.waiting`; behind whatever is being written."""
+        return await self._loop.run_in_executor(self._thread, self._store.waiting, since, after, limit)
+
+    async def complete(self, completed: Sequence[Waiting]) -> None:
+        """As `ReceiptStore.complete`; behind whatever is being written."""
+        await self._loop.run_in_executor(self._thread, self._store.complete, completed, self._clock())
 
     async def close(self) -> None:
         """Write what waits, and let go of the store."""

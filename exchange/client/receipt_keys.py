@@ -77,9 +77,12 @@ class YearKey:
 
     def seal(self, plaintext: bytes, reference: str, kept: int) -> Sealed:
         """Encrypt one receipt."""
-        empty = Sealed(secrets.token_bytes(16), self.year, kept, self.found(reference), b"")
+        return self.seal_again(plaintext, Sealed(secrets.token_bytes(16), self.year, kept, self.found(reference), b""))
+
+    def seal_again(self, plaintext: bytes, row: Sealed) -> Sealed:
+        """Encrypt what a receipt has become, in the place of what it was."""
         nonce = os.urandom(NONCE_SIZE)
-        return empty._replace(sealed=nonce + self._aead.encrypt(nonce, plaintext, empty.bound))
+        return row._replace(sealed=nonce + self._aead.encrypt(nonce, plaintext, row.bound))
 
     def open(self, row: Sealed) -> bytes | None:
         """What a receipt says; None if the row, or any of it, is not as it was kept."""

@@ -11,20 +11,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from struct import Struct
-from typing import Final, NamedTuple
+from typing import Final
 
-from google.protobuf.message import DecodeError
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from audit.sqlite import clear_log, driver, force_to_disk, open_sqlite, reading
 from exchange.client.receipt_keys import KeyFiles, LostKeyError, Sealed, YearKey
-from zhiwang.verification.v1 import verification_pb2
+from exchange.client.receipt_rows import Found, Paper, Waiting, encode, open_row
+from exchange.client.receipt_schema import STATEMENTS, UPGRADE, VERSION
 from zhiwang.wire.archive import sync_directory
 from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
-from zhiwang.wire.header import parse_header
 
 FILE: Final = "receipts.db"
 SLICE: Final = 500
@@ -36,19 +34,12 @@ CLEAR_SECONDS: Final = 0.05
 PAGE: Final = 200
 """Receipts that are read at a time."""
 
-_VERSION: Final = 1
-_STATEMENTS: Final = (
-    "CREATE TABLE year (year INTEGER PRIMARY KEY, proof BLOB NOT NULL, erased INTEGER) STRICT",
-    """CREATE TABLE receipt (number INTEGER PRIMARY KEY, id BLOB NOT NULL, year INTEGER NOT NULL REFERENCES year,
-        kept INTEGER NOT NULL, found BLOB NOT NULL, sealed BLOB NOT NULL) STRICT""",
-    "CREATE INDEX receipt_found ON receipt (found)",
-    "CREATE INDEX receipt_kept ON receipt (kept)",
-    "CREATE INDEX receipt_year ON receipt (year)",
-    f"PRAGMA user_version = {_VERSION}",
-)
 _ADD: Final = "INSERT INTO receipt (id, year, kept, found, sealed) VALUES (?, ?, ?, ?, ?)"
 _FIND: Final = """SELECT number, id, year, kept, found, sealed FROM receipt WHERE found = ? AND number > ?
     ORDER BY number LIMIT ?"""
+_WAITING: Final = """SELECT number, id, year, kept, found, sealed FROM receipt
+    WHERE completed = 0 AND number > ? AND kept >= ? ORDER BY number LIMIT ?"""
+_COMPLETE: Final = "UPDATE receipt SET sealed = ?, completed = ? WHERE number = ? AND id = ? AND completed = 0"
 _DELETE_OLD: Final = "DELETE FROM receipt WHERE number IN (SELECT number FROM receipt WHERE kept < ? LIMIT ?)"
 _COUNT_OLD: Final = "SELECT count(*) FROM receipt WHERE kept < ?"
 _DELETE_YEAR: Final = "DELETE FROM receipt WHERE number IN (SELECT number FROM receipt WHERE year = ? LIMIT ?)"
@@ -58,45 +49,6 @@ _YEAR: Final = """SELECT erased, EXISTS (SELECT 1 FROM receipt WHERE receipt.yea
     WHERE year = ?"""
 _SPENT: Final = """SELECT year, erased FROM year
     WHERE erased IS NOT NULL OR (year < ? AND NOT EXISTS (SELECT 1 FROM receipt WHERE receipt.year = year.year))"""
-_KEY_LENGTH = Struct(">I")
-
-
-class Paper(NamedTuple):
-    """A receipt to be kept. Never printed.
-
-    Attributes:
-        reference: By which it is found.
-        key: The caller's own key of the case.
-        receipt: The receipt.
-    """
-
-    reference: str
-    key: str
-    receipt: verification_pb2.Receipt
-
-    def __repr__(self) -> str:
-        return "Paper()"
-
-
-class Found(NamedTuple):
-    """A kept receipt. Never printed.
-
-    Attributes:
-        id: In hexadecimal digits; for file names.
-        kept: When, in seconds since the epoch.
-        matter: For which it was asked.
-        key: The caller's own key of the case.
-        receipt: The receipt; None if it is not as it was kept.
-    """
-
-    id: str
-    kept: float
-    matter: str
-    key: str
-    receipt: verification_pb2.Receipt | None
-
-    def __repr__(self) -> str:
-        return f"Found(id={self.id!r})"
 
 
 class ReceiptStore:
@@ -114,9 +66,9 @@ class ReceiptStore:
         self._keys = KeyFiles(keys)
         self._engine = open_sqlite(directory / FILE)
         self._uncleared = True
-        with reading(self._engine).connect() as connection:
-            version = driver(connection).execute("PRAGMA user_version").fetchone()
-        if version != (_VERSION,):
+        if self._version() == 1:
+            self._upgrade()
+        if self._version() != VERSION:
             self._engine.dispose()
             raise FatalError(Reason.INTERNAL, f"{directory / FILE} is no store of receipts of this version")
 
@@ -143,7 +95,7 @@ class ReceiptStore:
         engine = open_sqlite(unfinished, create=True)
         try:
             with engine.begin() as connection:
-                for statement in _STATEMENTS:
+                for statement in STATEMENTS:
                     connection.exec_driver_sql(statement)
             force_to_disk(engine, wait=True)
         finally:
@@ -165,7 +117,7 @@ class ReceiptStore:
         kept = int(now * 1000)
         with self._writing() as connection:
             key = self._key_for(connection, year_of(now))
-            rows = [key.seal(_encode(paper), paper.reference, kept) for paper in papers]
+            rows = [key.seal(encode(paper), paper.reference, kept) for paper in papers]
             driver(connection).executemany(_ADD, rows)
 
     def mend(self) -> None:
@@ -190,10 +142,47 @@ class ReceiptStore:
                 # A page at a time: who reads slowly must not hold up the writer's checkpoints.
                 with reading(self._engine).connect() as connection:
                     rows = driver(connection).execute(_FIND, (key.found(reference), last, PAGE)).fetchall()
-                yield from (_open(key, Sealed._make(row[1:])) for row in rows)
+                yield from (open_row(key, Sealed._make(row[1:])) for row in rows)
                 if len(rows) < PAGE:
                     break
                 last = rows[-1][0]
+
+    def waiting(self, since: float, after: int, limit: int) -> list[Waiting]:
+        """Receipts that have not gained cosignatures, oldest first. What cannot be opened is passed over.
+
+        Args:
+            since: Kept at this time or later, in seconds since the epoch.
+            after: Behind this place.
+            limit: How many, at most.
+
+        Raises:
+            FatalError: INTERNAL: the key of one of them is missing or another.
+        """
+        with reading(self._engine).connect() as connection:
+            rows = driver(connection).execute(_WAITING, (after, int(since * 1000), limit)).fetchall()
+            keys = {year: self._checked(connection, year) for year in {row[2] for row in rows}}
+        found = []
+        for number, *rest in rows:
+            row = Sealed._make(rest)
+            opened = open_row(keys[row.year], row)
+            if opened.receipt is not None:
+                found.append(Waiting(number, row, opened.key, opened.receipt))
+        return found
+
+    def complete(self, completed: Sequence[Waiting], now: float) -> None:
+        """Keep what receipts have become, each in the place of what it was; one that was deleted meanwhile stays so.
+
+        Raises:
+            FatalError: INTERNAL: the key of one of them is missing or another, or the file cannot be written.
+        """
+        with self._writing() as connection:
+            keys = {year: self._checked(connection, year) for year in {one.row.year for one in completed}}
+            rows = []
+            for one in completed:
+                plaintext = encode(Paper("", one.key, one.receipt))
+                sealed = keys[one.row.year].seal_again(plaintext, one.row).sealed
+                rows.append((sealed, int(now * 1000), one.number, one.row.id))
+            driver(connection).executemany(_COMPLETE, rows)
 
     def purge(self, keep: float, now: float) -> int:
         """Delete receipts whose time is over, `SLICE` at most; after the last, keys of past years that hold none.
@@ -263,6 +252,18 @@ class ReceiptStore:
             with self._writing() as connection:
                 driver(connection).execute("DELETE FROM year WHERE year = ?", (year,))
         return total
+
+    def _version(self) -> int:
+        with reading(self._engine).connect() as connection:
+            (version,) = driver(connection).execute("PRAGMA user_version").fetchone()
+        return int(version)
+
+    def _upgrade(self) -> None:
+        """Make a store of version 1 one of this version, unless another process was quicker."""
+        with self._writing() as connection:
+            if driver(connection).execute("PRAGMA user_version").fetchone() == (1,):
+                for statement in UPGRADE:
+                    driver(connection).execute(statement)
 
     def _is_lost(self, year: int, row: tuple[bytes, int | None] | None) -> bool:
         """Whether the key of a year cannot be used for what was kept in it, or at all.
@@ -356,24 +357,6 @@ def year_of(now: float) -> int:
 def _before(keep: float, now: float) -> int:
     """When receipts were kept whose time is over, in milliseconds since the epoch."""
     return int((now - keep) * 1000)
-
-
-def _encode(paper: Paper) -> bytes:
-    key = paper.key.encode()
-    return _KEY_LENGTH.pack(len(key)) + key + paper.receipt.SerializeToString(deterministic=True)
-
-
-def _open(key: YearKey, row: Sealed) -> Found:
-    plaintext = key.open(row)
-    if plaintext is None:
-        return Found(row.id.hex(), row.kept / 1000, "", "", None)
-    start = _KEY_LENGTH.size + _KEY_LENGTH.unpack_from(plaintext)[0]
-    try:
-        receipt = verification_pb2.Receipt.FromString(plaintext[start:])
-        matter = parse_header(receipt.parts[0].request.header).matter
-    except (DecodeError, RefusedError, IndexError):
-        return Found(row.id.hex(), row.kept / 1000, "", "", None)
-    return Found(row.id.hex(), row.kept / 1000, matter, plaintext[_KEY_LENGTH.size : start].decode(), receipt)
 
 
 def _told(error: Exception) -> str:

@@ -225,10 +225,10 @@ def _time(header: Header, entry: audit_pb2.Entry) -> float:
 def _open_head(head: audit_pb2.LogHead, certificate: VerifiedCertificate) -> Checkpoint:
     if head.known_tree_size or head.consistency_path or len(split_note(head.checkpoint)[1]) != 1:
         _broken("a head carries more than a receipt needs")
-    return open_note(head.checkpoint, _origin(head.checkpoint, certificate.identity), certificate.public_key_raw)
+    return open_note(head.checkpoint, origin_of(head.checkpoint, certificate.identity), certificate.public_key_raw)
 
 
-def _origin(note: bytes, keeper: Identity) -> str:
+def origin_of(note: bytes, keeper: Identity) -> str:
     """Origin of a note in a log of its keeper: its name, with the year behind it where a log has yearly shards."""
     origin = split_note(note)[0].partition("\n")[0]
     shard = origin.removeprefix(keeper.log_origin)

@@ -19,7 +19,8 @@ from exchange.client import receipt_store
 from exchange.client.check import check_answer
 from exchange.client.keeper import Keeper
 from exchange.client.receipt import build_receipt
-from exchange.client.receipt_store import PAGE, SLICE, Found, Paper, ReceiptStore, year_of
+from exchange.client.receipt_rows import Found, Paper
+from exchange.client.receipt_store import PAGE, SLICE, ReceiptStore, year_of
 from exchange.client.receipt_verify import verify_receipt
 from zhiwang.verification.v1 import verification_pb2
 from zhiwang.wire.clock import CITY_TIME
@@ -624,3 +625,86 @@ async def test_by_a_clock_that_may_run_ahead_nothing_is_deleted(kit: Kit, monkey
     purging.cancel()
     await asyncio.gather(purging, return_exceptions=True)
     await keeper.close()
+
+
+# What receipts gain afterwards.
+
+
+def gained(receipt: verification_pb2.Receipt) -> verification_pb2.Receipt:
+    changed = verification_pb2.Receipt()
+    changed.CopyFrom(receipt)
+    for part in changed.parts:
+        part.hub_cosigned.checkpoint = b"cosigned"
+    return changed
+
+
+def test_a_receipt_that_waits_is_completed_in_its_place(kit: Kit) -> None:
+    kit.add("one", "two", "three")
+    waiting = kit.store.waiting(0, 0, 10)
+    assert [one.key for one in waiting] == ["one", "two", "three"]
+    second = waiting[1]._replace(receipt=gained(kit.receipt))
+    kit.store.complete([second], NOW + 9)
+    assert [one.key for one in kit.store.waiting(0, 0, 10)] == ["one", "three"]
+    kit.reopen()
+    found = {one.key: one for one in kit.found()}
+    assert found["two"].receipt == second.receipt
+    assert (found["two"].kept, found["two"].id) == (NOW, second.row.id.hex())
+    assert found["one"].receipt == found["three"].receipt == kit.receipt
+    assert [one.number for one in waiting] == sorted(one.number for one in waiting)
+
+
+def test_only_so_many_that_wait_are_read_at_a_time_and_none_that_are_older(kit: Kit) -> None:
+    kit.add("old", now=NOW - 10 * DAY)
+    kit.add("one", "two", "three")
+    first = kit.store.waiting(NOW - DAY, 0, 2)
+    assert [one.key for one in first] == ["one", "two"]
+    assert [one.key for one in kit.store.waiting(NOW - DAY, first[-1].number, 2)] == ["three"]
+
+
+def test_a_receipt_that_was_deleted_meanwhile_does_not_come_back(kit: Kit) -> None:
+    kit.add("one")
+    (one,) = kit.store.waiting(0, 0, 10)
+    kit.purge(0, NOW + DAY)
+    kit.add("another")  # may get the number of the deleted one
+    kit.store.complete([one._replace(receipt=gained(kit.receipt))], NOW)
+    (found,) = kit.found()
+    assert (found.key, found.receipt) == ("another", kit.receipt)
+
+
+def test_a_completed_receipt_is_bound_to_its_row_like_any(kit: Kit) -> None:
+    kit.add("one", "two")
+    waiting = kit.store.waiting(0, 0, 10)
+    kit.store.complete([one._replace(receipt=gained(kit.receipt)) for one in waiting], NOW)
+    kit.change("UPDATE receipt SET sealed = (SELECT sealed FROM receipt WHERE number = 2) WHERE number = 1")
+    kit.reopen()
+    assert [found.receipt is None for found in kit.found()] == [True, False]
+    # A row that was changed is passed over, and spoils no other.
+    kit.change("UPDATE receipt SET completed = 0")
+    assert [one.number for one in kit.store.waiting(0, 0, 10)] == [2]
+
+
+def test_without_its_key_no_receipt_is_completed(kit: Kit) -> None:
+    kit.add("one")
+    waiting = kit.store.waiting(0, 0, 10)
+    (kit.keys / "2026.key").unlink()
+    with pytest.raises(FatalError, match="is not there"):
+        kit.store.waiting(0, 0, 10)
+    with pytest.raises(FatalError, match="is not there"):
+        kit.store.complete(waiting, NOW)
+
+
+def test_a_store_of_before_is_taken_up_with_its_receipts(kit: Kit) -> None:
+    kit.add("one")
+    kit.store.close()
+    for statement in (
+        "DROP INDEX receipt_waiting",
+        "ALTER TABLE receipt DROP COLUMN completed",
+        "PRAGMA user_version = 1",
+    ):
+        kit.change(statement)
+    kit.store = ReceiptStore(kit.directory, kit.keys)
+    assert kit.kept() == ["one"]
+    (one,) = kit.store.waiting(0, 0, 10)
+    kit.store.complete([one._replace(receipt=gained(kit.receipt))], NOW)
+    kit.reopen()
+    assert kit.store.waiting(0, 0, 10) == []

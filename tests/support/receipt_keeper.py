@@ -16,7 +16,8 @@ import structlog
 
 from exchange.client.keeper import Keeper
 from exchange.client.receipt import read_receipt
-from exchange.client.receipt_store import Paper, ReceiptStore
+from exchange.client.receipt_rows import Paper
+from exchange.client.receipt_store import ReceiptStore
 from zhiwang.wire.errors import RefusedError
 
 

@@ -1,0 +1,257 @@
+"""Gives receipts the word of witnesses, afterwards and in the background; no answer ever waits for it.
+
+A receipt is issued at once, with the checkpoint that came with its answer. A few seconds later witnesses have cosigned
+a larger tree of the hub's log, which holds the entry too. What is fetched is verified before it is kept: the hub's
+signature, a quorum of the witnesses whom the centre names, and the entry's place in that tree.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import grpc
+import structlog
+
+from audit.checkpoint import Checkpoint, CheckpointError, join_note, open_note, split_note
+from audit.cosignature import WitnessPolicy
+from audit.proofs import check_included
+from certs.signing import CertificateVerifier
+from exchange.client.keeper import Keeper
+from exchange.client.receipt_rows import Waiting
+from exchange.client.receipt_verify import origin_of
+from zhiwang.audit.v1 import audit_pb2
+from zhiwang.verification.v1 import verification_pb2
+from zhiwang.wire.channel import refusal_of
+from zhiwang.wire.errors import Reason, RefusedError, ZhiwangError
+from zhiwang.wire.identity import Kind
+
+ROUND_SECONDS: Final = 10.0
+"""Pause between two rounds."""
+PATIENCE: Final = 7 * 86_400.0
+"""How long after a receipt was kept its cosignatures are looked for; later, `zhiwang receipt complete` does it."""
+BATCH: Final = 100
+"""Receipts that are read and written at a time: others wait for the store no longer than that takes."""
+ROUND_PROOFS: Final = 500
+"""Proofs of one round, at most: the hub is not asked for more than fifty a second."""
+CALL_SECONDS: Final = 5.0
+"""How long one call may take."""
+
+log = structlog.get_logger(__name__)
+
+
+class CosignedHead(NamedTuple):
+    """A cosigned head of a hub's log, verified, and how to ask that hub for proofs.
+
+    Attributes:
+        checkpoint: What it says.
+        note: With the signatures of the log and of witnesses that count, and no others.
+        certificate: Of the key that signed it for the hub.
+        prove: Gives the audit path of an entry in this tree.
+    """
+
+    checkpoint: Checkpoint
+    note: bytes
+    certificate: bytes
+    prove: Callable[[int], Awaitable[Sequence[bytes]]]
+
+
+class Round:
+    """What can be completed at one time: the newest cosigned heads, and as many proofs as are to be asked for.
+
+    Args:
+        policy: Whose cosignatures count, and how many.
+        heads: By the origins of the logs.
+        proofs: How many may be asked for. Each is asked for once: the cases of a roster share their entries.
+    """
+
+    def __init__(self, policy: WitnessPolicy, heads: Mapping[str, CosignedHead], proofs: int) -> None:
+        self._policy = policy
+        self._heads = heads
+        self._left = proofs
+        self._paths: dict[tuple[str, int], Sequence[bytes]] = {}
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more can be completed."""
+        return not self._heads or self._left <= 0
+
+    async def complete(self, receipt: verification_pb2.Receipt) -> bool:
+        """Give each part of a receipt its cosigned proof; whether all have one now. If not, the receipt is as it was.
+
+        Raises:
+            RefusedError: PROOF_INVALID: a hub's cosigned tree has not the entry that its log has shown; or why a hub
+                refused to prove it.
+        """
+        gained = []
+        for part in receipt.parts:
+            if part.HasField("hub_cosigned") and self._is_witnessed(part.hub_cosigned.checkpoint):
+                continue
+            head = self._heads.get(split_note(part.hub_log.checkpoint)[0].partition("\n")[0])
+            if head is None or part.hub_entry.index >= head.checkpoint.size:
+                return False
+            path = await self._path(head, part.hub_entry.index)
+            if path is None:
+                return False
+            logged = audit_pb2.LoggedEntry(entry=part.hub_entry.entry, index=part.hub_entry.index, inclusion_path=path)
+            check_included(logged, head.checkpoint)
+            proof = verification_pb2.CosignedProof(
+                checkpoint=head.note, certificate=head.certificate, inclusion_path=path
+            )
+            gained.append((part, proof))
+        for part, proof in gained:
+            part.hub_cosigned.CopyFrom(proof)
+        return True
+
+    def _is_witnessed(self, note: bytes) -> bool:
+        try:
+            return self._policy.satisfied_by(note)
+        except CheckpointError:
+            return False
+
+    async def _path(self, head: CosignedHead, index: int) -> Sequence[bytes] | None:
+        """The path of an entry; None if enough were asked for."""
+        key = head.checkpoint.origin, index
+        if key not in self._paths:
+            if self._left <= 0:
+                return None
+            self._left -= 1
+            self._paths[key] = await head.prove(index)
+        return self._paths[key]
+
+
+class Completer:
+    """Fetches cosigned heads of the hubs' logs, and proves the entries of receipts under them.
+
+    Args:
+        stubs: Gives the AuditService of each hub, at the moment.
+        verifier: Of this city's certificates.
+        clock: Seconds since the epoch.
+    """
+
+    def __init__(
+        self, stubs: Callable[[], Sequence[Any]], verifier: CertificateVerifier, clock: Callable[[], float]
+    ) -> None:
+        self._stubs = stubs
+        self._verifier = verifier
+        self._clock = clock
+        self._told: dict[int, Reason] = {}
+
+    async def begin(self, policy: WitnessPolicy, *, proofs: int = ROUND_PROOFS) -> Round:
+        """A round with the newest cosigned head of each hub's log. A hub that shows none is left out, and told of.
+
+        Args:
+            policy: Whose cosignatures count, and how many.
+            proofs: How many may be asked for.
+        """
+        found = {}
+        for number, stub in enumerate(self._stubs()):
+            try:
+                head = await self._head(stub, policy)
+            except ZhiwangError as error:
+                # Once, as long as it stays the same: a hub that is away would fill the log otherwise.
+                if self._told.get(number) is not error.reason:
+                    log.warning("a hub shows no cosigned checkpoint", reason=error.reason.name, detail=error.detail)
+                self._told[number] = error.reason
+            else:
+                self._told.pop(number, None)
+                found[head.checkpoint.origin] = head
+        return Round(policy, found, proofs)
+
+    async def _head(self, stub: Any, policy: WitnessPolicy) -> CosignedHead:
+        head = (await _call(stub.GetCheckpoint, audit_pb2.GetCheckpointRequest(cosigned=True))).head
+        certificate = self._verifier.verify(head.certificate, self._clock(), kinds=(Kind.HUB,))
+        try:
+            origin = origin_of(head.checkpoint, certificate.identity)
+            checkpoint = open_note(head.checkpoint, origin, certificate.public_key_raw)
+            note = _without_strangers(head.checkpoint, origin, policy)
+            witnessed = policy.satisfied_by(note)
+        except CheckpointError as error:
+            raise RefusedError(Reason.PROOF_INVALID, f"{certificate.identity.short}: {error}") from None
+        if not witnessed:
+            raise RefusedError(Reason.NOT_WITNESSED, f"{origin}: called cosigned, and has no quorum")
+
+        async def prove(index: int) -> Sequence[bytes]:
+            asked = audit_pb2.GetInclusionProofRequest(index=index, tree_size=checkpoint.size)
+            return tuple((await _call(stub.GetInclusionProof, asked)).inclusion_path)
+
+        return CosignedHead(checkpoint, note, head.certificate, prove)
+
+
+async def complete_kept(
+    keeper: Keeper,
+    completer: Completer,
+    policy: Callable[[], WitnessPolicy | None],
+    clock: Callable[[], float],
+    completed: Callable[[int], None] = lambda _count: None,
+) -> None:
+    """Give kept receipts their cosignatures, round after round, until cancelled.
+
+    Args:
+        keeper: Of the receipts.
+        completer: Of the hubs.
+        policy: Gives whose cosignatures count; None while the centre names no witness.
+        clock: Seconds since the epoch.
+        completed: Told how many receipts have gained them.
+    """
+    trouble = None
+    while True:
+        try:
+            witnesses = policy()
+            if witnesses is not None:
+                completed(await one_round(keeper, await completer.begin(witnesses), clock() - PATIENCE))
+            trouble = None
+        except ZhiwangError as error:
+            if trouble is not error.reason:
+                log.warning("receipts gain no cosignatures", reason=error.reason.name, detail=error.detail)
+            trouble = error.reason
+        await asyncio.sleep(ROUND_SECONDS)
+
+
+async def one_round(keeper: Keeper, now: Round, since: float) -> int:
+    """Complete what can be completed now; how many receipts that were.
+
+    Args:
+        keeper: Of the receipts.
+        now: What they can be completed by.
+        since: Only those that were kept at this time or later, in seconds since the epoch.
+
+    Raises:
+        ZhiwangError: The store cannot be read or written.
+    """
+    after, count = 0, 0
+    while not now.over:
+        waiting = await keeper.waiting_for_witnesses(since, after, BATCH)
+        done = [one for one in waiting if await _completed(now, one)]
+        if done:
+            await keeper.complete(done)
+            count += len(done)
+        if len(waiting) < BATCH:
+            break
+        after = waiting[-1].number
+    return count
+
+
+async def _completed(now: Round, waiting: Waiting) -> bool:
+    try:
+        return await now.complete(waiting.receipt)
+    except RefusedError as error:
+        if error.reason is Reason.PROOF_INVALID:
+            # Worse than bad luck: the tree that witnesses cosigned is not the one that this agent was shown.
+            log.error("a cosigned log lacks a receipt's entry; call the audit office", detail=error.detail)  # noqa: TRY400  no trace
+        return False
+
+
+def _without_strangers(note: bytes, origin: str, policy: WitnessPolicy) -> bytes:
+    """A note with the signatures of its log and of witnesses that count: whoever adds lines must not fill our disk."""
+    text, signatures = split_note(note)
+    known = {(key.name, key.id) for key in policy.keys}
+    return join_note(text, [one for one in signatures if one[0] == origin or one[:2] in known])
+
+
+async def _call(method: Callable[..., Any], request: Any) -> Any:
+    try:
+        return await method(request, timeout=CALL_SECONDS)
+    except grpc.aio.AioRpcError as error:
+        raise refusal_of(error) from None

@@ -1,0 +1,161 @@
+"""Kept receipts gain cosignatures in the background, and no answer waits for that."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from audit.cosignature import WitnessPolicy
+from client_support import CASE, Witness, World
+from exchange.client import completing
+from exchange.client.check import check_answer
+from exchange.client.completing import Completer, Round, complete_kept, one_round
+from exchange.client.keeper import Keeper
+from exchange.client.receipt import build_receipt
+from exchange.client.receipt_rows import Paper
+from exchange.client.receipt_store import ReceiptStore
+from exchange.client.receipt_times import Trust, prove
+from zhiwang.audit.v1 import audit_pb2
+from zhiwang.verification.v1 import verification_pb2
+from zhiwang.wire.errors import Reason, RefusedError
+
+DAY = 86_400
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def witness() -> Witness:
+    return Witness("example.com/a")
+
+
+@pytest.fixture(scope="module")
+def policy(witness: Witness) -> WitnessPolicy:
+    return WitnessPolicy({"a": [witness.vkey]}, 1)
+
+
+class Hub:
+    """A hub's AuditService over a log in memory; `hangs` makes it answer nothing."""
+
+    def __init__(self, world: World, witness: Witness) -> None:
+        self.world = world
+        self.witness = witness
+        self.hangs = False
+        self.asked = asyncio.Event()
+
+    async def GetCheckpoint(self, _request: audit_pb2.GetCheckpointRequest, *, timeout: float) -> Any:  # noqa: ASYNC109, N802 - gRPC's
+        self.asked.set()
+        if self.hangs:
+            await asyncio.sleep(timeout + 3600)
+        head = self.world.hub.head()
+        head.checkpoint = self.witness.cosign(head.checkpoint, time.time())
+        return SimpleNamespace(head=head)
+
+    async def GetInclusionProof(self, request: audit_pb2.GetInclusionProofRequest, *, timeout: float) -> Any:  # noqa: ASYNC109, N802 - the same
+        assert timeout
+        return SimpleNamespace(inclusion_path=self.world.hub.path(request.index))
+
+
+class Kept:
+    """A keeper with its store, and a hub that can be asked."""
+
+    def __init__(self, world: World, keeper: Keeper, store: ReceiptStore, hub: Hub, clock: list[float]) -> None:
+        self.world, self.keeper, self.store, self.hub, self.clock = world, keeper, store, hub, clock
+
+    def papers(self, count: int, reference: str = "2026-000123") -> list[Paper]:
+        answered = [
+            check_answer(one, self.world.deliver(one)) for one in self.world.seal(self.world.prepare(*[CASE] * count))
+        ]
+        return [Paper(reference, f"key-{case}", build_receipt(answered, case)) for case in range(count)]
+
+    async def begin(self, policy: WitnessPolicy) -> Round:
+        return await Completer(lambda: [self.hub], self.world.verifier, time.time).begin(policy)
+
+    def receipts(self) -> Sequence[verification_pb2.Receipt]:
+        return [found.receipt for found in self.store.find("2026-000123") if found.receipt is not None]
+
+
+@pytest.fixture
+async def kept(world: World, witness: Witness, tmp_path: Path) -> AsyncIterator[Kept]:
+    places = tmp_path / "receipts", tmp_path / "keys"
+    ReceiptStore.create(*places, time.time())
+    clock = [time.time()]
+    keeper, store = Keeper(ReceiptStore(*places), 3650 * DAY, clock=lambda: clock[0]), ReceiptStore(*places)
+    yield Kept(world, keeper, store, Hub(world, witness), clock)
+    await keeper.close()
+    store.close()
+
+
+async def test_kept_receipts_are_completed_batch_by_batch(
+    kept: Kept, policy: WitnessPolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(completing, "BATCH", 3)
+    await kept.keeper.keep(kept.papers(8))
+    assert await one_round(kept.keeper, await kept.begin(policy), 0) == 8
+    for receipt in kept.receipts():
+        assert prove(receipt, Trust(kept.world.verifier, witnesses=policy)).witnessed
+    assert await one_round(kept.keeper, await kept.begin(policy), 0) == 0
+
+
+async def test_what_a_tree_does_not_hold_yet_is_completed_by_a_later_round(kept: Kept, policy: WitnessPolicy) -> None:
+    first = await kept.begin(policy)
+    await kept.keeper.keep(kept.papers(2))
+    assert await one_round(kept.keeper, first, 0) == 0
+    assert await one_round(kept.keeper, await kept.begin(policy), 0) == 2
+
+
+async def test_receipts_that_were_kept_long_ago_are_left_to_people(kept: Kept, policy: WitnessPolicy) -> None:
+    kept.clock[0] -= completing.PATIENCE + DAY
+    await kept.keeper.keep(kept.papers(1))
+    assert await one_round(kept.keeper, await kept.begin(policy), time.time() - completing.PATIENCE) == 0
+
+
+async def test_no_answer_waits_while_a_hub_hangs(kept: Kept, policy: WitnessPolicy) -> None:
+    kept.hub.hangs = True
+    completer = Completer(lambda: [kept.hub], kept.world.verifier, time.time)
+    task = asyncio.create_task(complete_kept(kept.keeper, completer, lambda: policy, time.time))
+    try:
+        await kept.hub.asked.wait()
+        async with asyncio.timeout(60):
+            await kept.keeper.keep(kept.papers(5))
+        assert len(kept.receipts()) == 5
+        assert not task.done()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_trouble_ends_no_later_round(kept: Kept, policy: WitnessPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(completing, "ROUND_SECONDS", 0.01)
+    await kept.keeper.keep(kept.papers(1))
+    troubles = [RefusedError(Reason.DIRECTORY_EXPIRED), None]
+    gained = asyncio.Event()
+
+    def wavering() -> WitnessPolicy | None:
+        if not troubles:
+            return policy
+        trouble = troubles.pop(0)
+        if trouble is not None:
+            raise trouble
+        return None
+
+    completer = Completer(lambda: [kept.hub], kept.world.verifier, time.time)
+    task = asyncio.create_task(
+        complete_kept(kept.keeper, completer, wavering, time.time, lambda count: gained.set() if count else None)
+    )
+    try:
+        async with asyncio.timeout(60):
+            await gained.wait()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert prove(kept.receipts()[0], Trust(kept.world.verifier, witnesses=policy)).witnessed
