@@ -8,7 +8,7 @@ ONLY   ?=
 WORKERS ?= 2
 OLD_SQLALCHEMY := build/sqlalchemy20
 
-.PHONY: install demo test test-sqlalchemy20 check format lint types layers proto drift docs protos protos-generate lock bench faults clean
+.PHONY: install demo test test-sqlalchemy20 check format lint types layers proto drift docs protos protos-generate lock bench bench-long faults clean
 
 install: $(STAMP)
 
@@ -73,6 +73,10 @@ lock: install
 
 bench: install
 	PYTHONPATH=tests/support $(BIN)/python -m bench $(if $(ONLY),--only $(ONLY))
+
+# To ten million entries of a log: more than an hour, and 30 GB in the temporary directory.
+bench-long: install
+	PYTHONPATH=tests/support $(BIN)/python -m bench --long
 
 faults: install
 	PYTHONPATH=tests/support $(BIN)/python -m campaign $(if $(ONLY),--only "$(ONLY)") $(ARGS)

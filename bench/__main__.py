@@ -14,7 +14,7 @@ from pathlib import Path
 import uvloop
 from rich.console import Console
 
-from bench import extracts, log, policy, rehearsal, rows, search, verification
+from bench import extracts, growth, log, policy, rehearsal, rows, verification
 from bench.result import Result, merge, show
 
 Measure = Callable[[], Coroutine[None, None, list[Result]]]
@@ -28,12 +28,15 @@ BENCHMARKS: dict[str, Measure] = {
     "policy_who_can": rehearsal.measure,
     "policy_replay": rehearsal.measure,
     "log_append": log.measure,
-    "search_growth": search.measure,
+    "log_growth": growth.measure,
     "row_growth": rows.measure,
     "student": verification.measure_student,
     "extract_load": extracts.measure,
 }
 """By name of the figure; some are measured together."""
+
+LONG: dict[str, Measure] = {"log_growth": growth.measure_long}
+"""What `make bench-long` runs."""
 
 RESULTS = Path(__file__).parent / "results.json"
 
@@ -42,12 +45,14 @@ def main() -> None:
     """Run what was asked for; exit 0 whether targets are met or not, since a missed one is a result too."""
     parser = argparse.ArgumentParser(description=__doc__, prog="make bench")
     parser.add_argument("--only", choices=sorted(BENCHMARKS), help="run this one, and what is measured with it")
+    parser.add_argument("--long", action="store_true", help="to ten million entries: hours")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the JSON goes (default: %(default)s)")
     arguments = parser.parse_args()
     console = Console(width=max(Console().width, 120))
-    chosen = [arguments.only] if arguments.only else list(BENCHMARKS)
+    benchmarks = LONG if arguments.long else BENCHMARKS
+    chosen = [arguments.only] if arguments.only else list(benchmarks)
     measured: list[Result] = []
-    for measure in dict.fromkeys(BENCHMARKS[name] for name in chosen):
+    for measure in dict.fromkeys(benchmarks[name] for name in chosen):
         print(f"… {measure.__module__}.{measure.__name__}", file=sys.stderr)
         results = uvloop.run(measure())
         merge(arguments.results, results)

@@ -45,7 +45,11 @@ def show(results: list[Result], console: Console) -> None:
     """Print the table."""
     table = Table(title="make bench")
     for heading in ("name", "value", "unit", "baseline", "ratio", "target", "met"):
-        table.add_column(heading, justify="left" if heading in {"name", "unit", "target", "met"} else "right")
+        table.add_column(
+            heading,
+            no_wrap=heading == "name",
+            justify="left" if heading in {"name", "unit", "target", "met"} else "right",
+        )
     for result in results:
         met = "" if result.met is None else "yes" if result.met else "NO"
         table.add_row(
