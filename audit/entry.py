@@ -37,6 +37,7 @@ Event = (
     | audit_pb2.EvidenceProduced
     | audit_pb2.QuorumChange
     | audit_pb2.ShardRemoved
+    | audit_pb2.PolicyStep
 )
 """Any message of the oneof `Entry.event`."""
 
@@ -50,6 +51,8 @@ _FIELD_OF_EVENT: Final[dict[str, str]] = {
 
 
 _OUTCOMES: Final = frozenset(audit_pb2.Outcome.values()) - {audit_pb2.OUTCOME_UNSPECIFIED}
+
+_ACTIONS: Final = frozenset(audit_pb2.PolicyAction.values()) - {audit_pb2.POLICY_ACTION_UNSPECIFIED}
 
 
 class EntryError(ValueError):
@@ -145,6 +148,10 @@ def _check_event(entry: audit_pb2.Entry) -> None:
             raise EntryError("hold_placed lacks a field")
     elif kind == "evidence_produced":
         _sizes("evidence_produced", HASH_SIZE, entry.evidence_produced.manifest_hash)
+    elif kind == "policy_step":
+        _sizes("policy_step", HASH_SIZE, entry.policy_step.content_hash)
+        if entry.policy_step.action not in _ACTIONS or not entry.policy_step.role:
+            raise EntryError("policy_step lacks a field")
 
 
 def _sizes(kind: str, size: int, *values: bytes) -> None:

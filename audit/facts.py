@@ -19,6 +19,7 @@ from zhiwang.wire.errors import RefusedError
 from zhiwang.wire.identity import Identity
 
 OUTCOME_PREFIX: Final = "OUTCOME_"
+ACTION_PREFIX: Final = "POLICY_ACTION_"
 ANSWERED: Final = "ANSWERED"
 DENIED: Final = "DENIED"
 REFUSED: Final = "REFUSED"
@@ -51,7 +52,7 @@ class Facts:
         place: Asserted jurisdiction, e.g. "nbs:440306".
         owner: Department that was asked.
         attributes: Names of what was asked, each once, as "owner.attribute".
-        outcome: ANSWERED, DENIED, UNAVAILABLE or REFUSED.
+        outcome: ANSWERED, DENIED, UNAVAILABLE or REFUSED; of a step of policy what was done, e.g. PROPOSED.
         reason: Public reason of any other outcome than ANSWERED.
         version: Of the directory by which it was decided; 0 for none.
         header: SHA-256 of the header, in hex: what identifies an access in every log.
@@ -83,7 +84,7 @@ def facts_of(data: bytes) -> Facts:
     return facts_of_entry(decode_entry(data))
 
 
-def facts_of_entry(entry: audit_pb2.Entry) -> Facts:
+def facts_of_entry(entry: audit_pb2.Entry) -> Facts:  # noqa: PLR0911 - one for each kind of event
     """The facts of an entry that was read."""
     time = entry.time.seconds * 1_000_000 + entry.time.nanos // 1000
     event = entry.WhichOneof("event") or ""
@@ -108,11 +109,26 @@ def facts_of_entry(entry: audit_pb2.Entry) -> Facts:
         )
     if event == "directory_change":
         return Facts(time, event, version=entry.directory_change.directory_version)
+    if event == "policy_step":
+        return _policy_step(time, entry.policy_step)
     if event in _ACTORS:
         actor = getattr(getattr(entry, event), _ACTORS[event])
         # A look-up has the reference of the citizen's request, an order to delay that of the case.
         return Facts(time, event, _department(actor), actor, reference=getattr(getattr(entry, event), "reference", ""))
     return Facts(time, event)
+
+
+def _policy_step(time: int, step: audit_pb2.PolicyStep) -> Facts:
+    return Facts(
+        time,
+        "policy_step",
+        _department(step.admin),
+        step.admin,
+        reference=step.proposal_id,
+        owner=step.role.removesuffix("-suspend"),
+        outcome=audit_pb2.PolicyAction.Name(step.action).removeprefix(ACTION_PREFIX),
+        version=step.directory_version,
+    )
 
 
 def _access(time: int, event: str, header_bytes: bytes, outcome: str, reason: str, version: int) -> Facts:

@@ -330,6 +330,50 @@ def sign(drafted: Draft, signers: Iterable[RawSigner]) -> Publication:
     return Publication(drafted.role, signed(drafted.metadata, map(TufSigner, counted.values())), drafted.files)
 
 
+def sign_some(drafted: Draft, signers: Iterable[RawSigner]) -> Publication:
+    """As `sign`, but fewer will do: the others sign later.
+
+    Raises:
+        RefusedError: METADATA_INVALID, if none of them counts.
+    """
+    counted = {signer.public_key_raw: signer for signer in signers if signer.public_key_raw in drafted.keys}
+    if not counted:
+        whose = "the centre" if drafted.role == CENTRE else drafted.role.removesuffix(SUSPEND)
+        raise RefusedError(Reason.METADATA_INVALID, f"{drafted.role} is signed by admins of {whose}, and here is none")
+    return Publication(drafted.role, signed(drafted.metadata, map(TufSigner, counted.values())), drafted.files)
+
+
+def countersign(publication: Publication, current: Current, signer: RawSigner, now: float) -> Publication:
+    """Adds a signature to what another admin has signed, if it says what its files say and nothing else.
+
+    Args:
+        publication: As it was handed over.
+        current: In force.
+        signer: An admin of the same role.
+        now: Seconds since the epoch.
+
+    Raises:
+        RefusedError: METADATA_INVALID: it is not what these files alone would change (its delegations say who may
+            suspend), or the key does not count.
+    """
+    role = publication.role
+    metadata = parse_metadata(publication.metadata, Targets)
+    drafts = draft([Named(path, content) for path, content in publication.files.items()], current, now=now)
+    mine = next((drafted for drafted in drafts if drafted.role == role), None)
+    if mine is None or signer.public_key_raw not in mine.keys:
+        raise RefusedError(Reason.METADATA_INVALID, f"this admin does not sign for {role}")
+    theirs, expected = metadata.signed.to_dict(), mine.metadata.signed.to_dict()
+    latest = mine.metadata.signed.expires
+    for said in (theirs, expected):
+        said.pop("expires")
+    if theirs != expected or metadata.signed.expires > latest:
+        raise RefusedError(
+            Reason.METADATA_INVALID, f"the proposal says more than its files, or is not the next version of {role}"
+        )
+    metadata.sign(TufSigner(signer), append=True)
+    return Publication(role, metadata.to_bytes(), publication.files)
+
+
 def certificate_key(pem: bytes) -> bytes:
     """Raw key of an admin's signing certificate.
 

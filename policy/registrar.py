@@ -11,39 +11,26 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import structlog
+from tuf.api.metadata import Targets
 
-from certs.credentials import IdentityFiles
-from certs.expiry import METRIC, METRIC_TEXT, ExpiryAlarms, certificate_expiries
 from certs.identity import CA_CERTIFICATE, ROOT_METADATA
 from policy import guard
 from policy.archive import Archive
 from policy.directory import DirectoryHolder
-from policy.expiries import directory_expiries
 from policy.guard import GUARD
-from policy.metadata import Publication
+from policy.metadata import Publication, parse_metadata
 from policy.mirror import TIMESTAMP, Mirror
 from policy.model import Directory
-from policy.repository import RESIGN_SECONDS, RegistrarKeys, Repository
-from policy.service import (
-    DIRECTORY_RULES,
-    POLICY_ADMIN_RULES,
-    POLICY_RULES,
-    DirectoryServicer,
-    PolicyAdminServicer,
-    PolicyServicer,
-)
-from zhiwang.exchange.v1 import exchange_pb2_grpc
-from zhiwang.policy.v1 import policy_pb2_grpc
+from policy.proposals import Approval, Proposal, Proposals, check_note
+from policy.repository import RESIGN_SECONDS, RegistrarKeys, Repository, Signed
+from policy.steps import Action, Journal, Step
 from zhiwang.wire.errors import FatalError, Reason, RefusedError, ZhiwangError
-from zhiwang.wire.identity import Kind
-from zhiwang.wire.metrics import MetricsServer, RpcMetrics, gauge
-from zhiwang.wire.process import Process, background
+from zhiwang.wire.identity import Identity
 from zhiwang.wire.profile import Profile
-from zhiwang.wire.server import Readiness, build_server
 
 DEFAULT_LISTEN = "127.0.0.1:7443"
 STOP_GRACE = 5.0
@@ -108,6 +95,8 @@ class Registrar:
         clock: Gives the time.
         guard_file: Remembers the newest timestamp; None for no guard.
         published: Keeps every directory that was in force; None to forget them.
+        proposals: Directory of the open proposals; None takes none.
+        journal: Makes each step durable; None where nothing is recorded.
     """
 
     def __init__(
@@ -117,27 +106,161 @@ class Registrar:
         *,
         guard_file: Path | None = None,
         published: Path | None = None,
+        proposals: Path | None = None,
+        journal: Journal | None = None,
     ) -> None:
         self._repository = repository
+        self._clock = clock
         self._guard = guard_file
+        self._journal = journal
         self._changing = asyncio.Lock()
+        self._proposals = None if proposals is None else Proposals(proposals, clock)
         self.mirror = Mirror(None if published is None else Archive(published))
         self.holder = DirectoryHolder(clock)
         self.mirror.publish(self._repository.files)
         self._hold()
 
-    async def publish(self, publication: Publication) -> Directory:
+    async def publish(
+        self, publication: Publication, admin: Identity | None = None, *, proposal: Proposal | None = None
+    ) -> Directory:
         """Checks and publishes; whoever watches hears of it before this returns.
+
+        Args:
+            publication: Signed by enough.
+            admin: Who handed it in.
+            proposal: Which it was.
 
         Raises:
             RefusedError: As `Repository.publish`. Nothing has changed then.
+            ZhiwangError: Of the journal, for what cannot wait: it is in force, and the operator is alarmed.
         """
         async with self._changing:
             directory = await asyncio.to_thread(self._repository.publish, publication)
             await self._remember()
             await self.mirror.take(self._repository.files)
             self._hold()
+            signed = self._repository.signed(publication)
+            step = Step(
+                Action.PUBLISHED,
+                admin,
+                publication.role,
+                signed.version,
+                "" if proposal is None else proposal.id,
+                signed.content_hash,
+                signed.key_ids,
+                directory.version,
+                "" if proposal is None else proposal.note,
+            )
+            try:
+                await self._record(step)
+            except ZhiwangError as error:
+                # It cannot be taken back, and a revocation or suspension must not wait for a log.
+                _log.error("a publication is in force and not in the log", role=step.role, reason=error.reason.name)
+            if proposal is not None and self._proposals is not None:
+                await asyncio.to_thread(self._proposals.drop, proposal)
+            await self._lapse(directory)
         return directory
+
+    # Proposals.
+
+    async def propose(self, publication: Publication, admin: Identity, note: str) -> tuple[Proposal, Signed]:
+        """Keeps what one admin has signed, once it is checked as if it were published.
+
+        Raises:
+            RefusedError: As `Repository.examine`, and `Proposals.new`.
+            ZhiwangError: Of the journal; nothing is kept then.
+        """
+        async with self._changing:
+            proposals = self._open()
+            signed = await asyncio.to_thread(self._repository.examine, publication)
+            if len(signed.key_ids) != 1:
+                raise RefusedError(Reason.METADATA_INVALID, "a proposal is signed by its proposer alone")
+            approval = Approval(signed.key_ids[0], admin.short, self._clock())
+            proposal = proposals.new(publication, approval, note)
+            await self._record(_step(Action.PROPOSED, admin, proposal, proposal.note))
+            await asyncio.to_thread(proposals.keep, proposal)
+        return proposal, signed
+
+    async def approve(
+        self, proposal_id: str, metadata: bytes, admin: Identity, departments: Collection[str]
+    ) -> tuple[Proposal, Signed]:
+        """Adds a signature of another admin.
+
+        Raises:
+            RefusedError: PROPOSAL_UNKNOWN; METADATA_INVALID: it is no new signature over this proposal.
+        """
+        async with self._changing:
+            proposals = self._open()
+            proposal = proposals.get(proposal_id, departments)
+            given = parse_metadata(metadata, Targets)
+            before = self._repository.signed(proposal.publication)
+            signed = self._repository.signed(Publication(proposal.role, metadata, proposal.files))
+            new = [key_id for key_id in signed.key_ids if key_id not in before.key_ids]
+            if signed.content_hash != before.content_hash or len(new) != 1:
+                raise RefusedError(
+                    Reason.METADATA_INVALID, "an approval is one new signature of another admin over this very proposal"
+                )
+            approval = Approval(new[0], admin.short, self._clock())
+            proposal = proposal.signed_by(approval, given.signatures[new[0]])
+            await self._record(_step(Action.APPROVED, admin, proposal, ""))
+            await asyncio.to_thread(proposals.keep, proposal)
+            return proposal, self._repository.signed(proposal.publication)
+
+    async def reject(self, proposal_id: str, admin: Identity, note: str, departments: Collection[str]) -> None:
+        """Takes a proposal away.
+
+        Raises:
+            RefusedError: PROPOSAL_UNKNOWN, NOTE_INVALID.
+        """
+        async with self._changing:
+            proposals = self._open()
+            proposal = proposals.get(proposal_id, departments)
+            await self._record(_step(Action.REJECTED, admin, proposal, check_note(note)))
+            await asyncio.to_thread(proposals.drop, proposal)
+
+    async def publish_proposal(self, proposal_id: str, admin: Identity, departments: Collection[str]) -> Directory:
+        """Publishes a proposal that has enough signatures.
+
+        Raises:
+            RefusedError: PROPOSAL_UNKNOWN, PROPOSAL_UNSIGNED, or as `publish`.
+        """
+        proposal = self._open().get(proposal_id, departments)
+        if not self._repository.signed(proposal.publication).enough:
+            raise RefusedError(Reason.PROPOSAL_UNSIGNED)
+        return await self.publish(proposal.publication, admin, proposal=proposal)
+
+    def proposal(self, proposal_id: str, departments: Collection[str]) -> tuple[Proposal, Signed]:
+        """An open proposal, and who has signed it.
+
+        Raises:
+            RefusedError: PROPOSAL_UNKNOWN.
+        """
+        proposal = self._open().get(proposal_id, departments)
+        return proposal, self._repository.signed(proposal.publication)
+
+    def proposals(self, departments: Collection[str]) -> list[tuple[Proposal, Signed]]:
+        """Open proposals of some departments, oldest first."""
+        return [(proposal, self._repository.signed(proposal.publication)) for proposal in self._open().of(departments)]
+
+    def _open(self) -> Proposals:
+        if self._proposals is None:
+            raise RefusedError(Reason.RPC_NOT_ALLOWED, "this registrar takes no proposals")
+        return self._proposals
+
+    async def _lapse(self, directory: Directory) -> None:
+        """Forget proposals that can no longer come into force."""
+        if self._proposals is None:
+            return
+        for proposal in self._proposals.lapsed(directory.role_versions):
+            try:
+                await self._record(_step(Action.LAPSED, None, proposal, ""))
+                await asyncio.to_thread(self._proposals.drop, proposal)
+            except (ZhiwangError, OSError) as error:
+                _log.error("a proposal that has lapsed is still kept", id=proposal.id, error=type(error).__name__)
+
+    async def _record(self, step: Step) -> None:
+        if self._journal is not None:
+            await self._journal(step)
 
     async def resign(self) -> None:
         """Signs a newer timestamp, if the centre has published."""
@@ -178,67 +301,18 @@ class Registrar:
             self.holder.set(directory)
 
 
-async def serve(process: Process, profile: Profile) -> None:
-    """Runs the registrar until the process is told to stop. The composition root.
-
-    Raises:
-        FatalError: What is needed is missing or does not hold together.
-    """
-    files = IdentityFiles(profile.identity, profile.root)
-    if files.identity.kind is not Kind.REGISTRAR:
-        raise FatalError(Reason.CERTIFICATE_INVALID, f"{files.identity.short} is no registrar")
-    repository = open_repository(profile)
-    registrar = Registrar(repository, guard_file=profile.state / GUARD, published=profile.state / PUBLISHED)
-    readiness = Readiness(["directory"])
-    server = build_server(
-        [
-            (exchange_pb2_grpc.add_DirectoryServiceServicer_to_server, DirectoryServicer(registrar.mirror)),
-            (
-                policy_pb2_grpc.add_PolicyAdminServiceServicer_to_server,
-                PolicyAdminServicer(registrar.publish, files.identity.department),
-            ),
-            (policy_pb2_grpc.add_PolicyServiceServicer_to_server, PolicyServicer(registrar.holder, time.time)),
-        ],
-        {**DIRECTORY_RULES, **POLICY_ADMIN_RULES, **POLICY_RULES},
-        city=files.identity.city,
-        revoked=registrar.holder.revoked,
-        readiness=readiness,
-        observe=RpcMetrics(),
+def _step(action: Action, admin: Identity | None, proposal: Proposal, note: str) -> Step:
+    return Step(
+        action,
+        admin,
+        proposal.role,
+        proposal.version,
+        proposal.id,
+        proposal.content_hash,
+        tuple(approval.key_id for approval in proposal.approvals),
+        0,
+        note,
     )
-    metrics = None if profile.metrics is None else MetricsServer(profile.metrics)
-    expires = gauge("zhiwang_directory_expire_time_seconds", "When the directory's timestamp expires, since the epoch")
-    version = gauge("zhiwang_directory_version", "Version of the directory's snapshot")
-
-    def note(directory: Directory) -> None:
-        expires.set(directory.expires)
-        version.set(directory.version)
-
-    registrar.holder.on_change(note)
-    alarms = ExpiryAlarms(
-        lambda: [*certificate_expiries(files), *directory_expiries(registrar.holder.latest, files.identity.department)],
-        time.time,
-        gauge(METRIC, METRIC_TEXT, ("use",)),
-    )
-    # Before anybody is served: the last timestamp may be as old as the last stop.
-    signed = await registrar.try_resign()
-    tasks = [
-        background(registrar.keep_fresh(signed=signed)),
-        background(_watch_readiness(readiness, registrar.holder)),
-        background(files.watch()),
-        background(alarms.watch()),
-    ]
-    try:
-        listen = server.listen(profile.listen or DEFAULT_LISTEN, files.server_credentials())
-        await server.start()
-        process.announce(listen=listen, metrics=None if metrics is None else metrics.address)
-        await process.stopping.wait()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await server.stop(STOP_GRACE)
-        if metrics is not None:
-            metrics.close()
 
 
 def open_repository(profile: Profile) -> Repository:
@@ -261,10 +335,3 @@ def open_repository(profile: Profile) -> Repository:
         raise FatalError(error.reason, error.detail) from error
     guard.check(profile.state / GUARD, repository.files.get(TIMESTAMP))
     return repository
-
-
-async def _watch_readiness(readiness: Readiness, holder: DirectoryHolder) -> None:
-    """Readiness falls when the timestamp expires, which no event announces."""
-    while True:
-        await readiness.set("directory", holder.fresh)
-        await asyncio.sleep(1)

@@ -13,9 +13,10 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import structlog
 from tuf.api.exceptions import RepositoryError, UnsignedMetadataError
@@ -104,6 +105,27 @@ class _State:
         return files
 
 
+class Signed(NamedTuple):
+    """Who has signed some metadata.
+
+    Attributes:
+        key_ids: TUF ids of the keys that may and did, in order.
+        threshold: How many must.
+        version: Of the role's metadata.
+        content_hash: SHA-256 of what is signed.
+    """
+
+    key_ids: tuple[str, ...]
+    threshold: int
+    version: int
+    content_hash: bytes
+
+    @property
+    def enough(self) -> bool:
+        """Whether they are enough."""
+        return len(self.key_ids) >= self.threshold
+
+
 class Repository:
     """The directory's files on disk and the checks before they change.
 
@@ -188,6 +210,33 @@ class Repository:
         )
         return directory
 
+    def examine(self, publication: Publication) -> Signed:
+        """Checks new metadata of one role as `publish` does, but for the number of signatures. Changes nothing.
+
+        Raises:
+            RefusedError: As `publish`; METADATA_INVALID also if no key of the role has signed it.
+        """
+        if publication.role == "root":
+            _refuse("a root is signed offline and published at once")
+        now = self._clock()
+        candidate = self._with_role(publication, now, whole=False)
+        if CENTRE not in candidate.metadata:
+            _refuse("the centre has to publish first")
+        self._judge(self._sign(candidate, now, snapshot=True), publication.role, now, unsigned=publication.role)
+        return self.signed(publication)
+
+    def signed(self, publication: Publication) -> Signed:
+        """Who has signed metadata of a role, by the keys that the directory in force delegates to.
+
+        Raises:
+            RefusedError: METADATA_INVALID: nobody delegates to the role, or it is no metadata.
+        """
+        metadata = parse_metadata(publication.metadata, Root if publication.role == "root" else Targets)
+        delegator = self._state.root if publication.role == "root" else self._delegator(publication.role)[0]
+        result = delegator.get_verification_result(publication.role, metadata.signed_bytes, metadata.signatures)
+        digest = sha256(metadata.signed_bytes).digest()
+        return Signed(tuple(sorted(result.signed)), result.threshold, metadata.signed.version, digest)
+
     def resign(self) -> None:
         """Signs a newer timestamp (and snapshot, if it gets old) over what is in force; nothing before the first."""
         state = self._state
@@ -216,12 +265,15 @@ class Repository:
             _refuse(str(error))
         return replace(self._state, roots=(*self._state.roots, publication.metadata))
 
-    def _with_role(self, publication: Publication, now: float) -> _State:
+    def _with_role(self, publication: Publication, now: float, *, whole: bool = True) -> _State:
         role = publication.role
         metadata = parse_metadata(publication.metadata, Targets)
         delegator, shape = self._delegator(role)
         try:
-            delegator.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
+            if whole:
+                delegator.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
+            elif not self.signed(publication).key_ids:
+                _refuse(f"{role} is signed by none of its admins")
         except (RepositoryError, ValueError) as error:
             _refuse(str(error))
         current = self._state.role(role)
@@ -295,14 +347,14 @@ class Repository:
         if newer < older:
             _refuse(f"{REVOCATIONS_FILE} is older than the list that is in force")
 
-    def _judge(self, candidate: _State, role: str, now: float) -> Directory:
-        """Whether the whole still holds together."""
-        directory = self._assembled(candidate)
+    def _judge(self, candidate: _State, role: str, now: float, *, unsigned: str = "") -> Directory:
+        """Whether the whole still holds together. `unsigned` is a role that still lacks signatures."""
+        directory = self._assembled(candidate, unsigned)
         judged = directory
         if role in directory.lapsed:
             # The role itself has been verified: it delegates its suspensions to other admins, who sign them next.
             metadata = {name: data for name, data in candidate.metadata.items() if name != role + SUSPEND}
-            judged = self._assembled(replace(candidate, metadata=metadata))
+            judged = self._assembled(replace(candidate, metadata=metadata), unsigned)
             _log.warning("lapsed until its suspensions are signed again", role=role)
         found = _beside_others(candidate, judged, role)
         if found:
@@ -314,13 +366,13 @@ class Repository:
                 raise RefusedError(Reason.ASSERTION_FAILED, "; ".join(told), metadata=_findings(told))
         return directory
 
-    def _assembled(self, state: _State) -> Directory:
+    def _assembled(self, state: _State, unsigned: str = "") -> Directory:
         try:
-            return assemble(self._parts(state), self._ca_pem)
+            return assemble(self._parts(state, unsigned), self._ca_pem)
         except FatalError as error:
             raise RefusedError(error.reason, error.detail, metadata=_findings([error.detail])) from error
 
-    def _parts(self, state: _State) -> Parts:
+    def _parts(self, state: _State, unsigned: str = "") -> Parts:
         """Verified by us: what a lapsed department is, is decided as a reader would."""
         centre = state.role(CENTRE)
         if centre is None or state.snapshot is None or state.timestamp is None:
@@ -332,7 +384,10 @@ class Repository:
             if department not in state.metadata:
                 continue
             try:
-                own = _verified(centre, department, state.metadata[department], now)
+                if department == unsigned:
+                    own = parse_metadata(state.metadata[department], Targets).signed
+                else:
+                    own = _verified(centre, department, state.metadata[department], now)
                 found = {department: own}
                 suspend = department + SUSPEND
                 delegations = own.delegations

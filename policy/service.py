@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -12,7 +12,9 @@ from policy.directory import DirectoryHolder
 from policy.enforcer import Question
 from policy.metadata import CENTRE, SUSPEND, Publication
 from policy.mirror import Mirror
-from policy.model import Directory
+from policy.proposals import Proposal
+from policy.registrar import Registrar
+from policy.repository import Signed
 from zhiwang.exchange.v1 import exchange_pb2, exchange_pb2_grpc, sealed_pb2
 from zhiwang.policy.v1 import policy_pb2, policy_pb2_grpc
 from zhiwang.wire.call import current_peer
@@ -34,8 +36,20 @@ POLICY_RULES: RpcRules = {
 }
 
 POLICY_ADMIN_RULES: RpcRules = {
-    "/zhiwang.policy.v1.PolicyAdminService/Publish": frozenset({Kind.ADMIN}),
+    f"/zhiwang.policy.v1.PolicyAdminService/{method}": frozenset({Kind.ADMIN})
+    for method in (
+        "Publish",
+        "Propose",
+        "ListProposals",
+        "GetProposal",
+        "ApproveProposal",
+        "RejectProposal",
+        "PublishProposal",
+    )
 }
+
+MAX_PAGE = 100
+T = TypeVar("T")
 
 _MAX_PATH = 256
 
@@ -106,29 +120,94 @@ def _assurance(word: str) -> int:
 
 
 class PolicyAdminServicer(policy_pb2_grpc.PolicyAdminServiceServicer):
-    """Takes signed publications. Who calls is only the first hurdle: the signatures decide.
+    """Takes what admins sign. Who calls is only the first hurdle: the signatures decide.
 
     Args:
-        publish: Checks and publishes.
+        registrar: Checks, keeps and publishes.
         centre: Department whose admins speak for the centre and hand in roots: the registrar's own.
     """
 
-    def __init__(self, publish: Callable[[Publication], Awaitable[Directory]], centre: str) -> None:
-        self._publish = publish
+    def __init__(self, registrar: Registrar, centre: str) -> None:
+        self._registrar = registrar
         self._centre = centre
 
     async def Publish(self, request: Any, context: Any) -> policy_pb2.PublishResponse:  # noqa: ARG002, D102, N802 # gRPC's
-        caller = current_peer().identity
-        speaks_for = self._centre if request.role in {"root", CENTRE} else request.role.removesuffix(SUSPEND)
-        if caller.department != speaks_for:
-            raise RefusedError(Reason.RPC_NOT_ALLOWED, f"{caller.short} does not speak for this role", field="role")
+        admin, publication = self._handed_in(request)
+        directory = await _to_its_end(self._registrar.publish(publication, admin))
+        return policy_pb2.PublishResponse(
+            directory_version=directory.version, role_version=directory.role_versions[publication.role]
+        )
+
+    async def Propose(self, request: Any, context: Any) -> policy_pb2.ProposeResponse:  # noqa: ARG002, D102, N802 # gRPC's
+        admin, publication = self._handed_in(request.publication)
+        kept = await _to_its_end(self._registrar.propose(publication, admin, request.note))
+        return policy_pb2.ProposeResponse(proposal=_proposal(*kept))
+
+    async def ListProposals(self, request: Any, context: Any) -> policy_pb2.ListProposalsResponse:  # noqa: ARG002, D102, N802 # gRPC's
+        found = [_proposal(*one) for one in self._registrar.proposals(self._speaks_for(current_peer().identity))]
+        start = _page_start(request.page_token, [one.id for one in found])
+        end = start + (request.page_size if 0 < request.page_size <= MAX_PAGE else MAX_PAGE)
+        token = found[end - 1].id if end < len(found) else ""
+        return policy_pb2.ListProposalsResponse(proposals=found[start:end], next_page_token=token)
+
+    async def GetProposal(self, request: Any, context: Any) -> policy_pb2.GetProposalResponse:  # noqa: ARG002, D102, N802 # gRPC's
+        proposal, signed = self._registrar.proposal(request.proposal_id, self._speaks_for(current_peer().identity))
+        files = [policy_pb2.PublishRequest.File(path=path, content=data) for path, data in proposal.files.items()]
+        publication = policy_pb2.PublishRequest(role=proposal.role, metadata=proposal.metadata, files=files)
+        return policy_pb2.GetProposalResponse(proposal=_proposal(proposal, signed), publication=publication)
+
+    async def ApproveProposal(self, request: Any, context: Any) -> policy_pb2.ApproveProposalResponse:  # noqa: ARG002, D102, N802 # gRPC's
+        admin = current_peer().identity
+        approving = self._registrar.approve(request.proposal_id, request.metadata, admin, self._speaks_for(admin))
+        return policy_pb2.ApproveProposalResponse(proposal=_proposal(*await _to_its_end(approving)))
+
+    async def RejectProposal(self, request: Any, context: Any) -> policy_pb2.RejectProposalResponse:  # noqa: ARG002, D102, N802 # gRPC's
+        admin = current_peer().identity
+        await _to_its_end(self._registrar.reject(request.proposal_id, admin, request.note, self._speaks_for(admin)))
+        return policy_pb2.RejectProposalResponse()
+
+    async def PublishProposal(self, request: Any, context: Any) -> policy_pb2.PublishProposalResponse:  # noqa: ARG002, D102, N802 # gRPC's
+        admin = current_peer().identity
+        proposal, _ = self._registrar.proposal(request.proposal_id, self._speaks_for(admin))
+        publishing = self._registrar.publish_proposal(request.proposal_id, admin, self._speaks_for(admin))
+        directory = await _to_its_end(publishing)
+        return policy_pb2.PublishProposalResponse(
+            directory_version=directory.version, role_version=directory.role_versions[proposal.role]
+        )
+
+    def _speaks_for(self, admin: Identity) -> frozenset[str]:
+        """Roles, without what they delegate on, that an admin may hand things in for."""
+        return frozenset({admin.department, CENTRE, "root"} if admin.department == self._centre else {admin.department})
+
+    def _handed_in(self, request: policy_pb2.PublishRequest) -> tuple[Identity, Publication]:
+        admin = current_peer().identity
+        if request.role.removesuffix(SUSPEND) not in self._speaks_for(admin):
+            raise RefusedError(Reason.RPC_NOT_ALLOWED, f"{admin.short} does not speak for this role", field="role")
         files = {file.path: file.content for file in request.files}
         if len(files) != len(request.files):
             raise RefusedError(Reason.METADATA_INVALID, "a file was sent twice", field="files")
-        # Shielded: once begun it runs to its end, whether or not the caller waits.
-        directory = await asyncio.shield(
-            asyncio.ensure_future(self._publish(Publication(request.role, request.metadata, files)))
-        )
-        return policy_pb2.PublishResponse(
-            directory_version=directory.version, role_version=directory.role_versions[request.role]
-        )
+        return admin, Publication(request.role, request.metadata, files)
+
+
+async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """Shielded: once begun it runs to its end, whether or not the caller waits."""
+    return await asyncio.shield(asyncio.ensure_future(work))
+
+
+def _page_start(token: str, ids: Sequence[str]) -> int:
+    """Where a page begins: behind the one that the last page ended with."""
+    if not token:
+        return 0
+    if token not in ids:
+        raise RefusedError(Reason.PAGE_TOKEN_INVALID, field="page_token")
+    return ids.index(token) + 1
+
+
+def _proposal(proposal: Proposal, signed: Signed) -> policy_pb2.Proposal:
+    message = policy_pb2.Proposal(
+        id=proposal.id, role=proposal.role, role_version=signed.version, note=proposal.note, threshold=signed.threshold
+    )
+    message.expire_time.FromNanoseconds(int(proposal.expires * 1e9))
+    for approval in proposal.approvals:
+        message.approvals.add(admin=approval.admin).time.FromNanoseconds(int(approval.time * 1e9))
+    return message

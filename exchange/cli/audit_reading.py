@@ -29,13 +29,16 @@ from zhiwang.wire.identity import Identity, Kind, server_name
 from zhiwang.wire.process import read_address
 from zhiwang.wire.profile import Profile
 
+REGISTRAR = "registrar"
 _ADDRESS = re.compile(r"unix:.+|.+:\d{1,5}")
 T = TypeVar("T")
 
 From = Annotated[
     str,
     typer.Option(
-        "--from", metavar="DIR|ADDRESS", help="State directory or address of who keeps the log; else the profile's hub."
+        "--from",
+        metavar="DIR|ADDRESS|registrar",
+        help="State directory or address of who keeps the log, or the profile's registrar; else the profile's hub.",
     ),
 ]
 Owner = Annotated[str, typer.Option(help="Department whose own log it is; else the hub's log.")]
@@ -85,7 +88,7 @@ def with_keeper(
     Raises:
         ZhiwangError: As the log's keeper refused, or what it says does not hold.
     """
-    kind = Kind.ADAPTER if owner else Kind.HUB
+    kind = Kind.REGISTRAR if source == REGISTRAR else Kind.ADAPTER if owner else Kind.HUB
     target = target_of(profile, source, owner)
     files = IdentityFiles(profile.identity, profile.root)
 
@@ -118,6 +121,10 @@ def with_keeper(
 
 def target_of(profile: Profile, source: str, owner: str) -> str:
     """Where the process that keeps the log serves."""
+    if source == REGISTRAR:
+        if owner or not profile.registrar:
+            output.usage_error(f"--from {REGISTRAR} reads the log of the registrar that {profile.path.name} names")
+        return profile.registrar
     if not source:
         if owner:
             output.usage_error(f"say with --from where the log of {owner} is kept: a state directory or an address")

@@ -13,7 +13,7 @@ import typer
 from certs.credentials import IdentityFiles
 from certs.identity import ROOT_METADATA
 from certs.signing import Signer
-from exchange.cli import output, policy_rehearsal, policy_replay, policy_rights
+from exchange.cli import output, policy_proposals, policy_rehearsal, policy_replay, policy_rights
 from exchange.cli.registrar_link import RegistrarLink, with_registrar
 from policy import ceremony, publishing
 from policy.document import ASSURANCES
@@ -97,6 +97,12 @@ def renew_root(
 app.command()(policy_rehearsal.check)
 app.command()(policy_rehearsal.diff)
 app.command()(policy_replay.replay)
+app.command()(policy_proposals.propose)
+app.command()(policy_proposals.proposals)
+app.command()(policy_proposals.approve)
+app.command()(policy_proposals.reject)
+app.command()(policy_proposals.rollback)
+app.command()(policy_proposals.history)
 app.command("list")(policy_rights.list_attributes)
 app.command("who-can")(policy_rights.who_can)
 app.command("what-can")(policy_rights.what_can)
@@ -104,16 +110,19 @@ app.command("what-can")(policy_rights.what_can)
 
 @app.command()
 def publish(
+    profile: output.Profile,
     files: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(
             metavar="FILE…",
             help="centre.toml, matters, crl.pem, documents, suspensions, root.json; told apart by what is in them.",
             exists=True,
             dir_okay=False,
         ),
-    ],
-    profile: output.Profile,
+    ] = None,
+    proposal: Annotated[
+        list[str] | None, typer.Option(help="Id of a proposal that has enough signatures, instead of files.")
+    ] = None,
     sign: Annotated[
         list[Path] | None, typer.Option(help="Identity directory of an admin who signs.", exists=True, file_okay=False)
     ] = None,
@@ -124,15 +133,24 @@ def publish(
     remove: Annotated[list[str] | None, typer.Option(help="Name of a matter that goes.")] = None,
     as_json: output.AsJson = False,  # noqa: FBT002 # typer's way
 ) -> None:
-    """Sign files with the keys of the admins at hand and publish them. All or nothing for each role.
+    """Sign files with the keys of the admins at hand and publish them, or publish a proposal. All or nothing for each.
 
     Example: zhiwang policy publish hrss/document.toml --sign admin-li --sign admin-wang --profile hrss-admin.toml
     """
     found = load_profile(profile)
-    named = [publishing.Named(str(file), file.read_bytes()) for file in files]
+    if not files and not proposal and not remove:
+        output.usage_error("name the files, or with --proposal what was proposed")
+    named = [publishing.Named(str(file), file.read_bytes()) for file in files or ()]
     signers = [IdentityFiles(directory, found.root).signer() for directory in sign or ()]
     admins = _admins(admin or ())
-    rows = with_registrar(found, lambda link: _publish(link, named, signers, admins, remove or ()))
+    rows = [
+        *(
+            with_registrar(found, lambda link: _publish(link, named, signers, admins, remove or ()))
+            if named or remove
+            else ()
+        ),
+        *with_registrar(found, lambda link: _publish_proposals(link, proposal or ())),
+    ]
     if as_json:
         output.print_json([{"role": role, "version": version, "directory": new} for role, version, new in rows])
     else:
@@ -231,6 +249,10 @@ async def _publish(
         response = await link.publish(publication)
         rows.append((publication.role, response.role_version, response.directory_version))
     return rows
+
+
+async def _publish_proposals(link: RegistrarLink, ids: Sequence[str]) -> list[tuple[str, int, int]]:
+    return [((await link.proposal(one))[0].role, *await link.publish_proposal(one)) for one in ids]
 
 
 def _admins(texts: Sequence[str]) -> dict[str, list[bytes]]:

@@ -135,12 +135,13 @@ def diff(
             }
         )
     else:
-        _print(flips, facts, Words(after, before), now)
+        print_differences(flips, facts, Words(after, before), now)
     if exit_code and (flips or facts):
         raise typer.Exit(output.FAILED)
 
 
-def _print(flips: Sequence[Change], facts: Sequence[Difference], words: Words, now: float) -> None:
+def print_differences(flips: Sequence[Change], facts: Sequence[Difference], words: Words, now: float) -> None:
+    """What changes, as tables: rights in sentences, then every other fact."""
     if flips:
         lost = words.changes((change for change in flips if not change.allowed), now)
         gained = words.changes((change for change in flips if change.allowed), now)

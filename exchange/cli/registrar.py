@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from exchange import registrar as process_of
 from exchange.cli import output
 from policy import backup, registrar
 from zhiwang.wire.process import run as run_process
@@ -17,13 +18,13 @@ app = typer.Typer(help="名录服务：保持名录新鲜。 The registrar, whic
 
 @app.command()
 def init(profile: output.Profile) -> None:
-    """Make the registrar's two keys and its empty repository; do it once.
+    """Make the registrar's two keys, its empty repository and its log; do it once.
 
     The directory `guard` within the state is best put on other storage: it tells whether the directory was rolled back.
 
     Example: zhiwang registrar init --profile registrar.toml
     """
-    path = registrar.init(load_profile(profile).state)
+    path = process_of.init(load_profile(profile))
     output.print_table(("what", "file"), [("public keys, for the root ceremony", path)])
     output.next_step(f"zhiwang policy root DIR --registrar {path} --admin signing.pem --admin signing.pem")
 
@@ -43,7 +44,7 @@ def run(
         version = "nothing published yet" if directory is None else f"version {directory.version}"
         output.say(f"{_short(found.state)}: {version}")
         return
-    raise typer.Exit(run_process("registrar", lambda process: registrar.serve(process, found), state=found.state))
+    raise typer.Exit(run_process("registrar", lambda process: process_of.serve(process, found), state=found.state))
 
 
 @app.command("backup")

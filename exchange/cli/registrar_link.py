@@ -55,19 +55,67 @@ class RegistrarLink:
 
     async def publish(self, publication: Publication) -> policy_pb2.PublishResponse:
         """Sends one publication."""
-        request = policy_pb2.PublishRequest(
-            role=publication.role,
-            metadata=publication.metadata,
-            files=[
-                policy_pb2.PublishRequest.File(path=path, content=content)
-                for path, content in publication.files.items()
-            ],
+        response: policy_pb2.PublishResponse = await self._ask(self._admin.Publish, _request(publication))
+        return response
+
+    async def propose(self, publication: Publication, note: str) -> policy_pb2.Proposal:
+        """Hands in what one admin has signed."""
+        request = policy_pb2.ProposeRequest(publication=_request(publication), note=note)
+        response: policy_pb2.ProposeResponse = await self._ask(self._admin.Propose, request)
+        return response.proposal
+
+    async def proposals(self) -> list[policy_pb2.Proposal]:
+        """Open proposals of the caller's department."""
+        found: list[policy_pb2.Proposal] = []
+        token = ""
+        while True:
+            request = policy_pb2.ListProposalsRequest(page_token=token)
+            response: policy_pb2.ListProposalsResponse = await self._ask(self._admin.ListProposals, request)
+            found += response.proposals
+            token = response.next_page_token
+            if not token:
+                return found
+
+    async def proposal(self, proposal_id: str) -> tuple[policy_pb2.Proposal, Publication]:
+        """One proposal, and what is to be signed."""
+        request = policy_pb2.GetProposalRequest(proposal_id=proposal_id)
+        response: policy_pb2.GetProposalResponse = await self._ask(self._admin.GetProposal, request)
+        handed = response.publication
+        files = {file.path: file.content for file in handed.files}
+        return response.proposal, Publication(handed.role, handed.metadata, files)
+
+    async def approve(self, proposal_id: str, metadata: bytes) -> policy_pb2.Proposal:
+        """Hands in a signature."""
+        request = policy_pb2.ApproveProposalRequest(proposal_id=proposal_id, metadata=metadata)
+        response: policy_pb2.ApproveProposalResponse = await self._ask(self._admin.ApproveProposal, request)
+        return response.proposal
+
+    async def reject(self, proposal_id: str, note: str) -> None:
+        """Takes a proposal away."""
+        await self._ask(
+            self._admin.RejectProposal, policy_pb2.RejectProposalRequest(proposal_id=proposal_id, note=note)
         )
+
+    async def publish_proposal(self, proposal_id: str) -> tuple[int, int]:
+        """Publishes a proposal; gives the version of the role and of the directory."""
+        request = policy_pb2.PublishProposalRequest(proposal_id=proposal_id)
+        response: policy_pb2.PublishProposalResponse = await self._ask(self._admin.PublishProposal, request)
+        return response.role_version, response.directory_version
+
+    async def blocking(self, work: Callable[[], T]) -> T:
+        """Something that fetches files and blocks."""
+        return await asyncio.to_thread(work)
+
+    async def _ask(self, method: Callable[..., Any], request: Any) -> Any:
         try:
-            response: policy_pb2.PublishResponse = await self._admin.Publish(request, timeout=PUBLISH_SECONDS)
+            return await method(request, timeout=PUBLISH_SECONDS)
         except grpc.aio.AioRpcError as error:
             raise _with_findings(refusal_of(error)) from None
-        return response
+
+
+def _request(publication: Publication) -> policy_pb2.PublishRequest:
+    files = [policy_pb2.PublishRequest.File(path=path, content=data) for path, data in publication.files.items()]
+    return policy_pb2.PublishRequest(role=publication.role, metadata=publication.metadata, files=files)
 
 
 def _with_findings(error: RefusedError) -> RefusedError:

@@ -26,6 +26,7 @@ from certs.credentials import IdentityFiles
 from certs.identity import CA_CERTIFICATE, ROOT_METADATA, SIGNING_CERTIFICATE, Identity, write_private, write_public
 from certs.request import make_requests
 from exchange.demo import stores
+from exchange.registrar import init as init_registrar
 from policy import registrar
 from policy.keys import load_key, new_key
 from policy.metadata import build_root, signed
@@ -130,7 +131,7 @@ def make_identities(layout: Layout) -> None:
 def make_directory(layout: Layout, examples: Path) -> None:
     """Hold the root ceremony, make the registrar and publish what centre and departments have signed."""
     write_profile(layout, "registrar", REGISTRAR, listen=LOOPBACK)
-    snapshot, timestamp = registrar.read_public_keys(registrar.init(layout.state("registrar")))
+    snapshot, timestamp = registrar.read_public_keys(init_registrar(load_profile(layout.profile("registrar"))))
     admins = {
         department: [
             IdentityFiles(layout.identity(f"{department}/admin/{admin}"), layout.root).signer() for admin in ADMINS

@@ -19,6 +19,7 @@ import grpc
 
 import policy_support as support
 from certs_support import City
+from exchange.registrar import make_log, registrar_identity
 from policy.follower import hub_fetch
 from policy.publishing import Named, draft, read_current, sign
 from zhiwang.exchange.v1 import exchange_pb2_grpc
@@ -26,6 +27,7 @@ from zhiwang.policy.v1 import policy_pb2, policy_pb2_grpc
 from zhiwang.wire.channel import open_channel
 from zhiwang.wire.identity import Kind, server_name
 from zhiwang.wire.process import read_address
+from zhiwang.wire.profile import load_profile
 
 ZHIWANG = Path(sys.executable).parent / "zhiwang"
 PATIENCE = 30.0
@@ -49,7 +51,9 @@ class World:
             for name in ("first", "second") if self.kit is None else ():
                 self.city.enrol(f"{department}/admin/{name}")
             self.profile(department, f"{department}/admin/first")
-        self.profile("registrar", "dsjj/registrar/main")
+        registrar = load_profile(self.profile("registrar", "dsjj/registrar/main"))
+        if published:
+            make_log(registrar, registrar_identity(registrar))
 
     def profile(self, name: str, identity: str, registrar: str = "127.0.0.1:1") -> Path:
         path = self.path / f"{name}.toml"

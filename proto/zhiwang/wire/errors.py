@@ -355,6 +355,24 @@ class Reason(Enum):
         "断言不成立",
         "An assertion of a department's document would no longer hold; nothing was published.",
     )
+    PROPOSAL_UNKNOWN = Meaning(
+        "NOT_FOUND",
+        Actor.REQUESTER_ADMIN,
+        "没有此提案，或已发布、撤回、过期",
+        "There is no such proposal; it was published, rejected or has lapsed.",
+    )
+    PROPOSAL_UNSIGNED = Meaning(
+        "FAILED_PRECONDITION",
+        Actor.REQUESTER_ADMIN,
+        "提案的签名不足",
+        "The proposal has not been signed by enough admins.",
+    )
+    NOTE_INVALID = Meaning(
+        "INVALID_ARGUMENT",
+        Actor.REQUESTER_ADMIN,
+        "理由过长或含有身份信息",
+        "A reason in words is too long, or contains an identifier.",
+    )
     FILE_UNKNOWN = Meaning("NOT_FOUND", Actor.NOBODY, "没有此文件", "The directory has no such file.")
     # The log.
     ENTRY_UNKNOWN = Meaning(

@@ -57,6 +57,42 @@ OUTCOME_REFUSED: Outcome.ValueType  # 4
 """The owner's adapter refused the request as a whole."""
 Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
 
+class _PolicyAction:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PolicyActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PolicyAction.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    POLICY_ACTION_UNSPECIFIED: _PolicyAction.ValueType  # 0
+    """Never used."""
+    POLICY_ACTION_PROPOSED: _PolicyAction.ValueType  # 1
+    """Handed in, signed by one."""
+    POLICY_ACTION_APPROVED: _PolicyAction.ValueType  # 2
+    """Signed by another."""
+    POLICY_ACTION_REJECTED: _PolicyAction.ValueType  # 3
+    """Taken away."""
+    POLICY_ACTION_PUBLISHED: _PolicyAction.ValueType  # 4
+    """In force."""
+    POLICY_ACTION_LAPSED: _PolicyAction.ValueType  # 5
+    """Taken away because something else of the same role was published, or after its time."""
+
+class PolicyAction(_PolicyAction, metaclass=_PolicyActionEnumTypeWrapper):
+    """What an admin did with a proposal, or published."""
+
+POLICY_ACTION_UNSPECIFIED: PolicyAction.ValueType  # 0
+"""Never used."""
+POLICY_ACTION_PROPOSED: PolicyAction.ValueType  # 1
+"""Handed in, signed by one."""
+POLICY_ACTION_APPROVED: PolicyAction.ValueType  # 2
+"""Signed by another."""
+POLICY_ACTION_REJECTED: PolicyAction.ValueType  # 3
+"""Taken away."""
+POLICY_ACTION_PUBLISHED: PolicyAction.ValueType  # 4
+"""In force."""
+POLICY_ACTION_LAPSED: PolicyAction.ValueType  # 5
+"""Taken away because something else of the same role was published, or after its time."""
+Global___PolicyAction: _TypeAlias = PolicyAction  # noqa: Y015
+
 @_typing.final
 class Entry(_message.Message):
     """One record of a log. Its serialised bytes are the log's leaf data."""
@@ -81,6 +117,7 @@ class Entry(_message.Message):
     EVIDENCE_PRODUCED_FIELD_NUMBER: _builtins.int
     SHARD_REMOVED_FIELD_NUMBER: _builtins.int
     QUORUM_CHANGE_FIELD_NUMBER: _builtins.int
+    POLICY_STEP_FIELD_NUMBER: _builtins.int
     schema_version: _builtins.int
     """Version of this schema; 1."""
     nonce: _builtins.bytes
@@ -149,6 +186,10 @@ class Entry(_message.Message):
     def quorum_change(self) -> Global___QuorumChange:
         """A quorum of witnesses no longer cosigned the log in time, or did so again."""
 
+    @_builtins.property
+    def policy_step(self) -> Global___PolicyStep:
+        """An admin changed the policy, or took a step towards it."""
+
     def __init__(
         self,
         *,
@@ -170,12 +211,13 @@ class Entry(_message.Message):
         evidence_produced: Global___EvidenceProduced | None = ...,
         shard_removed: Global___ShardRemoved | None = ...,
         quorum_change: Global___QuorumChange | None = ...,
+        policy_step: Global___PolicyStep | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["audit_read", b"audit_read", "directory_change", b"directory_change", "entries_delayed", b"entries_delayed", "event", b"event", "evidence_produced", b"evidence_produced", "hold_lifted", b"hold_lifted", "hold_placed", b"hold_placed", "hub_access", b"hub_access", "log_opened", b"log_opened", "owner_access", b"owner_access", "owner_key_published", b"owner_key_published", "quorum_change", b"quorum_change", "refusal", b"refusal", "shard_removed", b"shard_removed", "subject_erased", b"subject_erased", "subject_read", b"subject_read", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit_read", b"audit_read", "directory_change", b"directory_change", "entries_delayed", b"entries_delayed", "event", b"event", "evidence_produced", b"evidence_produced", "hold_lifted", b"hold_lifted", "hold_placed", b"hold_placed", "hub_access", b"hub_access", "log_opened", b"log_opened", "owner_access", b"owner_access", "owner_key_published", b"owner_key_published", "policy_step", b"policy_step", "quorum_change", b"quorum_change", "refusal", b"refusal", "shard_removed", b"shard_removed", "subject_erased", b"subject_erased", "subject_read", b"subject_read", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_read", b"audit_read", "directory_change", b"directory_change", "entries_delayed", b"entries_delayed", "event", b"event", "evidence_produced", b"evidence_produced", "hold_lifted", b"hold_lifted", "hold_placed", b"hold_placed", "hub_access", b"hub_access", "log_opened", b"log_opened", "nonce", b"nonce", "owner_access", b"owner_access", "owner_key_published", b"owner_key_published", "quorum_change", b"quorum_change", "refusal", b"refusal", "schema_version", b"schema_version", "shard_removed", b"shard_removed", "subject_erased", b"subject_erased", "subject_read", b"subject_read", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_read", b"audit_read", "directory_change", b"directory_change", "entries_delayed", b"entries_delayed", "event", b"event", "evidence_produced", b"evidence_produced", "hold_lifted", b"hold_lifted", "hold_placed", b"hold_placed", "hub_access", b"hub_access", "log_opened", b"log_opened", "nonce", b"nonce", "owner_access", b"owner_access", "owner_key_published", b"owner_key_published", "policy_step", b"policy_step", "quorum_change", b"quorum_change", "refusal", b"refusal", "schema_version", b"schema_version", "shard_removed", b"shard_removed", "subject_erased", b"subject_erased", "subject_read", b"subject_read", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["log_opened", "owner_access", "hub_access", "refusal", "directory_change", "owner_key_published", "audit_read", "subject_read", "entries_delayed", "subject_erased", "hold_placed", "hold_lifted", "evidence_produced", "shard_removed", "quorum_change"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["log_opened", "owner_access", "hub_access", "refusal", "directory_change", "owner_key_published", "audit_read", "subject_read", "entries_delayed", "subject_erased", "hold_placed", "hold_lifted", "evidence_produced", "shard_removed", "quorum_change", "policy_step"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -779,6 +821,62 @@ class EvidenceProduced(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EvidenceProduced: _TypeAlias = EvidenceProduced  # noqa: Y015
+
+@_typing.final
+class PolicyStep(_message.Message):
+    """A step of changing the policy, recorded by the registrar."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTION_FIELD_NUMBER: _builtins.int
+    ADMIN_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    ROLE_VERSION_FIELD_NUMBER: _builtins.int
+    PROPOSAL_ID_FIELD_NUMBER: _builtins.int
+    CONTENT_HASH_FIELD_NUMBER: _builtins.int
+    KEY_IDS_FIELD_NUMBER: _builtins.int
+    DIRECTORY_VERSION_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    action: Global___PolicyAction.ValueType
+    """What was done."""
+    admin: _builtins.str
+    """SPIFFE identity of the admin; empty for what the registrar did by itself."""
+    role: _builtins.str
+    """TUF role that is changed, e.g. "hrss" or "hrss-suspend"."""
+    role_version: _builtins.int
+    """Version of the role's metadata."""
+    proposal_id: _builtins.str
+    """Id of the proposal; empty for what was published without one."""
+    content_hash: _builtins.bytes
+    """SHA-256 of what is signed (the canonical form of the metadata, which names every file by hash)."""
+    directory_version: _builtins.int
+    """Version of the snapshot in which it came into force; 0 for other steps."""
+    note: _builtins.str
+    """Why, in the admin's words. Never an identifier of a citizen."""
+    @_builtins.property
+    def key_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the keys that have signed it (TUF key ids), in hexadecimal."""
+
+    def __init__(
+        self,
+        *,
+        action: Global___PolicyAction.ValueType = ...,
+        admin: _builtins.str = ...,
+        role: _builtins.str = ...,
+        role_version: _builtins.int = ...,
+        proposal_id: _builtins.str = ...,
+        content_hash: _builtins.bytes = ...,
+        key_ids: _abc.Iterable[_builtins.str] | None = ...,
+        directory_version: _builtins.int = ...,
+        note: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "admin", b"admin", "content_hash", b"content_hash", "directory_version", b"directory_version", "key_ids", b"key_ids", "note", b"note", "proposal_id", b"proposal_id", "role", b"role", "role_version", b"role_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PolicyStep: _TypeAlias = PolicyStep  # noqa: Y015
 
 @_typing.final
 class LoggedEntry(_message.Message):

@@ -160,6 +160,36 @@ class PolicyAdminServiceStub:
                 request_serializer=zhiwang_dot_policy_dot_v1_dot_policy__pb2.PublishRequest.SerializeToString,
                 response_deserializer=zhiwang_dot_policy_dot_v1_dot_policy__pb2.PublishResponse.FromString,
                 _registered_method=True)
+        self.Propose = channel.unary_unary(
+                '/zhiwang.policy.v1.PolicyAdminService/Propose',
+                request_serializer=zhiwang_dot_policy_dot_v1_dot_policy__pb2.ProposeRequest.SerializeToString,
+                response_deserializer=zhiwang_dot_policy_dot_v1_dot_policy__pb2.ProposeResponse.FromString,
+                _registered_method=True)
+        self.ListProposals = channel.unary_unary(
+                '/zhiwang.policy.v1.PolicyAdminService/ListProposals',
+                request_serializer=zhiwang_dot_policy_dot_v1_dot_policy__pb2.ListProposalsRequest.SerializeToString,
+                response_deserializer=zhiwang_dot_policy_dot_v1_dot_policy__pb2.ListProposalsResponse.FromString,
+                _registered_method=True)
+        self.GetProposal = channel.unary_unary(
+                '/zhiwang.policy.v1.PolicyAdminService/GetProposal',
+                request_serializer=zhiwang_dot_policy_dot_v1_dot_policy__pb2.GetProposalRequest.SerializeToString,
+                response_deserializer=zhiwang_dot_policy_dot_v1_dot_policy__pb2.GetProposalResponse.FromString,
+                _registered_method=True)
+        self.ApproveProposal = channel.unary_unary(
+                '/zhiwang.policy.v1.PolicyAdminService/ApproveProposal',
+                request_serializer=zhiwang_dot_policy_dot_v1_dot_policy__pb2.ApproveProposalRequest.SerializeToString,
+                response_deserializer=zhiwang_dot_policy_dot_v1_dot_policy__pb2.ApproveProposalResponse.FromString,
+                _registered_method=True)
+        self.RejectProposal = channel.unary_unary(
+                '/zhiwang.policy.v1.PolicyAdminService/RejectProposal',
+                request_serializer=zhiwang_dot_policy_dot_v1_dot_policy__pb2.RejectProposalRequest.SerializeToString,
+                response_deserializer=zhiwang_dot_policy_dot_v1_dot_policy__pb2.RejectProposalResponse.FromString,
+                _registered_method=True)
+        self.PublishProposal = channel.unary_unary(
+                '/zhiwang.policy.v1.PolicyAdminService/PublishProposal',
+                request_serializer=zhiwang_dot_policy_dot_v1_dot_policy__pb2.PublishProposalRequest.SerializeToString,
+                response_deserializer=zhiwang_dot_policy_dot_v1_dot_policy__pb2.PublishProposalResponse.FromString,
+                _registered_method=True)
 
 
 class PolicyAdminServiceServicer:
@@ -173,6 +203,48 @@ class PolicyAdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Propose(self, request, context):
+        """Hands in what one admin has signed and another has still to sign. Everything is checked that publishing checks.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListProposals(self, request, context):
+        """Open proposals of the caller's department, oldest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetProposal(self, request, context):
+        """One proposal with its files, to look at and to sign.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ApproveProposal(self, request, context):
+        """Adds the signature of another admin.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RejectProposal(self, request, context):
+        """Takes a proposal away, for a stated reason.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PublishProposal(self, request, context):
+        """Publishes a proposal that has enough signatures.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PolicyAdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -180,6 +252,36 @@ def add_PolicyAdminServiceServicer_to_server(servicer, server):
                     servicer.Publish,
                     request_deserializer=zhiwang_dot_policy_dot_v1_dot_policy__pb2.PublishRequest.FromString,
                     response_serializer=zhiwang_dot_policy_dot_v1_dot_policy__pb2.PublishResponse.SerializeToString,
+            ),
+            'Propose': grpc.unary_unary_rpc_method_handler(
+                    servicer.Propose,
+                    request_deserializer=zhiwang_dot_policy_dot_v1_dot_policy__pb2.ProposeRequest.FromString,
+                    response_serializer=zhiwang_dot_policy_dot_v1_dot_policy__pb2.ProposeResponse.SerializeToString,
+            ),
+            'ListProposals': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListProposals,
+                    request_deserializer=zhiwang_dot_policy_dot_v1_dot_policy__pb2.ListProposalsRequest.FromString,
+                    response_serializer=zhiwang_dot_policy_dot_v1_dot_policy__pb2.ListProposalsResponse.SerializeToString,
+            ),
+            'GetProposal': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetProposal,
+                    request_deserializer=zhiwang_dot_policy_dot_v1_dot_policy__pb2.GetProposalRequest.FromString,
+                    response_serializer=zhiwang_dot_policy_dot_v1_dot_policy__pb2.GetProposalResponse.SerializeToString,
+            ),
+            'ApproveProposal': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApproveProposal,
+                    request_deserializer=zhiwang_dot_policy_dot_v1_dot_policy__pb2.ApproveProposalRequest.FromString,
+                    response_serializer=zhiwang_dot_policy_dot_v1_dot_policy__pb2.ApproveProposalResponse.SerializeToString,
+            ),
+            'RejectProposal': grpc.unary_unary_rpc_method_handler(
+                    servicer.RejectProposal,
+                    request_deserializer=zhiwang_dot_policy_dot_v1_dot_policy__pb2.RejectProposalRequest.FromString,
+                    response_serializer=zhiwang_dot_policy_dot_v1_dot_policy__pb2.RejectProposalResponse.SerializeToString,
+            ),
+            'PublishProposal': grpc.unary_unary_rpc_method_handler(
+                    servicer.PublishProposal,
+                    request_deserializer=zhiwang_dot_policy_dot_v1_dot_policy__pb2.PublishProposalRequest.FromString,
+                    response_serializer=zhiwang_dot_policy_dot_v1_dot_policy__pb2.PublishProposalResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -210,6 +312,168 @@ class PolicyAdminService:
             '/zhiwang.policy.v1.PolicyAdminService/Publish',
             zhiwang_dot_policy_dot_v1_dot_policy__pb2.PublishRequest.SerializeToString,
             zhiwang_dot_policy_dot_v1_dot_policy__pb2.PublishResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Propose(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zhiwang.policy.v1.PolicyAdminService/Propose',
+            zhiwang_dot_policy_dot_v1_dot_policy__pb2.ProposeRequest.SerializeToString,
+            zhiwang_dot_policy_dot_v1_dot_policy__pb2.ProposeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListProposals(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zhiwang.policy.v1.PolicyAdminService/ListProposals',
+            zhiwang_dot_policy_dot_v1_dot_policy__pb2.ListProposalsRequest.SerializeToString,
+            zhiwang_dot_policy_dot_v1_dot_policy__pb2.ListProposalsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetProposal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zhiwang.policy.v1.PolicyAdminService/GetProposal',
+            zhiwang_dot_policy_dot_v1_dot_policy__pb2.GetProposalRequest.SerializeToString,
+            zhiwang_dot_policy_dot_v1_dot_policy__pb2.GetProposalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApproveProposal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zhiwang.policy.v1.PolicyAdminService/ApproveProposal',
+            zhiwang_dot_policy_dot_v1_dot_policy__pb2.ApproveProposalRequest.SerializeToString,
+            zhiwang_dot_policy_dot_v1_dot_policy__pb2.ApproveProposalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RejectProposal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zhiwang.policy.v1.PolicyAdminService/RejectProposal',
+            zhiwang_dot_policy_dot_v1_dot_policy__pb2.RejectProposalRequest.SerializeToString,
+            zhiwang_dot_policy_dot_v1_dot_policy__pb2.RejectProposalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PublishProposal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zhiwang.policy.v1.PolicyAdminService/PublishProposal',
+            zhiwang_dot_policy_dot_v1_dot_policy__pb2.PublishProposalRequest.SerializeToString,
+            zhiwang_dot_policy_dot_v1_dot_policy__pb2.PublishProposalResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -78,6 +78,18 @@ class PolicyAdminServiceStub:
     def __new__(cls, channel: _aio.Channel) -> PolicyAdminServiceAsyncStub: ...
     Publish: _grpc.UnaryUnaryMultiCallable[_policy_pb2.PublishRequest, _policy_pb2.PublishResponse]
     """Publishes new signed metadata of one role together with the files that it lists. All or nothing."""
+    Propose: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ProposeRequest, _policy_pb2.ProposeResponse]
+    """Hands in what one admin has signed and another has still to sign. Everything is checked that publishing checks."""
+    ListProposals: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ListProposalsRequest, _policy_pb2.ListProposalsResponse]
+    """Open proposals of the caller's department, oldest first."""
+    GetProposal: _grpc.UnaryUnaryMultiCallable[_policy_pb2.GetProposalRequest, _policy_pb2.GetProposalResponse]
+    """One proposal with its files, to look at and to sign."""
+    ApproveProposal: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ApproveProposalRequest, _policy_pb2.ApproveProposalResponse]
+    """Adds the signature of another admin."""
+    RejectProposal: _grpc.UnaryUnaryMultiCallable[_policy_pb2.RejectProposalRequest, _policy_pb2.RejectProposalResponse]
+    """Takes a proposal away, for a stated reason."""
+    PublishProposal: _grpc.UnaryUnaryMultiCallable[_policy_pb2.PublishProposalRequest, _policy_pb2.PublishProposalResponse]
+    """Publishes a proposal that has enough signatures."""
 
 @_typing.type_check_only
 class PolicyAdminServiceAsyncStub(PolicyAdminServiceStub):
@@ -86,6 +98,18 @@ class PolicyAdminServiceAsyncStub(PolicyAdminServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Publish: _aio.UnaryUnaryMultiCallable[_policy_pb2.PublishRequest, _policy_pb2.PublishResponse]  # type: ignore[assignment]
     """Publishes new signed metadata of one role together with the files that it lists. All or nothing."""
+    Propose: _aio.UnaryUnaryMultiCallable[_policy_pb2.ProposeRequest, _policy_pb2.ProposeResponse]  # type: ignore[assignment]
+    """Hands in what one admin has signed and another has still to sign. Everything is checked that publishing checks."""
+    ListProposals: _aio.UnaryUnaryMultiCallable[_policy_pb2.ListProposalsRequest, _policy_pb2.ListProposalsResponse]  # type: ignore[assignment]
+    """Open proposals of the caller's department, oldest first."""
+    GetProposal: _aio.UnaryUnaryMultiCallable[_policy_pb2.GetProposalRequest, _policy_pb2.GetProposalResponse]  # type: ignore[assignment]
+    """One proposal with its files, to look at and to sign."""
+    ApproveProposal: _aio.UnaryUnaryMultiCallable[_policy_pb2.ApproveProposalRequest, _policy_pb2.ApproveProposalResponse]  # type: ignore[assignment]
+    """Adds the signature of another admin."""
+    RejectProposal: _aio.UnaryUnaryMultiCallable[_policy_pb2.RejectProposalRequest, _policy_pb2.RejectProposalResponse]  # type: ignore[assignment]
+    """Takes a proposal away, for a stated reason."""
+    PublishProposal: _aio.UnaryUnaryMultiCallable[_policy_pb2.PublishProposalRequest, _policy_pb2.PublishProposalResponse]  # type: ignore[assignment]
+    """Publishes a proposal that has enough signatures."""
 
 class PolicyAdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """Changes the directory. Served by the registrar. Callers: admins; the registrar believes only TUF signatures."""
@@ -97,5 +121,53 @@ class PolicyAdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_policy_pb2.PublishResponse, _abc.Awaitable[_policy_pb2.PublishResponse]]:
         """Publishes new signed metadata of one role together with the files that it lists. All or nothing."""
+
+    @_abc_1.abstractmethod
+    def Propose(
+        self,
+        request: _policy_pb2.ProposeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.ProposeResponse, _abc.Awaitable[_policy_pb2.ProposeResponse]]:
+        """Hands in what one admin has signed and another has still to sign. Everything is checked that publishing checks."""
+
+    @_abc_1.abstractmethod
+    def ListProposals(
+        self,
+        request: _policy_pb2.ListProposalsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.ListProposalsResponse, _abc.Awaitable[_policy_pb2.ListProposalsResponse]]:
+        """Open proposals of the caller's department, oldest first."""
+
+    @_abc_1.abstractmethod
+    def GetProposal(
+        self,
+        request: _policy_pb2.GetProposalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.GetProposalResponse, _abc.Awaitable[_policy_pb2.GetProposalResponse]]:
+        """One proposal with its files, to look at and to sign."""
+
+    @_abc_1.abstractmethod
+    def ApproveProposal(
+        self,
+        request: _policy_pb2.ApproveProposalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.ApproveProposalResponse, _abc.Awaitable[_policy_pb2.ApproveProposalResponse]]:
+        """Adds the signature of another admin."""
+
+    @_abc_1.abstractmethod
+    def RejectProposal(
+        self,
+        request: _policy_pb2.RejectProposalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.RejectProposalResponse, _abc.Awaitable[_policy_pb2.RejectProposalResponse]]:
+        """Takes a proposal away, for a stated reason."""
+
+    @_abc_1.abstractmethod
+    def PublishProposal(
+        self,
+        request: _policy_pb2.PublishProposalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.PublishProposalResponse, _abc.Awaitable[_policy_pb2.PublishProposalResponse]]:
+        """Publishes a proposal that has enough signatures."""
 
 def add_PolicyAdminServiceServicer_to_server(servicer: PolicyAdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,215 @@
+"""The registrar's process: the directory, what admins propose, and the log of every step. The composition root.
+
+Its log is by the same code as the hub's and the owners'. A step that can wait is refused while it cannot be recorded; a
+publication that is signed by enough comes into force all the same, since it may be a revocation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from audit import service as audit_service
+from audit.log import AuditLog
+from audit.query import Scope, scope_of
+from audit.search import SearchIndex, keep_up
+from certs.credentials import IdentityFiles
+from certs.expiry import METRIC, METRIC_TEXT, ExpiryAlarms, certificate_expiries
+from exchange.app import open_log
+from exchange.config import StateFiles
+from policy import registrar as policy_registrar
+from policy.directory import DirectoryHolder
+from policy.expiries import directory_expiries
+from policy.guard import GUARD
+from policy.model import Directory
+from policy.registrar import DEFAULT_LISTEN, PUBLISHED, Registrar, open_repository
+from policy.service import (
+    DIRECTORY_RULES,
+    POLICY_ADMIN_RULES,
+    POLICY_RULES,
+    DirectoryServicer,
+    PolicyAdminServicer,
+    PolicyServicer,
+)
+from policy.steps import Step
+from zhiwang.audit.v1 import audit_pb2, audit_pb2_grpc
+from zhiwang.exchange.v1 import exchange_pb2_grpc
+from zhiwang.policy.v1 import policy_pb2_grpc
+from zhiwang.wire.errors import FatalError, Reason, ZhiwangError
+from zhiwang.wire.identity import Identity, Kind
+from zhiwang.wire.metrics import MetricsServer, RpcMetrics, gauge
+from zhiwang.wire.process import Process, background
+from zhiwang.wire.profile import Profile
+from zhiwang.wire.server import Readiness, build_server
+
+PROPOSALS: Final = "proposals"
+STOP_GRACE: Final = 5.0
+RELOAD_SECONDS: Final = 5.0
+"""How often a log that has stopped is looked at again."""
+
+_log = structlog.get_logger(__name__)
+
+
+def init(profile: Profile) -> Path:
+    """Make the registrar's keys, its empty repository and its log; once, deliberately.
+
+    Returns:
+        The file with the public keys, which the root ceremony needs.
+
+    Raises:
+        FatalError: There is a registrar already, or the certificates are not a registrar's.
+    """
+    files = registrar_identity(profile)
+    path = policy_registrar.init(profile.state)
+    make_log(profile, files)
+    return path
+
+
+def make_log(profile: Profile, files: IdentityFiles) -> None:
+    """Make the log of a registrar.
+
+    Raises:
+        FatalError: LOG_UNAVAILABLE: there is one, or there was.
+    """
+    store = open_log(files, StateFiles(profile.state), create=True)
+    store.close()
+    store.engine.dispose()
+
+
+def registrar_identity(profile: Profile) -> IdentityFiles:
+    """The certificates of the profile, which must be a registrar's.
+
+    Raises:
+        FatalError: CERTIFICATE_INVALID.
+    """
+    files = IdentityFiles(profile.identity, profile.root)
+    if files.identity.kind is not Kind.REGISTRAR:
+        raise FatalError(Reason.CERTIFICATE_INVALID, f"{files.identity.short} is no registrar")
+    return files
+
+
+async def record(log: AuditLog, step: Step) -> None:
+    """Make a step durable.
+
+    Raises:
+        ZhiwangError: It could not be.
+    """
+    await log.record(
+        audit_pb2.PolicyStep(
+            action=audit_pb2.PolicyAction.ValueType(step.action.value),
+            admin="" if step.admin is None else step.admin.uri,
+            role=step.role,
+            role_version=step.role_version,
+            proposal_id=step.proposal_id,
+            content_hash=step.content_hash,
+            key_ids=step.key_ids,
+            directory_version=step.directory_version,
+            note=step.note,
+        )
+    )
+
+
+async def serve(process: Process, profile: Profile) -> None:
+    """Run the registrar until the process is told to stop.
+
+    Raises:
+        FatalError: What is needed is missing or does not hold together.
+    """
+    files = registrar_identity(profile)
+    repository = open_repository(profile)
+    state = StateFiles(profile.state)
+    store = await asyncio.to_thread(open_log, files, state)
+    index = await asyncio.to_thread(SearchIndex, state.search, store)
+    log = AuditLog(store)
+    registrar = Registrar(
+        repository,
+        guard_file=profile.state / GUARD,
+        published=profile.state / PUBLISHED,
+        proposals=profile.state / PROPOSALS,
+        journal=lambda step: record(log, step),
+    )
+    readiness = Readiness(["log", "directory"])
+
+    def scope(reader: Identity) -> Scope:
+        if reader.kind is Kind.ADMIN and reader.department != files.identity.department:
+            # What its department's admins did, and what was done to its roles.
+            return Scope(department=reader.department)
+        return scope_of(reader, files.identity.department, office=registrar.holder.auditor(reader).office)
+
+    audits = audit_service.AuditServicer(store, log.append, files.identity.department, scope=scope, index=index)
+    server = build_server(
+        [
+            (exchange_pb2_grpc.add_DirectoryServiceServicer_to_server, DirectoryServicer(registrar.mirror)),
+            (
+                policy_pb2_grpc.add_PolicyAdminServiceServicer_to_server,
+                PolicyAdminServicer(registrar, files.identity.department),
+            ),
+            (audit_pb2_grpc.add_AuditServiceServicer_to_server, audits),
+            (policy_pb2_grpc.add_PolicyServiceServicer_to_server, PolicyServicer(registrar.holder, time.time)),
+        ],
+        {**DIRECTORY_RULES, **POLICY_ADMIN_RULES, **POLICY_RULES, **audit_service.RULES},
+        city=files.identity.city,
+        revoked=registrar.holder.revoked,
+        readiness=readiness,
+        observe=RpcMetrics(),
+    )
+    metrics = None if profile.metrics is None else MetricsServer(profile.metrics)
+    expires = gauge("zhiwang_directory_expire_time_seconds", "When the directory's timestamp expires, since the epoch")
+    version = gauge("zhiwang_directory_version", "Version of the directory's snapshot")
+
+    def note(directory: Directory) -> None:
+        expires.set(directory.expires)
+        version.set(directory.version)
+
+    registrar.holder.on_change(note)
+    alarms = ExpiryAlarms(
+        lambda: [*certificate_expiries(files), *directory_expiries(registrar.holder.latest, files.identity.department)],
+        time.time,
+        gauge(METRIC, METRIC_TEXT, ("use",)),
+    )
+    # Before anybody is served: the last timestamp may be as old as the last stop.
+    signed = await registrar.try_resign()
+    tasks = [
+        background(registrar.keep_fresh(signed=signed)),
+        background(_watch(readiness, registrar.holder, log)),
+        background(keep_up(index)),
+        background(files.watch()),
+        background(alarms.watch()),
+    ]
+    try:
+        listen = server.listen(profile.listen or DEFAULT_LISTEN, files.server_credentials())
+        await server.start()
+        process.announce(listen=listen, metrics=None if metrics is None else metrics.address)
+        await process.stopping.wait()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await server.stop(STOP_GRACE)
+        await log.close()
+        index.close()
+        store.engine.dispose()
+        if metrics is not None:
+            metrics.close()
+
+
+async def _watch(readiness: Readiness, holder: DirectoryHolder, log: AuditLog) -> None:
+    """Readiness falls when the timestamp expires, which no event announces, and with the log."""
+    loop = asyncio.get_running_loop()
+    tried = 0.0
+    while True:
+        await readiness.set("directory", holder.fresh)
+        await readiness.set("log", log.healthy)
+        if not log.healthy and loop.time() - tried > RELOAD_SECONDS:
+            try:
+                await log.reload()
+            except ZhiwangError as error:
+                _log.error("the log stays stopped", detail=error.detail)
+            except Exception as error:  # noqa: BLE001  else nobody would look at the log, or at readiness, again
+                _log.error("the log stays stopped", exc_info=error)
+            tried = loop.time()
+        await asyncio.sleep(1)
