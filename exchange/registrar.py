@@ -16,11 +16,11 @@ import structlog
 from audit import service as audit_service
 from audit.log import AuditLog
 from audit.query import Scope, scope_of
-from audit.search import SearchIndex, keep_up
+from audit.search import SearchIndexes, keep_up
 from certs.credentials import IdentityFiles
 from certs.expiry import METRIC, METRIC_TEXT, ExpiryAlarms, certificate_expiries
-from exchange.app import open_log
 from exchange.config import StateFiles
+from exchange.store import open_log
 from policy import registrar as policy_registrar
 from policy.directory import DirectoryHolder
 from policy.expiries import directory_expiries
@@ -75,7 +75,7 @@ def make_log(profile: Profile, files: IdentityFiles) -> None:
     Raises:
         FatalError: LOG_UNAVAILABLE: there is one, or there was.
     """
-    store = open_log(files, StateFiles(profile.state), create=True)
+    store = open_log(files, StateFiles(profile.state), profile.log, create=True)
     store.close()
     store.engine.dispose()
 
@@ -122,8 +122,8 @@ async def serve(process: Process, profile: Profile) -> None:
     files = registrar_identity(profile)
     repository = open_repository(profile)
     state = StateFiles(profile.state)
-    store = await asyncio.to_thread(open_log, files, state)
-    index = await asyncio.to_thread(SearchIndex, state.search, store)
+    store = await asyncio.to_thread(open_log, files, state, profile.log)
+    index = await asyncio.to_thread(SearchIndexes, state.search, store)
     log = AuditLog(store)
     registrar = Registrar(
         repository,
@@ -165,7 +165,11 @@ async def serve(process: Process, profile: Profile) -> None:
         expires.set(directory.expires)
         version.set(directory.version)
 
+    def certificates_changed() -> None:
+        store.signer = files.signer()
+
     registrar.holder.on_change(note)
+    files.on_change(certificates_changed)
     alarms = ExpiryAlarms(
         lambda: [*certificate_expiries(files), *directory_expiries(registrar.holder.latest, files.identity.department)],
         time.time,
