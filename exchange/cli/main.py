@@ -23,7 +23,7 @@ NOUNS: Mapping[str, tuple[str, str]] = {
     "verify": ("exchange.cli.verify:app", "核验  Verify claims about a case."),
     "receipt": (
         "exchange.cli.receipt:app",
-        "凭证  Verify a receipt offline, and read it; find those that an agent keeps.",
+        "凭证  Verify a receipt offline, read it, print it; find those that an agent keeps.",
     ),
     "certs": ("exchange.cli.certs:app", "证书  Certificate authority, requests, certificates, revocation."),
     "doctor": ("exchange.cli.doctor:app", "体检  Look at everything that a host needs, and say what mends it."),

@@ -34,22 +34,13 @@ CLEAR_PAUSE = 0.5
 """How often, and at which distance in seconds, a purge tries to empty the write-ahead log while somebody reads."""
 
 app = typer.Typer(
-    help="凭证  Verify a receipt offline, and read it; find those that an agent keeps.", no_args_is_help=True
+    help="凭证  Verify a receipt offline, read it, print it; find those that an agent keeps.", no_args_is_help=True
 )
 
 
 @app.callback()
 def _noun() -> None:
     """凭证  Receipts."""
-
-
-app.command("export")(receipt_export.export_command)
-app.command("pack")(receipt_export.pack_command)
-
-
-app.command("complete")(receipt_complete.complete_command)
-app.command("timestamp")(receipt_timestamp.timestamp_command)
-app.command("print")(receipt_print.print_command)
 
 
 @app.command("verify")
@@ -84,6 +75,13 @@ def verify_command(
     else:
         for line in receipt_words.words(proved):
             output.console().print(line, markup=False, soft_wrap=True)
+
+
+app.command("export")(receipt_export.export_command)
+app.command("pack")(receipt_export.pack_command)
+app.command("complete")(receipt_complete.complete_command)
+app.command("timestamp")(receipt_timestamp.timestamp_command)
+app.command("print")(receipt_print.print_command)
 
 
 @app.command("find")
