@@ -14,10 +14,11 @@ from certs.revocation import RevocationList
 from certs.signing import CertificateVerifier
 from exchange.cli import output
 from exchange.client.receipt_files import load_receipt
-from exchange.client.receipt_times import Proved, Revocations, Trust, prove, witnesses_of
+from exchange.client.receipt_times import Proved, Revocations, Trust, prove
 from exchange.client.time_stamps import load_roots
 from exchange.doctor.directory import kept
 from exchange.doctor.local import host_of
+from exchange.witnesses import policy_of
 from policy.model import Directory
 from zhiwang.verification.v1 import verification_pb2
 from zhiwang.wire.errors import RefusedError
@@ -103,7 +104,7 @@ def trust_of(
     if loaded is not None and directory is None:
         output.say(f"{loaded.state} 中没有名录  There is no directory in {loaded.state}: its roots alone are used.")
     if directory is not None:
-        witnesses = witnesses_of(directory)
+        witnesses = policy_of(directory.centre)
         if directory.revocations_as_of:
             revocations = Revocations(directory.revocation_times, directory.revocations_as_of)
     if witness_policy is not None:

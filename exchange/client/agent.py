@@ -26,7 +26,6 @@ from exchange.client.client import MAX_TIMEOUT, TIMEOUT, Client
 from exchange.client.completing import Completer, complete_kept
 from exchange.client.keeper import Keeper, Missed
 from exchange.client.messages import attribute_message, case_of, context_of, fitting, matter_message, result_message
-from exchange.client.receipt_times import witnesses_of
 from zhiwang.audit.v1 import audit_pb2_grpc
 from zhiwang.verification.v1 import verification_pb2, verification_pb2_grpc
 from zhiwang.wire import metrics
@@ -333,7 +332,7 @@ async def completing(client: Client, keeper: Keeper, root: Path) -> None:
     verifier = CertificateVerifier((root / CA_CERTIFICATE).read_bytes(), client.revoked)
     completer = Completer(lambda: list(map(audit_pb2_grpc.AuditServiceStub, client.hubs())), verifier, time.time)
     counter = metrics.counter("zhiwang_agent_receipts_cosigned", "Kept receipts that gained cosignatures")
-    await complete_kept(keeper, completer, lambda: witnesses_of(client.directory), time.time, counter.inc)
+    await complete_kept(keeper, completer, client.witnesses, time.time, counter.inc)
 
 
 def agent_files(profile: Profile) -> IdentityFiles | None:

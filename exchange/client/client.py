@@ -38,6 +38,7 @@ from exchange.client.receipt_rows import Paper
 from exchange.client.roster import run_roster
 from exchange.client.seal import seal
 from exchange.client.transport import CONNECT_SECONDS, Carrier, Transport
+from exchange.witnesses import PolicyInForce
 from policy.authorise import local_date
 from policy.directory import DirectoryClient, DirectoryHolder
 from policy.expiries import directory_expiries
@@ -115,6 +116,8 @@ class Client:
         self.profile = profile
         self._signer = signer
         self._holder = directory
+        self.witnesses = PolicyInForce(directory)
+        """Gives whose cosignatures of the hub's log count, as last known; None if the centre names nobody."""
         self._refresh = refresh
         self.transport = transport
         self._keys = keys

@@ -21,7 +21,6 @@ from certs.revocation import RevocationList
 from certs.signing import CertificateVerifier, VerifiedCertificate
 from exchange.client.receipt_verify import LATE, ProvedPart, verify_receipt
 from exchange.client.time_stamps import Stamped, verify_stamps
-from policy.model import Directory
 from zhiwang.verification.v1 import verification_pb2
 from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.identity import Kind
@@ -42,12 +41,6 @@ class Revocations(NamedTuple):
     def of_list(cls, listed: RevocationList) -> Self:
         """What a verified list says."""
         return cls(listed.times, listed.this_update)
-
-
-def witnesses_of(directory: Directory) -> WitnessPolicy | None:
-    """Whose cosignatures of the hub's log count, as the centre says; None if it names nobody."""
-    centre = directory.centre
-    return WitnessPolicy(centre.witnesses, centre.witness_quorum) if centre.witnesses else None
 
 
 @dataclass(frozen=True, slots=True)
