@@ -65,22 +65,22 @@ def check(order: audit_pb2.EntriesDelayed, now: float) -> None:
     """Whether an order may be made.
 
     Raises:
-        RefusedError: ORDER_INVALID or CONDITION_INVALID, with its field.
+        RefusedError: ORDER_INVALID or DELAY_INVALID, with its field.
     """
     check_order(order.order)
     for name in ("official", "matter", "reference", "department"):
         text = getattr(order, name)
         if text and not is_token(text):
-            raise RefusedError(Reason.CONDITION_INVALID, "not short ASCII, or holds an identifier", field=name)
+            raise RefusedError(Reason.DELAY_INVALID, "not short ASCII, or holds an identifier", field=name)
     if not (order.official or order.matter or order.reference):
         raise RefusedError(
-            Reason.CONDITION_INVALID,
+            Reason.DELAY_INVALID,
             "say which: an official, a matter or a reference; a department alone is too much",
             field="reference",
         )
     lasts = order.until_time.seconds - now
     if not 0 < lasts <= MAX_DELAY:
-        raise RefusedError(Reason.CONDITION_INVALID, "a delay ends within 366 days from now", field="until_time")
+        raise RefusedError(Reason.DELAY_INVALID, "a delay ends within 366 days from now", field="until_time")
 
 
 def insert(connection: Connection, entry: int) -> None:

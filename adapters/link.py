@@ -25,12 +25,16 @@ from zhiwang.audit.v1 import audit_pb2
 from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.wire.channel import RenewableChannel, refusal_of
 from zhiwang.wire.errors import Reason
+from zhiwang.wire.gather import portions
 
 CREDIT = 1024
 """Requests that the adapter takes unanswered on one link."""
 
 FRAME_ITEMS = 256
 """Requests that are joined into one frame of work, at most."""
+
+REPLY_BYTES = 4 << 20
+"""Bytes of replies in one message; what is longer, as reports of who asked can be, goes in several."""
 
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 10.0
@@ -183,6 +187,10 @@ class Lanes:
         self._bulk.close()
 
 
+def _size(item: adapter_pb2.ReplyFrame.Item) -> int:
+    return item.ByteSize()
+
+
 def _is_bulk(header: bytes) -> bool:
     try:
         return is_bulk(sealed_pb2.Header.FromString(header))
@@ -230,7 +238,9 @@ class Session:
     def reply(self, frame: adapter_pb2.ReplyFrame) -> None:
         """Answer requests of this stream."""
         self._unanswered -= len(frame.items)
-        self.send(adapter_pb2.AttachRequest(reply_frame=frame))
+        for items in portions(frame.items, _size, count=len(frame.items), size=REPLY_BYTES):
+            part = frame if len(items) == len(frame.items) else adapter_pb2.ReplyFrame(items=items, log=frame.log)
+            self.send(adapter_pb2.AttachRequest(reply_frame=part))
 
     async def run(self) -> None:
         """From Hello until the stream ends.

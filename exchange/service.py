@@ -7,7 +7,7 @@ the hub's log. Servicers raise domain errors; `zhiwang.wire.server` maps them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
 import grpc
 import structlog
@@ -24,6 +24,7 @@ from zhiwang.adapter.v1 import adapter_pb2, adapter_pb2_grpc
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.exchange.v1 import exchange_pb2, exchange_pb2_grpc, sealed_pb2
 from zhiwang.wire.errors import Reason, RefusedError
+from zhiwang.wire.gather import portions
 from zhiwang.wire.server import Peer, current_peer
 
 log = structlog.get_logger(__name__)
@@ -32,13 +33,20 @@ MAX_FRAME_ITEMS = 512
 """Requests in one frame of a requester."""
 
 MAX_RESULTS = 256
-"""Results in one frame to a requester."""
+"""Results in one frame to a requester, and"""
+
+MAX_RESULT_BYTES = 4 << 20
+"""their bytes; reports of who asked are long."""
 
 MAX_UNREAD = 2048
 """Results that one requester may leave unread; until it reads, none of its further frames are taken."""
 
 HELLO_TIMEOUT = 10.0
 """Seconds within which an adapter says who it is."""
+
+
+def _size(delivery: Delivery) -> int:
+    return delivery.answer.ByteSize()
 
 
 class _Stream:
@@ -113,12 +121,12 @@ class _Stream:
             ready, self._ready = self._ready, []
             self._taken.set()
             for group in _of_one_log(ready):
-                for start in range(0, len(group), MAX_RESULTS):
-                    yield await self._frame(group[start : start + MAX_RESULTS])
+                for part in portions(group, _size, count=MAX_RESULTS, size=MAX_RESULT_BYTES):
+                    yield await self._frame(part)
             if not self._ready and (self._ended or (self._closing and not self._unanswered)):
                 return
 
-    async def _frame(self, group: list[Delivery]) -> exchange_pb2.ExchangeStreamResponse:
+    async def _frame(self, group: Sequence[Delivery]) -> exchange_pb2.ExchangeStreamResponse:
         frame = exchange_pb2.ExchangeStreamResponse()
         parts = [delivery.appended.part(delivery.offset, 1) for delivery in group if delivery.appended is not None]
         entries: list[audit_pb2.LoggedEntry] = []

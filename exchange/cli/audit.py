@@ -8,6 +8,8 @@ import typer
 
 from certs.identity import write_public
 from exchange.cli import output
+from exchange.cli.audit_delay import delay
+from exchange.cli.audit_erase import erase_subject
 from exchange.cli.audit_files import export, fsck
 from exchange.cli.audit_hold import app as hold
 from exchange.cli.audit_reading import From, Owner, bar, time_text, with_auditor
@@ -96,6 +98,7 @@ def _recall(seen: Path, origin: str) -> bytes:
         return b""
 
 
-for _command in (show, search, subject, reconcile, export, fsck):
+for _command in (show, search, subject, delay, reconcile, export, fsck):
     app.command()(_command)
+app.command("erase-subject")(erase_subject)
 app.add_typer(hold, name="hold")

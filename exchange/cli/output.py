@@ -39,6 +39,7 @@ _USAGE_REASONS = frozenset(
         Reason.NAME_INVALID,
         Reason.VALUE_INVALID,
         Reason.CONDITION_INVALID,
+        Reason.DELAY_INVALID,
         Reason.ORDER_INVALID,
         Reason.TOO_MANY_CLAIMS,
         Reason.REFERENCE_INVALID,

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from exchange.cli import output
 from exchange.cli.audit_reading import printable
+from exchange.cli.page import heading, page, paragraph, table
+from exchange.client.report import OwnerReport
 from policy.model import Directory, Title
 from zhiwang.adapter.v1 import subject_pb2
 from zhiwang.exchange.v1 import sealed_pb2
@@ -51,20 +53,7 @@ FATES = {
     subject_pb2.FATE_REFUSED: "超次拒绝 refused",
 }
 COMPARED = "作为比对对象 compared with"
-
-
-class Part(NamedTuple):
-    """What one owner told, or why it did not.
-
-    Attributes:
-        owner: Department.
-        report: None if there is none.
-        reason: Why there is none.
-    """
-
-    owner: str
-    report: subject_pb2.SubjectReport | None
-    reason: Reason | None = None
+COLUMNS = ("时间 time", "谁 who", "事项 for what", "查询内容 what", "结果 outcome", "记录号 entry")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +125,7 @@ def why_of(row: subject_pb2.Lookups, titles: Titles) -> str:
     return "\n".join(filter(None, (matter, printable(row.reference), kind)))
 
 
-def as_object(parts: Sequence[Part], titles: Titles) -> dict[str, Any]:
+def as_object(parts: Sequence[OwnerReport], titles: Titles) -> dict[str, Any]:
     """The report as one JSON value."""
     return {
         "complete": all(part.report is not None for part in parts),
@@ -145,33 +134,65 @@ def as_object(parts: Sequence[Part], titles: Titles) -> dict[str, Any]:
     }
 
 
-def print_parts(parts: Sequence[Part], titles: Titles) -> None:
+def print_parts(parts: Sequence[OwnerReport], titles: Titles) -> None:
     """The report as tables on standard output."""
     for part in parts:
         title = name_of(titles.departments, part.owner)
         if part.report is None:
-            reason = part.reason or Reason.INTERNAL
-            output.console().print(
-                f"\n{title}：未能取得，请稍后再试或到柜台查询 missing: {reason.name} {reason.value.zh}", markup=False
-            )
+            output.console().print(f"\n{title}：{missing(part)}", markup=False)
             continue
-        rows = [
-            (
-                period_of(row),
-                asker_of(row, titles),
-                why_of(row, titles),
-                "\n".join(asked_of(row, titles)),
-                fate_of(row),
-                "" if row.this_request else f"{row.log_year}/{row.index}" if row.log_year else row.index,
-            )
-            for row in part.report.lookups
-        ]
-        columns = ("时间 time", "谁 who", "事项 for what", "查询内容 what", "结果 outcome", "记录号 entry")
-        output.print_table(columns, rows, title=title)
+        output.print_table(COLUMNS, _cells(part.report, titles), title=title)
         for line in _remarks(part.report, titles):
             output.console().print(line, markup=False)
     for zh, en in NOT_TOLD:
         output.console().print(f"{zh}\n  {en}", markup=False)
+
+
+def as_page(parts: Sequence[OwnerReport], titles: Titles, *, reference: str, made: str) -> str:
+    """The report as a printable page.
+
+    Args:
+        parts: What each owner told.
+        titles: What things are called.
+        reference: Of the citizen's request.
+        made: When, in words.
+    """
+    body = [paragraph(f"办理编号 reference: {reference}    出具时间 made: {made}")]
+    absent = [name_of(titles.departments, part.owner) for part in parts if part.report is None]
+    if absent:
+        body.append(paragraph(f"本报告不完整，缺少下列部门 This report is incomplete; it lacks: {'、'.join(absent)}"))
+    for part in parts:
+        body.append(heading(name_of(titles.departments, part.owner)))
+        if part.report is None:
+            body.append(paragraph(missing(part)))
+            continue
+        body.append(table(COLUMNS, _cells(part.report, titles)))
+        body += [paragraph(line, note=True) for line in _remarks(part.report, titles)]
+    body.append(heading("说明 What this says and what it does not"))
+    body += [paragraph(text, note=True) for pair in NOT_TOLD for text in pair]
+    return page("本人信息核验查询记录  Who asked about a person", body)
+
+
+def missing(part: OwnerReport) -> str:
+    """Why an owner's part is missing."""
+    reason = part.reason or Reason.INTERNAL
+    if reason is Reason.NOT_GRANTED:
+        return "该部门未向本窗口开放此项查询，请到该部门柜台查询 it has not granted this desk its reports: NOT_GRANTED"
+    return f"未能取得，请稍后再试或到该部门柜台查询 missing: {reason.name} {reason.value.zh}"
+
+
+def _cells(report: subject_pb2.SubjectReport, titles: Titles) -> list[Sequence[object]]:
+    return [
+        (
+            period_of(row),
+            asker_of(row, titles),
+            why_of(row, titles),
+            "\n".join(asked_of(row, titles)),
+            fate_of(row),
+            "" if row.this_request else f"{row.log_year}/{row.index}" if row.log_year else row.index,
+        )
+        for row in report.lookups
+    ]
 
 
 def _remarks(report: subject_pb2.SubjectReport, titles: Titles) -> list[str]:
@@ -196,7 +217,7 @@ def _question(one: subject_pb2.Asked, titles: Titles) -> str:
     return f"{words}（{COMPARED}）" if one.compared else words
 
 
-def _part(part: Part, titles: Titles) -> dict[str, Any]:
+def _part(part: OwnerReport, titles: Titles) -> dict[str, Any]:
     if part.report is None:
         return {"owner": part.owner, "reported": False, "reason": (part.reason or Reason.INTERNAL).name}
     return {

@@ -155,7 +155,7 @@ def _subject(slot: str, text: str) -> Subject:
 
 
 async def _ask(profile: Profile, case: Case, context: Context, seconds: float, *, receipt: bool) -> Told:
-    async with await _open(profile) as client:
+    async with await open_client(profile) as client:
         result = await client.verify(case, context, timeout=seconds, receipt=receipt)
         titles = {
             f"{attribute.owner}.{attribute.name}": attribute.title.zh
@@ -165,8 +165,8 @@ async def _ask(profile: Profile, case: Case, context: Context, seconds: float, *
         return Told(result, titles, mock=False)
 
 
-async def _open(profile: Profile) -> Client:
-    """A client with a state of its own beside that of an agent, and beside others of this command."""
+async def open_client(profile: Profile) -> Client:
+    """A client of one command, with a state of its own beside that of an agent and those of other commands."""
     for number in range(1, SIDE_BY_SIDE):
         try:
             return await Client.open(profile, state=f"verify-{number}")

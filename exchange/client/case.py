@@ -39,11 +39,13 @@ class Case:
         subjects: In their slots; a slot may stand as often as the matter admits.
         claims: In the syntax of docs/claims.md. Empty: all claims of the matter.
         key: The caller's own, returned with the result. Never leaves this process.
+        report: Whether the claims ask for reports of who asked; then all of them do, else none.
     """
 
     subjects: tuple[Subject, ...] = field(repr=False)
     claims: tuple[str, ...] = field(default=(), repr=False)
     key: str = field(default="", repr=False)
+    report: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from certs.credentials import IdentityFiles
 from certs.expiry import Expiry, certificate_expiries
 from certs.identity import ROOT_METADATA, Kind, server_name
 from certs.signing import CertificateVerifier, Signer
-from exchange.client.case import Case, CaseResult, Context
+from exchange.client.case import Case, CaseResult, Context, Subject
 from exchange.client.check import Answered, check_answer, check_refusal
 from exchange.client.heads import Heads
 from exchange.client.keeper import Keeper
@@ -35,6 +35,7 @@ from exchange.client.plan import Part, Prepared
 from exchange.client.question import Question, Questions
 from exchange.client.receipt import build_receipt
 from exchange.client.receipt_rows import Paper
+from exchange.client.report import OwnerReport, report_claims, told
 from exchange.client.roster import run_roster
 from exchange.client.seal import seal
 from exchange.client.transport import CONNECT_SECONDS, Carrier, Transport
@@ -322,6 +323,37 @@ class Client:
         async with aclosing(run_roster(cases, prepare, ask)) as found:
             async for results in found:
                 yield results
+
+    async def report(self, subject: Subject, context: Context, *, timeout: float = MAX_TIMEOUT) -> list[OwnerReport]:  # noqa: ASYNC109  the same
+        """Ask every owner who asked about somebody. An owner that does not tell is named, with why.
+
+        Args:
+            subject: In the slot of the matter for which reports are granted.
+            context: Why; its reference is that of the citizen's request.
+            timeout: Seconds, at most.
+
+        Raises:
+            RefusedError: The subject or the context cannot be asked about at all; `field` says which part of it.
+        """
+        question = self._question(context)
+        slot = question.planner.matter.slots.get(subject.slot)
+        if slot is None:
+            raise RefusedError(Reason.SLOT_UNKNOWN, field="subjects[0].slot")
+        claims = report_claims(question.planner.directory, subject.slot, slot.kind)
+        case = Case((subject,), tuple(claim for claim in claims.values() if claim), report=True)
+        if not case.claims:
+            return [OwnerReport(owner, None, Reason.NOT_GRANTED) for owner in claims]
+        prepared = question.planner.prepare(case, question.today)
+        deadline = self._loop.time() + min(timeout, MAX_TIMEOUT) - MARGIN
+        owners = [part.owner for part in prepared.plan.parts]
+        outcomes = await asyncio.gather(
+            *(
+                self._ask_owner(context, question, index, (prepared,), deadline, bulk=False)
+                for index in range(len(owners))
+            )
+        )
+        found = dict(zip(owners, outcomes, strict=True))
+        return [told(owner, found.get(owner, Failure(Reason.NOT_GRANTED))) for owner in claims]
 
     def check(self, context: Context) -> None:
         """Check a context without asking anything.

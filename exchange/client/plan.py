@@ -15,7 +15,7 @@ from typing import NamedTuple
 from exchange.client.case import Case, Ruling
 from policy.model import Attribute, Directory, Matter, Rule
 from zhiwang.exchange.v1 import sealed_pb2
-from zhiwang.wire.claims import Claim
+from zhiwang.wire.claims import Claim, Predicate
 from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.header import MAX_CLAIMS_PER_CASE, MAX_SLOTS, MAX_VALUES, SLOT_SIZE, VALUE_SIZE
 from zhiwang.wire.identifiers import Scheme, scheme
@@ -193,6 +193,11 @@ class Planner:
         if not labels:
             raise RefusedError(Reason.CLAIM_SYNTAX, "the matter names no claims and the case neither", field="claims")
         claims = [self._claim(text, index) for index, text in enumerate(labels)]
+        for index, claim in enumerate(claims):
+            if (claim.predicate is Predicate.REPORT) != case.report:
+                raise RefusedError(
+                    Reason.CLAIM_SYNTAX, "a report is asked by `zhiwang audit subject` alone", field=f"claims[{index}]"
+                )
         texts = self._texts(claims, today)
         counts = tuple([len(subjects.get(slot, ())) or 1 for slot in self.matter.slots])
         key = (

@@ -50,6 +50,7 @@ HUB, REGISTRAR, AUDITOR = f"{CENTRE}/hub/main", f"{CENTRE}/registrar/main", f"{C
 ADMIN = f"hrss/admin/{ADMINS[0]}"
 SYSTEM = f"{REQUESTER}/system/enrolment"
 ROLE = f"{REQUESTER}/enrolment-clerk"
+DESK, DESK_ROLE, DESK_MATTER = f"{CENTRE}/system/desk", f"{CENTRE}/citizen-desk", "access-report"
 MATTER = "school-enrolment"
 DISTRICT = "440306"
 """Where the people of the example profiles work: Bao'an."""
@@ -82,6 +83,11 @@ class Layout:
     def system_profile(self) -> Path:
         """Profile of the education bureau's system, for `zhiwang verify`."""
         return self.directory / f"{REQUESTER}.toml"
+
+    @property
+    def desk_profile(self) -> Path:
+        """Profile of the citizens' desk, for `zhiwang audit subject`."""
+        return self.directory / "desk.toml"
 
     @property
     def auditor_profile(self) -> Path:
@@ -119,7 +125,7 @@ def make_identities(layout: Layout) -> None:
     authority = Authority.create(layout.directory / "authority", CITY)
     layout.root.mkdir()
     write_public(layout.root / CA_CERTIFICATE, authority.certificate_pem)
-    shorts = [HUB, REGISTRAR, AUDITOR, SYSTEM]
+    shorts = [HUB, REGISTRAR, AUDITOR, SYSTEM, DESK]
     shorts += [f"{department}/adapter/main" for department in OWNERS]
     shorts += [f"{department}/admin/{admin}" for department in DEPARTMENTS for admin in ADMINS]
     for short in shorts:

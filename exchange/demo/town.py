@@ -21,7 +21,21 @@ from exchange import app as hub
 from exchange.cli.main import ENTRY_POINTS
 from exchange.demo import build
 from exchange.demo.auditing import is_serving
-from exchange.demo.build import ADMIN, AUDITOR, CITY, DISTRICT, HUB, LOOPBACK, OWNERS, ROLE, SYSTEM, Layout
+from exchange.demo.build import (
+    ADMIN,
+    AUDITOR,
+    CITY,
+    DESK,
+    DESK_MATTER,
+    DESK_ROLE,
+    DISTRICT,
+    HUB,
+    LOOPBACK,
+    OWNERS,
+    ROLE,
+    SYSTEM,
+    Layout,
+)
 from exchange.demo.places import CODE_SYSTEM
 from exchange.demo.processes import Fleet, ProcessError, stop_groups, zhiwang
 from zhiwang.exchange.v1 import exchange_pb2, exchange_pb2_grpc, sealed_pb2
@@ -90,7 +104,15 @@ class Town:
         build.write_profile_file(
             self.layout, self.layout.system_profile, SYSTEM, hub=target, state="edu-state", defaults=defaults
         )
-        for state in (self.layout.state("agent"), self.layout.directory / "edu-state"):
+        desk = {"role": DESK_ROLE, "matter": DESK_MATTER, "jurisdiction": f"{CODE_SYSTEM}:{DISTRICT[:4]}"}
+        build.write_profile_file(
+            self.layout, self.layout.desk_profile, DESK, hub=target, state="desk-state", defaults=desk
+        )
+        for state in (
+            self.layout.state("agent"),
+            self.layout.directory / "edu-state",
+            self.layout.directory / "desk-state",
+        ):
             state.mkdir(mode=0o700)
         for path, identity in ((self.layout.auditor_profile, AUDITOR), (self.layout.admin_profile, ADMIN)):
             build.write_profile_file(

@@ -251,7 +251,7 @@ def test_no_delay_is_longer_than_a_year_or_hides_a_whole_department(
     bureau: Bureau, seconds: float, fields: dict[str, str]
 ) -> None:
     size = bureau.log.newest.size
-    with pytest.raises(RefusedError, match=r"(CONDITION|ORDER)_INVALID"):
+    with pytest.raises(RefusedError, match=r"(DELAY|ORDER)_INVALID"):
         People(bureau, "hrss/admin/one").delay(seconds, **fields)
     assert bureau.log.newest.size == size
 

@@ -78,6 +78,12 @@ class Reason(Enum):
         "查询条件无效，或含有公民的证件号码",
         "A condition of a search is none, or holds an identifier of a citizen, which may not get into the log.",
     )
+    DELAY_INVALID = Meaning(
+        "INVALID_ARGUMENT",
+        Actor.OWNER,
+        "延期告知的条件无效，或期限过长",
+        "A delay names an official, a matter or a reference, and ends within 366 days; it may be renewed.",
+    )
     TOO_MANY_CLAIMS = Meaning(
         "INVALID_ARGUMENT",
         Actor.REQUESTER,

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -46,6 +46,26 @@ class Limits:
     count: int = FRAME_COUNT
     size: int = FRAME_BYTES
     delay: float = FRAME_DELAY
+
+
+def portions(items: Sequence[T], size_of: Callable[[T], int], *, count: int, size: int) -> Iterator[Sequence[T]]:
+    """Cut what goes out at once into messages.
+
+    Args:
+        items: What goes out.
+        size_of: Bytes of one.
+        count: Of one message, at most.
+        size: Bytes of one message, at most; a single larger item goes alone.
+    """
+    start, total = 0, 0
+    for place, item in enumerate(items):
+        own = size_of(item)
+        if place > start and (place - start == count or total + own > size):
+            yield items[start:place]
+            start, total = place, 0
+        total += own
+    if start < len(items):
+        yield items[start:]
 
 
 class _Lane(Generic[T]):

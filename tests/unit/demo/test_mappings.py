@@ -119,6 +119,7 @@ ASKED = [
     for department, document in DOCUMENTS.items()
     for name, attribute in document.attributes.items()
     for predicate in sorted(attribute.predicates)
+    if not attribute.reports  # of no record
 ]
 
 
