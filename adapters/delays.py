@@ -88,20 +88,23 @@ def insert(connection: Connection, entry: int) -> None:
     write(connection, "INSERT INTO delay (entry) VALUES (?)", [(entry,)])
 
 
-def in_force(connection: Reading, entries: Entries, now: float) -> Delays:
+def in_force(connection: Reading, entries: Entries, kept: Callable[[int], bool], now: float) -> Delays:
     """The orders that have not ended.
 
     Args:
         connection: To the store.
         entries: Reads the log.
+        kept: Whether an entry is still there; orders that went with their year have ended long ago.
         now: Seconds since the epoch.
 
     Raises:
         FatalError: LOG_UNAVAILABLE: the store failed.
     """
     orders = []
-    for (index,) in fetch(connection, "SELECT entry FROM delay"):
-        (data,) = entries(index, 1)
+    for (at,) in fetch(connection, "SELECT entry FROM delay"):
+        if not kept(at):
+            continue
+        (data,) = entries(at, 1)
         entry = decode_entry(data)
         order = entry.entries_delayed
         # However long it says: no order outlives its bound.

@@ -78,7 +78,7 @@ class Subjects:
         now, names = self._clock(), self._names()
         # Another replica may have written entries that this process has not seen.
         self._log.refresh()
-        orders = delays.in_force(connection, self._log.entries, now)
+        orders = delays.in_force(connection, self._log.entries, self._log.kept, now)
         try:
             years = self._trace.years()
             # Rows of a year that is no longer kept go with its entries, which may not have happened yet.
