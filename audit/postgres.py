@@ -242,7 +242,7 @@ def _look_at(connection: Connection) -> None:
             Reason.LOG_UNAVAILABLE, f"the log's database is PostgreSQL {version // 10_000}; it takes {OLDEST} or newer"
         )
     for name in careless(connection):
-        _log.warning("the log's database forgets after a crash of its machine", setting=name, value="off")
+        _log.warning("the log's database forgets after a crash of its machine: a setting is off", setting=name)
 
 
 def careless(connection: Connection) -> list[str]:

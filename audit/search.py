@@ -140,8 +140,10 @@ class SearchIndex:
             FatalError: LOG_UNAVAILABLE, of the log.
             sqlite3.Error, SQLAlchemyError: The search database cannot be written.
         """
+        if self._store.stopped is None:
+            self._store.refresh()  # others may append to it while this process is at rest
         if self.size >= self._store.newest.size:
-            # Asked every second: a log at rest costs one read and no transaction that writes.
+            # Asked every second: a log at rest costs two reads and no transaction that writes.
             return False
         with self._lock, self._engine.begin() as opened:
             connection = driver(opened)

@@ -25,7 +25,7 @@ from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import grpc
 from prometheus_client.registry import Collector
@@ -107,8 +107,16 @@ class RealCity:
     hub_port: int
 
     @classmethod
-    def build(cls, path: Path, owners: Sequence[str], *, residents: int = 500, students: int = 12) -> RealCity:
-        """Build and start; ready when this returns."""
+    def build(
+        cls,
+        path: Path,
+        owners: Sequence[str],
+        *,
+        residents: int = 500,
+        students: int = 12,
+        hub: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Build and start, with these further keys in the hub's profile; ready when this returns."""
         layout, examples = Layout(path / "city"), build.examples_directory()
         layout.directory.mkdir()
         layout.logs.mkdir(mode=0o700)
@@ -129,7 +137,7 @@ class RealCity:
             city.start("registrar")
             registrar_address = city.address("registrar")
             build.write_profile(
-                layout, "hub", HUB, listen=city.hub_address, registrar=registrar_address, metrics=LOOPBACK
+                layout, "hub", HUB, listen=city.hub_address, registrar=registrar_address, metrics=LOOPBACK, **hub or {}
             )
             hub_app.init(load_profile(layout.profile("hub")))
             city.start("hub")
@@ -156,7 +164,7 @@ class RealCity:
             f"{department}/adapter/main",
             listen=LOOPBACK,
             metrics=LOOPBACK,
-            hub=[self.hub_address],
+            hub=self.hub_addresses,
             adapter={"mapping": "mapping.toml", "document": "document.toml"},
         )
         adapters.app.init(profile)
@@ -169,12 +177,12 @@ class RealCity:
             SYSTEM,
             listen=LOOPBACK,
             metrics=LOOPBACK,
-            hub=[self.hub_address],
+            hub=self.hub_addresses,
             defaults=defaults,
             agent=agent or {"caller": ({"certificate": "local", "roles": [ROLE]},)},
         )
         build.write_profile_file(
-            layout, layout.system_profile, SYSTEM, hub=[self.hub_address], state="edu-state", defaults=defaults
+            layout, layout.system_profile, SYSTEM, hub=self.hub_addresses, state="edu-state", defaults=defaults
         )
         for state in (layout.state("agent"), layout.directory / "edu-state"):
             state.mkdir(mode=0o700, exist_ok=True)
@@ -182,6 +190,11 @@ class RealCity:
     @property
     def hub_address(self) -> str:
         return f"127.0.0.1:{self.hub_port}"
+
+    @property
+    def hub_addresses(self) -> list[str]:
+        """Of all hubs that agents and adapters are to use."""
+        return [self.hub_address]
 
     @property
     def places(self) -> tuple[str, ...]:

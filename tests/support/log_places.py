@@ -85,9 +85,13 @@ class PostgresDatabase(Place):
         self.name = fresh_name()
 
     def create(self) -> Engine:
+        self.create_empty()
+        return self.open()
+
+    def create_empty(self) -> None:
+        """What the administrator does."""
         self.server.execute("", f"CREATE DATABASE {self.name} TEMPLATE template0")
         self.install(TABLES)
-        return self.open()
 
     def install(self, *logs: Tables) -> None:
         with self.raw("postgres") as connection:

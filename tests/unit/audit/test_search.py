@@ -198,6 +198,18 @@ def test_the_index_follows_to_the_end_and_is_kept(filled: Filled) -> None:
     assert filled.found(Query(owner="hrss")) == filled.expected(Query(owner="hrss"), EVERYTHING)
 
 
+def test_the_index_follows_what_another_process_appends(tmp_path: Path) -> None:
+    store = support.make_store(tmp_path / "log.db")
+    other = support.reopen(tmp_path / "log.db")
+    index = SearchIndex(tmp_path / "search.db", store)
+    follow_all(index)
+    support.append(other, 7)
+    follow_all(index)
+    assert index.size == 8
+    index.close()
+    support.close(store, other)
+
+
 def test_a_lost_damaged_or_foreign_search_database_is_made_anew(filled: Filled, tmp_path: Path) -> None:
     follow_all(filled.index)
     filled.index.close()
