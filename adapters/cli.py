@@ -28,10 +28,12 @@ from adapters.printing import (
     print_findings,
     print_quality,
     print_report,
+    print_retention,
     quality_as_json,
     report_as_json,
 )
 from adapters.quality import DataQuality, measure, read_divisions
+from adapters.retention import keep
 from certs.credentials import IdentityFiles
 from certs.identity import ROOT_METADATA
 from policy.directory import DirectoryClient
@@ -349,3 +351,38 @@ def restore(
     restored = backup.restore(load_profile(profile), source, seen or (), accept_fewer=yes)
     sys.stderr.write(f"已恢复 restored: newest seen {restored.seen} of {restored.size} entries.\n")
     sys.stderr.write(f"Next: zhiwang adapter run --profile {profile}\n")
+
+
+@app.command()
+def retention(
+    profile: ProfileOption,
+    exported: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--exported",
+            metavar="DIR",
+            help="What `audit export` wrote of a year that is to go; read whole first. Several times for several.",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
+    no_copy: Annotated[
+        str, typer.Option("--no-copy", metavar="REASON", help="Why there need be no copy; it stands in the log.")
+    ] = "",
+    *,
+    apply: Annotated[bool, typer.Option("--apply", help="Remove what is due; otherwise only say what is.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+) -> None:
+    """Say which years of the owner's log need not be kept any more; with --apply, remove their entries.
+
+    With them goes what the index of subjects says of them, and the keys of index years of which nothing is left. As
+    `zhiwang audit retention` for a hub; see docs/retention.md.
+
+    Exit status 0; 1 if something is due and stays, since no copy of it was shown.
+
+    Example: zhiwang adapter retention --profile adapter.toml --apply --exported archive/hrss-2026
+    """
+    with long_task("移除 removing") as progress:
+        kept = keep(load_profile(profile), exported or (), no_copy, apply=apply, progress=progress)
+    print_retention(kept.years, kept.shards, kept.now, kept.without_copy, as_json=as_json)
+    raise typer.Exit(FAILED if kept.without_copy else 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from adapters.drafting import Drafted
 from adapters.leakage import Bound
 from adapters.mapping import Mapping
 from adapters.quality import COUNTS, DataQuality
+from audit import retention
 from zhiwang.wire.tomlfile import Finding
 
 PLAIN_WIDTH = 200
@@ -210,3 +212,20 @@ def print_draft(drafted: Drafted) -> None:
         return
     mapping, document = drafted.files[:2]
     console.print(f"下一步 next: zhiwang adapter check {mapping} {document}", markup=False)
+
+
+def print_retention(
+    years: int, shards: Sequence[retention.Shard], now: float, kept: Sequence[str], *, as_json: bool
+) -> None:
+    """What has become of the years of a log."""
+    if as_json:
+        logs = [retention.as_object(one, now, kept) for one in shards]
+        sys.stdout.write(json.dumps({"years": years, "logs": logs}, ensure_ascii=False) + "\n")
+        return
+    console = _console()
+    if shards:
+        table = Table(*retention.COLUMNS)
+        for one in shards:
+            table.add_row(*(str(cell) for cell in retention.as_row(one, now, kept)))
+        console.print(table)
+    console.print(f"保留期 {years} 年 retention of {years} years", markup=False)

@@ -9,10 +9,12 @@ tables of that log be emptied.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
 from audit import schema
 from audit.appended import Head
@@ -172,6 +174,11 @@ def logs(connection: Connection) -> list[Ended]:
     return found
 
 
+def removals(connection: Connection) -> int:
+    """How far removals have come: rises with each that is recorded or finished."""
+    return int(connection.exec_driver_sql("SELECT coalesce(sum(1 + done), 0) FROM log_shard_removed").scalar_one())
+
+
 def successor(connection: Connection, year: int) -> int | None:
     """Year of the log that goes on from one; None if it has not ended. One look-up; asked in every transaction."""
     row = driver(connection).execute(_SUCCESSOR, (year,)).fetchone()
@@ -189,6 +196,35 @@ def record_end(connection: Connection, ended: Ended) -> None:
 def record_removal(connection: Connection, year: int, recorded_year: int, recorded_index: int) -> None:
     """The entries of a log are to go; in the transaction of the entry that says so."""
     connection.exec_driver_sql(_REMOVE, (year, recorded_year, recorded_index))
+
+
+def emptied(engine: Engine, year: int, batch: int) -> Iterator[int]:
+    """Delete what a log whose removal is recorded still holds, and overwrite it; a transaction for each batch.
+
+    Yields:
+        How many entries have been deleted.
+    """
+    tables, done, deleted = tables_of(year), 0, batch
+    newest = tables.fill("DELETE FROM {entry} WHERE idx IN (SELECT idx FROM {entry} ORDER BY idx DESC LIMIT ?)")
+    while deleted == batch:
+        with _overwriting(engine) as connection:
+            deleted = connection.exec_driver_sql(newest, (batch,)).rowcount
+        done += deleted
+        yield done
+    with _overwriting(engine) as connection:
+        for table in (tables.tile, tables.head):
+            connection.exec_driver_sql(f"DELETE FROM {table}")  # noqa: S608 - our own name
+
+
+@contextmanager
+def _overwriting(engine: Engine) -> Iterator[Connection]:
+    """A transaction whose deletions leave nothing in the file."""
+    with engine.begin() as connection:
+        connection.exec_driver_sql("PRAGMA secure_delete = ON")
+        try:
+            yield connection
+        finally:
+            connection.exec_driver_sql("PRAGMA secure_delete = OFF")
 
 
 def finish_removal(connection: Connection, year: int) -> None:

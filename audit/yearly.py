@@ -74,6 +74,7 @@ class YearlyLog:
         self._current = self._store(FIRST)
         self._backend = self._current.backend
         self._ended: tuple[Ended, ...] = ()
+        self._removals = 0
         self._ends = float("inf")
         self._book = HoldBook(self)
 
@@ -166,15 +167,19 @@ class YearlyLog:
             self._set_end()
         return head
 
-    def open(self) -> Head:
+    def open(self, guarded: Checkpoint | None = None) -> Head:
         """Check what is stored, every log of it and how one goes on from the other, and go on; also after `stopped`.
+
+        Args:
+            guarded: What the guard of another process remembers of this store.
 
         Raises:
             FatalError: LOG_UNAVAILABLE: something does not hold. Nothing is appended.
         """
         failed = self.stopped is not None and self.newest.size > 0
         try:
-            guarded = self._guard.read() if self._guard is not None else None
+            if self._guard is not None:
+                guarded = self._guard.read()
             self._backend.renew(failed=failed)
             with self._backend.writing() as connection:
                 self._load(connection, guarded)
@@ -204,6 +209,7 @@ class YearlyLog:
         current = self._store(newest)
         current.take_up(connection, _of(guarded, current.origin))
         self._enter(current, ended)
+        self._check_removals()
 
     def _check_years(self, ended: Sequence[Ended], newest: int, guarded: Checkpoint | None) -> None:
         """Neither this process nor its guard has seen a later year, or another end of an earlier one."""
@@ -230,6 +236,7 @@ class YearlyLog:
         if ended:
             self._check_chain(store, ended)
         self._ended = tuple(ended)
+        self._removals = sum(1 + one.removal.done for one in ended if one.removal is not None)
         if self._current is not store:
             self._current.guard, store.guard = None, self._guard
             self._current = store
@@ -250,6 +257,17 @@ class YearlyLog:
             end = ends.get(origin_of(self.log, one.year))
             if end is None or (end.checkpoint.size, end.checkpoint.root) != (one.head.size, one.head.root):
                 raise _broken(f"the log after {origin_of(self.log, one.year)} goes on from another end of it")
+
+    def _check_removals(self) -> None:
+        """What is gone went in the order: the log says so, unless the year that did is gone itself."""
+        for one in self._ended:
+            removal, origin = one.removal, origin_of(self.log, one.year)
+            if removal is None or not self.kept(position(removal.year, removal.index)):
+                continue
+            recorded = self.entries(position(removal.year, removal.index), 1)
+            said = decode_entry(recorded[0]).shard_removed if recorded else audit_pb2.ShardRemoved()
+            if (said.origin, said.size, said.root) != (origin, one.head.size, one.head.root):
+                raise _broken(f"the entries of {origin} are gone, and the log does not say so")
 
     def _set_end(self) -> None:
         """Until when the newest log is appended to. The first is of the year in which it was made."""
@@ -343,8 +361,12 @@ class YearlyLog:
         try:
             with self.reading.connect() as connection:
                 over = shards.successor(connection, year_of(current.origin)) is not None
+                removals = shards.removals(connection)
+                ended = shards.logs(connection) if removals != self._removals and not over else None
         except ERRORS as error:
             raise self.stop(error) from error
+        if ended is not None:
+            self._ended, self._removals = tuple(ended), removals
         if over:
             with self._turn():
                 pass

@@ -14,6 +14,7 @@ from exchange.cli.audit_files import export, fsck
 from exchange.cli.audit_hold import app as hold
 from exchange.cli.audit_reading import From, Owner, bar, time_text, with_auditor
 from exchange.cli.audit_reconcile import reconcile
+from exchange.cli.audit_retention import retention
 from exchange.cli.audit_search import search
 from exchange.cli.audit_show import show
 from exchange.cli.audit_subject import subject
@@ -98,7 +99,7 @@ def _recall(seen: Path, origin: str) -> bytes:
         return b""
 
 
-for _command in (show, search, subject, delay, reconcile, export, fsck):
+for _command in (show, search, subject, delay, reconcile, export, fsck, retention):
     app.command()(_command)
 app.command("erase-subject")(erase_subject)
 app.add_typer(hold, name="hold")

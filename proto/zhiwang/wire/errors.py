@@ -401,6 +401,13 @@ class Reason(Enum):
     HOLD_UNKNOWN = Meaning(
         "NOT_FOUND", Actor.REQUESTER, "没有此保全", "No hold of this order is in force that you may lift."
     )
+    SHARD_KEPT = Meaning(
+        "FAILED_PRECONDITION",
+        Actor.REQUESTER,
+        "该年度日志须保留",
+        "The log of this year is not removed: its retention is not over, it is held, or it has not ended. "
+        "`zhiwang audit retention` says which.",
+    )
     # Everything else.
     INTERNAL = Meaning(
         "INTERNAL",

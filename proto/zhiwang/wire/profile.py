@@ -81,6 +81,22 @@ DatabaseUrl = Annotated[
 """SQLAlchemy's URL of a database, with what libpq takes behind a `?`, e.g. `sslmode=verify-full`."""
 
 
+class Retention(StrictModel):
+    """[retention]: how long a hub or an adapter keeps the entries of a year that is over.
+
+    Five years by default: the longest time after an administrative act in which a citizen may sue over it
+    (Administrative Litigation Law, article 46, second paragraph), so what was asked for it can be shown as long as it
+    can be in dispute. The same paragraph gives twenty years where real estate is in dispute. The city's own rules go
+    first.
+
+    Attributes:
+        years: How many years after a year's log has ended its entries may be removed. Nothing removes them by itself:
+            see `zhiwang audit retention`.
+    """
+
+    years: Annotated[int, Field(ge=1, le=100)] = 5
+
+
 class LogFiles(StrictModel):
     """[log]: where a hub's log stands, if not in its state directory.
 
@@ -193,6 +209,7 @@ class ProfileFile(StrictModel):
         metrics: Where it serves Prometheus metrics; empty for nowhere.
         defaults: What commands leave out.
         log: For a hub whose log stands in PostgreSQL.
+        retention: How long a hub or an adapter keeps the entries of a year that is over.
         adapter: For an adapter.
         agent: For an agent.
         cosigning: For a hub.
@@ -208,6 +225,7 @@ class ProfileFile(StrictModel):
     metrics: Address | None = None
     defaults: Defaults = Defaults()
     log: LogFiles | None = None
+    retention: Retention = Retention()
     adapter: AdapterFiles | None = None
     agent: Agent = Agent()
     cosigning: Cosigning = Cosigning()
@@ -252,6 +270,7 @@ class Profile:
     adapter: AdapterPaths | None
     agent: Agent
     log: LogDatabase | None = None
+    retention: Retention = field(default_factory=Retention)
     cosigning: Cosigning = field(default_factory=Cosigning)
     witness: Witness | None = None
 
@@ -290,6 +309,7 @@ def load_profile(path: Path) -> Profile:
         adapter=None if adapter is None else _adapter_paths(base, adapter, file.state),
         agent=file.agent,
         log=None if file.log is None else _log_database(base, file.log),
+        retention=file.retention,
         cosigning=file.cosigning,
         witness=file.witness,
     )
