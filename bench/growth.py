@@ -33,6 +33,7 @@ from audit.query import EVERYTHING, Query, Scope
 from audit.search import SearchIndex
 from audit.sqlite import open_sqlite
 from audit.store import LogStore
+from audit.yearly import YearlyLog
 from bench.keys import enrol
 from bench.machine import cpu_seconds
 from bench.postgres import durable
@@ -112,7 +113,7 @@ class Grown:
     """
 
     size: int
-    store: LogStore
+    store: YearlyLog
     index: SearchIndex | None
     official: str
     append: list[float] = field(default_factory=list)
@@ -186,10 +187,10 @@ def _grow_all(
         for size in sizes:
             opened = engine(size)
             stack.callback(opened.dispose)
-            store = LogStore(opened, signer.identity.log_origin, signer)
+            store = YearlyLog(opened, signer)
             store.create()
             stack.callback(store.close)
-            index = None if search is None else SearchIndex(search / f"search-{size}.db", store)
+            index = None if search is None else SearchIndex(search / f"search-{size}.db", store.shard())
             if index is not None:
                 stack.callback(index.close)
             one = Grown(size, store, index, f"seldom-{size}")
@@ -265,7 +266,7 @@ def _in_sqlite(directory: Path, signer: Signer, sizes: Sequence[int]) -> list[Re
                 "",
                 None,
             ),
-            *_checked(largest.store, directory / "exported"),
+            *_checked(largest.store.shard(), directory / "exported"),
         ]
 
 
