@@ -35,7 +35,7 @@ from audit.sqlite import open_sqlite
 from audit.store import LogStore
 from audit.yearly import YearlyLog
 from bench.keys import enrol
-from bench.machine import cpu_seconds
+from bench.machine import running_seconds
 from bench.postgres import durable
 from bench.result import Result
 from certs.signing import Signer
@@ -272,9 +272,13 @@ def _in_sqlite(directory: Path, signer: Signer, sizes: Sequence[int]) -> list[Re
 
 def _in_postgresql(signer: Signer, sizes: Sequence[int]) -> list[Result]:
     with durable() as server:
+        pids: list[int] = []
 
         def cpu() -> float:
-            return time.process_time() + sum(map(cpu_seconds, server.pids()))
+            if not pids:
+                # Asked first when the logs have been made: their connections are held from then on.
+                pids.extend(server.pids())
+            return sum(map(running_seconds, pids)) + time.process_time()
 
         def engine(_size: int) -> Engine:
             return PostgresDatabase(server).create()
