@@ -11,15 +11,19 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+import grpc
+
 from audit import tiles
 from audit.asking import request_of
 from audit.checkpoint import Checkpoint
 from audit.entry import EntryError, decode_entry
 from audit.holding import EvidenceClient
+from audit.origins import log_of
 from audit.proofs import HeadChecker, HeadView, check_entry
 from audit.query import Query
 from zhiwang.audit.v1 import audit_pb2, audit_pb2_grpc
 from zhiwang.wire import merkle
+from zhiwang.wire.channel import refusal_of
 from zhiwang.wire.errors import Reason, RefusedError
 
 PAGE: Final = 1000
@@ -155,6 +159,49 @@ class Auditor:
         found = await self.read(view, progress)
         found.extends = view.restored_size
         return found, view
+
+    async def cosigned(self) -> audit_pb2.LogHead | None:
+        """The newest head that witnesses cosigned, as the keeper shows it; None if it has none. Ask before `meet`.
+
+        Raises:
+            RefusedError: The keeper refuses.
+        """
+        try:
+            request = audit_pb2.GetCheckpointRequest(cosigned=True)
+            response: audit_pb2.GetCheckpointResponse = await self._stub.GetCheckpoint(request, timeout=TIMEOUT)
+        except grpc.aio.AioRpcError as error:
+            refusal = refusal_of(error)
+            if refusal.reason is Reason.NOT_WITNESSED:
+                return None
+            raise refusal from None
+        return response.head
+
+    async def check_cosigned(self, head: audit_pb2.LogHead, newest: Checkpoint) -> Checkpoint | None:
+        """A cosigned head, once it is proved to be of the same history as a checkpoint that was verified later.
+
+        None if it is of the log of the year before: then the year has just turned.
+
+        Raises:
+            RefusedError: PROOF_INVALID, or an error of the certificate.
+            grpc.aio.AioRpcError: The call failed.
+        """
+        checkpoint = self._checker.check(head)
+        if checkpoint.origin != newest.origin:
+            if log_of(checkpoint.origin) == log_of(newest.origin):
+                return None
+            raise _broken(newest, f"its witnesses cosigned {checkpoint.origin}")
+        path: Sequence[bytes] = ()
+        if 0 < checkpoint.size < newest.size:
+            request = audit_pb2.GetConsistencyProofRequest(
+                old_size=checkpoint.size, new_size=newest.size, origin=newest.origin
+            )
+            response = await self._stub.GetConsistencyProof(request, timeout=TIMEOUT)
+            path = response.consistency_path
+        try:
+            merkle.verify_consistency(checkpoint.size, newest.size, checkpoint.root, newest.root, path)
+        except merkle.ProofError:
+            raise _broken(newest, f"it does not extend the {checkpoint.size} entries that were cosigned") from None
+        return checkpoint
 
     async def logged(self, index: int) -> tuple[audit_pb2.LoggedEntry, audit_pb2.LogHead, audit_pb2.Entry, Checkpoint]:
         """One entry, proved, and the head that proves it, each as it came and as it reads.

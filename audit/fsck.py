@@ -15,6 +15,7 @@ from typing import Final
 
 from audit import layout, tiles
 from audit.checkpoint import Checkpoint, CheckpointError
+from audit.cosignature import Cosignature, WitnessPolicy
 from audit.entry import EntryError, decode_entry
 from audit.tiles import TILE_WIDTH
 from zhiwang.wire import merkle
@@ -59,6 +60,8 @@ class Examined:
         events: How many there are of each kind.
         faults: What does not hold, in the order of the entries; at most `MAX_FAULTS`.
         number: How many faults there are.
+        cosigned: The checkpoint that witnesses cosigned; None if it was not asked for, or does not verify.
+        cosignatures: Of it, by witnesses that are known.
     """
 
     checkpoint: Checkpoint | None = None
@@ -66,6 +69,8 @@ class Examined:
     events: Counter[str] = field(default_factory=Counter)
     faults: list[Fault] = field(default_factory=list)
     number: int = 0
+    cosigned: Checkpoint | None = None
+    cosignatures: tuple[Cosignature, ...] = ()
 
     def add(self, path: str, index: int | None, message: str) -> None:
         """Note a fault."""
@@ -80,6 +85,7 @@ def examine(
     *,
     entries: bool = True,
     extends: Checkpoint | None = None,
+    witnesses: WitnessPolicy | None = None,
     progress: Callable[[int, int], None] = lambda _done, _size: None,
 ) -> Examined:
     """Recompute a log.
@@ -91,6 +97,7 @@ def examine(
         entries: Whether the entries are expected, and not only the hashes. What is there does not say: whoever takes
             the entries away would take the comparison with them.
         extends: A checkpoint of this log that somebody kept: the log must extend it.
+        witnesses: Of whom a quorum must have cosigned a checkpoint of this log, which the log must extend.
         progress: Told how many entries of how many are done.
     """
     found = Examined()
@@ -109,7 +116,31 @@ def examine(
         found.add(layout.CHECKPOINT, None, "signs another root than the entries have")
     if extends is not None:
         _check_extends(found, tree, found.checkpoint, extends)
+    if witnesses is not None:
+        _check_cosigned(found, tree, fetch(layout.COSIGNED), verify, witnesses)
     return found
+
+
+def _check_cosigned(
+    found: Examined, tree: _Tree, note: bytes | None, verify: Callable[[bytes], Checkpoint], witnesses: WitnessPolicy
+) -> None:
+    if note is None:
+        found.add(layout.COSIGNED, None, "is missing: no checkpoint of this log is known to be cosigned")
+        return
+    try:
+        checkpoint, cosignatures = verify(note), witnesses.cosignatures(note)
+    except (RefusedError, CheckpointError) as error:
+        found.add(layout.COSIGNED, None, f"does not verify: {getattr(error, 'detail', error)}")
+        return
+    if len(cosignatures) < witnesses.quorum:
+        found.add(layout.COSIGNED, None, f"has {len(cosignatures)} of the {witnesses.quorum} witnesses that are needed")
+    found.cosigned, found.cosignatures = checkpoint, cosignatures
+    if found.checkpoint is None or checkpoint.origin != found.checkpoint.origin:
+        found.add(layout.COSIGNED, None, f"is of another log, {checkpoint.origin}")
+    elif checkpoint.size > found.checkpoint.size:
+        found.add(layout.COSIGNED, None, f"is larger than the log: {checkpoint.size} entries were cosigned")
+    elif tiles.root(checkpoint.size, tree.node) != checkpoint.root:
+        found.add(layout.COSIGNED, None, f"is of another history: the first {checkpoint.size} entries are others")
 
 
 def _check_extends(found: Examined, tree: _Tree, checkpoint: Checkpoint, kept: Checkpoint) -> None:

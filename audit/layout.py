@@ -18,6 +18,8 @@ from typing import Final
 from audit.tiles import TILE_HEIGHT, TILE_WIDTH
 
 CHECKPOINT: Final = "checkpoint"
+COSIGNED: Final = "checkpoint.cosigned"
+"""The newest checkpoint that witnesses cosigned, with their lines; of this tree or a smaller one. Beside the layout."""
 ENTRIES: Final = "entries"
 """In place of a tile's level: the bundle of the entries themselves."""
 MAX_ENTRY: Final = 0xFFFF

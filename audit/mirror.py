@@ -83,12 +83,14 @@ class Mirror:
             del self._growing[:TILE_WIDTH]
             bundle += 1
 
-    def seal(self, head: audit_pb2.LogHead, checkpoint: Checkpoint) -> None:
+    def seal(self, head: audit_pb2.LogHead, checkpoint: Checkpoint, cosigned: bytes = b"") -> None:
         """Write what is growing, and the checkpoint over everything.
 
         Args:
             head: As it was signed; verified, and of exactly the tree that was taken.
             checkpoint: What it says.
+            cosigned: The newest checkpoint that witnesses cosigned, of this tree or a smaller one, signed by the same
+                key; empty to leave the one that is there.
         """
         if checkpoint.size != self.edge.size:
             raise ValueError("the checkpoint is not of the tree that was taken")
@@ -106,6 +108,9 @@ class Mirror:
         self._settle()
         self._write(layout.CHECKPOINT, head.checkpoint)
         self._settle()
+        if cosigned:
+            self._write(layout.COSIGNED, cosigned)
+            self._settle()
         self._forget_growing(self._written, checkpoint.size)
         self._origin, self._written = checkpoint.origin, checkpoint.size
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import typer
 
+from audit.auditor import Auditor, ReadLog
+from audit.proofs import HeadView
 from certs.identity import write_public
 from exchange.cli import output
 from exchange.cli.audit_delay import delay
@@ -18,6 +20,7 @@ from exchange.cli.audit_retention import retention
 from exchange.cli.audit_search import search
 from exchange.cli.audit_show import show
 from exchange.cli.audit_subject import subject
+from exchange.cli.audit_witnesses import Witnessed, Witnesses, witnessed, witnesses_of
 from zhiwang.wire.process import locked_state
 from zhiwang.wire.profile import load_profile
 
@@ -46,18 +49,26 @@ def verify(
     profile: output.Profile,
     source: From = "",
     owner: Owner = "",
+    witness_policy: Witnesses = None,
     as_json: output.AsJson = False,  # noqa: FBT002 # typer's way
 ) -> None:
     """Read a whole log and recompute its root; it must be the signed one, and extend what was seen the last time.
+
+    It is told which witnesses have cosigned what, and when; what they cosigned must be of the same history.
 
     Example: zhiwang audit verify --profile auditor.toml --owner hrss --from hrss/state
     """
     loaded = load_profile(profile)
     seen = loaded.state / SEEN
+    demanded = witnesses_of(witness_policy)
+
+    async def read(auditor: Auditor) -> tuple[ReadLog, HeadView, Witnessed]:
+        head = await auditor.cosigned()
+        found, view = await auditor.verify(progress)
+        return found, view, await witnessed(auditor, loaded, head, found.checkpoint, demanded)
+
     with locked_state(loaded.state), bar(visible=not as_json) as progress:
-        found, view = with_auditor(
-            loaded, source, owner, lambda auditor: auditor.verify(progress), recall=lambda origin: _recall(seen, origin)
-        )
+        found, view, told = with_auditor(loaded, source, owner, read, recall=lambda origin: _recall(seen, origin))
         seen.mkdir(mode=0o700, exist_ok=True)
         write_public(_memory(seen, found.checkpoint.origin), view.export())
     facts = {
@@ -68,6 +79,7 @@ def verify(
         "first_time": time_text(found.first_time),
         "last_time": time_text(found.last_time),
         "events": dict(sorted(found.events.items())),
+        "witnessed": told.facts,
         "verified": True,
     }
     if as_json:
@@ -80,6 +92,7 @@ def verify(
         ("自 from", facts["first_time"]),
         ("至 to", facts["last_time"]),
         *((f"  {kind}", count) for kind, count in sorted(found.events.items())),
+        *told.rows,
     ]
     output.print_table(("", ""), rows)
     if found.extends:

@@ -15,6 +15,7 @@ from audit.fsck import examine
 from audit.mirror import CERTIFICATE, VKEY, Mirror, verify_by_key, verify_by_root, vkey_of
 from exchange.cli import output
 from exchange.cli.audit_reading import From, Owner, bar, printable, with_auditor
+from exchange.cli.audit_witnesses import Witnessed, Witnesses, witnesses_of
 from zhiwang.wire.profile import load_profile
 
 
@@ -40,11 +41,16 @@ def export(
     before = mirror.edge.size
 
     async def read(auditor: Auditor) -> Checkpoint:
+        cosigned = await auditor.cosigned()
         view = await auditor.meet()
         if mirror.origin not in {"", view.newest.origin}:
             output.usage_error(f"{out} holds the log {mirror.origin}, and this is {view.newest.origin}")
         await auditor.read(view, progress, edge=mirror.edge, take=mirror.take)
-        mirror.seal(auditor.head, view.newest)
+        note = b""
+        # One by the key before belongs to a certificate that is not written; the next round has the new one.
+        if cosigned is not None and cosigned.certificate == auditor.head.certificate:
+            note = cosigned.checkpoint if await auditor.check_cosigned(cosigned, view.newest) else b""
+        mirror.seal(auditor.head, view.newest, note)
         return view.newest
 
     with bar(visible=not as_json) as progress:
@@ -79,6 +85,7 @@ def fsck(
     extends: Annotated[
         Path | None, typer.Option(help="A checkpoint of this log that you kept: it must be extended.", exists=True)
     ] = None,
+    witness_policy: Witnesses = None,
     as_json: output.AsJson = False,  # noqa: FBT002 # typer's way
 ) -> None:
     """Recompute every hash, tile and checkpoint of an exported log, and name every fault with its entry's index.
@@ -98,7 +105,9 @@ def fsck(
         return verify_by_root(note, fetch(CERTIFICATE), root)
 
     with bar(visible=not as_json) as progress:
-        found = examine(fetch, verify, entries=not hashes_only, extends=kept, progress=progress)
+        witnesses = witnesses_of(witness_policy)
+        found = examine(fetch, verify, entries=not hashes_only, extends=kept, witnesses=witnesses, progress=progress)
+    seen = Witnessed(found.cosigned, found.cosignatures, 0 if witnesses is None else witnesses.quorum)
     if found.checkpoint is not None and origin not in {"", found.checkpoint.origin}:
         found.add(layout.CHECKPOINT, None, f"is of the log {found.checkpoint.origin}, not of {origin}")
     if root is not None and found.checkpoint is not None:
@@ -110,6 +119,7 @@ def fsck(
         "size": found.checkpoint.size if found.checkpoint else None,
         "entries": found.entries,
         "events": dict(sorted(found.events.items())),
+        "witnessed": seen.facts,
         "faults": [{"path": one.path, "index": one.index, "message": one.message} for one in found.faults],
         "fault_count": found.number,
     }
@@ -126,6 +136,7 @@ def fsck(
                 ("日志 log", printable(str(facts["origin"]))),
                 ("记录 entries", facts["size"]),
                 ("已读 read", found.entries or "只有散列 hashes only"),
+                *seen.rows,
                 ("不符 faults", found.number),
             ],
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from functools import partial
 from typing import Annotated
 
@@ -11,12 +12,12 @@ import typer
 from exchange import app as hub_app
 from exchange import backup
 from exchange.cli import output
-from exchange.doctor.log import diagnose
+from exchange.doctor import log as doctor_log
+from exchange.doctor import witnesses as doctor_witnesses
 from exchange.store import database_script
+from zhiwang.wire.diagnosis import Diagnosis
 from zhiwang.wire.process import run as run_process
-from zhiwang.wire.profile import load_profile
-
-__all__ = ["app", "diagnose"]
+from zhiwang.wire.profile import Profile, load_profile
 
 app = typer.Typer(help="枢纽  The hub: authorises, routes, records; sees no citizen.", no_args_is_help=True)
 
@@ -94,3 +95,9 @@ def restore(
     restored = backup.restore_hub(load_profile(profile), source, seen or (), accept_fewer=yes)
     output.say(f"已恢复 restored: newest seen {restored.seen} of {restored.size} entries.")
     output.next_step(f"zhiwang hub run --profile {profile}")
+
+
+def diagnose(profile: Profile) -> Iterator[Diagnosis]:
+    """What `zhiwang doctor` says of a hub beyond what every host has."""
+    yield from doctor_log.diagnose(profile)
+    yield from doctor_witnesses.diagnose(profile)
