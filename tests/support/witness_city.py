@@ -19,6 +19,7 @@ import grpc
 
 from audit.cosignature import Cosignature, WitnessPolicy, parse_witness_key
 from exchange import app, witness
+from exchange.registrar import make_log, registrar_identity
 from policy_support import CENTRE, DirectoryKit, make_directory
 from zhiwang.audit.v1 import audit_pb2, audit_pb2_grpc
 from zhiwang.wire.channel import open_channel, refusal_of
@@ -106,6 +107,8 @@ class WitnessCity:
                 root=self.city.root, identity=registrar.directory, state=self.kit.path, port=self.registrar
             ),
         )
+        profile = load_profile(path / "registrar.toml")
+        make_log(profile, registrar_identity(profile))
         addresses = "".join(f'witness.{name} = "127.0.0.1:{port}"\n' for name, port in self.ports.items())
         self.write("hub", HUB.format(registrar=self.registrar, root=self.city.root, identity=hub.directory) + addresses)
         for name in names:
