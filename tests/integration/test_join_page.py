@@ -6,22 +6,17 @@ on this machine has taken are changed in the whole page.
 
 from __future__ import annotations
 
-import os
-import re
 import shlex
-import signal
-import socket
 import sqlite3
-import subprocess
 import sysconfig
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from adapter_support import resident
+from page_support import Reader, with_free_ports
 from servers import Server, fresh_name
 
 PAGE = Path(__file__).parents[2] / "docs" / "join.md"
@@ -37,102 +32,18 @@ START_SECONDS = 100.0
 pytestmark = pytest.mark.timeout(400)  # nineteen processes, and the machine may have other work
 
 
-@dataclass
-class Reader:
-    """Somebody who does what the page says, in an empty directory.
-
-    Attributes:
-        directory: Theirs.
-        commands: How many they have typed.
-        running: Processes that run in the background.
-    """
-
-    directory: Path
-    commands: int = 0
-    running: list[subprocess.Popen[bytes]] = field(default_factory=list)
-
-    def follow(self, page: str) -> str:
-        """Do everything; what the last command printed."""
-        said = ""
-        for text, language, block in re.findall(r"(.*?)^```(\w+)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE):
-            if language == "toml":
-                *_, name = re.findall(r"`([\w/-]+\.toml)`", text)
-                path = self.directory / name
-                adding = "Add to" in text
-                assert adding or not path.exists(), f"{name} is there already"
-                path.write_text((path.read_text("utf-8") if adding else "") + "\n" + block, "utf-8")
-            for line in block.splitlines() if language == "sh" else ():
-                said = self.type(line)
-        return said
-
-    def type(self, line: str) -> str:
-        """One command; one that ends with & goes on, and the reader waits until it serves."""
-        self.commands += 1
-        words = shlex.split(line)
-        assert words[0] == "zhiwang"
-        if words[-1] != "&":
-            done = subprocess.run(  # noqa: S603 - our own command
-                [ZHIWANG, *words[1:]], cwd=self.directory, capture_output=True, text=True, timeout=120, check=False
-            )
-            assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
-            return done.stdout
-        log = (self.directory / f"{words[1]}.log").open("wb")
-        with log:
-            process = subprocess.Popen(  # noqa: S603 - our own command
-                [ZHIWANG, *words[1:-1]], cwd=self.directory, stdout=log, stderr=log, start_new_session=True
-            )
-        self.running.append(process)
-        profile = self.directory / words[words.index("--profile") + 1]
-        (state,) = re.findall(r'^state +=? *"(.*)"', profile.read_text("utf-8"), re.MULTILINE)
-        address = profile.parent / state / "address.json"
-        eventually(lambda: address.exists() or process.poll() is not None)
-        assert process.poll() is None, (self.directory / f"{words[1]}.log").read_text("utf-8")
-        return ""
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 @pytest.fixture
 def reader(tmp_path: Path) -> Iterator[Reader]:
     """An empty directory, and nothing left behind."""
     reader = Reader(tmp_path / "empty")
     reader.directory.mkdir()
     yield reader
-    for process in reversed(reader.running):
-        os.killpg(process.pid, signal.SIGTERM)
-    for process in reader.running:
-        assert process.wait(60) == 0
+    reader.close()
 
 
 def page_for_this_machine() -> str:
     """The page, with other ports where one of its own is taken."""
-    page = PAGE.read_text("utf-8")
-    if not all(_is_free(port) for port in PORTS):
-        for port in PORTS:
-            page = page.replace(str(port), str(_any_free()))
-    return page
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as one:
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            one.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
-
-
-def _any_free() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
+    return with_free_ports(PAGE.read_text("utf-8"), PORTS)
 
 
 def make_sqlite(directory: Path) -> None:
