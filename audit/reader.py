@@ -6,7 +6,8 @@ Nothing here writes. `LogStore` owns one reader; its methods may be called from 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from threading import Lock
 from typing import Final
 
@@ -207,7 +208,7 @@ class LogReader:
 
     def verify_all(self, origin: str, progress: Callable[[int, int], None]) -> Head:
         """Recompute the whole log from its entries, in one snapshot; as `LogStore.verify_all`."""
-        with self._engine.connect() as connection:
+        with _as_written(), self._engine.connect() as connection:
             head = self.head(connection)
             edge = tiles.RightEdge()
             while edge.size < head.size:
@@ -232,6 +233,15 @@ class LogReader:
             if tiles.root(edge.size, edge.node) != head.root:
                 raise _broken("the root recomputed from its entries is not that of its head")
         return head
+
+
+@contextmanager
+def _as_written() -> Iterator[None]:
+    """In a damaged file a value may be of any kind: SQLite looks at no type when it reads."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise _broken(f"values in it are not of the kind that was written ({type(error).__name__})") from error
 
 
 def _check_first(data: bytes, origin: str) -> None:

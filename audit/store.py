@@ -257,7 +257,10 @@ class LogStore:
         if isinstance(known, checkpoint.Checkpoint):
             who = "its guard"
             if known.origin != self.origin:
-                raise FatalError(Reason.LOG_UNAVAILABLE, f"the guard is of another log: {known.origin}")
+                raise FatalError(
+                    Reason.LOG_UNAVAILABLE,
+                    f"the guard is of another log: {known.origin}. Bring this log's own guard back",
+                )
         if known.size > head.size:
             raise _rolled_back(head.size, who, known.size)
         if tiles.root(known.size, self._reader.over(edge)) != known.root:
@@ -470,7 +473,10 @@ class LogStore:
         Raises:
             FatalError: LOG_UNAVAILABLE: something does not hold; the message says where.
         """
-        return self._reader.verify_all(self.origin, progress)
+        try:
+            return self._reader.verify_all(self.origin, progress)
+        except ERRORS as error:
+            raise FatalError(Reason.LOG_UNAVAILABLE, f"the log cannot be verified: {trouble(error)}") from error
 
 
 def _rolled_back(size: int, who: str, known: int) -> FatalError:

@@ -217,7 +217,10 @@ class YearlyLog:
         known = [("this process", year, store.newest) for year, store in self._stores.items() if store.newest.size]
         if guarded is not None:
             if log_of(guarded.origin) != self.log:
-                raise FatalError(Reason.LOG_UNAVAILABLE, f"the guard is of another log: {guarded.origin}")
+                raise FatalError(
+                    Reason.LOG_UNAVAILABLE,
+                    f"the guard is of another log: {guarded.origin}. Bring this log's own guard back",
+                )
             known.append(("its guard", year_of(guarded.origin), Head(guarded.size, guarded.root, b"", b"")))
         for who, year, head in known:
             origin, final = origin_of(self.log, year), finals.get(year)

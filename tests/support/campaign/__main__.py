@@ -24,14 +24,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sqlalchemy import create_engine
 
 import audit_support as support
-from campaign import syscalls
+from campaign import damage, power, syscalls
 from campaign.case import KINDS, Case, Tried, show_failures, table
 from campaign.judge import Outcome, Verdict
 from campaign.tracer import reason_missing
 
-PLANS: Final = {"syscall": syscalls.plan}
+PLANS: Final = {
+    "syscall": syscalls.plan,
+    "power": power.plan,
+    "bit": damage.plan_bits,
+    "truncation": damage.plan_truncations,
+}
 """What lists the cases of a kind."""
-TRACED: Final = frozenset({"syscall"})
+TRACED: Final = frozenset({"syscall", "power"})
 """Kinds that need strace."""
 
 _cases: list[Case] = []

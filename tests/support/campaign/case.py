@@ -15,6 +15,9 @@ from campaign.judge import Outcome, Verdict
 
 KINDS: Final = {
     "syscall": "a system call fails with EIO or ENOSPC, once or from then on, or the process is killed before it",
+    "power": "the power fails: of what was not synced nothing is left, or any part",
+    "bit": "one bit of what is stored is flipped",
+    "truncation": "a file is cut short",
 }
 """What is tried, by kind."""
 

@@ -112,13 +112,13 @@ def run(
         directory: Where.
         strike: What strikes it from its `yield` on.
         trace: Where a trace of its system calls goes from then on; needed for a strike.
-        whole: Whether the trace holds the data too.
+        whole: Trace from the beginning instead, with the data.
     """
     ours, theirs = socket.socketpair()
     pid = os.fork()
     if pid == 0:
         ours.close()
-        _perform(act, directory, theirs)
+        _perform(act, directory, theirs, early=whole)
     theirs.close()
     said = Said()
     tracer = None
@@ -145,13 +145,14 @@ def run(
     return said
 
 
-def _perform(act: Act, directory: Path, channel: socket.socket) -> None:
+def _perform(act: Act, directory: Path, channel: socket.socket, *, early: bool) -> None:
     voice = Voice(channel)
     # The log of operation goes nowhere: its writes would be struck as well, and be counted.
     structlog.configure(logger_factory=lambda *_: ReturnLogger())
     try:
         acting = act(directory, voice)
-        next(acting)
+        if not early:
+            next(acting)
         voice.say("ready")
         channel.recv(1)
         for _ in acting:

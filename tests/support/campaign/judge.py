@@ -13,7 +13,7 @@ import re
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,13 +22,15 @@ from typing import Final
 
 import audit_support as support
 from audit.checkpoint import Checkpoint, CheckpointError, open_note
+from audit.entry import decode_entry
+from audit.origins import log_of
 from campaign.child import Said
 from zhiwang.wire import merkle
 
 REMEDY: Final = re.compile(
-    r"restore|bring it back|bring the guard back|remove the file|make an empty file|keep (the|both|what)|compare|"
+    r"restore|bring (it|this log's own guard|the guard) back|remove the file|make an empty file|keep (the|both|what)|"
     r"try again|tried again|tries again|take (it|what was made) away|take away|free (some )?space|"
-    r"look at (its|the) |ask the audit office",
+    r"look at (its|the) |compare|ask the audit office",
     re.IGNORECASE,
 )
 """Words by which a refusal says what to do."""
@@ -65,20 +67,26 @@ class FaultError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A log as it lies in its file.
+    """The log of one year as it lies in its tables.
 
     Attributes:
         leaves: Leaf hashes, recomputed from the entries.
         head: What the stored head says.
         note: Its checkpoint.
+        predecessor: Checkpoint of the year before, as the first entry has it.
     """
 
     leaves: Sequence[bytes]
     head: Checkpoint
     note: bytes
+    predecessor: bytes
 
 
-def log(directory: Path, said: Sequence[Said], history: Sequence[bytes] | None = None) -> Verdict:
+Leaves = Mapping[str, Sequence[bytes]]
+"""Leaf hashes by the log's origin: a log of each year."""
+
+
+def log(directory: Path, said: Sequence[Said], history: Leaves | None = None, *, database: str = "log.db") -> Verdict:
     """Judge a log.
 
     Args:
@@ -86,18 +94,18 @@ def log(directory: Path, said: Sequence[Said], history: Sequence[bytes] | None =
         said: What each process said, the last start last.
         history: Leaf hashes of the log before what is stored was damaged; None if it was not, so that everything
             acknowledged must lie in the file.
+        database: Name of its file.
     """
     try:
         refused = _refused(said)
-        stored = read(directory / "log.db")
+        stored = read(directory / database)
+        leaves = leaves_of(stored) if history is None else _known(history, said)
         if history is None:
-            leaves = stored.leaves if stored is not None else []
             _nothing_lost(leaves, said)
-        else:
-            leaves = _known(history, said)
-        shown = _shown(directory, said)
+        # Where the damage stopped the start, the guard may be what is damaged.
+        shown = _shown(None if refused and history is not None else directory, said)
         if not refused:
-            shown.append(_whole(stored))
+            shown += _whole(stored, leaves)
         _one_history(leaves, shown)
         return Verdict(Outcome.REFUSED if refused else Outcome.SURVIVED, refused, _withdrawn(leaves, said))
     except FaultError as error:
@@ -120,79 +128,113 @@ def _refused(said: Sequence[Said]) -> str:
     return last.refusals[-1]
 
 
-def _shown(directory: Path, said: Sequence[Said]) -> list[Checkpoint]:
+def _shown(directory: Path | None, said: Sequence[Said]) -> list[Checkpoint]:
     """Every checkpoint that somebody has."""
     notes = [str(word["note"]).encode() for one in said for word in one.of("acknowledged", "shown")]
-    with suppress(OSError):
+    if directory is not None and (directory / "guard" / "checkpoint").exists():
         notes.append((directory / "guard" / "checkpoint").read_bytes())
-    return [_opened(note) for note in notes if note]
+    return [opened(note) for note in notes if note]
 
 
-def _opened(note: bytes) -> Checkpoint:
-    origin = support.HUB.log_origin
-    for number in range(2):
-        with suppress(CheckpointError):
-            return open_note(note, origin, support.signer(number=number).public_key_raw)
+def opened(note: bytes) -> Checkpoint:
+    """A checkpoint that somebody has; it must be signed by this log's key."""
+    origin = note.decode(errors="replace").partition("\n")[0]
+    if log_of(origin) == support.HUB.log_origin:
+        for number in range(2):
+            with suppress(CheckpointError):
+                return open_note(note, origin, support.signer(number=number).public_key_raw)
     raise FaultError("a checkpoint that somebody has is not signed")
 
 
-def _one_history(leaves: Sequence[bytes], shown: Sequence[Checkpoint]) -> None:
+def _one_history(leaves: Leaves, shown: Sequence[Checkpoint]) -> None:
     """Every checkpoint is over a beginning of the same entries, so each is consistent with each."""
     for one in shown:
-        if one.size > len(leaves):
-            raise FaultError(f"a checkpoint over {one.size} entries is known, and there are {len(leaves)}")
-        if merkle.Tree(leaves[: one.size]).root != one.root:
+        entries = leaves.get(one.origin, ())
+        if one.size > len(entries):
+            raise FaultError(f"a checkpoint over {one.size} entries is known, and there are {len(entries)}")
+        if merkle.Tree(entries[: one.size]).root != one.root:
             raise FaultError(f"a checkpoint over {one.size} entries is of another history")
 
 
-def _nothing_lost(leaves: Sequence[bytes], said: Sequence[Said]) -> None:
+def _acknowledged(said: Said) -> Iterator[tuple[str, int, list[bytes]]]:
+    """Origin, first index and leaf hashes of what was acknowledged."""
+    for word in said.of("acknowledged"):
+        yield str(word["note"]).partition("\n")[0], int(word["first"]), [bytes.fromhex(leaf) for leaf in word["leaves"]]
+
+
+def _nothing_lost(leaves: Leaves, said: Sequence[Said]) -> None:
     for one in said:
-        for word in one.of("acknowledged"):
-            first, told = int(word["first"]), [bytes.fromhex(leaf) for leaf in word["leaves"]]
-            if list(leaves[first : first + len(told)]) != told:
+        for origin, first, told in _acknowledged(one):
+            if list(leaves.get(origin, ())[first : first + len(told)]) != told:
                 raise FaultError(f"entry {first} was acknowledged and is not in the log")
 
 
-def _known(history: Sequence[bytes], said: Sequence[Said]) -> list[bytes]:
+def _known(history: Leaves, said: Sequence[Said]) -> Leaves:
     """The entries before the damage, and those that the last start acknowledged behind them."""
-    leaves = list(history)
-    for word in said[-1].of("acknowledged"):
-        if int(word["first"]) != len(leaves):
-            raise FaultError(f"entry {word['first']} was acknowledged where there were {len(leaves)}")
-        leaves += [bytes.fromhex(leaf) for leaf in word["leaves"]]
+    leaves = {origin: list(entries) for origin, entries in history.items()}
+    for origin, first, told in _acknowledged(said[-1]):
+        entries = leaves.setdefault(origin, [])
+        if first != len(entries):
+            raise FaultError(f"entry {first} was acknowledged where there were {len(entries)}")
+        entries += told
     return leaves
 
 
-def _withdrawn(leaves: Sequence[bytes], said: Sequence[Said]) -> int:
+def _withdrawn(leaves: Leaves, said: Sequence[Said]) -> int:
     """How many checkpoints were signed that are not of the history that everybody was shown."""
     signed = {str(word["body"]) for one in said for word in one.of("signed")}
-    found = [Checkpoint.parse(body) for body in signed]
-    return sum(one.size > len(leaves) or merkle.Tree(leaves[: one.size]).root != one.root for one in found)
+    number = 0
+    for one in map(Checkpoint.parse, signed):
+        entries = leaves.get(one.origin, ())
+        number += one.size > len(entries) or merkle.Tree(entries[: one.size]).root != one.root
+    return number
 
 
-def _whole(stored: Stored | None) -> Checkpoint:
-    """The stored head, which counts its entries, whose root is over them, and whose checkpoint says so."""
+def _whole(stored: Mapping[str, Stored] | None, leaves: Leaves) -> list[Checkpoint]:
+    """The stored heads: each counts its entries, its root is over them, its checkpoint says so, and the years link."""
     if stored is None:
         raise FaultError("the log goes on, but its file cannot be read")
-    if stored.head.size != len(stored.leaves) or merkle.Tree(stored.leaves).root != stored.head.root:
-        raise FaultError("the stored head is not that of the stored entries")
-    if _opened(stored.note) != stored.head:
-        raise FaultError("the stored checkpoint is not that of the stored head")
-    return stored.head
+    if {origin: list(one.leaves) for origin, one in stored.items()} != {one: list(leaves[one]) for one in leaves}:
+        raise FaultError("the log goes on with other entries than were recorded")
+    before: Stored | None = None
+    for _, one in sorted(stored.items()):
+        if one.head.size != len(one.leaves) or merkle.Tree(one.leaves).root != one.head.root:
+            raise FaultError("the stored head is not that of the stored entries")
+        if opened(one.note) != one.head:
+            raise FaultError("the stored checkpoint is not that of the stored head")
+        if before is not None and opened(one.predecessor) != before.head:
+            raise FaultError("a year begins from another checkpoint than the one before has ended with")
+        before = one
+    return [one.head for one in stored.values()]
 
 
-def read(database: Path) -> Stored | None:
-    """What lies in a database, read from a copy; None if there is no log that can be read."""
+def leaves_of(stored: Mapping[str, Stored] | None) -> Leaves:
+    """Leaf hashes of what is stored."""
+    return {origin: one.leaves for origin, one in (stored or {}).items()}
+
+
+def read(database: Path) -> Mapping[str, Stored] | None:
+    """The logs in a database by their origins, read from a copy; None if there is none that can be read."""
     with tempfile.TemporaryDirectory() as scratch:
         for path in database.parent.glob(f"{database.name}*"):
-            shutil.copy(path, scratch)
+            if path.is_file():
+                shutil.copy(path, scratch)
         try:
             with closing(sqlite3.connect(Path(scratch) / database.name)) as connection:
-                rows = connection.execute("SELECT idx, leaf_hash, data FROM log_entry ORDER BY idx").fetchall()
-                size, root, note = connection.execute("SELECT size, root, checkpoint FROM log_head").fetchone()
-        except (sqlite3.Error, TypeError):
+                names = connection.execute(
+                    "SELECT name FROM sqlite_master WHERE name GLOB 'log_head*' AND type = 'table'"
+                )
+                found = [_read(connection, str(name).removeprefix("log_head")) for (name,) in names.fetchall()]
+        except (sqlite3.Error, TypeError, ValueError):
             return None
+    return None if not found or None in found else {one.head.origin: one for one in found if one is not None}
+
+
+def _read(connection: sqlite3.Connection, suffix: str) -> Stored | None:
+    rows = connection.execute(f"SELECT idx, leaf_hash, data FROM log_entry{suffix} ORDER BY idx").fetchall()  # noqa: S608 - a table's own suffix
+    size, root, note = connection.execute(f"SELECT size, root, checkpoint FROM log_head{suffix}").fetchone()  # noqa: S608 - the same
     leaves = [merkle.leaf_hash(data) for _, _, data in rows]
     if [index for index, _, _ in rows] != list(range(len(rows))) or [leaf for _, leaf, _ in rows] != leaves:
         return None
-    return Stored(leaves, Checkpoint(support.HUB.log_origin, size, root), note)
+    origin = bytes(note).decode().partition("\n")[0]
+    return Stored(leaves, Checkpoint(origin, size, root), note, decode_entry(rows[0][2]).log_opened.predecessor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import audit_support as support
 from audit import sqlite
 from audit.appended import Appended
 from audit.log import AuditLog
-from audit.store import LogStore
+from audit.yearly import YearlyLog
 from campaign import judge
 from campaign.child import Act, Said, TellingSigner, Voice
 from campaign.judge import Verdict
@@ -21,6 +22,8 @@ from zhiwang.wire.errors import FatalError
 
 TRIES: Final = 3
 """How often a process tries to go on by itself, as hub and adapter do every few seconds."""
+YEAR: Final = 366 * 86_400.0
+"""Seconds after which every log is of another year."""
 LARGE: Final = 30_000
 """Bytes of an entry that fills many pages: a thousand pages make SQLite fold its write-ahead log."""
 
@@ -49,25 +52,42 @@ def files(directory: Path) -> tuple[Path, Path]:
     return directory / "log.db", directory / "guard" / "checkpoint"
 
 
-def opened(directory: Path, voice: Voice, *, number: int = 0, guard: Path | None = None) -> LogStore:
-    """The log in a directory, as a start opens it, with a signer that tells what it signs."""
-    store = unopened(directory, voice, number=number, guard=guard)
+def opened(
+    directory: Path,
+    voice: Voice,
+    *,
+    number: int = 0,
+    guard: Path | None = None,
+    clock: Callable[[], float] = time.time,
+) -> YearlyLog:
+    """The log in a directory, as a start opens it, with a signer that tells what it signs.
+
+    Args:
+        directory: Where it is.
+        voice: Tells what is signed.
+        number: Of the signing certificate.
+        guard: Another guard than the usual one.
+        clock: Another clock.
+    """
+    store = unopened(directory, voice, number, guard, clock)
     store.open()
     voice.shown(store.newest)
     return store
 
 
-def unopened(directory: Path, voice: Voice, *, number: int = 0, guard: Path | None = None) -> LogStore:
+def unopened(
+    directory: Path, voice: Voice, number: int = 0, guard: Path | None = None, clock: Callable[[], float] = time.time
+) -> YearlyLog:
     """The same before it is opened."""
     # Nobody else is there whom a process of these scenes could have to wait for.
     sqlite.BUSY_SECONDS = 2.0  # type: ignore[misc]  # a constant everywhere else
     database, usual = files(directory)
     signer = TellingSigner(support.signer(number=number), voice)
     engine = sqlite.open_sqlite(database)
-    return LogStore(engine, signer.identity.log_origin, signer, guard=guard or usual, verifier=support.verifier())
+    return YearlyLog(engine, signer, clock, guard=guard or usual, verifier=support.verifier())
 
 
-def append(store: LogStore, voice: Voice, count: int = 1, size: int = 40) -> Appended:
+def append(store: YearlyLog, voice: Voice, count: int = 1, size: int = 40) -> Appended:
     """Append entries of about a size, and tell that they are recorded."""
     event = audit_pb2.AuditRead(reader="r" * size, method="ListEntries", count=count)
     with store.transaction() as connection:
@@ -85,7 +105,7 @@ def create(directory: Path, voice: Voice) -> Iterator[None]:
     sqlite.BUSY_SECONDS = 2.0  # type: ignore[misc]  # as above
     signer = TellingSigner(support.signer(), voice)
     engine = sqlite.open_sqlite(database, create=True)
-    store = LogStore(engine, signer.identity.log_origin, signer, guard=guard, verifier=support.verifier())
+    store = YearlyLog(engine, signer, guard=guard, verifier=support.verifier())
     head = store.create()
     voice.shown(head)
     store.close()
@@ -143,7 +163,7 @@ def appending(*counts: int, size: int = 40) -> Act:
     return act
 
 
-def _insist(store: LogStore, voice: Voice, act: Callable[[], object]) -> None:
+def _insist(store: YearlyLog, voice: Voice, act: Callable[[], object]) -> None:
     for _ in range(TRIES):
         try:
             if store.stopped is not None:
@@ -250,6 +270,28 @@ def going_on_after_init(directory: Path, voice: Voice) -> Iterator[None]:
     yield from going_on(directory, voice)
 
 
+def rolling(directory: Path, voice: Voice) -> Iterator[None]:
+    """The year is over: the next transaction begins the log of the new one, and the one after it goes on there."""
+    now = time.time()
+    store = opened(directory, voice, clock=lambda: now)
+    append(store, voice)
+    yield
+    now += YEAR
+    for count in (1, 2):
+        _insist(store, voice, lambda count=count: append(store, voice, count))  # type: ignore[misc]  # bound now
+
+
+def going_on_next_year(directory: Path, voice: Voice) -> Iterator[None]:
+    """The next start, when the new year has begun."""
+    yield
+    store = opened(directory, voice, clock=lambda: time.time() + YEAR)
+    append(store, voice)
+    append(store, voice, 3)
+    store.verify_all()
+    voice.say("verified")
+    support.close(store)
+
+
 SCENES: Final = (
     Scene("init", nothing, create, going_on_after_init, judge.log),
     Scene("start", furnished(300, 5), start, going_on, judge.log),
@@ -257,6 +299,7 @@ SCENES: Final = (
     Scene("commit", furnished(20), appending(1), going_on, judge.log),
     Scene("commit of a group that completes tiles", furnished(250), appending(300), going_on, judge.log),
     Scene("commit that folds the WAL", furnished(20), appending(70, 70, size=LARGE), going_on, judge.log),
+    Scene("roll to the next year", furnished(250, 20), rolling, going_on_next_year, judge.log),
     Scene("sequencer", furnished(20), sequencing, going_on, judge.log),
     Scene("guard", furnished(20), guarding, going_on, judge.log),
     Scene("reload", furnished(250, 20), reopening, going_on, judge.log),

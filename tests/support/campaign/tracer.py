@@ -25,7 +25,7 @@ READING: Final = (
     "getdents64", "rmdir", "close", "munmap", "msync",
 )  # fmt: skip
 SPEAKING: Final = "sendto"
-"""How the process under test tells what it was promised; nothing of the system under test makes this call."""
+"""How the process under test tells what it was promised; nothing that it does with files makes this call."""
 
 _ATTACHED: Final = 60.0
 _CALL = re.compile(r"^(\d+) +(?:(\w+)\((.*)|<\.\.\. (\w+) resumed>(.*))$", re.DOTALL)
