@@ -204,12 +204,13 @@ def _grouped(rows: Iterable[subject_pb2.Lookups]) -> list[subject_pb2.Lookups]:
         if not row.routine:
             others.append(row)
             continue
-        key = subject_pb2.Lookups()
-        key.CopyFrom(row)
+        alike = _copy(row)
         for name in ("first_time", "last_time", "entries", "index"):
-            key.ClearField(name)
-        job = jobs.setdefault(key.SerializeToString(deterministic=True), row)
-        if job is row:
+            alike.ClearField(name)
+        key = alike.SerializeToString(deterministic=True)
+        job = jobs.get(key)
+        if job is None:
+            jobs[key] = _copy(row)
             continue
         job.entries += row.entries
         if row.first_time.ToNanoseconds() < job.first_time.ToNanoseconds():
@@ -218,6 +219,12 @@ def _grouped(rows: Iterable[subject_pb2.Lookups]) -> list[subject_pb2.Lookups]:
             job.last_time.CopyFrom(row.last_time)
             job.index = max(job.index, row.index)
     return [*jobs.values(), *others]
+
+
+def _copy(row: subject_pb2.Lookups) -> subject_pb2.Lookups:
+    copy = subject_pb2.Lookups()
+    copy.CopyFrom(row)
+    return copy
 
 
 def _age(row: subject_pb2.Lookups) -> tuple[int, bool, int]:

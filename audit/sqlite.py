@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, PoolProxiedConnection, create_engine, event
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import QueuePool
 
 from audit.trouble import trouble
@@ -198,4 +199,9 @@ def driver(connection: Connection | PoolProxiedConnection) -> sqlite3.Connection
 
 
 def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN_OPTION, "BEGIN IMMEDIATE"))
+    statement = connection.get_execution_options().get(_BEGIN_OPTION, "BEGIN IMMEDIATE")
+    try:
+        # Through SQLAlchemy it costs a tenth of what the log's whole transaction does.
+        driver(connection).execute(statement)
+    except sqlite3.Error as error:
+        raise OperationalError(statement, None, error) from error

@@ -14,6 +14,9 @@ from sqlalchemy.exc import SQLAlchemyError
 ERRORS: Final = (SQLAlchemyError, sqlite3.Error, OSError)
 """What a database that fails raises."""
 
+_CONNECTIONS: Final = ("connection ", "consuming input failed", "failed to resolve host", "could not translate host")
+"""How libpq and psycopg begin what they say of a connection that fails."""
+
 
 def cause_of(error: BaseException) -> str:
     """Class and code of a database's error; of a connection to PostgreSQL that fails, what libpq says of it.
@@ -24,8 +27,9 @@ def cause_of(error: BaseException) -> str:
     code = getattr(original, "sqlite_errorname", None) or getattr(original, "sqlstate", None)
     if code:
         return f"{type(original).__name__} {code}"
-    if type(original).__module__.startswith("psycopg") and type(original).__name__ == "OperationalError":
-        return str(original).split("\n", 1)[0]
+    text = str(original).split("\n", 1)[0]
+    if type(original).__module__.startswith("psycopg") and text.startswith(_CONNECTIONS):
+        return text
     return type(original).__name__
 
 
@@ -37,6 +41,7 @@ _FULL: Final = "its disk is full: free some space, then try again"
 _BUSY: Final = "another process holds it: end whatever holds it, then try again"
 _DISK: Final = "look at its disk (errors, space, permissions), then try again"
 _SERVER: Final = "look at its database server and the way there, then try again"
+_RIGHTS: Final = "tables or rights of the log were changed: see docs/log-store.md for what they are"
 _REMEDIES: Final = {
     "SQLITE_CORRUPT": _DAMAGED,
     "SQLITE_NOTADB": _DAMAGED,
@@ -48,6 +53,7 @@ _REMEDIES: Final = {
     "XX002": _DAMAGED,
     "53100": _FULL,
     "55P03": _BUSY,
+    "42": _RIGHTS,
     "58": _DISK,
 }
 """By how codes of SQLite and PostgreSQL begin; the first that fits. What has no code failed at or before the server."""

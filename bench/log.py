@@ -28,7 +28,7 @@ from sqlalchemy import Column, Engine, Integer, LargeBinary, MetaData, Table, cr
 from audit.appended import NewEntry
 from audit.log import AuditLog
 from audit.sqlite import open_sqlite
-from audit.store import LogStore
+from audit.yearly import YearlyLog
 from bench.keys import enrol
 from bench.machine import synced
 from bench.postgres import durable
@@ -113,7 +113,7 @@ class Bench:
         directory: On the same disk.
     """
 
-    def __init__(self, name: str, store: LogStore, plain: Engine, writers: int, directory: Path) -> None:
+    def __init__(self, name: str, store: YearlyLog, plain: Engine, writers: int, directory: Path) -> None:
         self._name = name
         self._store = store
         self._plain = plain
@@ -221,9 +221,7 @@ def _percentile(values: list[float], percent: int) -> float:
 @contextmanager
 def _sqlite(directory: Path) -> Iterator[Bench]:
     signer = enrol(directory, "centre/hub/main")["centre/hub/main"].signer()
-    store = LogStore(
-        open_sqlite(directory / "log.db", create=True), signer.identity.log_origin, signer, guard=directory / "guard"
-    )
+    store = YearlyLog(open_sqlite(directory / "log.db", create=True), signer, guard=directory / "guard")
     store.create()
     plain = open_sqlite(directory / "plain.db", create=True)
     try:
@@ -239,7 +237,7 @@ def _postgresql(directory: Path) -> Iterator[Bench]:
     signer = enrol(directory, "centre/hub/main")["centre/hub/main"].signer()
     with durable() as server:
         engine = PostgresDatabase(server).create()
-        store = LogStore(engine, signer.identity.log_origin, signer, guard=directory / "guard")
+        store = YearlyLog(engine, signer, guard=directory / "guard")
         store.create()
         server.execute("", "CREATE DATABASE plain")
         plain = create_engine(server.url("plain", server.account_of_admin()), pool_size=SESSIONS)

@@ -6,6 +6,7 @@ import os
 import statistics
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,18 @@ def cpu_seconds(pid: int) -> float:
     """User and system CPU seconds that a process has used, with its finished threads (proc(5), fields 14 and 15)."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICK
+
+
+def running_seconds(pid: int) -> float:
+    """CPU seconds of a process's threads that live, to the nanosecond (Documentation/scheduler/sched-stats.rst).
+
+    What `cpu_seconds` tells comes in steps of a tick, 10 ms: too coarse for a server that works for a few of them.
+    """
+    nanoseconds = 0
+    for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            nanoseconds += int(path.read_text(encoding="ascii").split()[0])
+    return nanoseconds / 1e9
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from pathlib import Path
 from adapter_frames import Bureau, grants
 from adapter_support import AS_OF, attribute, resident
 from adapters.statements import Plan
-from bench.machine import cpu_seconds
+from bench.machine import running_seconds
 from bench.result import Result
 from servers import MissingError, Server, running
 from zhiwang.adapter.v1 import adapter_pb2
@@ -108,7 +108,7 @@ class Side:
 
     def _cpu(self, pids: Sequence[int]) -> float:
         """CPU seconds that this process and the server's have used."""
-        return sum(map(cpu_seconds, pids)) + time.process_time()
+        return sum(map(running_seconds, pids)) + time.process_time()
 
     def round(self, subjects: int, chance: random.Random) -> None:
         """Measure a handful of frames and of bare statements about people drawn from the whole table."""

@@ -350,6 +350,60 @@ def reply() -> Any:
     }
 
 
+def report() -> Any:
+    """A request for a report, what its reply seals, and the root that commits to it."""
+    message = sealed_pb2.Header.FromString(_header().raw)
+    message.owner, message.matter, message.cases = "hrss", "access-report", 1
+    message.priority = sealed_pb2.PRIORITY_INTERACTIVE
+    del message.slots[:], message.claims[:]
+    message.slots.add(name="self", kind="person")
+    message.claims.add(slot=0, attribute="lookups", predicate=sealed_pb2.PREDICATE_REPORT)
+    good = parse_header(message.SerializeToString(deterministic=True))
+    records = [CaseRecord(SALTS[0], (SubjectRecord("person", "440399199001010018", ""),), ())]
+    told = bytes(range(1, 200))
+    answers = Answers(SALTS[2], (None,), bytes([Outcome.YES]), told)
+    requests = c.request_tree(good, records)
+    plaintext = encode_answers(good, answers)
+    return {
+        "header": good.raw.hex(),
+        "commitment": requests.leaves[0].hex(),
+        "salt": answers.salt.hex(),
+        "report": told.hex(),
+        "plaintext_size": len(plaintext),
+        "plaintext_sha256": sha256(plaintext).hexdigest(),
+        "answer_root": c.answer_tree(good, requests.leaves, answers).root.hex(),
+        "refused": [
+            {"what": what, "header": raw.hex(), "reason": _reason(raw)}
+            for what, raw in (
+                ("two cases", _changed(message, cases=2)),
+                ("a roster", _changed(message, priority=sealed_pb2.PRIORITY_BULK)),
+                ("beside another claim", _beside(message)),
+            )
+        ],
+    }
+
+
+def _changed(message: sealed_pb2.Header, **values: Any) -> bytes:
+    other = sealed_pb2.Header.FromString(message.SerializeToString())
+    for name, value in values.items():
+        setattr(other, name, value)
+    return other.SerializeToString(deterministic=True)
+
+
+def _beside(message: sealed_pb2.Header) -> bytes:
+    other = sealed_pb2.Header.FromString(message.SerializeToString())
+    other.claims.add(slot=0, attribute="pension_months", predicate=sealed_pb2.PREDICATE_AT_LEAST, cell="12")
+    return other.SerializeToString(deterministic=True)
+
+
+def _reason(raw: bytes) -> str:
+    try:
+        parse_header(raw)
+    except RefusedError as error:
+        return error.reason.name
+    raise AssertionError("it was to be refused")
+
+
 def owner_key() -> Any:
     """A sealing key as its adapter states it."""
     public = X25519PrivateKey.from_private_bytes(OWNER_PRIVATE).public_key().public_bytes_raw()
@@ -403,7 +457,7 @@ def _subtree(leaves: list[bytes]) -> Callable[[int, int], bytes]:
     return lambda start, end: Tree(leaves[start:end]).root
 
 
-MAKERS = (claims, identifiers, names, places, header, request, reply, owner_key, log)
+MAKERS = (claims, identifiers, names, places, header, request, reply, report, owner_key, log)
 
 
 def made() -> dict[str, str]:

@@ -81,12 +81,14 @@ def restore_hub(profile: Profile, source: Path, seen: Sequence[Path], *, accept_
         with archive.restoring(source, state.directory, kind=_HUB, identity=origin) as stage:
             known = logs.what_was_seen(state.guard, seen, origin)
             signer = files.signer()
-            head = logs.check_copy(stage / state.log.name, signer, lenient(files), known)
+            copy = stage / state.log.name
             if profile.log is None:
+                head = logs.check_copy(copy, signer, lenient(files), known)
                 restored = logs.check_newest(head, known, state.guard, signer, accept_fewer=accept_fewer)
             else:
                 with using(open_engine(state, profile.log)) as log:
                     begun = logs.has_begun(log)
+                    head = logs.check_copy(copy, signer, lenient(files), () if begun else known)
                     if begun:
                         # Put back by the database's own means; it is newer than the backup, or it is not good.
                         known.append(logs.Seen("the backup", Checkpoint(origin, head.size, head.root)))
@@ -95,7 +97,7 @@ def restore_hub(profile: Profile, source: Path, seen: Sequence[Path], *, accept_
                     if not begun:
                         with using(_file(stage)) as file:
                             logs.copy_log(file, log)
-                (stage / state.log.name).unlink()
+                copy.unlink()
         logs.restore_guard(state.guard, head)
     return restored
 

@@ -5,7 +5,7 @@ Made once, by `zhiwang hub init`; a start never makes one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Engine
@@ -13,7 +13,6 @@ from sqlalchemy import Engine
 from audit.guard import Guard
 from audit.postgres import checked_url, open_postgres
 from audit.postgres_schema import Roles, script
-from audit.schema import TABLES, Tables
 from audit.sqlite import open_sqlite
 from audit.yearly import YearlyLog
 from certs.credentials import IdentityFiles
@@ -100,12 +99,11 @@ def lenient(files: IdentityFiles) -> CertificateVerifier:
     return CertificateVerifier(files.ca_pem, frozenset)
 
 
-def database_script(database: LogDatabase | None, years: Sequence[str]) -> str:
+def database_script(database: LogDatabase | None) -> str:
     """What an administrator runs in the database of a log, before it is begun.
 
     Args:
         database: From the profile; the account of its URL becomes the writer.
-        years: Years whose logs are to be made beforehand; none for the log that has no year.
 
     Raises:
         FatalError: INTERNAL: the profile names no database, or the account has a name that is quoted in SQL.
@@ -115,6 +113,6 @@ def database_script(database: LogDatabase | None, years: Sequence[str]) -> str:
             Reason.INTERNAL, "the profile names no database for the log; write [log] with its url (docs/log-store.md)"
         )
     try:
-        return script(Roles(checked_url(database.url).username or ""), *([Tables(year) for year in years] or [TABLES]))
+        return script(Roles(checked_url(database.url).username or ""))
     except ValueError as error:
         raise FatalError(Reason.INTERNAL, f"[log] url: {error}") from None

@@ -108,7 +108,8 @@ def _assemble(parts: Parts, ca_pem: bytes) -> Directory:
         document = _document(parts, department, metadata)
         if document is not None:
             documents[department] = document
-        suspensions += _suspensions(parts, department)
+        lifted = frozenset() if document is None else document.lifted
+        suspensions += [entry for entry in _suspensions(parts, department) if entry.id not in lifted]
     return Directory(
         version=parts.snapshot.version,
         role_versions=MappingProxyType(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from urllib import parse
@@ -43,6 +44,7 @@ from policy.metadata import (
     suspensions_path,
 )
 from policy.model import AuditorInfo, Directory
+from policy.standing import lost
 from zhiwang.wire.errors import FatalError, Reason, RefusedError, ZhiwangError
 from zhiwang.wire.identity import Identity
 
@@ -343,7 +345,19 @@ class DirectoryHolder:
         self._listeners.append(listener)
 
     def set(self, directory: Directory) -> None:
-        """Puts a directory in force. It must come from a `DirectoryClient`, which sees to it that versions rise."""
+        """Puts a directory in force. It must come from a `DirectoryClient`, which sees to it that versions rise.
+
+        A suspension that it has lost, though nobody lifted it, stays in force here.
+        """
+        kept = lost(self.latest, directory, self._clock())
+        for entry in kept:
+            _log.error(
+                "a suspension was taken away by one admin alone and stays in force",
+                department=entry.department,
+                suspension=entry.id,
+            )
+        if kept:
+            directory = replace(directory, suspensions=(*directory.suspensions, *kept))
         self._enforcer = Enforcer(directory)
         self.problem = None
         _log.info(

@@ -92,6 +92,7 @@ def parse_document(source: SourceFile, *, version: int = 0) -> Document:
         grants=tuple(grants),
         assertions=tuple(_assertion(entry) for entry in file.assert_),
         version=version,
+        lifted=frozenset(file.lifted),
     )
 
 

@@ -214,6 +214,7 @@ class Document:
         suites: Cipher suites that it accepts as an owner.
         roles: Roles of each of its systems, whole ("edu/enrolment-clerk"), by system.
         attributes: By name without the owner.
+        lifted: Ids of the department's suspensions that no longer hold.
     """
 
     department: str
@@ -224,6 +225,7 @@ class Document:
     grants: tuple[Grant, ...] = ()
     assertions: tuple[Assertion, ...] = ()
     version: int = 0
+    lifted: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,11 +23,11 @@ from tuf.api.exceptions import RepositoryError, UnsignedMetadataError
 from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 
 from certs.revocation import RevocationList
-from policy.assemble import Parts, assemble
+from policy.assemble import Parts, assemble, parse_document_bytes
 from policy.assertions import broken
 from policy.crosscheck import check_document, check_matter
 from policy.directory import DirectoryClient
-from policy.document import Mistake
+from policy.document import Mistake, parse_suspensions
 from policy.keys import RegistrarKeys, load_key, new_key
 from policy.metadata import (
     CENTRE,
@@ -51,9 +51,12 @@ from policy.metadata import (
     parse_metadata,
     signed,
     stored_path,
+    suspensions_path,
 )
-from policy.model import Directory
+from policy.model import Directory, Suspension
+from policy.standing import missing
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
+from zhiwang.wire.tomlfile import FileError
 
 __all__ = ["RegistrarKeys", "Repository", "check_signed_root", "load_key", "new_key", "write_durably"]
 
@@ -290,6 +293,8 @@ class Repository:
         targets = self._with_files(metadata.signed, current, publication.files)
         if role == CENTRE:
             self._check_revocations(targets)
+        if role.endswith(SUSPEND):
+            self._check_suspensions(role.removesuffix(SUSPEND), targets, now)
         return replace(
             self._state,
             metadata={**self._state.metadata, role: publication.metadata},
@@ -328,6 +333,21 @@ class Repository:
             except RepositoryError:
                 _refuse(f"{path} is not the file that was signed")
         return targets
+
+    def _check_suspensions(self, department: str, targets: Mapping[str, bytes], now: float) -> None:
+        """Refuse to lose what two admins have not lifted, and what could not come into force."""
+        own = targets.get(document_path(department))
+        if own is None:
+            return
+        document = parse_document_bytes(own)
+        before, after = (_listed(held.get(suspensions_path(department))) for held in (self._state.targets, targets))
+        for entry in missing(before, after, {department: document}, now):
+            _refuse(
+                f"the suspension {entry.id} is in force. One admin suspends, two lift: zhiwang policy lift {entry.id}"
+            )
+        for entry in after:
+            if entry.id in document.lifted and entry not in before:
+                _refuse(f"a suspension called {entry.id} was lifted once; take another id")
 
     def _check_revocations(self, targets: Mapping[str, bytes]) -> None:
         """Refuse to lose the revocation list, or to go back to an older one: whoever was revoked would be back."""
@@ -496,6 +516,16 @@ def check_signed_root(root_json: bytes) -> None:
         root.signed.verify_delegate("root", root.signed_bytes, root.signatures)
     except RepositoryError:
         _refuse("the root is not signed by enough of its keys")
+
+
+def _listed(content: bytes | None) -> tuple[Suspension, ...]:
+    """Suspensions of a file; none of one that cannot be read, which is refused elsewhere."""
+    if content is None:
+        return ()
+    try:
+        return parse_suspensions(content)[1]
+    except FileError:
+        return ()
 
 
 def _is_known(role: str, path: str) -> bool:

@@ -344,10 +344,12 @@ class DocumentFile(StrictModel):
         attribute: What it can be asked about, by name.
         grant: Who may ask it.
         assert_: Cases that must stay allowed or denied (key `assert`).
+        lifted: Ids of this department's suspensions that two admins have lifted.
     """
 
     department: Name
     title: TitleFile
+    lifted: tuple[GrantId, ...] = ()
     suites: tuple[Text, ...] = (SUITE,)
     system: dict[Label, RolesFile] = Field(default_factory=dict)
     attribute: dict[Name, AttributeFile] = Field(default_factory=dict)
@@ -442,7 +444,8 @@ class SuspendEntry(StrictModel):
 class SuspendFile(StrictModel):
     """suspend.toml: what stops at once.
 
-    Public, signed by one admin, since it can only deny; an empty list lifts everything.
+    Public, signed by one admin, since it can only deny. What stands here goes by its own end, or once two admins have
+    lifted it in the document.
 
     Attributes:
         department: Whose suspensions these are.

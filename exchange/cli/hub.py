@@ -27,10 +27,6 @@ def init(
     profile: output.Profile,
     successor_of: output.Successor = None,
     sql: Annotated[bool, typer.Option("--sql", help="Only print what an administrator runs in the database.")] = False,  # noqa: FBT002 # typer's way
-    year: Annotated[
-        list[str] | None,
-        typer.Option("--year", metavar="YYYY", help="With --sql: the log of this year. Several times for several."),
-    ] = None,
     join: Annotated[  # noqa: FBT002 # the same
         bool, typer.Option("--join", help="Share the log that other hubs of this name keep already.")
     ] = False,
@@ -48,12 +44,10 @@ def init(
     Example: zhiwang hub init --profile hub.toml --sql | psql --host db.city --username postgres --dbname zhiwang
     """
     loaded = load_profile(profile)
-    if year and not sql:
-        output.usage_error("--year goes with --sql")
     if sum((successor_of is not None, sql, join)) > 1:
         output.usage_error("give one of --sql, --join and --successor-of")
     if sql:
-        sys.stdout.write(database_script(loaded.log, year or []))
+        sys.stdout.write(database_script(loaded.log))
         return
     if successor_of is None:
         hub_app.init(loaded, join=join)

@@ -13,7 +13,7 @@ import typer
 from certs.credentials import IdentityFiles
 from certs.identity import ROOT_METADATA
 from certs.signing import Signer
-from exchange.cli import output, policy_proposals, policy_rehearsal, policy_replay, policy_rights
+from exchange.cli import output, policy_proposals, policy_rehearsal, policy_replay, policy_rights, policy_suspend
 from exchange.cli.registrar_link import RegistrarLink, with_registrar
 from policy import ceremony, publishing
 from policy.document import ASSURANCES
@@ -102,6 +102,8 @@ app.command()(policy_proposals.proposals)
 app.command()(policy_proposals.approve)
 app.command()(policy_proposals.reject)
 app.command()(policy_proposals.rollback)
+app.command()(policy_suspend.suspend)
+app.command()(policy_suspend.lift)
 app.command()(policy_proposals.history)
 app.command("list")(policy_rights.list_attributes)
 app.command("who-can")(policy_rights.who_can)

@@ -66,7 +66,7 @@ def propose(
     found = load_profile(profile)
     signers = _signers(found, sign)
     kept = with_registrar(found, lambda link: _propose(link, named(files), signers, note))
-    _print_proposals(kept, as_json=as_json)
+    print_proposals(kept, as_json=as_json)
     for proposal in kept:
         output.next_step(f"another admin: zhiwang policy approve {proposal.id} --sign … --profile …")
 
@@ -93,7 +93,7 @@ def proposals(
     """
     found = load_profile(profile)
     if not proposal:
-        _print_proposals(with_registrar(found, lambda link: link.proposals()), as_json=as_json)
+        print_proposals(with_registrar(found, lambda link: link.proposals()), as_json=as_json)
         return
     kept, publication, directory = with_registrar(found, lambda link: _look(link, proposal))
     if as_json:
@@ -106,7 +106,7 @@ def proposals(
             }
         )
         return
-    _print_proposals([kept], as_json=False)
+    print_proposals([kept], as_json=False)
     _show(publication, directory)
 
 
@@ -143,7 +143,7 @@ def approve(
     signers = _signers(found, sign)
     kept, publication, directory = with_registrar(found, lambda link: _look(link, proposal))
     if not yes:
-        _print_proposals([kept], as_json=False)
+        print_proposals([kept], as_json=False)
         _show(publication, directory)
         typer.confirm("签署此提案？ Sign this proposal?", abort=True, err=True)
     approved = with_registrar(found, lambda link: _approve(link, kept.id, publication, signers))
@@ -154,7 +154,7 @@ def approve(
         else:
             output.print_table(("role", "version", "directory"), [(approved.role, *version)])
         return
-    _print_proposals([approved], as_json=as_json)
+    print_proposals([approved], as_json=as_json)
     if len(approved.approvals) >= approved.threshold:
         output.next_step(f"zhiwang policy publish --proposal {approved.id} --profile {profile}")
 
@@ -215,9 +215,9 @@ def rollback(
         _show(Publication(department, b"", {files[0].name: content}), directory)
         typer.confirm(f"恢复到名录 {to} 中的内容？ Publish it as it was in directory {to}?", abort=True, err=True)
     note = note or f"rollback to directory {to}"
-    done = with_registrar(found, lambda link: _publish_or_propose(link, files, signers, note))
+    done = with_registrar(found, lambda link: publish_or_propose(link, files, signers, note))
     if isinstance(done, policy_pb2.Proposal):
-        _print_proposals([done], as_json=as_json)
+        print_proposals([done], as_json=as_json)
         output.next_step(f"another admin: zhiwang policy approve {done.id} --sign … --publish --profile …")
     elif as_json:
         output.print_json({"role": department, "version": done[1], "directory": done[0]})
@@ -225,9 +225,14 @@ def rollback(
         output.print_table(("role", "version", "directory"), [(department, done[1], done[0])])
 
 
-async def _publish_or_propose(
+async def publish_or_propose(
     link: RegistrarLink, files: Sequence[Named], signers: Sequence[Signer], note: str
 ) -> policy_pb2.Proposal | tuple[int, int]:
+    """Publish the first of what these files change, or propose it if they are signed by too few.
+
+    Returns:
+        The proposal; or the versions of directory and role that are in force.
+    """
     (drafted, *_) = publishing.draft(files, await link.current(), now=time.time())
     publication = publishing.sign_some(drafted, signers)
     if sum(signer.public_key_raw in drafted.keys for signer in signers) < drafted.threshold:
@@ -302,7 +307,8 @@ def _signers(profile: Profile, directories: Sequence[Path]) -> list[Signer]:
     return [IdentityFiles(directory, profile.root).signer() for directory in directories]
 
 
-def _print_proposals(found: Sequence[policy_pb2.Proposal], *, as_json: bool) -> None:
+def print_proposals(found: Sequence[policy_pb2.Proposal], *, as_json: bool) -> None:
+    """Proposals as a table, or as JSON."""
     if as_json:
         output.print_json([_as_json(proposal) for proposal in found])
         return

@@ -20,7 +20,7 @@ from audit.proofs import check_included
 from certs.signing import CertificateVerifier
 from exchange.client.keeper import Keeper
 from exchange.client.receipt_rows import Waiting
-from exchange.client.receipt_verify import origin_of
+from exchange.client.receipt_verify import origin_in
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.verification.v1 import verification_pb2
 from zhiwang.wire.channel import refusal_of
@@ -163,7 +163,7 @@ class Completer:
         head = (await _call(stub.GetCheckpoint, audit_pb2.GetCheckpointRequest(cosigned=True))).head
         certificate = self._verifier.verify(head.certificate, self._clock(), kinds=(Kind.HUB,))
         try:
-            origin = origin_of(head.checkpoint, certificate.identity)
+            origin = origin_in(head.checkpoint, certificate.identity)
             checkpoint = open_note(head.checkpoint, origin, certificate.public_key_raw)
             note = _without_strangers(head.checkpoint, origin, policy)
             witnessed = policy.satisfied_by(note)
@@ -173,7 +173,7 @@ class Completer:
             raise RefusedError(Reason.NOT_WITNESSED, f"{origin}: called cosigned, and has no quorum")
 
         async def prove(index: int) -> Sequence[bytes]:
-            asked = audit_pb2.GetInclusionProofRequest(index=index, tree_size=checkpoint.size)
+            asked = audit_pb2.GetInclusionProofRequest(index=index, tree_size=checkpoint.size, origin=origin)
             return tuple((await _call(stub.GetInclusionProof, asked)).inclusion_path)
 
         return CosignedHead(checkpoint, note, head.certificate, prove)

@@ -7,13 +7,13 @@ hidden on the hub's. Every byte is bound by one of these or refused. Time stamps
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from audit.checkpoint import Checkpoint, CheckpointError, open_note, split_note
 from audit.entry import EntryError, decode_entry
+from audit.origins import log_of
 from audit.proofs import check_included
 from certs.signing import CertificateVerifier, VerifiedCertificate
 from exchange.client.receipt import FORMAT
@@ -38,8 +38,6 @@ LATE: Final = 60.0
 
 MAX_STAMPS: Final = 8
 """Time stamps of one receipt: one more whenever the authority of the last is about to expire."""
-
-_SHARD: Final = re.compile(r"/[0-9]{4}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,14 +223,18 @@ def _time(header: Header, entry: audit_pb2.Entry) -> float:
 def _open_head(head: audit_pb2.LogHead, certificate: VerifiedCertificate) -> Checkpoint:
     if head.known_tree_size or head.consistency_path or len(split_note(head.checkpoint)[1]) != 1:
         _broken("a head carries more than a receipt needs")
-    return open_note(head.checkpoint, origin_of(head.checkpoint, certificate.identity), certificate.public_key_raw)
+    return open_note(head.checkpoint, origin_in(head.checkpoint, certificate.identity), certificate.public_key_raw)
 
 
-def origin_of(note: bytes, keeper: Identity) -> str:
-    """Origin of a note in a log of its keeper: its name, with the year behind it where a log has yearly shards."""
+def origin_in(note: bytes, keeper: Identity) -> str:
+    """Origin of a note in a log of its keeper, which may be of one year.
+
+    Raises:
+        RefusedError: PROOF_INVALID: it is of another log.
+        CheckpointError: It is no note.
+    """
     origin = split_note(note)[0].partition("\n")[0]
-    shard = origin.removeprefix(keeper.log_origin)
-    if shard == origin or not (shard == "" or _SHARD.fullmatch(shard)):
+    if log_of(origin) != keeper.log_origin:
         _broken("a checkpoint of another log than its keeper's")
     return origin
 

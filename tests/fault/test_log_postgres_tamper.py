@@ -10,7 +10,9 @@ import pytest
 from psycopg import errors
 
 import audit_support as support
+from audit.postgres import open_postgres
 from audit.postgres_schema import Roles, script
+from audit.reader import LogReader
 from log_places import ROLES, WRITER, PostgresDatabase
 from servers import Server
 from zhiwang.wire.errors import FatalError, Reason
@@ -136,6 +138,19 @@ def test_a_reader_can_only_read(place: PostgresDatabase) -> None:
         for statement in [*CHANGES, *POWERS, "SELECT zhiwang.log_head_lock()"]:
             assert refusal(connection, statement) is errors.InsufficientPrivilege, statement
     assert support.check_log(place) == SIZE
+
+
+def test_an_auditor_verifies_the_whole_log_with_a_readers_rights(place: PostgresDatabase) -> None:
+    with place.raw("postgres") as admin:
+        admin.execute("DROP ROLE IF EXISTS auditor")
+        admin.execute("CREATE ROLE auditor LOGIN IN ROLE hub_reader")
+    engine = open_postgres(place.url("auditor"))
+    reader = LogReader(engine)
+    with reader.backend.reading.connect() as connection:
+        head, _ = reader.load(connection, support.HUB.log_origin, support.signer(), support.verifier())
+    assert reader.verify_all(support.HUB.log_origin, lambda _done, _size: None) == head
+    assert head.size == SIZE
+    engine.dispose()
 
 
 def test_even_the_owner_is_refused_everything_but_appending(place: PostgresDatabase) -> None:

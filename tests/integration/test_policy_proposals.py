@@ -140,6 +140,29 @@ def test_an_old_document_comes_back_as_a_new_version(world: World) -> None:
         assert one["note"] == f"rollback to directory {before['version']}"
 
 
+def test_one_admin_suspends_by_a_command_and_two_lift(world: World) -> None:
+    with world.registrar():
+        desk = Desk(world, listening(world))
+        alone = desk.sign("hrss/admin/first")
+        stopped = json.loads(desk.run("hrss-first", "suspend", "--system", "edu/baoan", *alone, "--json").stdout)
+        desk.run("hrss-first", "suspend", "--role", "edu/inspector", *alone, "--id", "second", "--until", "2099-01-01")
+        asked = ["hrss.insured exists", "--system", "edu/baoan", "--role", "edu/enrolment-clerk"]
+        where = ["--matter", "school-enrolment", "--jurisdiction", "nbs:440306"]
+        assert stopped["id"] in desk.run("hrss-first", "explain", *asked, *where, status=1).stdout
+        shorter = world.file("suspend.toml", 'department = "hrss"\n')
+        refused = desk.run("hrss-first", "publish", shorter, *alone, status=1)
+        assert "zhiwang policy lift" in refused.stderr
+        desk.run("hrss-first", "suspend", *alone, status=2)
+        desk.run("hrss-first", "lift", "no-such", *alone, status=2)
+        (proposed,) = json.loads(desk.run("hrss-first", "lift", stopped["id"], *alone, "--json").stdout)
+        desk.run("hrss-first", "explain", *asked, *where, status=1)
+        approving = ("approve", proposed["id"], *desk.sign("hrss/admin/second"), "--yes", "--publish")
+        desk.run("hrss-second", *approving)
+        assert "allowed" in desk.run("hrss-first", "explain", *asked, *where).stdout
+        shown = json.loads(desk.run("hrss-first", "show", "--json").stdout)
+        assert shown["suspended"] == ["hrss/second"]
+
+
 async def test_an_approver_does_not_sign_more_than_the_files_say(world: World) -> None:
     """A proposer who also changes who may suspend, or how long the metadata is good, is found before the signature."""
     with world.registrar():

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import policy_support
+from audit.appended import Head
 from audit.log import AuditLog
 from audit.search import SearchIndex
 from audit.sqlite import open_sqlite
@@ -93,6 +94,7 @@ class Hub:
     running: RunningHub | None = None
     address: str = ""
     files: IdentityFiles | None = None
+    cosigned: Callable[[], Head | None] = lambda: None
     _housekeeping: asyncio.Task[None] | None = None
 
     @property
@@ -115,7 +117,17 @@ class Hub:
         await mirror.take(dict(kit.repository.files))
         views = OwnerViews(self.directory / "owner_logs", CertificateVerifier(files.ca_pem, holder.revoked), clock)
         self.index = SearchIndex(self.directory / "search.db", store)
-        parts = assemble(files.identity, files.ca_pem, holder, mirror, audit_log, views, index=self.index, clock=clock)
+        parts = assemble(
+            files.identity,
+            files.ca_pem,
+            holder,
+            mirror,
+            audit_log,
+            views,
+            index=self.index,
+            cosigned=lambda: self.cosigned(),  # noqa: PLW0108 - a test may set another one while the hub runs
+            clock=clock,
+        )
         self.address = parts.server.listen(address, files.server_credentials())
         await parts.server.start()
         self._housekeeping = asyncio.create_task(parts.hub.housekeep())

@@ -60,7 +60,7 @@ class Hub:
         return SimpleNamespace(head=head)
 
     async def GetInclusionProof(self, request: audit_pb2.GetInclusionProofRequest, *, timeout: float) -> Any:  # noqa: ASYNC109, N802 - the same
-        assert (request.tree_size, bool(timeout)) == (self.size, True)
+        assert (request.tree_size, request.origin, bool(timeout)) == (self.size, self.log.origin, True)
         self.asked.append(request.index)
         return SimpleNamespace(inclusion_path=self.log.path(request.index))
 

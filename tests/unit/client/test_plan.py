@@ -126,6 +126,8 @@ def test_nobody_is_compared_with_himself_unless_there_is_nobody_else() -> None:
         (Case((MOTHER_SUBJECT,), ("uncle: hrss.insured exists",)), Reason.SLOT_UNKNOWN, "claims[0]"),
         (Case((MOTHER_SUBJECT,), ("guardian: hrss.x related @uncle",)), Reason.SLOT_UNKNOWN, "claims[0]"),
         (Case((MOTHER_SUBJECT,), ("guardian: health.birth_mother related 12",)), Reason.VALUE_INVALID, "claims[0]"),
+        (Case((MOTHER_SUBJECT,), ("guardian: hrss.x report",)), Reason.CLAIM_SYNTAX, "claims[0]"),
+        (Case((MOTHER_SUBJECT,), ("guardian: hrss.x exists",), report=True), Reason.CLAIM_SYNTAX, "claims[0]"),
         (Case((MOTHER_SUBJECT,), ("guardian: hrss.x equals " + "长" * 64,)), Reason.VALUE_INVALID, "claims[0]"),
         (Case((MOTHER_SUBJECT,), ("guardian: hrss.x exists",) * (MAX_CLAIMS + 1)), Reason.TOO_MANY_CLAIMS, "claims"),
     ],

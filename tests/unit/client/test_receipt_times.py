@@ -93,7 +93,7 @@ def test_a_receipt_of_a_yearly_shard_holds(logs: World) -> None:
     }
 
 
-@pytest.mark.parametrize("shard", ["/", "/27", "/20271", "/2027/1", "2027", "/２０２７", "-2/2027"])
+@pytest.mark.parametrize("shard", ["/", "/27", "/20271", "/2027/1", "2027", "/２０２７", "/0027", "-2/2027"])
 def test_a_log_of_any_other_name_is_not_its_keepers(logs: World, shard: str) -> None:
     logs.hub = Log(logs.hub.signer, shard=shard)
     with pytest.raises(RefusedError) as caught:

@@ -6,6 +6,8 @@ import dataclasses
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,10 @@ from tuf.api.metadata import Metadata, Targets
 import policy_support as support
 from certs.identity import read_private
 from certs_support import City
+from policy import editing
 from policy import repository as module
 from policy.ceremony import make_root, next_root
+from policy.directory import DirectoryHolder
 from policy.metadata import CENTRE, Publication, TufSigner, meta_file, moment, raw_key, signed, target_file
 from policy.model import Directory
 from policy.publishing import Draft, sign
@@ -126,8 +130,53 @@ def test_one_admin_alone_can_suspend_but_not_a_stranger(kit: DirectoryKit) -> No
     refused(kit, Publication("hrss-suspend", stranger, dict(draft.files)))
     kit.repository.publish(sign(draft, kit.admins["hrss"][:1]))
     assert [entry.id for entry in kit.directory.suspensions] == ["x"]
-    kit.publish('department = "hrss"\n', signers=kit.admins["hrss"][1:])
+
+
+@pytest.mark.parametrize("change", ["taken out", "weakened"])
+def test_what_one_admin_has_suspended_two_lift(kit: DirectoryKit, change: str) -> None:
+    alone = kit.admins["hrss"][1:]
+    kit.publish(SUSPEND, signers=alone)
+    less = 'department = "hrss"\n' if change == "taken out" else SUSPEND + "not_before = 2099-01-01\n"
+    told = refused(kit, sign(drafted(kit, less), alone))
+    assert "two lift: zhiwang policy lift x" in told.detail
+    # More may stand there at any time.
+    kit.publish(SUSPEND + '[[suspend]]\nid = "y"\nsystem = "edu/baoan"\n', signers=alone)
+    assert {entry.id for entry in kit.directory.suspensions} == {"x", "y"}
+    kit.publish(editing.lifted(support.HRSS.encode(), ["x"]))
+    assert {entry.id for entry in kit.directory.suspensions} == {"y"}
+    # From here on it may go, and cannot come back under its name.
+    kit.publish('department = "hrss"\n[[suspend]]\nid = "y"\nsystem = "edu/baoan"\n', signers=alone)
+    both = SUSPEND + '[[suspend]]\nid = "y"\nsystem = "edu/baoan"\n'
+    assert "take another id" in refused(kit, sign(drafted(kit, both), alone)).detail
+    assert {entry.id for entry in kit.directory.suspensions} == {"y"}
+
+
+def test_a_suspension_goes_by_its_own_end(tmp_path: Path) -> None:
+    ahead = 0.0
+    kit = support.make_directory(tmp_path, clock=lambda: time.time() + ahead)
+    alone = kit.admins["hrss"][1:]
+    tomorrow = (datetime.now(UTC) + timedelta(days=2)).date().isoformat()
+    kit.publish(SUSPEND + f"not_after = {tomorrow}\n", signers=alone)
+    refused(kit, sign(drafted(kit, 'department = "hrss"\n'), alone))
+    ahead = timedelta(days=3).total_seconds()
+    kit.repository.resign()
+    kit.publish('department = "hrss"\n', signers=alone)
     assert kit.directory.suspensions == ()
+
+
+def test_a_reader_keeps_a_suspension_that_a_newer_directory_has_merely_lost(kit: DirectoryKit) -> None:
+    """A registrar that lets one admin shorten the list: who saw the suspension goes on denying."""
+    kit.publish(SUSPEND, signers=kit.admins["hrss"][1:])
+    holder = DirectoryHolder(time.time)
+    holder.set(kit.directory)
+    shortened = replace(kit.directory, suspensions=())
+    holder.set(shortened)
+    assert [entry.id for entry in holder.current.suspensions] == ["x"]
+    holder.set(shortened)
+    assert [entry.id for entry in holder.current.suspensions] == ["x"]
+    hrss = replace(shortened.documents["hrss"], lifted=frozenset({"x"}))
+    holder.set(replace(shortened, documents={**shortened.documents, "hrss": hrss}))
+    assert holder.current.suspensions == ()
 
 
 @pytest.mark.parametrize("step", [-1, 0, 2])

@@ -5,7 +5,7 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zhiwang.wire.gather import Gatherer, Gathering, Limits
+from zhiwang.wire.gather import Gatherer, Gathering, Limits, portions
 
 LIMITS = Limits(count=4, size=100, delay=0.002)
 
@@ -232,3 +232,11 @@ async def test_a_closed_gathering_sends_nothing_and_gives_back_the_rest() -> Non
     gathering.add(2, 1)
     await asyncio.sleep(0.005)
     assert frames == [[0]]
+
+
+@given(st.lists(st.integers(0, 30), max_size=60), st.integers(1, 8), st.integers(1, 60))
+def test_portions_hold_everything_in_order_and_keep_both_bounds(sizes: list[int], count: int, size: int) -> None:
+    cut = [list(portion) for portion in portions(sizes, lambda one: one, count=count, size=size)]
+    assert [one for portion in cut for one in portion] == sizes
+    assert all(portion for portion in cut)
+    assert all(len(portion) <= count and (sum(portion) <= size or len(portion) == 1) for portion in cut)

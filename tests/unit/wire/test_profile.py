@@ -60,3 +60,32 @@ def test_mistakes_are_named_all_at_once(tmp_path: Path) -> None:
         load_profile(write(tmp_path, text))
     found = [(finding.line, finding.key) for finding in refused.value.findings]
     assert found == [(1, "hubs"), (2, "listen"), (4, "defaults.rol"), (5, "agent.caller[0].certificate")]
+
+
+def test_a_hubs_log_may_stand_in_a_database_and_its_password_beside_the_profile(tmp_path: Path) -> None:
+    text = '[log]\nurl = "postgresql+psycopg://hub@/log?host=/run/postgresql"\npassword_file = "log.password"\n'
+    log = load_profile(write(tmp_path, text)).log
+    assert log is not None
+    assert log.url == "postgresql+psycopg://hub@/log?host=/run/postgresql"
+    assert log.password_file == tmp_path / "log.password"
+    assert load_profile(write(tmp_path, "")).log is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://hub:secret@db/log",
+        "postgresql://hub:secret@x@db/log",
+        "postgresql://db/log",
+        "postgresql://hub@db",
+        "postgresql+asyncpg://hub@db/log",
+        "sqlite:///log.db",
+    ],
+)
+def test_a_url_with_a_password_or_of_another_database_is_a_finding_that_does_not_repeat_it(
+    tmp_path: Path, url: str
+) -> None:
+    with pytest.raises(FileError) as caught:
+        load_profile(write(tmp_path, f'[log]\nurl = "{url}"\n'))
+    assert "log.url" in str(caught.value)
+    assert "secret" not in str(caught.value)

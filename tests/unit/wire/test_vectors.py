@@ -11,6 +11,7 @@ import protocol_reference as reference
 from wire_support import ROOT, script
 from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.wire import commitments, header, identifiers, names
+from zhiwang.wire.errors import RefusedError
 from zhiwang.wire.merkle import ProofError, verify_consistency, verify_inclusion
 
 VECTORS = ROOT / "tests" / "vectors"
@@ -117,6 +118,21 @@ def test_the_reply_opens_to_the_answers_of_its_root() -> None:
         leaves.append(reference.answer(claim, salt, data))
         assert vector["answers"][index] == {"salt": salt.hex(), "outcome": data.hex(), "leaf": leaves[-1].hex()}
     assert reference.root(leaves).hex() == vector["answer_root"]
+
+
+def test_a_report_follows_the_answer_in_its_place_and_the_root_commits_to_it() -> None:
+    vector = read("report")
+    salt, told = unhex(vector, "salt", "report")
+    plaintext = salt + pack(">Bq", 0, 0) + b"\x01" + (pack(">I", len(told)) + told).ljust(1 << 16, b"\0")
+    assert len(plaintext) == vector["plaintext_size"]
+    assert sha256(plaintext).hexdigest() == vector["plaintext_sha256"]
+    outcome = pack(">BBq", 1, 0, 0) + sha256(told).digest()
+    leaf = reference.answer(bytes.fromhex(vector["commitment"]), reference.salt_of(salt, 0), outcome)
+    assert leaf.hex() == vector["answer_root"]
+    for refused in vector["refused"]:
+        with pytest.raises(RefusedError) as caught:
+            header.parse_header(bytes.fromhex(refused["header"]))
+        assert caught.value.reason.name == refused["reason"], refused["what"]
 
 
 def test_one_claim_opens_from_its_paths() -> None:

@@ -1,0 +1,250 @@
+"""A hub's log in PostgreSQL, from its administrator's script on: begun, joined, backed up, restored and moved."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import audit_support as support
+from audit.entry import decode_entry
+from audit.store import LogStore
+from audit.yearly import YearlyLog
+from certs.credentials import IdentityFiles
+from certs_support import City
+from exchange import app, backup
+from exchange.config import StateFiles
+from exchange.store import lenient, open_engine, open_log
+from log_places import PostgresDatabase
+from servers import Server
+from zhiwang.wire.errors import FatalError
+from zhiwang.wire.profile import Profile, load_profile
+
+ZHIWANG = Path(sys.executable).parent / "zhiwang"
+OWNER_LOG = b'{"origin": "shenzhen/hrss/adapter/main", "size": 7}'
+
+
+class Machine:
+    """A city, one database, and profiles of hubs."""
+
+    def __init__(self, path: Path, server: Server) -> None:
+        self.path = path
+        (path / "city").mkdir()
+        self.city = City.create(path / "city")
+        self.place = PostgresDatabase(server)
+        server.execute("", f"CREATE DATABASE {self.place.name} TEMPLATE template0")
+
+    def profile(self, name: str, *, hub: str = "main", database: bool = True) -> Profile:
+        """Of a hub with a state directory of this name."""
+        short = f"centre/hub/{hub}"
+        if not self.city.path(short).exists():
+            self.city.enrol(short)
+        file = self.path / f"{name}.toml"
+        log = f'[log]\nurl = "{self.place.url()}"\n' if database else ""
+        file.write_text(
+            f'root = "{self.city.root}"\nidentity = "{self.city.path(short)}"\nstate = "{self.path / name}"\n{log}'
+        )
+        return load_profile(file)
+
+    def script(self, profile: Profile, *more: str) -> str:
+        done = self.zhiwang("--sql", *more, "--profile", str(profile.path))
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    @staticmethod
+    def zhiwang(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(  # noqa: S603 - our own command
+            [ZHIWANG, "hub", "init", *arguments], capture_output=True, text=True, check=False, timeout=60
+        )
+
+    def sign_off(self, script: str) -> None:
+        with self.place.raw("postgres") as connection:
+            connection.execute(script.encode())
+
+
+@pytest.fixture
+def machine(tmp_path: Path, postgresql: Server) -> Iterator[Machine]:
+    machine = Machine(tmp_path, postgresql)
+    yield machine
+    machine.place.drop()
+
+
+def opened(profile: Profile) -> YearlyLog:
+    return open_log(IdentityFiles(profile.identity, profile.root), StateFiles(profile.state), profile.log)
+
+
+def append(profile: Profile, count: int) -> None:
+    store = opened(profile)
+    support.append(store, count)
+    support.close(store)
+
+
+def size(profile: Profile) -> int:
+    store = opened(profile)
+    support.close(store)
+    return store.newest.size
+
+
+def test_a_log_begins_once_its_administrator_has_run_the_script(machine: Machine) -> None:
+    profile = machine.profile("hub")
+    with pytest.raises(FatalError, match="the script that `zhiwang hub init --sql` prints"):
+        app.init(profile)
+    script = machine.script(profile)
+    assert "CREATE ROLE hub LOGIN" in script
+    assert "password" not in script.replace("sets no password", "").replace("so that the password", "").replace(
+        "\\password hub", ""
+    )
+    machine.sign_off(script)
+    app.init(profile)
+    assert size(profile) == 1
+    with pytest.raises(FatalError, match="remembers a log"):
+        app.init(profile)
+    with pytest.raises(FatalError, match="holds a log already"):
+        app.init(machine.profile("other"))
+    assert size(profile) == 1
+
+
+def test_a_log_that_has_not_begun_does_not_run(machine: Machine) -> None:
+    profile = machine.profile("hub")
+    machine.sign_off(machine.script(profile))
+    app.make_state(StateFiles(profile.state))
+    StateFiles(profile.state).guard.touch()
+    with pytest.raises(FatalError, match="no log yet; run the `init`"):
+        opened(profile)
+
+
+def test_the_ways_to_begin_exclude_each_other(machine: Machine) -> None:
+    profile = machine.profile("hub")
+    assert machine.zhiwang("--sql", "--join", "--profile", str(profile.path)).returncode == 2
+    in_file = machine.profile("file", database=False)
+    refused = machine.zhiwang("--sql", "--profile", str(in_file.path))
+    assert refused.returncode == 1
+    assert "names no database" in refused.stderr
+
+
+def test_a_second_hub_joins_and_has_a_guard_of_its_own(machine: Machine) -> None:
+    first, second = machine.profile("first"), machine.profile("second")
+    machine.sign_off(machine.script(first))
+    with pytest.raises(FatalError, match="no log yet"):
+        app.init(second, join=True)
+    app.init(first)
+    append(first, 5)
+    app.init(second, join=True)
+    append(second, 2)
+    assert size(first) == size(second) == 8
+    with pytest.raises(FatalError, match="remembers a log"):
+        app.init(second, join=True)
+    with pytest.raises(FatalError, match="belongs to one hub"):
+        app.init(machine.profile("alone", database=False), join=True)
+
+
+def test_only_hubs_of_one_name_share_a_log(machine: Machine) -> None:
+    first, other = machine.profile("first"), machine.profile("other", hub="other")
+    machine.sign_off(machine.script(first))
+    app.init(first)
+    with pytest.raises(FatalError, match="does not open the log shenzhen/centre/hub/other"):
+        app.init(other, join=True)
+
+
+def test_a_log_goes_back_into_an_empty_database_and_not_over_what_others_have_seen(
+    machine: Machine, postgresql: Server
+) -> None:
+    profile = machine.profile("hub")
+    machine.sign_off(machine.script(profile))
+    app.init(profile)
+    (profile.state / "owner_logs" / "hrss_main.json").write_bytes(OWNER_LOG)
+    append(profile, 700)
+    older, newest = machine.path / "older.tar", machine.path / "newest.tar"
+    backup.back_up_hub(profile, older)
+    append(profile, 3)
+    backup.back_up_hub(profile, newest)
+
+    # The database is lost, and the state but for its guard.
+    guard = StateFiles(profile.state).guard.read_bytes()
+    machine.place.drop()
+    (machine.path / "hub").rename(machine.path / "lost")
+    postgresql.execute("", f"CREATE DATABASE {machine.place.name} TEMPLATE template0")
+    machine.sign_off(machine.script(profile))
+    guarded = StateFiles(profile.state).guard
+    guarded.parent.mkdir(parents=True)
+    guarded.write_bytes(guard)
+    with pytest.raises(FatalError, match="701 entries, but its guard has seen 704: it must not be signed over"):
+        backup.restore_hub(profile, older, ())
+    assert backup.restore_hub(profile, newest, ()).size == 704
+    assert (profile.state / "owner_logs" / "hrss_main.json").read_bytes() == OWNER_LOG
+    assert not StateFiles(profile.state).log.exists()
+    append(profile, 1)
+    assert size(profile) == 705
+
+
+def test_a_database_that_was_put_back_has_to_reach_the_backup_by_itself(machine: Machine) -> None:
+    profile = machine.profile("hub")
+    machine.sign_off(machine.script(profile))
+    app.init(profile)
+    append(profile, 10)
+    tar = machine.path / "hub.tar"
+    backup.back_up_hub(profile, tar)
+    append(profile, 4)
+    guard = StateFiles(profile.state).guard
+    newer = guard.read_bytes()
+    (machine.path / "hub").rename(machine.path / "lost")
+    guard.parent.mkdir(parents=True)
+    guard.write_bytes(newer)
+    # The database is there, newer than the backup: it stays as it is, and everything else comes from the backup.
+    assert backup.restore_hub(profile, tar, ()).size == 15
+    assert size(profile) == 15
+
+
+def test_a_hub_moves_from_its_file_into_a_database_by_its_backup(machine: Machine) -> None:
+    before = machine.profile("before", database=False)
+    app.init(before)
+    append(before, 600)
+    tar = machine.path / "hub.tar"
+    backup.back_up_hub(before, tar)
+    after = machine.profile("after")
+    machine.sign_off(machine.script(after))
+    guard = StateFiles(after.state).guard
+    guard.parent.mkdir(parents=True)
+    guard.write_bytes(StateFiles(before.state).guard.read_bytes())
+    backup.restore_hub(after, tar, ())
+    append(after, 2)
+    store = opened(after)
+    assert store.verify_all().size == 603
+    support.close(store)
+    # And back.
+    back = machine.path / "back.tar"
+    backup.back_up_hub(after, back)
+    (machine.path / "before").rename(machine.path / "old")
+    guard = StateFiles(before.state).guard
+    guard.parent.mkdir(parents=True)
+    guard.write_bytes(StateFiles(after.state).guard.read_bytes())
+    backup.restore_hub(before, back, ())
+    append(before, 1)
+    assert size(before) == 604
+
+
+def test_a_successor_of_a_lost_log_begins_in_a_database(machine: Machine) -> None:
+    lost = machine.profile("lost", database=False)
+    app.init(lost)
+    (lost.state / "owner_logs" / "hrss_main.json").write_bytes(OWNER_LOG)
+    append(lost, 5)
+    tar = machine.path / "hub.tar"
+    backup.back_up_hub(lost, tar)
+    profile = machine.profile("second", hub="second")
+    machine.sign_off(machine.script(profile))
+    backup.succeed_hub(profile, tar)
+    files = IdentityFiles(profile.identity, profile.root)
+    store = LogStore(
+        open_engine(StateFiles(profile.state), profile.log),
+        files.identity.log_origin,
+        files.signer(),
+        guard=StateFiles(profile.state).guard,
+        verifier=lenient(files),
+    )
+    store.open()
+    assert b"\n6\n" in decode_entry(store.entries(0, 1)[0]).log_opened.predecessor
+    support.close(store)
+    assert (profile.state / "owner_logs" / "hrss_main.json").read_bytes() == OWNER_LOG
