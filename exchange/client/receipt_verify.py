@@ -69,7 +69,7 @@ class ProvedClaim:
 
 @dataclass(frozen=True, slots=True)
 class CosignedHead:
-    """A later head of the hub's log, proved to be signed by the hub and to cover the entry.
+    """Another head of the hub's log, proved to be signed by the hub and to cover the entry.
 
     Attributes:
         checkpoint: What it says.
@@ -97,7 +97,7 @@ class ProvedPart:
         hub_time: When the hub recorded it, by its own clock.
         hub_index: Where in its log.
         hub_checkpoint: Of that log.
-        cosigned: A later checkpoint of the hub's log that covers the entry too, for witnesses to have cosigned.
+        cosigned: Another checkpoint of the hub's log that covers the entry too, for witnesses to have cosigned.
         certificates: Of the system, the adapter and the hub, each valid when the entries were made.
         directory_version: Of the directory by which the owner decided.
         document_version: Of the owner's document in it.
@@ -242,7 +242,7 @@ def origin_in(note: bytes, keeper: Identity) -> str:
 def _open_cosigned(
     part: verification_pb2.Receipt.Part, hub_checkpoint: Checkpoint, hub: Identity, verifier: CertificateVerifier
 ) -> CosignedHead | None:
-    """The later head of the hub's log; None if the receipt has gained none."""
+    """The head of the hub's log that the receipt has gained; None if it has none."""
     if not part.HasField("hub_cosigned"):
         return None
     later = part.hub_cosigned
@@ -250,8 +250,8 @@ def _open_cosigned(
     if certificate.identity != hub:
         raise RefusedError(Reason.IDENTITY_MISMATCH, "the cosigned checkpoint is of another hub's log")
     checkpoint = open_note(later.checkpoint, hub_checkpoint.origin, certificate.public_key_raw)
-    if checkpoint.size < hub_checkpoint.size:
-        _broken("the cosigned checkpoint is older than the answer")
+    if checkpoint.size == hub_checkpoint.size and checkpoint.root != hub_checkpoint.root:
+        _broken("the hub has two roots of one size")
     logged = part.hub_entry
     check_included(
         audit_pb2.LoggedEntry(entry=logged.entry, index=logged.index, inclusion_path=later.inclusion_path), checkpoint

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from client_support import CASE, FATHER, MOTHER, Witness, World, complete
 from exchange.client.case import Case, Subject
 from exchange.client.check import check_answer
-from exchange.client.receipt import build_receipt, write_receipt
+from exchange.client.receipt import build_receipt, encode_receipt, read_receipt, write_receipt
 from exchange.client.receipt_files import CLAIMS, files_of, load_receipt, receipt_of, replace_receipt, write_directory
 from exchange.client.receipt_verify import verify_receipt
 from zhiwang.verification.v1 import verification_pb2
@@ -133,6 +133,20 @@ def test_what_belongs_into_other_files_is_refused_in_the_claims(receipt: Receipt
     write_receipt(tmp_path / "case" / CLAIMS, receipt)
     with pytest.raises(RefusedError):
         load_receipt(tmp_path / "case")
+
+
+def test_no_second_copy_of_what_a_file_holds_hides_in_the_claims(receipt: Receipt) -> None:
+    files = files_of(receipt)
+    for log, field, value in (
+        ("owner_log", "certificate", b"x"),
+        ("hub_log", "checkpoint", receipt.parts[0].hub_log.checkpoint),
+        ("owner_entry", "entry", b"x"),
+        ("hub_entry", "index", 7),
+    ):
+        claims = read_receipt(files[CLAIMS])
+        setattr(getattr(claims.parts[0], log), field, value)
+        with pytest.raises(RefusedError, match="other files"):
+            read_from(files | {CLAIMS: encode_receipt(claims)})
 
 
 @pytest.mark.parametrize("name", [CLAIMS, "hrss.owner.entry", "hrss.hub.tlog-proof", "hrss.hub.pem"])

@@ -16,8 +16,10 @@ from exchange.client.check import check_answer
 from exchange.client.receipt import build_receipt, encode_receipt, read_receipt
 from exchange.client.receipt_times import Revocations, Trust, Word, prove
 from exchange.client.receipt_verify import verify_receipt
+from zhiwang.exchange.v1 import exchange_pb2
 from zhiwang.verification.v1 import verification_pb2
 from zhiwang.wire.errors import Reason, RefusedError
+from zhiwang.wire.merkle import leaf_hash
 
 Receipt = verification_pb2.Receipt
 
@@ -148,6 +150,43 @@ def test_a_cosigned_head_of_another_hub_or_an_older_one_is_refused(
         part.hub_cosigned.checkpoint = small.head().checkpoint
     assert refusal(world, shrunk, policy) is Reason.PROOF_INVALID
     assert own_head.checkpoint
+
+
+def test_any_cosigned_tree_that_holds_the_entry_will_do(
+    world: World, hub: Log, witnesses: list[Witness], policy: WitnessPolicy
+) -> None:
+    """A busy hub's answer comes under a head that is larger than what was cosigned a moment before."""
+    del hub
+    (sealed, _) = world.seal(world.prepare())
+    cosigned = verification_pb2.Receipt()
+
+    def between(result: exchange_pb2.ExchangeResult) -> None:
+        # Cosigned after the entry, and then the log grows before the answer leaves.
+        part = cosigned.parts.add()
+        part.hub_entry.index = world.hub.checkpoint.size - 1
+        complete(world, cosigned, witnesses, time.time())
+        world.hub.grow(7)
+        result.hub_entry.inclusion_path[:] = world.hub.path(result.hub_entry.index)
+
+    receipt = build_receipt([check_answer(sealed, world.deliver(sealed, change_result=between))], 0)
+    receipt.parts[0].hub_cosigned.CopyFrom(cosigned.parts[0].hub_cosigned)
+    (part,) = prove(receipt, Trust(world.verifier, witnesses=policy)).parts
+    assert part.cosigned is not None
+    assert part.cosigned.checkpoint.size == part.hub_checkpoint.size - 7
+
+
+def test_two_roots_of_one_size_are_refused(
+    world: World, hub: Log, witnesses: list[Witness], policy: WitnessPolicy
+) -> None:
+    (sealed, _) = world.seal(world.prepare())
+    answered = check_answer(sealed, world.deliver(sealed))
+    receipt = build_receipt([answered], 0)
+    # The same entry at the same place, in a tree with another past.
+    world.hub = Log(hub.signer, before=hub.checkpoint.size - 1)
+    world.hub._leaves.append(leaf_hash(receipt.parts[0].hub_entry.entry))
+    complete(world, receipt, witnesses, time.time())
+    with pytest.raises(RefusedError, match="two roots"):
+        prove(receipt, Trust(world.verifier, witnesses=policy))
 
 
 def test_cosigned_proofs_of_two_receipts_cannot_be_exchanged(

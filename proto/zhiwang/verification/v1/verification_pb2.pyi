@@ -600,7 +600,7 @@ class Receipt(_message.Message):
 
         @_builtins.property
         def hub_cosigned(self) -> Global___CosignedProof:
-            """The hub's entry again, in a later tree that witnesses have cosigned. What a receipt gains afterwards."""
+            """The hub's entry again, in a tree that witnesses have cosigned. What a receipt gains afterwards."""
 
         def __init__(
             self,
