@@ -19,6 +19,7 @@ from certs.signing import CertificateVerifier, VerifiedCertificate
 from exchange.client.receipt import FORMAT
 from exchange.client.receipt_files import part_hash
 from zhiwang.audit.v1 import audit_pb2
+from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.verification.v1 import verification_pb2
 from zhiwang.wire.commitments import (
     answer_leaf,
@@ -165,7 +166,13 @@ def _check_stamps(receipt: verification_pb2.Receipt) -> None:
 
 def _verify_part(part: verification_pb2.Receipt.Part, verifier: CertificateVerifier) -> ProvedPart:
     request = part.request
-    if request.enc or request.nonce or request.ciphertext:
+    bound = sealed_pb2.SealedRequest(
+        header=request.header,
+        request_root=request.request_root,
+        signature=request.signature,
+        certificate=request.certificate,
+    )
+    if request != bound:
         _broken("what is sealed does not belong here")
     header = parse_header(request.header)
     owner_entry, hub_entry = decode_entry(part.owner_entry.entry), decode_entry(part.hub_entry.entry)
@@ -221,7 +228,9 @@ def _time(header: Header, entry: audit_pb2.Entry) -> float:
 
 
 def _open_head(head: audit_pb2.LogHead, certificate: VerifiedCertificate) -> Checkpoint:
-    if head.known_tree_size or head.consistency_path or len(split_note(head.checkpoint)[1]) != 1:
+    # Whatever else a head can carry, today or one day, nothing here would bind it.
+    bound = audit_pb2.LogHead(checkpoint=head.checkpoint, certificate=head.certificate)
+    if head != bound or len(split_note(head.checkpoint)[1]) != 1:
         _broken("a head carries more than a receipt needs")
     return open_note(head.checkpoint, origin_in(head.checkpoint, certificate.identity), certificate.public_key_raw)
 
