@@ -62,7 +62,9 @@ def overwrite(engine: Engine, store: Path, subjects: Collection[bytes]) -> bool:
     Raises:
         FatalError: LOG_UNAVAILABLE: the store failed.
     """
-    if clear_log(engine, WAIT_SECONDS) and not _left(store, subjects):
+    if not clear_log(engine, WAIT_SECONDS):
+        return False
+    if not _left(store, subjects):
         return True
     with engine.begin() as connection:
         _write_anew(connection)

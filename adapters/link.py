@@ -162,7 +162,7 @@ class Lanes:
     def add(self, session: Session, frame: adapter_pb2.RequestFrame) -> None:
         """Take a frame in: each request into the lane that it belongs to, whatever the hub put beside it."""
         arrived = asyncio.get_running_loop().time()
-        rosters = [_is_bulk(item.request.header) for item in frame.items]
+        rosters = [_takes_long(item.request.header) for item in frame.items]
         for lane, bulk in ((self._interactive, False), (self._bulk, True)):
             if bulk not in rosters:
                 continue
@@ -191,9 +191,11 @@ def _size(item: adapter_pb2.ReplyFrame.Item) -> int:
     return item.ByteSize()
 
 
-def _is_bulk(header: bytes) -> bool:
+def _takes_long(header: bytes) -> bool:
+    """Whether a person at a counter is not to wait for it: a roster, or a report of who asked, which reads much."""
     try:
-        return is_bulk(sealed_pb2.Header.FromString(header))
+        message = sealed_pb2.Header.FromString(header)
+        return is_bulk(message) or any(one.predicate == sealed_pb2.PREDICATE_REPORT for one in message.claims[:1])
     except DecodeError:
         # It is refused at once.
         return False

@@ -11,7 +11,7 @@ from typing import Final
 
 from adapters import delays
 from adapters.report import Names, compile_report, row_of, this_row
-from adapters.rows import Reading
+from adapters.rows import Reading, fetch
 from adapters.trace import Trace
 from audit.entry import EntryError, decode_entry
 from audit.origins import year_and_index
@@ -94,7 +94,7 @@ class Subjects:
                 yield this_row(request.raw, now, names)
             for at, part in found[:MAX_ENTRIES]:
                 year, index = year_and_index(at)
-                row = row_of(self._entry(at), index, part, names, orders)
+                row = row_of(self._entry(connection, at), index, part, names, orders)
                 if row is not None:
                     row.log_year = year
                     yield row
@@ -103,10 +103,10 @@ class Subjects:
         report.left_out += left_out
         return report
 
-    def _entry(self, at: int) -> audit_pb2.Entry:
+    def _entry(self, connection: Reading, at: int) -> audit_pb2.Entry:
         try:
-            (data,) = self._log.entries(at, 1)
+            log, index = self._log.located(at)
+            ((data,),) = fetch(connection, log.entry_query, (index,))
             return decode_entry(data)
         except (ValueError, EntryError, RefusedError):
-            _, index = year_and_index(at)
-            raise FatalError(Reason.LOG_UNAVAILABLE, f"entry {index}, which the index names, cannot be read") from None
+            raise FatalError(Reason.LOG_UNAVAILABLE, f"entry {at}, which the index names, cannot be read") from None

@@ -114,6 +114,11 @@ class LogStore:
         return self._backend.sql("SELECT size FROM {head}")
 
     @property
+    def entry_query(self) -> str:
+        """The SELECT of the bytes of one entry, by its index: for who reads many of them, here and there."""
+        return self._backend.sql("SELECT data FROM {entry} WHERE idx = ?")
+
+    @property
     def clock(self) -> Callable[[], float]:
         """Seconds since the epoch."""
         return self._clock

@@ -35,6 +35,9 @@ EVENTS: Final[dict[str, tuple[str, str]]] = {
     "directory_change": ("启用了新版名录", "another version of the directory came into force"),
     "owner_key_published": ("发布了新的封装公钥", "a new sealing key was published"),
     "audit_read": ("有人查阅了日志", "the log was read"),
+    "subject_read": ("有人查阅了谁核验过某人", "it was looked up who had asked about somebody"),
+    "entries_delayed": ("部分记录延期告知当事人", "citizens are told of some entries later"),
+    "subject_erased": ("抹去了某人的查询索引", "somebody was erased from the index of who was asked about"),
     "hold_placed": ("保全了记录", "entries were put beyond erasure"),
     "hold_lifted": ("解除了保全", "a hold was ended"),
     "evidence_produced": ("向法院或机关出具了证据", "entries were handed to a court or an office"),
@@ -53,6 +56,7 @@ PREDICATES: Final[dict[str, tuple[str, str]]] = {
     "at_most": ("是否不多于", "is it at most"),
     "valid": ("当日是否有效", "is it valid on the day"),
     "related": ("是否有此关系（密封的对方）", "is it so related (to a sealed other)"),
+    "report": ("谁核验过此人", "who asked about the person"),
 }
 ASSURANCES: Final[dict[int, tuple[str, str]]] = {
     1: ("由请求方声明", "asserted by the requester"),
