@@ -85,11 +85,13 @@ def _write_anew(connection: Connection) -> None:
 
 @contextmanager
 def _overwriting(connection: Connection) -> Iterator[None]:
+    # Some builds of SQLite overwrite by default; the connection goes back to its pool as it came.
+    before = int(connection.exec_driver_sql("PRAGMA secure_delete").scalar_one())
     connection.exec_driver_sql("PRAGMA secure_delete = ON")
     try:
         yield
     finally:
-        connection.exec_driver_sql("PRAGMA secure_delete = OFF")
+        connection.exec_driver_sql(f"PRAGMA secure_delete = {before}")
 
 
 def _left(store: Path, subjects: Collection[bytes]) -> bool:

@@ -28,7 +28,8 @@ def written(path: Path, seed: int) -> tuple[Engine, bytes, int]:
     return engine, person, 100 * 100
 
 
-@pytest.mark.parametrize("seed", range(6))
+# With SQLite 3.40, deleting alone leaves a copy under all of these but the first.
+@pytest.mark.parametrize("seed", [0, 28, 30, 32])
 def test_copies_that_a_split_page_left_behind_are_overwritten_too(tmp_path: Path, seed: int) -> None:
     path = tmp_path / "store.db"
     engine, person, others = written(path, seed)
