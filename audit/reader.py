@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import Final
 
+from cryptography import x509
 from sqlalchemy import Connection, Engine
 
 from audit import checkpoint, tiles
@@ -259,7 +260,8 @@ def _check_checkpoint(
             raise _broken("its checkpoint was signed with another certificate, and no verifier was given")
         try:
             # It was valid when the last entry was made; it may have expired since.
-            certificate = verifier.verify(head.certificate, last.time.seconds, kinds=(signer.identity.kind,))
+            moment = _within(head.certificate, last.time.seconds)
+            certificate = verifier.verify(head.certificate, moment, kinds=(signer.identity.kind,))
         except RefusedError as error:
             raise _broken(f"the certificate of its checkpoint does not verify: {error}") from error
         if certificate.identity.log_origin != log_of(origin):
@@ -271,6 +273,19 @@ def _check_checkpoint(
         raise _broken(f"its checkpoint does not verify: {error}") from error
     if (signed.size, signed.root) != (head.size, head.root):
         raise _broken("its checkpoint says another size or root than its head")
+
+
+def _within(certificate: bytes, moment: float) -> float:
+    """The moment of a certificate's life that is nearest to `moment`.
+
+    A clock that was wrong while the last entry was made must not make the log of a renewed certificate unreadable. Only
+    whether the certificate was this city's matters: whoever has its key can write any time into an entry.
+    """
+    try:
+        life = x509.load_der_x509_certificate(certificate)
+    except ValueError:
+        return moment  # which is for the verifier to say
+    return min(max(moment, life.not_valid_before_utc.timestamp()), life.not_valid_after_utc.timestamp() - 1)
 
 
 def _decoded(data: bytes, index: int) -> audit_pb2.Entry:

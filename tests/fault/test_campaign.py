@@ -74,6 +74,17 @@ def test_what_rots_on_disk_is_refused_or_does_no_harm(tmp_path: Path, only: str)
     assert outcomes["survived"] >= 2
 
 
+@pytest.mark.parametrize(
+    ("only", "every", "refused"), [("restore", 9, 4), ("clock", 3, 0), ("writers", 8, 0), ("disk full", 5, 0)]
+)
+def test_files_clocks_and_writers_that_do_not_belong_together_sign_one_history(
+    tmp_path: Path, only: str, every: int, refused: int
+) -> None:
+    outcomes = outcomes_of(tmp_path, only, every)
+    assert outcomes["refused"] >= refused
+    assert outcomes["survived"] >= 2
+
+
 # That the campaign finds what it is there to find.
 
 NO_SYNC = """
@@ -101,4 +112,10 @@ audit.guard.sync_directory = audit.sqlite.sync_directory = lambda _directory: No
 )
 def test_a_sync_that_is_left_out_is_found(tmp_path: Path, broken: str, only: str) -> None:
     cases = run_campaign(tmp_path, "--only", only, "--every", "11", broken=broken)
+    assert any(case["outcome"] == "failed" for case in cases)
+
+
+def test_a_guard_that_is_not_looked_at_is_found(tmp_path: Path) -> None:
+    broken = "import audit.guard\naudit.guard.Guard.read = lambda _self: None"
+    cases = run_campaign(tmp_path, "--only", "restore", "--every", "5", broken=broken)
     assert any(case["outcome"] == "failed" for case in cases)

@@ -24,7 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sqlalchemy import create_engine
 
 import audit_support as support
-from campaign import damage, power, syscalls
+from campaign import damage, histories, power, syscalls
 from campaign.case import KINDS, Case, Tried, show_failures, table
 from campaign.judge import Outcome, Verdict
 from campaign.tracer import reason_missing
@@ -34,6 +34,10 @@ PLANS: Final = {
     "power": power.plan,
     "bit": damage.plan_bits,
     "truncation": damage.plan_truncations,
+    "restore": histories.plan_restores,
+    "clock": histories.plan_clocks,
+    "writers": histories.plan_writers,
+    "disk full": histories.plan_full,
 }
 """What lists the cases of a kind."""
 TRACED: Final = frozenset({"syscall", "power"})

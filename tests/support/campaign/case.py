@@ -18,6 +18,10 @@ KINDS: Final = {
     "power": "the power fails: of what was not synced nothing is left, or any part",
     "bit": "one bit of what is stored is flipped",
     "truncation": "a file is cut short",
+    "restore": "whole files of several moments are put together: older copies, other guards",
+    "clock": "the clock goes back, or leaps ahead and returns",
+    "writers": "several writers on one file, some of them killed; a second one on a copy",
+    "disk full": "no file grows any more, until there is room again",
 }
 """What is tried, by kind."""
 

@@ -102,6 +102,63 @@ class TellingSigner(Signer):
         return super().sign(message)
 
 
+class Running:
+    """A process that does something, and waits where faults may begin until it is told to go.
+
+    Args:
+        act: What.
+        directory: Where.
+        early: Wait at once instead.
+    """
+
+    def __init__(self, act: Act, directory: Path, *, early: bool = False) -> None:
+        self._channel, theirs = socket.socketpair()
+        self.pid = os.fork()
+        if self.pid == 0:
+            self._channel.close()
+            _perform(act, directory, theirs, early=early)
+        theirs.close()
+        self._channel.settimeout(PATIENCE)
+        self._lines = self._channel.makefile("rb")
+        self._said = Said()
+        self.waits = self._listen(lambda word: word == "ready")
+
+    def go(self) -> None:
+        """Go on, if it waits; it may have ended before."""
+        if self.waits:
+            self._channel.sendall(b"\n")
+
+    def until(self, word: str, count: int) -> None:
+        """Listen until it has said something so many times more, or has ended."""
+        for _ in range(count):
+            self._listen(lambda said: said == word)
+
+    def kill(self) -> None:
+        """End it by force."""
+        os.kill(self.pid, signal.SIGKILL)
+
+    def end(self) -> Said:
+        """Listen until it has ended."""
+        self._listen(lambda _: False)
+        self._lines.close()
+        self._channel.close()
+        self._said.killed = os.WIFSIGNALED(os.waitpid(self.pid, 0)[1])
+        return self._said
+
+    def _listen(self, enough: Callable[[str], bool]) -> bool:
+        """Whether it said what is enough before it ended."""
+        try:
+            for line in self._lines:
+                word = json.loads(line)
+                self._said.words.append(word)
+                if enough(word["word"]):
+                    return True
+        except TimeoutError:
+            self.kill()
+            self._said.words.append({"word": "broken", "error": f"it hung for {PATIENCE:.0f} seconds"})
+        return False
+
+
 def run(
     act: Act, directory: Path, strike: Strike | None = None, *, trace: Path | None = None, whole: bool = False
 ) -> Said:
@@ -114,33 +171,13 @@ def run(
         trace: Where a trace of its system calls goes from then on; needed for a strike.
         whole: Trace from the beginning instead, with the data.
     """
-    ours, theirs = socket.socketpair()
-    pid = os.fork()
-    if pid == 0:
-        ours.close()
-        _perform(act, directory, theirs, early=whole)
-    theirs.close()
-    said = Said()
-    tracer = None
-    try:
-        ours.settimeout(PATIENCE)
-        with ours.makefile("rb") as lines:
-            for line in lines:
-                word = json.loads(line)
-                if word["word"] != "ready":
-                    said.words.append(word)
-                    continue
-                tracer = None if trace is None else Tracer(pid, trace, strike, whole=whole)
-                ours.sendall(b"\n")
-    except TimeoutError:
-        os.kill(pid, signal.SIGKILL)
-        said.words.append({"word": "broken", "error": f"it hung for {PATIENCE:.0f} seconds"})
-    finally:
-        ours.close()
-    said.killed = os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+    running = Running(act, directory, early=whole)
+    tracer = Tracer(running.pid, trace, strike, whole=whole) if trace is not None and running.waits else None
+    running.go()
+    said = running.end()
     if tracer is not None:
         tracer.wait()
-    if strike is not None and trace is not None:
+    if strike is not None and trace is not None and trace.exists():
         said.struck = said.killed if not strike.error else "(INJECTED)" in trace.read_text("ascii")
     return said
 

@@ -79,8 +79,6 @@ def unopened(
     directory: Path, voice: Voice, number: int = 0, guard: Path | None = None, clock: Callable[[], float] = time.time
 ) -> YearlyLog:
     """The same before it is opened."""
-    # Nobody else is there whom a process of these scenes could have to wait for.
-    sqlite.BUSY_SECONDS = 2.0  # type: ignore[misc]  # a constant everywhere else
     database, usual = files(directory)
     signer = TellingSigner(support.signer(number=number), voice)
     engine = sqlite.open_sqlite(database)
@@ -102,7 +100,6 @@ def create(directory: Path, voice: Voice) -> Iterator[None]:
     database, guard = files(directory)
     guard.parent.mkdir(exist_ok=True)
     yield
-    sqlite.BUSY_SECONDS = 2.0  # type: ignore[misc]  # as above
     signer = TellingSigner(support.signer(), voice)
     engine = sqlite.open_sqlite(database, create=True)
     store = YearlyLog(engine, signer, guard=guard, verifier=support.verifier())
@@ -158,12 +155,13 @@ def appending(*counts: int, size: int = 40) -> Act:
         append(store, voice)
         yield
         for count in counts:
-            _insist(store, voice, lambda count=count: append(store, voice, count, size))  # type: ignore[misc]  # bound now
+            insist(store, voice, lambda count=count: append(store, voice, count, size))  # type: ignore[misc]  # bound now
 
     return act
 
 
-def _insist(store: YearlyLog, voice: Voice, act: Callable[[], object]) -> None:
+def insist(store: YearlyLog, voice: Voice, act: Callable[[], object]) -> None:
+    """Do something, and if the log stops, open it and try again."""
     for _ in range(TRIES):
         try:
             if store.stopped is not None:
@@ -230,7 +228,7 @@ def reopening(directory: Path, voice: Voice) -> Iterator[None]:
     append(store, voice, 3)
     store.stop(OSError())
     yield
-    _insist(store, voice, lambda: append(store, voice))
+    insist(store, voice, lambda: append(store, voice))
 
 
 def going_on(directory: Path, voice: Voice) -> Iterator[None]:
@@ -278,7 +276,7 @@ def rolling(directory: Path, voice: Voice) -> Iterator[None]:
     yield
     now += YEAR
     for count in (1, 2):
-        _insist(store, voice, lambda count=count: append(store, voice, count))  # type: ignore[misc]  # bound now
+        insist(store, voice, lambda count=count: append(store, voice, count))  # type: ignore[misc]  # bound now
 
 
 def going_on_next_year(directory: Path, voice: Voice) -> Iterator[None]:
