@@ -17,7 +17,7 @@ from certs.credentials import IdentityFiles
 from certs_support import City
 from exchange import app, backup
 from exchange.config import StateFiles
-from exchange.store import lenient, open_engine, open_log
+from exchange.store import database_script, lenient, open_engine, open_log
 from log_places import PostgresDatabase
 from servers import Server
 from zhiwang.wire.errors import FatalError
@@ -49,18 +49,15 @@ class Machine:
         )
         return load_profile(file)
 
-    def script(self, profile: Profile, *more: str) -> str:
-        done = self.zhiwang("--sql", *more, "--profile", str(profile.path))
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
     @staticmethod
     def zhiwang(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(  # noqa: S603 - our own command
             [ZHIWANG, "hub", "init", *arguments], capture_output=True, text=True, check=False, timeout=60
         )
 
-    def sign_off(self, script: str) -> None:
+    def sign_off(self, profile: Profile) -> None:
+        """What the administrator does."""
+        script = database_script(profile.log)
         with self.place.raw("postgres") as connection:
             connection.execute(script.encode())
 
@@ -92,12 +89,13 @@ def test_a_log_begins_once_its_administrator_has_run_the_script(machine: Machine
     profile = machine.profile("hub")
     with pytest.raises(FatalError, match="the script that `zhiwang hub init --sql` prints"):
         app.init(profile)
-    script = machine.script(profile)
+    script = machine.zhiwang("--sql", "--profile", str(profile.path)).stdout
+    assert script == database_script(profile.log)
     assert "CREATE ROLE hub LOGIN" in script
     assert "password" not in script.replace("sets no password", "").replace("so that the password", "").replace(
         "\\password hub", ""
     )
-    machine.sign_off(script)
+    machine.sign_off(profile)
     app.init(profile)
     assert size(profile) == 1
     with pytest.raises(FatalError, match="remembers a log"):
@@ -109,7 +107,7 @@ def test_a_log_begins_once_its_administrator_has_run_the_script(machine: Machine
 
 def test_a_log_that_has_not_begun_does_not_run(machine: Machine) -> None:
     profile = machine.profile("hub")
-    machine.sign_off(machine.script(profile))
+    machine.sign_off(profile)
     app.make_state(StateFiles(profile.state))
     StateFiles(profile.state).guard.touch()
     with pytest.raises(FatalError, match="no log yet; run the `init`"):
@@ -127,7 +125,7 @@ def test_the_ways_to_begin_exclude_each_other(machine: Machine) -> None:
 
 def test_a_second_hub_joins_and_has_a_guard_of_its_own(machine: Machine) -> None:
     first, second = machine.profile("first"), machine.profile("second")
-    machine.sign_off(machine.script(first))
+    machine.sign_off(first)
     with pytest.raises(FatalError, match="no log yet"):
         app.init(second, join=True)
     app.init(first)
@@ -143,7 +141,7 @@ def test_a_second_hub_joins_and_has_a_guard_of_its_own(machine: Machine) -> None
 
 def test_only_hubs_of_one_name_share_a_log(machine: Machine) -> None:
     first, other = machine.profile("first"), machine.profile("other", hub="other")
-    machine.sign_off(machine.script(first))
+    machine.sign_off(first)
     app.init(first)
     with pytest.raises(FatalError, match="does not open the log shenzhen/centre/hub/other"):
         app.init(other, join=True)
@@ -153,7 +151,7 @@ def test_a_log_goes_back_into_an_empty_database_and_not_over_what_others_have_se
     machine: Machine, postgresql: Server
 ) -> None:
     profile = machine.profile("hub")
-    machine.sign_off(machine.script(profile))
+    machine.sign_off(profile)
     app.init(profile)
     (profile.state / "owner_logs" / "hrss_main.json").write_bytes(OWNER_LOG)
     append(profile, 700)
@@ -167,7 +165,7 @@ def test_a_log_goes_back_into_an_empty_database_and_not_over_what_others_have_se
     machine.place.drop()
     (machine.path / "hub").rename(machine.path / "lost")
     postgresql.execute("", f"CREATE DATABASE {machine.place.name} TEMPLATE template0")
-    machine.sign_off(machine.script(profile))
+    machine.sign_off(profile)
     guarded = StateFiles(profile.state).guard
     guarded.parent.mkdir(parents=True)
     guarded.write_bytes(guard)
@@ -182,7 +180,7 @@ def test_a_log_goes_back_into_an_empty_database_and_not_over_what_others_have_se
 
 def test_a_database_that_was_put_back_has_to_reach_the_backup_by_itself(machine: Machine) -> None:
     profile = machine.profile("hub")
-    machine.sign_off(machine.script(profile))
+    machine.sign_off(profile)
     app.init(profile)
     append(profile, 10)
     tar = machine.path / "hub.tar"
@@ -205,7 +203,7 @@ def test_a_hub_moves_from_its_file_into_a_database_by_its_backup(machine: Machin
     tar = machine.path / "hub.tar"
     backup.back_up_hub(before, tar)
     after = machine.profile("after")
-    machine.sign_off(machine.script(after))
+    machine.sign_off(after)
     guard = StateFiles(after.state).guard
     guard.parent.mkdir(parents=True)
     guard.write_bytes(StateFiles(before.state).guard.read_bytes())
@@ -234,7 +232,7 @@ def test_a_successor_of_a_lost_log_begins_in_a_database(machine: Machine) -> Non
     tar = machine.path / "hub.tar"
     backup.back_up_hub(lost, tar)
     profile = machine.profile("second", hub="second")
-    machine.sign_off(machine.script(profile))
+    machine.sign_off(profile)
     backup.succeed_hub(profile, tar)
     files = IdentityFiles(profile.identity, profile.root)
     store = LogStore(

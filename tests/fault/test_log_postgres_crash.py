@@ -182,6 +182,34 @@ def test_a_hub_that_waits_too_long_stops_and_goes_on_when_it_is_asked(
     support.check_log(place, first, done)
 
 
+def test_a_turn_that_the_server_gave_away_is_still_one_threads_in_its_process(place: PostgresDatabase) -> None:
+    store = support.reopen(place)
+    support.append(store, 3)
+    ended = threading.Event()
+    seen: list[bool] = []
+
+    def other() -> None:
+        with store.backend.writing() as connection:
+            seen.append(ended.is_set())
+            store.backend.locked_head(connection)
+
+    thread = threading.Thread(target=other)
+    with pytest.raises(FatalError), store.transaction() as connection:  # noqa: PT012 - it is cut off after appending
+        store.append(connection, support.new_entries(store, 2))
+        (pid,) = connection.exec_driver_sql("SELECT pg_backend_pid()").one()
+        with place.raw("postgres") as admin:
+            admin.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
+        thread.start()
+        thread.join(0.5)
+        ended.set()
+    thread.join(PATIENCE)
+    assert seen == [True]
+    store.open()
+    done = support.append(store, 1)
+    support.close(store)
+    support.check_log(place, done)
+
+
 # A server that ends, freezes, or is another one afterwards.
 
 
@@ -244,6 +272,19 @@ def test_a_server_that_was_restarted_at_rest_is_found_out_and_the_log_goes_on(
     done.append(support.append(store, 1))
     support.close(store)
     support.check_log(place, *done)
+
+
+def test_after_a_failure_no_connection_is_used_that_was_there_before(place: PostgresDatabase) -> None:
+    # One may lead to a server that was replaced and does not know it yet.
+    store = support.reopen(place)
+    with store.reading.connect() as one, store.reading.connect() as two:
+        before = {connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one() for connection in (one, two)}
+    store.stop(OSError())
+    store.open()
+    with store.reading.connect() as one, store.reading.connect() as two:
+        after = {connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one() for connection in (one, two)}
+    assert not before & after
+    support.close(store)
 
 
 def test_a_server_that_freezes_is_not_waited_for(

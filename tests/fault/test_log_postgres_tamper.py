@@ -79,12 +79,19 @@ POWERS = [
 ]
 
 
-@pytest.fixture
-def place(postgresql: Server) -> Iterator[PostgresDatabase]:
-    place = PostgresDatabase(postgresql)
-    store = support.make_store(place)
+@pytest.fixture(scope="module")
+def untouched(postgresql: Server) -> Iterator[PostgresDatabase]:
+    untouched = PostgresDatabase(postgresql)
+    store = support.make_store(untouched)
     support.append(store, SIZE - 1)
     support.close(store)
+    yield untouched
+    untouched.drop()
+
+
+@pytest.fixture
+def place(untouched: PostgresDatabase) -> Iterator[PostgresDatabase]:
+    place = untouched.copy()
     yield place
     place.drop()
 

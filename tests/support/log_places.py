@@ -93,6 +93,12 @@ class PostgresDatabase(Place):
         self.server.execute("", f"CREATE DATABASE {self.name} TEMPLATE template0")
         self.install(TABLES)
 
+    def copy(self) -> PostgresDatabase:
+        """Another database with the same in it, made by the server; nobody may be connected to this one."""
+        other = PostgresDatabase(self.server)
+        self.server.execute("", f"CREATE DATABASE {other.name} TEMPLATE {self.name}")
+        return other
+
     def install(self, *logs: Tables) -> None:
         with self.raw("postgres") as connection:
             connection.execute(script(ROLES, *logs).encode())
