@@ -21,13 +21,16 @@ from exchange.cli import (
 )
 from exchange.cli.verify import local_time
 from exchange.client.keeper import open_store
-from exchange.client.receipt import read_receipt, write_receipt
+from exchange.client.receipt import gain, issued, write_receipt
+from exchange.client.receipt_files import load_receipt, replace_receipt
 from exchange.client.receipt_rows import Found
 from exchange.client.receipt_store import ReceiptStore
 from zhiwang.verification.v1 import verification_pb2
 from zhiwang.wire.errors import RefusedError
 from zhiwang.wire.header import parse_header
 from zhiwang.wire.profile import load_profile
+
+_CHECKED = {True: "有 yes", False: "尚无 not yet"}
 
 CLEAR_ATTEMPTS = 20
 CLEAR_PAUSE = 0.5
@@ -103,7 +106,7 @@ def find_command(
 
     Whoever may read the agent's files may do this; use the agent's account.
 
-    A file that is there already is compared and never replaced.
+    A file that is there already is compared: it never becomes another receipt, and gains what the kept one has gained.
 
     Exit status: 0 if any was found and all could be opened, 1 if not, or if a file in DIR is another.
 
@@ -142,14 +145,18 @@ def find_command(
 
 
 def _write(file: Path, receipt: verification_pb2.Receipt) -> bool:
-    """Whether a file holds a receipt now, or did so before."""
+    """Whether a file holds a receipt now, with what it has gained, or did so before."""
     try:
         write_receipt(file, receipt)
     except FileExistsError:
         try:
-            return read_receipt(file.read_bytes()) == receipt
+            there = load_receipt(file)
         except RefusedError:
             return False
+        if issued(there) != issued(receipt):
+            return False
+        if gain(there, receipt):
+            replace_receipt(file, there)
     return True
 
 
@@ -161,6 +168,7 @@ def _kept(found: Found, receipt: verification_pb2.Receipt, out: Path | None) -> 
         "matter": found.matter,
         "key": found.key,
         "owners": [parse_header(part.request.header).owner for part in receipt.parts],
+        "cosigned": all(part.HasField("hub_cosigned") for part in receipt.parts),
         "file": None if file is None else str(file),
     }
 
@@ -170,8 +178,11 @@ def _print_kept(rows: Sequence[Mapping[str, Any]], out: Path | None) -> None:
         output.say("没有此编号的凭证  No receipt of this reference is kept.")
         return
     output.print_table(
-        ("保存于 kept", "事项 matter", "办件 key", "部门 owners", "文件 file"),
-        [(row["kept"], row["matter"], row["key"], ", ".join(row["owners"]), row["file"]) for row in rows],
+        ("保存于 kept", "事项 matter", "办件 key", "部门 owners", "见证 cosigned", "文件 file"),
+        [
+            (row["kept"], row["matter"], row["key"], ", ".join(row["owners"]), _CHECKED[row["cosigned"]], row["file"])
+            for row in rows
+        ],
     )
     output.next_step("zhiwang receipt verify FILE --root root" if out else "the same with --out DIR, to have the files")
 

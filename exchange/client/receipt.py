@@ -95,6 +95,26 @@ def _own_note(checkpoint: bytes) -> bytes:
     return f"{body}\n\n{lines.splitlines()[own]}\n".encode()
 
 
+def issued(receipt: verification_pb2.Receipt) -> verification_pb2.Receipt:
+    """A receipt as it was issued, without what it has gained since."""
+    bare = verification_pb2.Receipt()
+    bare.CopyFrom(receipt)
+    bare.ClearField("time_stamps")
+    for part in bare.parts:
+        part.ClearField("hub_cosigned")
+    return bare
+
+
+def gain(receipt: verification_pb2.Receipt, other: verification_pb2.Receipt) -> bool:
+    """Give a receipt the cosigned proofs that another copy of it has, where it has none; whether it gained any."""
+    gained = False
+    for part, of_other in zip(receipt.parts, other.parts, strict=True):
+        if of_other.HasField("hub_cosigned") and not part.HasField("hub_cosigned"):
+            part.hub_cosigned.CopyFrom(of_other.hub_cosigned)
+            gained = True
+    return gained
+
+
 def write_receipt(path: Path, receipt: verification_pb2.Receipt) -> None:
     """Write a receipt as a JSON file that only its owner can read: it names citizens.
 

@@ -129,7 +129,25 @@ async def test_an_agent_completes_what_it_keeps_over_the_hubs_own_service(
             store.close()
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-    assert found.receipt is not None
+        # Whoever had the file before finds it completed, with the time stamp that it has gained elsewhere.
+        out = profile.path.parent / "receipts"
+        out.mkdir()
+        path = out / f"{found.id}.receipt.json"
+        result.receipt.time_stamps.add(part_hashes=[bytes(32)], response=b"stamp")
+        write_receipt(path, result.receipt)
+        command = f"zhiwang receipt find {REFERENCE} --profile {profile.path} --out {out} --json"
+        status, output = await run(out, command)
+        assert (status, json.loads(output)["receipts"][0]["cosigned"]) == (0, True)
+        there = load_receipt(path)
+        assert found.receipt is not None
+        assert (there.parts, there.time_stamps) == (found.receipt.parts, result.receipt.time_stamps)
+        # Another receipt in its place stays, and is told of.
+        there.parts[0].claims[0].salt = bytes(32)
+        path.unlink()
+        write_receipt(path, there)
+        status, output = await run(out, command)
+        assert status == 1
+        assert load_receipt(path) == there
     verifier = city.hub.up.views._verifier
     proved = prove(found.receipt, Trust(verifier, witnesses=policy))
     assert {one.name for said in proved.witnessed for one in said.cosignatures} == {"one", "two"}
