@@ -16,11 +16,12 @@ import structlog
 
 from audit.checkpoint import Checkpoint, CheckpointError, join_note, open_note, split_note
 from audit.cosignature import WitnessPolicy
+from audit.origins import log_of
 from audit.proofs import check_included
 from certs.signing import CertificateVerifier
 from exchange.client.keeper import Keeper
 from exchange.client.receipt_rows import Waiting
-from exchange.client.receipt_verify import origin_in
+from exchange.client.receipt_verify import earlier_tree, origin_in
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.verification.v1 import verification_pb2
 from zhiwang.wire.channel import refusal_of
@@ -45,16 +46,22 @@ class CosignedHead(NamedTuple):
     """A cosigned head of a hub's log, verified, and how to ask that hub for proofs.
 
     Attributes:
-        checkpoint: What it says.
+        origin: Of its log.
         note: With the signatures of the log and of witnesses that count, and no others.
         certificate: Of the key that signed it for the hub.
-        prove: Gives the audit path of an entry in this tree.
+        tree: In which entries are proved: its own, or the final one of an earlier year's log, to which it leads back.
+        opened: How it does: first entries of logs, as in `CosignedProof`.
+        prove: Gives the audit path of an entry in that tree.
+        earlier: Gives a head that leads back to the log of some origin.
     """
 
-    checkpoint: Checkpoint
+    origin: str
     note: bytes
     certificate: bytes
+    tree: Checkpoint
+    opened: Sequence[audit_pb2.LoggedEntry]
     prove: Callable[[int], Awaitable[Sequence[bytes]]]
+    earlier: Callable[[str], Awaitable[CosignedHead]]
 
 
 class Round:
@@ -68,7 +75,7 @@ class Round:
 
     def __init__(self, policy: WitnessPolicy, heads: Mapping[str, CosignedHead], proofs: int) -> None:
         self._policy = policy
-        self._heads = heads
+        self._heads: dict[str, CosignedHead | None] = dict(heads)
         self._left = proofs
         self._paths: dict[tuple[str, int], Sequence[bytes]] = {}
 
@@ -88,16 +95,16 @@ class Round:
         for part in receipt.parts:
             if part.HasField("hub_cosigned") and self._is_witnessed(part.hub_cosigned.checkpoint):
                 continue
-            head = self._heads.get(split_note(part.hub_log.checkpoint)[0].partition("\n")[0])
-            if head is None or part.hub_entry.index >= head.checkpoint.size:
+            head = await self._head(split_note(part.hub_log.checkpoint)[0].partition("\n")[0])
+            if head is None or part.hub_entry.index >= head.tree.size:
                 return False
             path = await self._path(head, part.hub_entry.index)
             if path is None:
                 return False
             logged = audit_pb2.LoggedEntry(entry=part.hub_entry.entry, index=part.hub_entry.index, inclusion_path=path)
-            check_included(logged, head.checkpoint)
+            check_included(logged, head.tree)
             proof = verification_pb2.CosignedProof(
-                checkpoint=head.note, certificate=head.certificate, inclusion_path=path
+                checkpoint=head.note, certificate=head.certificate, inclusion_path=path, opened=head.opened
             )
             gained.append((part, proof))
         for part, proof in gained:
@@ -110,9 +117,20 @@ class Round:
         except CheckpointError:
             return False
 
+    async def _head(self, origin: str) -> CosignedHead | None:
+        """The head by which entries of a log are proved; for one that has ended, one that leads back to it."""
+        if origin not in self._heads:
+            self._heads[origin] = None
+            later = next(
+                (one for one in self._heads.values() if one is not None and log_of(one.origin) == log_of(origin)), None
+            )
+            if later is not None:
+                self._heads[origin] = await later.earlier(origin)
+        return self._heads[origin]
+
     async def _path(self, head: CosignedHead, index: int) -> Sequence[bytes] | None:
         """The path of an entry; None if enough were asked for."""
-        key = head.checkpoint.origin, index
+        key = head.tree.origin, index
         if key not in self._paths:
             if self._left <= 0:
                 return None
@@ -156,11 +174,13 @@ class Completer:
                 self._told[number] = error.reason
             else:
                 self._told.pop(number, None)
-                found[head.checkpoint.origin] = head
+                found[head.origin] = head
         return Round(policy, found, proofs)
 
-    async def _head(self, stub: Any, policy: WitnessPolicy) -> CosignedHead:
-        head = (await _call(stub.GetCheckpoint, audit_pb2.GetCheckpointRequest(cosigned=True))).head
+    async def _head(self, stub: Any, policy: WitnessPolicy, wanted: str = "") -> CosignedHead:
+        """The newest cosigned head of a hub; if wanted, one that leads back to the log of an earlier year."""
+        request = audit_pb2.GetCheckpointRequest(cosigned=True, known_origin=wanted, known_tree_size=1 if wanted else 0)
+        head = (await _call(stub.GetCheckpoint, request)).head
         certificate = self._verifier.verify(head.certificate, self._clock(), kinds=(Kind.HUB,))
         try:
             origin = origin_in(head.checkpoint, certificate.identity)
@@ -171,12 +191,19 @@ class Completer:
             raise RefusedError(Reason.PROOF_INVALID, f"{certificate.identity.short}: {error}") from None
         if not witnessed:
             raise RefusedError(Reason.NOT_WITNESSED, f"{origin}: called cosigned, and has no quorum")
+        opened = tuple(head.link.opened) if wanted else ()
+        tree = earlier_tree(checkpoint, opened)
+        if wanted and tree.origin != wanted:
+            raise RefusedError(Reason.NOT_WITNESSED, f"{origin} does not lead back to {wanted}")
 
         async def prove(index: int) -> Sequence[bytes]:
-            asked = audit_pb2.GetInclusionProofRequest(index=index, tree_size=checkpoint.size, origin=origin)
+            asked = audit_pb2.GetInclusionProofRequest(index=index, tree_size=tree.size, origin=tree.origin)
             return tuple((await _call(stub.GetInclusionProof, asked)).inclusion_path)
 
-        return CosignedHead(checkpoint, note, head.certificate, prove)
+        async def earlier(wanted: str) -> CosignedHead:
+            return await self._head(stub, policy, wanted)
+
+        return CosignedHead(origin, note, head.certificate, tree, opened, prove, earlier)
 
 
 async def complete_kept(

@@ -1,7 +1,8 @@
 """A receipt as a directory of files of which other people's tools verify those that concern the logs.
 
 For each log of each part: the entry's bytes (the leaf), a C2SP tlog-proof, the certificate of the log's key, and that
-key as tools for signed notes take it. `claims.json` holds the rest: requests, opened claims, and which files there are.
+key as tools for signed notes take it. `claims.json` holds the rest: requests, opened claims, which files there are, and
+a cosigned proof that leads over the end of a year, for which there is no format of others.
 Nothing stands twice but the key, so a receipt is put together again from the files, and every byte of them counts.
 """
 
@@ -90,7 +91,7 @@ def files_of(receipt: verification_pb2.Receipt) -> dict[str, bytes]:
         owner = parse_header(part.request.header).owner
         for log in LOGS:
             _take_log(files, part, log, f"{owner}.{log.name}")
-        if part.HasField("hub_cosigned"):
+        if part.HasField("hub_cosigned") and not part.hub_cosigned.opened:
             later = part.hub_cosigned
             proof = TlogProof(part.hub_entry.index, tuple(later.inclusion_path), later.checkpoint)
             _put_log(files, f"{owner}.{COSIGNED}", proof, later.certificate)
@@ -128,7 +129,7 @@ def receipt_of(read: Callable[[str, int], bytes]) -> verification_pb2.Receipt:
             logged.index = proof.index
             logged.inclusion_path.extend(proof.inclusion_path)
             head.checkpoint, head.certificate = proof.checkpoint, certificate
-        if part.HasField("hub_cosigned"):
+        if part.HasField("hub_cosigned") and not part.hub_cosigned.opened:
             name = f"{owner}.{COSIGNED}"
             proof = _proof(read, name)
             if proof.index != part.hub_entry.index:

@@ -14,7 +14,8 @@ from typing import Final, NoReturn
 from audit.checkpoint import Checkpoint, CheckpointError, open_note, split_note
 from audit.entry import EntryError, decode_entry
 from audit.origins import log_of
-from audit.proofs import check_included
+from audit.proofs import check_entry, check_included
+from audit.years import predecessor_of
 from certs.signing import CertificateVerifier, VerifiedCertificate
 from exchange.client.receipt import FORMAT
 from exchange.client.receipt_files import part_hash
@@ -258,12 +259,15 @@ def _open_cosigned(
     certificate = verifier.known(later.certificate, kinds=(Kind.HUB,))
     if certificate.identity != hub:
         raise RefusedError(Reason.IDENTITY_MISMATCH, "the cosigned checkpoint is of another hub's log")
-    checkpoint = open_note(later.checkpoint, hub_checkpoint.origin, certificate.public_key_raw)
-    if checkpoint.size == hub_checkpoint.size and checkpoint.root != hub_checkpoint.root:
+    checkpoint = open_note(later.checkpoint, origin_in(later.checkpoint, hub), certificate.public_key_raw)
+    tree = earlier_tree(checkpoint, later.opened)
+    if tree.origin != hub_checkpoint.origin:
+        _broken("the cosigned checkpoint is of another log, and does not lead to that of the entry")
+    if tree.size == hub_checkpoint.size and tree.root != hub_checkpoint.root:
         _broken("the hub has two roots of one size")
     logged = part.hub_entry
     check_included(
-        audit_pb2.LoggedEntry(entry=logged.entry, index=logged.index, inclusion_path=later.inclusion_path), checkpoint
+        audit_pb2.LoggedEntry(entry=logged.entry, index=logged.index, inclusion_path=later.inclusion_path), tree
     )
     return CosignedHead(checkpoint, later.checkpoint, certificate)
 
@@ -278,6 +282,19 @@ def _check_access(access: audit_pb2.OwnerAccess | audit_pb2.HubAccess, part: ver
         request.request_root,
     ):
         _broken("an entry is of another request")
+
+
+def earlier_tree(checkpoint: Checkpoint, opened: Sequence[audit_pb2.LoggedEntry]) -> Checkpoint:
+    """The final tree of an earlier year's log to which a head leads back; its own tree without such entries.
+
+    Raises:
+        RefusedError: PROOF_INVALID: it does not.
+    """
+    tree = checkpoint
+    for logged in opened:
+        # Years fall with each, so there is an end to it.
+        tree = predecessor_of(check_entry(logged, tree), logged.index, tree.origin)
+    return tree
 
 
 def _verify_claims(

@@ -657,13 +657,22 @@ class CosignedProof(_message.Message):
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     CERTIFICATE_FIELD_NUMBER: _builtins.int
     INCLUSION_PATH_FIELD_NUMBER: _builtins.int
+    OPENED_FIELD_NUMBER: _builtins.int
     checkpoint: _builtins.bytes
     """C2SP signed note: the checkpoint with the log's signature and the witnesses' (C2SP tlog-cosignature)."""
     certificate: _builtins.bytes
     """DER of the certificate whose key signed for the log; it may have been renewed since the entry."""
     @_builtins.property
     def inclusion_path(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """RFC 6962 audit path from the leaf to the root of this tree, from the lowest sibling up; 32 bytes each."""
+        """RFC 6962 audit path of the entry, from the lowest sibling up; 32 bytes each. It leads to the root of this tree, or of
+        the final tree of the entry's log if that ended with its year.
+        """
+
+    @_builtins.property
+    def opened(self) -> _containers.RepeatedCompositeFieldContainer[_audit_pb2.LoggedEntry]:
+        """If the log of the entry has ended: the first entries of the later logs, from this tree's back to the one that names
+        the final checkpoint of the entry's log; each with its path in the tree that the one before it names.
+        """
 
     def __init__(
         self,
@@ -671,10 +680,11 @@ class CosignedProof(_message.Message):
         checkpoint: _builtins.bytes = ...,
         certificate: _builtins.bytes = ...,
         inclusion_path: _abc.Iterable[_builtins.bytes] | None = ...,
+        opened: _abc.Iterable[_audit_pb2.LoggedEntry] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "checkpoint", b"checkpoint", "inclusion_path", b"inclusion_path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "checkpoint", b"checkpoint", "inclusion_path", b"inclusion_path", "opened", b"opened"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
