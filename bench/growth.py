@@ -10,6 +10,7 @@ files, beside the least that could be done: read each entry's bytes and hash the
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import statistics
@@ -197,6 +198,7 @@ def _grow_all(
             one.grow(name, chance)
             grown.append(one)
         events = [_access(chance, f"clerk-{number}") for number in range(MEASURED_GROUP)]
+        gc.freeze()  # as a hub does when it has started
         for number in range(ROUNDS):
             # Each order as often as its reverse.
             for one in grown if number % 2 else reversed(grown):

@@ -11,6 +11,7 @@ by the processor.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import statistics
 import sys
@@ -126,6 +127,7 @@ class Bench:
         """Measure all numbers of callers."""
         log = AuditLog(self._store)
         results: list[Result] = []
+        gc.freeze()  # as a hub does when it has started
         for callers in CALLERS:
             print(f"… {self._name or 'sqlite'}: {callers} callers", file=sys.stderr)
             sides = Sides()
