@@ -28,8 +28,8 @@ from zhiwang.wire.errors import FatalError, Reason
 BUSY_SECONDS: Final = 10.0
 """How long a transaction waits for another process's before it fails."""
 CHECKPOINT_PAGES: Final = 4000
-"""Pages of the write-ahead log (16 MiB) at which it is copied into the file. The COMMIT that does so takes some ten
-times as long as others: at SQLite's own 1,000 pages one in a hundred groups of 32 entries, here one in four hundred."""
+"""Pages of the write-ahead log (16 MiB) at which it is copied into the file. The COMMIT that does so takes ten times as
+long as others and more: at SQLite's own 1,000 pages one in eighty groups of 32 entries, here one in three hundred."""
 CONNECTIONS: Final = 8
 """Connections held; as many more may be opened for a moment."""
 
