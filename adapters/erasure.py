@@ -77,8 +77,8 @@ def _write_anew(connection: Connection) -> None:
         connection.exec_driver_sql("ALTER TABLE trace RENAME TO trace_before")
         connection.exec_driver_sql(made)
         connection.exec_driver_sql(
-            "INSERT INTO trace (year, subject, entry, part) "
-            "SELECT year, subject, entry, part FROM trace_before ORDER BY year, subject, entry"
+            "INSERT INTO trace (year, subject, entry, part, refused) "
+            "SELECT year, subject, entry, part, refused FROM trace_before ORDER BY year, subject, entry"
         )
         connection.exec_driver_sql("DROP TABLE trace_before")
 

@@ -528,8 +528,8 @@ class FrameProcessor:
         for at, answer in enumerate(answers, position):
             request = answer.opened.request
             rows += [
-                self._trace.row(kind, identifier, at, part)
-                for (kind, identifier), part in answer.opened.examination.parts()
+                self._trace.row(kind, identifier, at, stand)
+                for (kind, identifier), stand in answer.opened.examination.traces()
             ]
             expires = replay.expiry(request.header.expire_time)
             stored.append(replay.Answered(request.key, request.hash, at, answer.nonce, answer.ciphertext, expires))

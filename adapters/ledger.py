@@ -68,14 +68,16 @@ class Bill:
         claims: Charges of single claims, by the claim's position.
         spent: Positions that are refused; filled by `Ledger.review`.
         closed: Whether all of them are refused.
-        subjects: (kind, identifier) of everybody whom it concerns.
+        subject: (kind, identifier) of who is asked about.
+        others: (position, kind and identifier) of whom a claim compares that subject with.
     """
 
     shared: list[Charge] = field(default_factory=list)
     claims: list[tuple[int, tuple[Charge, ...]]] = field(default_factory=list)
     spent: set[int] = field(default_factory=set)
     closed: bool = False
-    subjects: list[tuple[str, str]] = field(default_factory=list)
+    subject: tuple[str, str] = ("", "")
+    others: list[tuple[int, tuple[str, str]]] = field(default_factory=list)
 
 
 class Ledger:

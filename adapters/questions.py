@@ -8,7 +8,7 @@ slot, an identifier that is not canonical, a compared value that is not of the a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
 from collections.abc import Mapping as Dictionary
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -18,7 +18,7 @@ from adapters.dialects import Row, spell_list
 from adapters.ledger import Bill, Charge, Ledger
 from adapters.sql import Source
 from adapters.statements import Plan
-from adapters.trace import CLOSED, SPENT, slot_part, value_part
+from adapters.trace import Stand, slot_part, value_part
 from zhiwang.wire.claims import Predicate
 from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.errors import RefusedError
@@ -106,14 +106,27 @@ class Examination:
         """Somebody stands here in the header."""
         self.subjects[subject] = self.subjects.get(subject, 0) | part
 
-    def parts(self) -> Iterable[tuple[tuple[str, str], int]]:
-        """Everybody and where they stand, with what the ledger refused. Bills are reviewed."""
-        parts = dict(self.subjects)
-        for bill in self.bills:
-            if bill.spent or bill.closed:
-                for subject in bill.subjects:
-                    parts[subject] |= CLOSED if bill.closed else SPENT
-        return parts.items()
+    def traces(self) -> Iterator[tuple[tuple[str, str], Stand]]:
+        """Everybody and where they stand, with what the ledger refused about them. Bills are reviewed."""
+        width = len(self.header.claims)
+        refused: dict[tuple[str, str], int] = {}
+
+        def refuse(subject: tuple[str, str], position: int) -> None:
+            refused[subject] = refused.get(subject, 0) | 1 << position % width
+
+        if self.report is not None and self.report.closed:
+            refuse(self.report.subject, 0)
+        for batch in self.batches:
+            for lookup in batch.lookups:
+                bill = lookup.bill
+                positions: Collection[int] = lookup.positions if bill.closed else bill.spent
+                if positions:
+                    for position in positions:
+                        refuse(bill.subject, position)
+                    for position, other in bill.others:
+                        if position in positions:
+                            refuse(other, position)
+        return ((subject, Stand(part, refused.get(subject, 0))) for subject, part in self.subjects.items())
 
 
 class Examiner:
@@ -184,7 +197,7 @@ class Examiner:
             kind, identifier = subject.kind, subject.identifier
             examination.note((kind, identifier), slot_part(0))
             charges = self._ledger.reports(department, header.official, kind, identifier)
-            examination.report = Bill(shared=list(charges), subjects=[(kind, identifier)])
+            examination.report = Bill(shared=list(charges), subject=(kind, identifier))
         return examination
 
     def _note_others(self, examination: Examination, records: Sequence[CaseRecord], looked_up: Container[int]) -> None:
@@ -276,7 +289,7 @@ class Examiner:
                 continue
             kind, identifier, name = subject.kind, subject.identifier, subject.name
             examination.note((kind, identifier), part)
-            bill = Bill(subjects=[(kind, identifier)])
+            bill = Bill(subject=(kind, identifier))
             names = None
             if data.name is not None and name:
                 names = spell_list(name_spellings(name))
@@ -345,7 +358,7 @@ class Examiner:
             if other is None or scheme is None:
                 return None
             examination.note((other.kind, other.identifier), slot_part(shape.compared_slot))
-            bill.subjects.append((other.kind, other.identifier))
+            bill.others.append((position, (other.kind, other.identifier)))
             # Under both identifiers: otherwise one could try every child on one parent.
             both = (
                 ledger.value(department, subject.kind, subject.identifier, shape.attribute, other.identifier),
@@ -365,7 +378,7 @@ class Examiner:
         scheme = self._schemes.get(attribute.type)
         if scheme is not None:
             examination.note((attribute.type, guess), value_part(shape.compared_value or 0))
-            bill.subjects.append((attribute.type, guess))
+            bill.others.append((position, (attribute.type, guess)))
             charges += (ledger.value(department, attribute.type, guess, shape.attribute, subject.identifier),)
         bill.claims.append((position, charges))
         return value

@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from adapters.delays import Access, Delays
-from adapters.trace import CLOSED, SPENT, slot_part, value_part
+from adapters.trace import Stand, slot_part, value_part
 from policy.model import DepartmentInfo, Directory
 from zhiwang.adapter.v1 import subject_pb2
 from zhiwang.audit.v1 import audit_pb2
@@ -31,8 +31,6 @@ CITY_DIGITS: Final = 4
 
 ROW_BYTES: Final = 4
 """What a row takes in a report beside its own bytes, at most."""
-
-_COMPARING: Final = frozenset({sealed_pb2.PREDICATE_EQUALS, sealed_pb2.PREDICATE_RELATED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +64,15 @@ class Names:
         return home.level is Level.CITY or all(home.covers(info.home) for info in self.departments.values())
 
 
-def row_of(entry: audit_pb2.Entry, index: int, part: int, names: Names, delays: Delays) -> subject_pb2.Lookups | None:
+def row_of(
+    entry: audit_pb2.Entry, index: int, stand: Stand, names: Names, delays: Delays
+) -> subject_pb2.Lookups | None:
     """What an entry tells of a subject.
 
     Args:
         entry: Of the owner's log.
         index: Its place in the log.
-        part: Where in the request the subject stood (`adapters.trace`); 0 if that is not known.
+        stand: Where in the request the subject stood.
         names: Who may be named.
         delays: The orders in force.
 
@@ -82,7 +82,7 @@ def row_of(entry: audit_pb2.Entry, index: int, part: int, names: Names, delays: 
     event = entry.WhichOneof("event")
     try:
         if event == "owner_access":
-            row = _access(entry.owner_access, part, names, delays)
+            row = _access(entry.owner_access, stand, names, delays)
         elif event == "subject_read":
             row = _read(entry.subject_read, names, delays)
         else:
@@ -98,7 +98,7 @@ def row_of(entry: audit_pb2.Entry, index: int, part: int, names: Names, delays: 
 
 def this_row(header: bytes, now: float, names: Names) -> subject_pb2.Lookups:
     """The row of the request that the report answers, whose entry is not written yet."""
-    row = _access(audit_pb2.OwnerAccess(header=header), 0, names, Delays())
+    row = _access(audit_pb2.OwnerAccess(header=header), Stand(0), names, Delays())
     row.first_time.CopyFrom(_timestamp(now))
     row.last_time.CopyFrom(row.first_time)
     row.entries = 1
@@ -131,11 +131,11 @@ def compile_report(
     return report
 
 
-def _access(access: audit_pb2.OwnerAccess, part: int, names: Names, delays: Delays) -> subject_pb2.Lookups:
+def _access(access: audit_pb2.OwnerAccess, stand: Stand, names: Names, delays: Delays) -> subject_pb2.Lookups:
     header = sealed_pb2.Header.FromString(access.header)
     system = Identity.parse(header.system)
     place = Jurisdiction.parse(header.jurisdiction)
-    asked = _asked(header, part, frozenset(access.denied_claims))
+    asked = _asked(header, stand, frozenset(access.denied_claims))
     row = subject_pb2.Lookups(
         assurance=header.assurance,
         matter=header.matter,
@@ -156,8 +156,9 @@ def _access(access: audit_pb2.OwnerAccess, part: int, names: Names, delays: Dela
     return row
 
 
-def _asked(header: sealed_pb2.Header, part: int, denied: frozenset[int]) -> list[subject_pb2.Asked]:
+def _asked(header: sealed_pb2.Header, stand: Stand, denied: frozenset[int]) -> list[subject_pb2.Asked]:
     """The questions in which the subject stood, each once."""
+    part = stand.part
     found: dict[bytes, subject_pb2.Asked] = {}
     for number, claim in enumerate(header.claims):
         about = not part or bool(part & slot_part(claim.slot))
@@ -168,7 +169,7 @@ def _asked(header: sealed_pb2.Header, part: int, denied: frozenset[int]) -> list
         fate = subject_pb2.FATE_ALLOWED
         if number in denied:
             fate = subject_pb2.FATE_DENIED
-        elif part & CLOSED or (part & SPENT and claim.predicate in _COMPARING):
+        elif stand.refused >> number & 1:
             fate = subject_pb2.FATE_REFUSED
         for stands, is_compared in ((about, False), (compared, True)):
             if stands:

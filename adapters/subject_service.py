@@ -17,7 +17,7 @@ from adapters import delays, erasure, replay
 from adapters.ledger import Ledger
 from adapters.rows import Snapshots
 from adapters.subjects import Subjects
-from adapters.trace import Trace, slot_part
+from adapters.trace import Stand, Trace, slot_part
 from audit.appended import Appended
 from audit.entry import event_number
 from audit.facts import facts_of
@@ -138,7 +138,7 @@ class SubjectServicer(subject_pb2_grpc.SubjectServiceServicer):
                 raise RefusedError(Reason.REPORTS_SPENT, f"{reader.short} has looked up too many people today")
             appended = self._log.append(connection, [entry])
             self._ledger.charge(connection, fresh)
-            self._trace.insert(connection, [self._trace.row(kind, identifier, appended.position, slot_part(0))])
+            self._trace.insert(connection, [self._trace.row(kind, identifier, appended.position, Stand(slot_part(0)))])
         self._log.committed(appended)
 
 

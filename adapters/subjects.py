@@ -92,9 +92,9 @@ class Subjects:
         def rows() -> Iterator[subject_pb2.Lookups]:
             if request is not None:
                 yield this_row(request.raw, now, names)
-            for at, part in found[:MAX_ENTRIES]:
+            for at, stand in found[:MAX_ENTRIES]:
                 year, index = year_and_index(at)
-                row = row_of(self._entry(connection, at), index, part, names, orders)
+                row = row_of(self._entry(connection, at), index, stand, names, orders)
                 if row is not None:
                     row.log_year = year
                     yield row

@@ -23,23 +23,22 @@ from zhiwang.wire.header import MAX_SLOTS
 SUBJECT_SIZE: Final = 16
 """Bytes of a subject in the index."""
 
-CLOSED: Final = 1 << (2 * MAX_SLOTS)
-"""Of a part: everything about the subject was refused, since its requester had guessed too often."""
-SPENT: Final = CLOSED << 1
-"""Of a part: what compares was refused for that reason."""
-
 SCHEMA: Final = (
     """CREATE TABLE trace (
         year INTEGER NOT NULL,
         subject BLOB NOT NULL,
         entry INTEGER NOT NULL,
         part INTEGER NOT NULL DEFAULT 0,
+        refused INTEGER NOT NULL DEFAULT 0,
         PRIMARY KEY (year, subject, entry)
     ) WITHOUT ROWID""",
 )
 """Table of the index in the adapter's store."""
 
-_INSERT: Final = "INSERT OR IGNORE INTO trace (year, subject, entry, part) VALUES (?, ?, ?, ?)"
+_SIGN: Final = 63
+"""Bit of the sign in an integer of SQLite; a request has as many claims as there are bits."""
+
+_INSERT: Final = "INSERT OR IGNORE INTO trace (year, subject, entry, part, refused) VALUES (?, ?, ?, ?, ?)"
 
 
 def slot_part(slot: int) -> int:
@@ -55,29 +54,39 @@ def value_part(value: int) -> int:
 def upgrade(connection: Connection) -> None:
     """Bring the table of an older release up to date: its rows did not say where in a request a subject stood."""
     columns = {row[1] for row in fetch(connection, "PRAGMA table_info(trace)")}
-    if "part" not in columns:
-        connection.exec_driver_sql("ALTER TABLE trace ADD COLUMN part INTEGER NOT NULL DEFAULT 0")
+    for column in ("part", "refused"):
+        if column not in columns:
+            connection.exec_driver_sql(f"ALTER TABLE trace ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0")
+
+
+class Stand(NamedTuple):
+    """Where a subject stood in a request.
+
+    Attributes:
+        part: By `slot_part` and `value_part`; 0 if that is not known.
+        refused: The claims that were refused about it, by a bit for each index, since its requester had guessed too
+            often; in a roster, in any of the cases in which it stood.
+    """
+
+    part: int
+    refused: int = 0
 
 
 class Row(NamedTuple):
-    """A row of the index.
-
-    Attributes:
-        part: Where the subject stood, by `slot_part` and `value_part`, with `CLOSED` and `SPENT`; 0 if that is not
-            known.
-    """
+    """A row of the index; of `refused` the 64 bits, as SQLite's signed integers hold them."""
 
     year: int
     subject: bytes
     entry: int
     part: int
+    refused: int
 
 
 class Found(NamedTuple):
     """An entry that concerns a subject, and where the subject stood in it."""
 
     entry: int
-    part: int
+    stand: Stand
 
 
 class Trace:
@@ -94,13 +103,14 @@ class Trace:
         self._year = 0
         self._key = b""
 
-    def row(self, kind: str, identifier: str, entry: int, part: int) -> Row:
+    def row(self, kind: str, identifier: str, entry: int, stand: Stand) -> Row:
         """Index row of a subject of the entry at an index."""
         year = datetime.fromtimestamp(self._clock(), CITY_TIME).year
         if year != self._year:
             self._key = open_key(self._directory / f"trace-{year}.key", create=True)
             self._year = year
-        return Row(year, _subject(self._key, kind, identifier), entry, part)
+        subject = _subject(self._key, kind, identifier)
+        return Row(year, subject, entry, stand.part, stand.refused - ((stand.refused >> _SIGN) << (_SIGN + 1)))
 
     def insert(self, connection: Connection, rows: Sequence[Row]) -> None:
         """Write rows in the entries' transaction."""
@@ -132,9 +142,11 @@ class Trace:
             ValueError: A key is damaged.
             FatalError: LOG_UNAVAILABLE: the store failed.
         """
-        select = "SELECT entry, part FROM trace WHERE year = ? AND subject = ?"
+        select = "SELECT entry, part, refused FROM trace WHERE year = ? AND subject = ?"
         found = [
-            Found(*row) for key in self.subjects(kind, identifier).items() for row in fetch(connection, select, key)
+            Found(entry, Stand(part, refused % (1 << (_SIGN + 1))))
+            for key in self.subjects(kind, identifier).items()
+            for entry, part, refused in fetch(connection, select, key)
         ]
         return sorted(found, reverse=True)
 

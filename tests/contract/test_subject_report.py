@@ -104,6 +104,18 @@ def test_a_guess_too_many_is_told_as_refused_to_both_whom_it_was_about(bureau: B
     assert row.asked[0].fate == subject_pb2.FATE_REFUSED
 
 
+def test_only_what_was_refused_is_told_as_refused(bureau: Bureau) -> None:
+    for street in range(1, 7):  # a department may assert five places of one person
+        bureau.ask_all([MONTHS, PARENT], {"child": ANNA, "guardian": BO}, jurisdiction=f"nbs:44030600{street}")
+    newest, *older = shown(told(bureau, ANNA))
+    assert {one.attribute: one.fate for one in newest.asked} == {
+        "hrss.months": subject_pb2.FATE_REFUSED,
+        "hrss.parent": subject_pb2.FATE_ALLOWED,
+    }
+    assert {one.fate for row in older for one in row.asked} == {subject_pb2.FATE_ALLOWED}
+    assert shown(told(bureau, BO))[0].asked[0].fate == subject_pb2.FATE_ALLOWED
+
+
 def test_a_routine_job_is_one_row_with_its_count_and_period(bureau: Bureau) -> None:
     first = bureau.now
     for number in range(4):
@@ -317,7 +329,9 @@ def test_rows_of_an_older_release_are_still_told(bureau: Bureau) -> None:
     close(bureau.log)
     state = StateFiles.alone(bureau.directory / "state")
     with closing(sqlite3.connect(state.store)) as connection:
-        connection.executescript("ALTER TABLE trace DROP COLUMN part; DROP TABLE delay;")
+        connection.executescript(
+            "ALTER TABLE trace DROP COLUMN part; ALTER TABLE trace DROP COLUMN refused; DROP TABLE delay;"
+        )
     bureau.log = open_store(state, bureau.identity.signer(), clock=lambda: bureau.now)
     bureau.frames = bureau.processor(bureau.log)
     (row,) = shown(told(bureau, BO))

@@ -23,7 +23,7 @@ def written(path: Path, seed: int) -> tuple[Engine, bytes, int]:
     for group in range(100):
         rows = [(2026, drawn.randbytes(16), group * 200 + place, 1) for place in range(100)]
         with engine.begin() as connection:
-            insert = "INSERT INTO trace VALUES (?, ?, ?, ?)"
+            insert = "INSERT INTO trace VALUES (?, ?, ?, ?, 0)"
             driver(connection).executemany(insert, [*rows, (2026, person, group * 200 + 150, 1)])
     return engine, person, 100 * 100
 

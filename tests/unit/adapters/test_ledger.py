@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from adapters.ledger import DAY, SCHEMA, Bill, Ledger, open_key
 from adapters.limits import Limits
-from adapters.trace import Trace
+from adapters.trace import Stand, Trace
 
 LIMITS = Limits(values=3, names=2, places=2, days=30)
 
@@ -118,15 +118,15 @@ def test_of_two_charges_both_are_paid_or_neither(store: sqlite3.Connection) -> N
 def test_the_index_of_subjects_has_a_key_for_each_year(tmp_path: Path) -> None:
     clock = Clock()
     trace = Trace(tmp_path, clock)
-    first = trace.row("person", "440399199001010011", 1, 1)
+    first = trace.row("person", "440399199001010011", 1, Stand(1))
     clock.now += 366 * DAY
-    second = trace.row("person", "440399199001010011", 1, 1)
+    second = trace.row("person", "440399199001010011", 1, Stand(1))
     assert (first[0], second[0]) == (2026, 2027)
     assert first[1] != second[1]
     assert {path.name for path in tmp_path.iterdir()} == {"trace-2026.key", "trace-2027.key"}
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in tmp_path.iterdir())
     # Another process finds the same key.
-    assert Trace(tmp_path, clock).row("person", "440399199001010011", 1, 1) == second
+    assert Trace(tmp_path, clock).row("person", "440399199001010011", 1, Stand(1)) == second
 
 
 def test_a_key_is_made_once_and_never_because_it_was_missing(tmp_path: Path) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.delays import Delays
 from adapters.report import Names, compile_report, row_of
-from adapters.trace import slot_part, value_part
+from adapters.trace import SCHEMA, Stand, Trace, slot_part, value_part
 from policy.model import DepartmentInfo, Title
 from zhiwang.adapter.v1 import subject_pb2
 from zhiwang.audit.v1 import audit_pb2
@@ -69,16 +74,16 @@ def test_every_place_in_a_request_has_a_part_of_its_own(slot: int, value: int) -
     )
     entry = access(asked, compared)
     for part, expected in ((slot_part(slot), [("hrss.a", False)]), (value_part(value), [("hrss.b", True)])):
-        row = row_of(entry, 7, part, CITY, Delays())
+        row = row_of(entry, 7, Stand(part), CITY, Delays())
         assert row is not None
         assert [(one.attribute, one.compared) for one in row.asked] == expected
         assert row.city == "nbs:4403"
 
 
 def test_an_entry_that_is_about_nobody_is_no_row() -> None:
-    assert row_of(audit_pb2.Entry(log_opened=audit_pb2.LogOpened(origin="x")), 0, 1, CITY, Delays()) is None
+    assert row_of(audit_pb2.Entry(log_opened=audit_pb2.LogOpened(origin="x")), 0, Stand(1), CITY, Delays()) is None
     broken = audit_pb2.Entry(owner_access=audit_pb2.OwnerAccess(header=b"\xff"))
-    assert row_of(broken, 0, 1, CITY, Delays()) is None
+    assert row_of(broken, 0, Stand(1), CITY, Delays()) is None
 
 
 @given(
@@ -98,3 +103,13 @@ def test_no_entry_is_lost_between_rows_and_what_was_left_out(rows: list[tuple[in
     assert list(report.lookups) == list(full.lookups)[: len(report.lookups)]
     times = [row.last_time.seconds for row in full.lookups]
     assert times == sorted(times, reverse=True)
+
+
+@given(st.integers(0, (1 << 64) - 1))
+def test_every_claim_of_a_request_can_be_marked_as_refused(refused: int) -> None:
+    with TemporaryDirectory() as directory, closing(sqlite3.connect(":memory:")) as connection:
+        trace = Trace(Path(directory), lambda: NOW)
+        connection.execute(SCHEMA[0])
+        row = trace.row("person", "x", 5, Stand(3, refused))
+        connection.execute("INSERT INTO trace VALUES (?, ?, ?, ?, ?)", row)
+        assert trace.find(connection, "person", "x") == [(5, (3, refused))]

@@ -34,7 +34,7 @@ class _FateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Fate.ValueType],
     FATE_UNSPECIFIED: _Fate.ValueType  # 0
     """Never sent."""
     FATE_ALLOWED: _Fate.ValueType  # 1
-    """The owner answered, in whatever sense."""
+    """It was allowed. What was answered, if anything, is not told."""
     FATE_DENIED: _Fate.ValueType  # 2
     """Policy denied it."""
     FATE_REFUSED: _Fate.ValueType  # 3
@@ -46,7 +46,7 @@ class Fate(_Fate, metaclass=_FateEnumTypeWrapper):
 FATE_UNSPECIFIED: Fate.ValueType  # 0
 """Never sent."""
 FATE_ALLOWED: Fate.ValueType  # 1
-"""The owner answered, in whatever sense."""
+"""It was allowed. What was answered, if anything, is not told."""
 FATE_DENIED: Fate.ValueType  # 2
 """Policy denied it."""
 FATE_REFUSED: Fate.ValueType  # 3
