@@ -172,6 +172,18 @@ def test_an_identifier_on_the_command_line_is_refused_unread(city: RealCity) -> 
     assert guardian not in done.stdout + done.stderr
 
 
+def test_a_hub_that_is_taken_for_an_owner_is_not_told_whom_one_asks_about(city: RealCity) -> None:
+    guardian = city.applications[0].guardians[0].person.identifier
+    profile = ("--profile", city.layout.auditor_profile)
+    for at in (city.hub_address, city.address("health")):
+        done = audit(
+            "subject", "person=-", *profile, "--owner", "hrss", "--from", at, "--reference", "2026-9", about=guardian
+        )
+        assert done.returncode != 0
+        assert guardian not in done.stdout + done.stderr
+    assert not any(entry.HasField("subject_read") for entry in city.entries("health"))
+
+
 def test_a_system_that_is_no_desk_gets_nothing_and_is_recorded(city: RealCity) -> None:
     before = len(city.entries("hub"))
     done = audit(
