@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from exchange.cli.audit_reading import printable
 from exchange.cli.verify import ANSWERS, answer_text, local_time
 from exchange.client.case import Answer
 from exchange.client.receipt_times import Proved, RevokedSince, Word
@@ -39,7 +40,9 @@ def words(proved: Proved) -> list[str]:
             f"  出示   shown       {shown(part)}",
         ]
         lines += [f"  {line}" for claim in part.claims for line in _claim(claim)]
-    return [*lines, "", "时间依据 whose word for the time", *(f"  {line}" for line in time_words(proved))]
+    lines += ["", "时间依据 whose word for the time", *(f"  {line}" for line in time_words(proved))]
+    # Names and values are what a requester chose to commit to.
+    return list(map(printable, lines))
 
 
 def time_words(proved: Proved) -> list[str]:

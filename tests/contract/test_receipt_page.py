@@ -20,6 +20,7 @@ from client_support import CASE, CHILD, FATHER, MOTHER, World, directory, unchec
 from exchange.cli import receipt_trust
 from exchange.cli.receipt import app
 from exchange.cli.receipt_page import CLAIMS_FIRST, CLAIMS_MORE, LOGS_FIRST, Sheet, make_page
+from exchange.cli.receipt_words import words
 from exchange.client.case import Case, Subject
 from exchange.client.receipt import build_receipt, write_receipt
 from exchange.client.receipt_files import load_receipt
@@ -32,7 +33,7 @@ from zhiwang.wire.records import Outcome
 
 Receipt = verification_pb2.Receipt
 
-HOSTILE = "</td><script>alert(1)</script><img src=x onerror=alert(1)>\"'&\u202e\u0007"
+HOSTILE = "\x1b[2J</td><script>alert(1)</script><img src=x onerror=alert(1)>\"'&\u202e\u0007"
 VOID = {"meta", "col"}
 
 
@@ -161,6 +162,13 @@ def test_no_text_from_elsewhere_becomes_more_than_text(proved: Proved) -> None:
     assert found.attributes == plain.attributes
     assert "\u202e" not in page
     assert "\u0007" not in page
+
+
+def test_no_text_from_elsewhere_commands_a_terminal(proved: Proved) -> None:
+    attacked = replace(proved, parts=tuple(map(hostile_part, proved.parts)))
+    lines = words(attacked)
+    assert any("alert(1)" in line for line in lines)
+    assert all(line.isprintable() for line in lines)
 
 
 def test_a_page_runs_nothing_and_loads_nothing(proved: Proved) -> None:
