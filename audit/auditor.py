@@ -1,7 +1,9 @@
 """An auditor reads a log from its first entry to its signed checkpoint, over AuditService, and believes nobody.
 
-It recomputes the root from the entries' own bytes, reads every entry strictly, and checks that the log extends the
-checkpoint that it remembers from the last time. Memory stays bounded: of the tree only the right edge is kept.
+An identity keeps a log for each year. The auditor remembers all of them as one (`audit/years.py`) and reads the newest,
+or one that it is told, once that is proved to be one of those from which the newest goes on. It recomputes the root
+from the entries' own bytes, reads every entry strictly, and checks that the log extends the checkpoint that it
+remembers from the last time. Memory stays bounded: of the tree only the right edge is kept.
 """
 
 from __future__ import annotations
@@ -18,9 +20,10 @@ from audit.asking import request_of
 from audit.checkpoint import Checkpoint
 from audit.entry import EntryError, decode_entry
 from audit.holding import EvidenceClient
-from audit.origins import log_of
-from audit.proofs import HeadChecker, HeadView, check_entry
+from audit.origins import FIRST, log_of, origin_of, year_of
+from audit.proofs import HeadChecker, check_entry
 from audit.query import Query
+from audit.years import YearsView, predecessor_of
 from zhiwang.audit.v1 import audit_pb2, audit_pb2_grpc
 from zhiwang.wire import merkle
 from zhiwang.wire.channel import refusal_of
@@ -28,6 +31,8 @@ from zhiwang.wire.errors import Reason, RefusedError
 
 PAGE: Final = 1000
 SEARCH_PAGE: Final = 200
+FIRST_SHARD: Final = "first"
+"""In place of a year: the log that `init` made."""
 TIMEOUT: Final = 30.0
 """Seconds for one call."""
 
@@ -50,6 +55,8 @@ class ReadLog:
         events: How many entries there are of each kind.
         first_time: Time of the first entry, in seconds since the epoch.
         last_time: Time of the last.
+        goes_on_from: How the log of the year before ended, as the first entry says; None if there is none, or if the
+            first entry was not read.
     """
 
     checkpoint: Checkpoint
@@ -57,6 +64,7 @@ class ReadLog:
     events: Counter[str] = field(default_factory=Counter)
     first_time: int = 0
     last_time: int = 0
+    goes_on_from: Checkpoint | None = None
 
 
 class Auditor:
@@ -65,11 +73,14 @@ class Auditor:
     Args:
         stub: Of the process that keeps it.
         checker: Says which logs are welcome.
-        recall: Gives what `HeadView.export` gave for a log of this origin the last time; empty for nothing.
+        recall: Gives what `YearsView.export` gave the last time, for the first log's origin; empty for nothing.
         evidence: Of the same process, for who holds and produces.
+        shard: Which log to read: its year, or `FIRST_SHARD`; empty for the newest.
 
     Attributes:
-        head: The head that `meet` verified, as it was signed.
+        head: The head that `meet` verified, of the log that is read, as it was signed.
+        checkpoint: What it says.
+        origin: Of the log in which the entry is that `search` gave last.
         evidence: Holds and produces.
     """
 
@@ -79,41 +90,72 @@ class Auditor:
         checker: HeadChecker,
         recall: Callable[[str], bytes] = lambda _origin: b"",
         evidence: audit_pb2_grpc.EvidenceServiceStub | None = None,
+        shard: str = "",
     ) -> None:
         self.evidence = EvidenceClient(evidence, checker)
         self._stub = stub
         self._checker = checker
         self._recall = recall
+        self._shard = shard
         self.head = audit_pb2.LogHead()
+        self.checkpoint = Checkpoint("", 0, merkle.EMPTY_ROOT)
+        self.origin = ""
 
-    async def meet(self) -> HeadView:
-        """A view of the log at its newest checkpoint, which extends what is remembered of it.
+    async def meet(self) -> YearsView:
+        """A view of the identity's logs at the newest checkpoint, which goes on from what is remembered.
 
         Raises:
             RefusedError: PROOF_INVALID, or an error of the certificate.
             grpc.aio.AioRpcError: The call failed.
         """
-        response = await self._stub.GetCheckpoint(audit_pb2.GetCheckpointRequest(), timeout=TIMEOUT)
-        view = HeadView(self._checker, self._checker.check(response.head).origin)
-        remembered = self._recall(view.origin or "")
+        head, newest = await self._newest()
+        view = YearsView(self._checker, newest.origin)
+        remembered = self._recall(log_of(newest.origin))
         if remembered:
             # Only its origin is believed so far: which memory is this log's.
             view.restore(remembered)
-            request = audit_pb2.GetCheckpointRequest(known_tree_size=view.known_tree_size)
-            response = await self._stub.GetCheckpoint(request, timeout=TIMEOUT)
-        view.verify_head(response.head)
-        self.head = response.head
+            head, _ = await self._newest(view.known_tree_size, view.known_origin)
+        self.head, self.checkpoint = head, view.verify_head(head)
+        if self._shard and self._named(newest.origin) != newest.origin:
+            self.head, self.checkpoint = await self._meet_ended(view, self._named(newest.origin))
         return view
+
+    async def _meet_ended(self, view: YearsView, origin: str) -> tuple[audit_pb2.LogHead, Checkpoint]:
+        """The final head of an earlier log, once the newest one is proved to go on from it."""
+        request = audit_pb2.GetCheckpointRequest(origin=origin)
+        head = (await self._stub.GetCheckpoint(request, timeout=TIMEOUT)).head
+        alone = YearsView(self._checker, origin)
+        checkpoint = alone.verify_head(head)
+        if checkpoint.origin != origin:
+            raise _broken(checkpoint, f"it was asked for {origin}")
+        newest, _ = await self._newest(checkpoint.size, origin)
+        alone.verify_head(newest)
+        if alone.ended(origin) != checkpoint or view.ended(origin) not in {None, checkpoint}:
+            raise _broken(checkpoint, "the newest log does not go on from this end of it")
+        return head, checkpoint
+
+    async def _newest(self, known_tree_size: int = 0, known_origin: str = "") -> tuple[audit_pb2.LogHead, Checkpoint]:
+        request = audit_pb2.GetCheckpointRequest(known_tree_size=known_tree_size, known_origin=known_origin)
+        head = (await self._stub.GetCheckpoint(request, timeout=TIMEOUT)).head
+        return head, self._checker.check(head)
+
+    def _named(self, newest: str) -> str:
+        """Origin of the log that is to be read."""
+        return origin_of(log_of(newest), FIRST if self._shard == FIRST_SHARD else int(self._shard))
+
+    async def _wanted(self) -> str:
+        """The same, before anything was met; empty for the newest."""
+        return self._named((await self._newest())[1].origin) if self._shard else ""
 
     async def read(
         self,
-        view: HeadView,
+        view: YearsView,
         progress: Callable[[int, int], None] = _quiet,
         *,
         edge: tiles.RightEdge | None = None,
         take: Callable[[Sequence[bytes], tiles.RightEdge], None] = _discard,
     ) -> ReadLog:
-        """Read every entry under the view's newest checkpoint and recompute its root.
+        """Read every entry under the checkpoint that was met and recompute its root.
 
         Args:
             view: From `meet`.
@@ -125,14 +167,16 @@ class Auditor:
             RefusedError: PROOF_INVALID: the entries are not those that the checkpoint signs.
             grpc.aio.AioRpcError: A call failed.
         """
-        checkpoint = view.newest
+        checkpoint = self.checkpoint
         found = ReadLog(checkpoint, 0)
         edge = tiles.RightEdge() if edge is None else edge
         if edge.size > checkpoint.size:
             raise _broken(checkpoint, f"it has {checkpoint.size} entries, and {edge.size} were read before")
         start, token = edge.size, ""
         while edge.size < checkpoint.size:
-            request = audit_pb2.ListEntriesRequest(page_size=PAGE, page_token=token, start=start)
+            request = audit_pb2.ListEntriesRequest(
+                page_size=PAGE, page_token=token, start=start, origin=checkpoint.origin
+            )
             page: audit_pb2.ListEntriesResponse = await self._stub.ListEntries(request, timeout=TIMEOUT)
             # Reading is recorded: what the listing itself added stands behind the checkpoint.
             entries = page.entries[: checkpoint.size - edge.size]
@@ -149,15 +193,24 @@ class Auditor:
                 raise _broken(checkpoint, "its listing ends before the checkpoint")
         if tiles.root(edge.size, edge.node) != checkpoint.root:
             raise _broken(checkpoint, "the root over its entries is not the one that its checkpoint signs")
+        former = found.goes_on_from
+        if former is not None and view.ended(former.origin) not in {None, former}:
+            raise _broken(checkpoint, f"its first entry names another end of {former.origin} than was proved")
         return found
 
     async def verify(
         self, progress: Callable[[int, int], None] = lambda _done, _size: None
-    ) -> tuple[ReadLog, HeadView]:
-        """`meet` and `read`; the view is to be remembered, by `HeadView.export`, once this has returned."""
+    ) -> tuple[ReadLog, YearsView]:
+        """`meet` and `read`; the view is to be remembered, by `YearsView.export`, once this has returned.
+
+        Where nothing is remembered of the log before, its keeper must still say that it ended as the first entry says.
+        """
         view = await self.meet()
         found = await self.read(view, progress)
-        found.extends = view.restored_size
+        found.extends = view.restored_size if found.checkpoint == view.newest else 0
+        former = found.goes_on_from
+        if former is not None and view.ended(former.origin) is None:
+            await self._check_former(found.checkpoint, former)
         return found, view
 
     async def cosigned(self) -> audit_pb2.LogHead | None:
@@ -203,6 +256,18 @@ class Auditor:
             raise _broken(newest, f"it does not extend the {checkpoint.size} entries that were cosigned") from None
         return checkpoint
 
+    async def _check_former(self, checkpoint: Checkpoint, former: Checkpoint) -> None:
+        request = audit_pb2.GetCheckpointRequest(origin=former.origin)
+        try:
+            head = (await self._stub.GetCheckpoint(request, timeout=TIMEOUT)).head
+        except grpc.aio.AioRpcError as error:
+            # Its entries are no longer kept. How it ended is proved all the same: the first entry says so.
+            if refusal_of(error).reason is not Reason.ENTRY_UNKNOWN:
+                raise
+            return
+        if self._checker.check(head) != former:
+            raise _broken(checkpoint, f"its first entry names another end of {former.origin} than that has")
+
     async def logged(self, index: int) -> tuple[audit_pb2.LoggedEntry, audit_pb2.LogHead, audit_pb2.Entry, Checkpoint]:
         """One entry, proved, and the head that proves it, each as it came and as it reads.
 
@@ -210,7 +275,9 @@ class Auditor:
             RefusedError: PROOF_INVALID, or an error of the certificate.
             grpc.aio.AioRpcError: The call failed, e.g. since there is no such entry.
         """
-        response = await self._stub.GetEntry(audit_pb2.GetEntryRequest(index=index), timeout=TIMEOUT)
+        response = await self._stub.GetEntry(
+            audit_pb2.GetEntryRequest(index=index, origin=await self._wanted()), timeout=TIMEOUT
+        )
         checkpoint = self._checker.check(response.head)
         if response.entry.index != index:
             raise _broken(checkpoint, "it answers with another entry than was asked for")
@@ -228,11 +295,14 @@ class Auditor:
             RefusedError: PROOF_INVALID, or an error of the certificate.
             grpc.aio.AioRpcError: The call failed.
         """
-        request = request_of(query, max_entries=limit, proofs=proofs, page_size=SEARCH_PAGE)
+        request = request_of(
+            query, max_entries=limit, proofs=proofs, page_size=SEARCH_PAGE, origin=await self._wanted()
+        )
         call = self._stub.Search(request)
         try:
             async for response in call:
                 checkpoint = self._checker.check(response.head)
+                self.origin = checkpoint.origin
                 for logged in response.entries:
                     if proofs:
                         yield logged.index, check_entry(logged, checkpoint)
@@ -257,6 +327,8 @@ def _count(found: ReadLog, checkpoint: Checkpoint, index: int, data: bytes) -> N
     found.last_time = entry.time.seconds
     if index == 0:
         found.first_time = entry.time.seconds
+        if year_of(checkpoint.origin) != FIRST:
+            found.goes_on_from = predecessor_of(entry, index, checkpoint.origin)
 
 
 def _broken(checkpoint: Checkpoint, what: str) -> RefusedError:

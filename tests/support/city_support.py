@@ -21,7 +21,7 @@ from typing import Any
 import policy_support
 from audit.appended import Head
 from audit.log import AuditLog
-from audit.search import SearchIndex
+from audit.search import SearchIndexes
 from audit.sqlite import open_sqlite
 from audit.store import LogStore
 from certs.credentials import IdentityFiles
@@ -116,7 +116,7 @@ class Hub:
         holder.set(kit.directory)
         await mirror.take(dict(kit.repository.files))
         views = OwnerViews(self.directory / "owner_logs", CertificateVerifier(files.ca_pem, holder.revoked), clock)
-        self.index = SearchIndex(self.directory / "search.db", store)
+        self.index = SearchIndexes(self.directory / "search.db", audit_log.store)
         parts = assemble(
             files.identity,
             files.ca_pem,

@@ -330,6 +330,7 @@ class Owner:
         frames: What arrived.
         cancelled: Correlation ids that the hub cancelled.
         asked: Between which sizes of the log the hub wanted a proof.
+        asked_origin: Of which log, the last time.
         hold: Clear it to keep replies back.
         tamper: Changes a reply frame before it leaves.
         refuse: A reason with which everything is refused.
@@ -351,6 +352,7 @@ class Owner:
         self.frames: list[adapter_pb2.RequestFrame] = []
         self.cancelled: list[int] = []
         self.asked: list[tuple[int, int]] = []
+        self.asked_origin = ""
         self.drained = False
         self.hold = asyncio.Event()
         self.hold.set()
@@ -452,6 +454,7 @@ class Owner:
                     task.add_done_callback(self._work.discard)
                 elif kind == "relate":
                     self.asked.append((message.relate.old_size, message.relate.new_size))
+                    self.asked_origin = message.relate.origin
                     related = self.relate(*self.asked[-1])
                     if related is not None:
                         await self.say(related=related)
