@@ -268,42 +268,55 @@ class Auditor:
         if self._checker.check(head) != former:
             raise _broken(checkpoint, f"its first entry names another end of {former.origin} than that has")
 
-    async def logged(self, index: int) -> tuple[audit_pb2.LoggedEntry, audit_pb2.LogHead, audit_pb2.Entry, Checkpoint]:
+    async def logged(
+        self, index: int, origin: str = ""
+    ) -> tuple[audit_pb2.LoggedEntry, audit_pb2.LogHead, audit_pb2.Entry, Checkpoint]:
         """One entry, proved, and the head that proves it, each as it came and as it reads.
+
+        Args:
+            index: Of the entry.
+            origin: Of its log; if it is empty, that of the auditor's year, or the newest.
 
         Raises:
             RefusedError: PROOF_INVALID, or an error of the certificate.
             grpc.aio.AioRpcError: The call failed, e.g. since there is no such entry.
         """
         response = await self._stub.GetEntry(
-            audit_pb2.GetEntryRequest(index=index, origin=await self._wanted()), timeout=TIMEOUT
+            audit_pb2.GetEntryRequest(index=index, origin=origin or await self._wanted()), timeout=TIMEOUT
         )
         checkpoint = self._checker.check(response.head)
         if response.entry.index != index:
             raise _broken(checkpoint, "it answers with another entry than was asked for")
         return response.entry, response.head, check_entry(response.entry, checkpoint), checkpoint
 
-    async def search(self, query: Query, *, limit: int, proofs: bool) -> AsyncGenerator[tuple[int, audit_pb2.Entry]]:
+    async def search(
+        self, query: Query, *, limit: int, proofs: bool, everywhere: bool = False
+    ) -> AsyncGenerator[tuple[int, audit_pb2.Entry]]:
         """Entries that are looked for, newest first.
 
         Args:
             query: What is looked for.
             limit: At most so many; 0 for all.
             proofs: Whether each entry must be proved to be in the log.
+            everywhere: In the logs of all years, also where the auditor was told one.
 
         Raises:
             RefusedError: PROOF_INVALID, or an error of the certificate.
             grpc.aio.AioRpcError: The call failed.
         """
         request = request_of(
-            query, max_entries=limit, proofs=proofs, page_size=SEARCH_PAGE, origin=await self._wanted()
+            query,
+            max_entries=limit,
+            proofs=proofs,
+            page_size=SEARCH_PAGE,
+            origin="" if everywhere else await self._wanted(),
         )
         call = self._stub.Search(request)
         try:
             async for response in call:
                 checkpoint = self._checker.check(response.head)
-                self.origin = checkpoint.origin
                 for logged in response.entries:
+                    self.origin = checkpoint.origin
                     if proofs:
                         yield logged.index, check_entry(logged, checkpoint)
                         continue

@@ -7,14 +7,15 @@ from pathlib import Path
 import typer
 
 from audit.auditor import Auditor, ReadLog
-from audit.proofs import HeadView
+from audit.origins import log_of
+from audit.years import YearsView
 from certs.identity import write_public
 from exchange.cli import output
 from exchange.cli.audit_delay import delay
 from exchange.cli.audit_erase import erase_subject
 from exchange.cli.audit_files import export, fsck
 from exchange.cli.audit_hold import app as hold
-from exchange.cli.audit_reading import From, Owner, bar, time_text, with_auditor
+from exchange.cli.audit_reading import From, Owner, Shard, bar, time_text, with_auditor
 from exchange.cli.audit_reconcile import reconcile
 from exchange.cli.audit_retention import retention
 from exchange.cli.audit_search import search
@@ -49,6 +50,7 @@ def verify(
     profile: output.Profile,
     source: From = "",
     owner: Owner = "",
+    shard: Shard = "",
     witness_policy: Witnesses = None,
     as_json: output.AsJson = False,  # noqa: FBT002 # typer's way
 ) -> None:
@@ -56,26 +58,37 @@ def verify(
 
     It is told which witnesses have cosigned what, and when; what they cosigned must be of the same history.
 
+    A log is one for each year. The newest is read, and must go on from the one that was seen before; with --shard an
+    older one, which must be one of those from which the newest goes on.
+
+    Example: zhiwang audit verify --profile auditor.toml --shard first
+
     Example: zhiwang audit verify --profile auditor.toml --owner hrss --from hrss/state
     """
     loaded = load_profile(profile)
     seen = loaded.state / SEEN
     demanded = witnesses_of(witness_policy)
 
-    async def read(auditor: Auditor) -> tuple[ReadLog, HeadView, Witnessed]:
+    async def read(auditor: Auditor) -> tuple[ReadLog, YearsView, Witnessed]:
         head = await auditor.cosigned()
         found, view = await auditor.verify(progress)
         return found, view, await witnessed(auditor, loaded, head, found.checkpoint, demanded)
 
     with locked_state(loaded.state), bar(visible=not as_json) as progress:
-        found, view, told = with_auditor(loaded, source, owner, read, recall=lambda origin: _recall(seen, origin))
+        found, view, told = with_auditor(
+            loaded, source, owner, read, recall=lambda origin: _recall(seen, origin), shard=shard
+        )
         seen.mkdir(mode=0o700, exist_ok=True)
-        write_public(_memory(seen, found.checkpoint.origin), view.export())
+        # One memory for all years; that of an older year never stands for the newest.
+        write_public(_memory(seen, log_of(found.checkpoint.origin)), view.export())
     facts = {
         "origin": found.checkpoint.origin,
         "size": found.checkpoint.size,
         "root": found.checkpoint.root.hex(),
         "extends": found.extends or None,
+        "goes_on_from": None
+        if found.goes_on_from is None
+        else {"origin": found.goes_on_from.origin, "size": found.goes_on_from.size},
         "first_time": time_text(found.first_time),
         "last_time": time_text(found.last_time),
         "events": dict(sorted(found.events.items())),
@@ -91,6 +104,11 @@ def verify(
         ("根 root", found.checkpoint.root.hex()),
         ("自 from", facts["first_time"]),
         ("至 to", facts["last_time"]),
+        *(
+            [("续 goes on from", f"{found.goes_on_from.origin}, {found.goes_on_from.size} 条记录 entries")]
+            if found.goes_on_from
+            else []
+        ),
         *((f"  {kind}", count) for kind, count in sorted(found.events.items())),
         *told.rows,
     ]

@@ -14,7 +14,7 @@ from audit.checkpoint import Checkpoint, CheckpointError, split_note
 from audit.fsck import examine
 from audit.mirror import CERTIFICATE, VKEY, Mirror, verify_by_key, verify_by_root, vkey_of
 from exchange.cli import output
-from exchange.cli.audit_reading import From, Owner, bar, printable, with_auditor
+from exchange.cli.audit_reading import From, Owner, Shard, bar, printable, with_auditor
 from exchange.cli.audit_witnesses import Witnessed, Witnesses, witnesses_of
 from zhiwang.wire.profile import load_profile
 
@@ -26,6 +26,7 @@ def export(
     ],
     source: From = "",
     owner: Owner = "",
+    shard: Shard = "",
     hashes_only: Annotated[  # noqa: FBT002 # typer's way
         bool, typer.Option("--hashes-only", help="Without the entries: nothing in DIR tells who asked for what.")
     ] = False,
@@ -43,18 +44,21 @@ def export(
     async def read(auditor: Auditor) -> Checkpoint:
         cosigned = await auditor.cosigned()
         view = await auditor.meet()
-        if mirror.origin not in {"", view.newest.origin}:
-            output.usage_error(f"{out} holds the log {mirror.origin}, and this is {view.newest.origin}")
+        if mirror.origin not in {"", auditor.checkpoint.origin}:
+            output.usage_error(
+                f"{out} holds the log {mirror.origin}, and this is {auditor.checkpoint.origin}; each year goes into a "
+                "directory of its own, an older one with --shard"
+            )
         await auditor.read(view, progress, edge=mirror.edge, take=mirror.take)
         note = b""
         # One by the key before belongs to a certificate that is not written; the next round has the new one.
         if cosigned is not None and cosigned.certificate == auditor.head.certificate:
-            note = cosigned.checkpoint if await auditor.check_cosigned(cosigned, view.newest) else b""
-        mirror.seal(auditor.head, view.newest, note)
-        return view.newest
+            note = cosigned.checkpoint if await auditor.check_cosigned(cosigned, auditor.checkpoint) else b""
+        mirror.seal(auditor.head, auditor.checkpoint, note)
+        return auditor.checkpoint
 
     with bar(visible=not as_json) as progress:
-        checkpoint = with_auditor(load_profile(profile), source, owner, read)
+        checkpoint = with_auditor(load_profile(profile), source, owner, read, shard=shard)
     if as_json:
         output.print_json(
             {"origin": checkpoint.origin, "size": checkpoint.size, "added": checkpoint.size - before, "out": str(out)}

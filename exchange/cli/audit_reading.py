@@ -15,7 +15,7 @@ import grpc
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from audit.auditor import Auditor
+from audit.auditor import FIRST_SHARD, Auditor
 from audit.proofs import HeadChecker
 from certs.credentials import IdentityFiles
 from certs.signing import CertificateVerifier
@@ -31,6 +31,7 @@ from zhiwang.wire.profile import Profile
 
 REGISTRAR = "registrar"
 _ADDRESS = re.compile(r"unix:.+|.+:\d{1,5}")
+_YEAR = re.compile(r"[1-9][0-9]{3}")
 T = TypeVar("T")
 
 From = Annotated[
@@ -44,12 +45,25 @@ From = Annotated[
 Owner = Annotated[str, typer.Option(help="Department whose own log it is; else the hub's log.")]
 
 
+Shard = Annotated[
+    str, typer.Option(metavar="YYYY|first", help="The log of this year, or the first one; else the newest.")
+]
+
+
+def check_shard(shard: str) -> str:
+    """A year, or the word for the first log, as it was given; ends with a usage error if it is neither."""
+    if shard not in {"", FIRST_SHARD} and not _YEAR.fullmatch(shard):
+        output.usage_error(f"--shard {shard} is neither a year nor {FIRST_SHARD}")
+    return shard
+
+
 def with_auditor(
     profile: Profile,
     source: str,
     owner: str,
     act: Callable[[Auditor], Awaitable[T]],
     recall: Callable[[str], bytes] = lambda _origin: b"",
+    shard: str = "",
 ) -> T:
     """Do something with an auditor of one log.
 
@@ -59,14 +73,16 @@ def with_auditor(
         owner: Department whose own log it is; empty for the hub's.
         act: What to do.
         recall: What was seen of a log of some origin the last time.
+        shard: Of which year, as `Shard` takes it.
 
     Raises:
         ZhiwangError: As the log's keeper refused, or what it says does not hold.
     """
+    check_shard(shard)
 
     async def with_channel(channel: grpc.aio.Channel, checker: HeadChecker) -> T:
         evidence = audit_pb2_grpc.EvidenceServiceStub(channel)
-        return await act(Auditor(audit_pb2_grpc.AuditServiceStub(channel), checker, recall, evidence))
+        return await act(Auditor(audit_pb2_grpc.AuditServiceStub(channel), checker, recall, evidence, shard))
 
     return with_keeper(profile, source, owner, with_channel)
 

@@ -14,9 +14,10 @@ import typer
 
 from audit.auditor import Auditor
 from audit.facts import Facts, facts_of_entry
+from audit.origins import year_of
 from exchange.cli import audit_selecting as select
 from exchange.cli import output
-from exchange.cli.audit_reading import From, Owner, printable, with_auditor
+from exchange.cli.audit_reading import From, Owner, Shard, printable, with_auditor
 from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.profile import load_profile
 
@@ -42,6 +43,7 @@ def search(
     profile: output.Profile,
     source: From = "",
     owner: Owner = "",
+    shard: Shard = "",
     since: Annotated[str, typer.Option(help="At this time or later: 2026-09-01, or 2026-09-01T08:30.")] = "",
     until: Annotated[str, typer.Option(help="Before this time.")] = "",
     event: select.Event = "",
@@ -94,18 +96,18 @@ def search(
 
     async def read(auditor: Auditor) -> None:
         async for index, entry in auditor.search(query, limit=limit, proofs=proofs):
-            show.entry(index, facts_of_entry(entry))
+            show.entry(auditor.origin, index, facts_of_entry(entry))
 
-    with_auditor(loaded, source, owner, read)
+    with_auditor(loaded, source, owner, read, shard=shard)
     show.end()
 
 
 class _Lines:
     """One JSON object a line, as they come."""
 
-    def entry(self, index: int, facts: Facts) -> None:
+    def entry(self, origin: str, index: int, facts: Facts) -> None:
         """Write one."""
-        sys.stdout.write(json.dumps(_as_object(index, facts), ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps(_as_object(origin, index, facts), ensure_ascii=False) + "\n")
 
     def end(self) -> None:
         """Nothing is left."""
@@ -118,9 +120,9 @@ class _Csv:
         self._writer = csv.writer(sys.stdout)
         self._writer.writerow([name for _, name in COLUMNS])
 
-    def entry(self, index: int, facts: Facts) -> None:
+    def entry(self, origin: str, index: int, facts: Facts) -> None:
         """Write one."""
-        cells = [str(value) for value in _cells(index, facts)]
+        cells = [str(value) for value in _cells(origin, index, facts)]
         self._writer.writerow([f"'{cell}" if cell[:1] in "=+-@\t" and cell else cell for cell in cells])
 
     def end(self) -> None:
@@ -133,9 +135,9 @@ class _Table:
     def __init__(self) -> None:
         self._rows: list[Sequence[object]] = []
 
-    def entry(self, index: int, facts: Facts) -> None:
+    def entry(self, origin: str, index: int, facts: Facts) -> None:
         """Keep one."""
-        self._rows.append(_cells(index, facts))
+        self._rows.append(_cells(origin, index, facts))
 
     def end(self) -> None:
         """Print it."""
@@ -152,7 +154,7 @@ def _writer(*, as_csv: bool, as_json: bool) -> _Lines | _Csv | _Table:
     return _Csv() if as_csv else _Table()
 
 
-def _cells(index: int, facts: Facts) -> list[object]:
+def _cells(origin: str, index: int, facts: Facts) -> list[object]:
     """As `COLUMNS` says; what an entry that nobody trusts says is made harmless for a terminal."""
     moment = datetime.fromtimestamp(facts.time / 1_000_000, UTC).astimezone(CITY_TIME)
     told = facts.outcome or facts.event
@@ -167,10 +169,15 @@ def _cells(index: int, facts: Facts) -> list[object]:
         facts.place,
         " ".join(facts.attributes),
     )
-    return [index, moment.strftime("%Y-%m-%d %H:%M:%S"), *(printable(text) for text in texts)]
+    year = year_of(origin)
+    return [
+        f"{year}/{index}" if year else index,
+        moment.strftime("%Y-%m-%d %H:%M:%S"),
+        *(printable(text) for text in texts),
+    ]
 
 
-def _as_object(index: int, facts: Facts) -> dict[str, Any]:
+def _as_object(origin: str, index: int, facts: Facts) -> dict[str, Any]:
     told = asdict(facts)
     told["time"] = datetime.fromtimestamp(facts.time / 1_000_000, UTC).isoformat()
-    return {"index": index, **{name: value for name, value in told.items() if value}}
+    return {"origin": origin, "index": index, **{name: value for name, value in told.items() if value}}

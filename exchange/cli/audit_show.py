@@ -14,7 +14,7 @@ from audit.facts import facts_of_entry
 from audit.query import Query
 from exchange.cli import output
 from exchange.cli.audit_directory import DivisionsFile, PastReader, divisions_of, past_reader
-from exchange.cli.audit_reading import From, Owner, printable, with_auditor
+from exchange.cli.audit_reading import From, Owner, Shard, printable, with_auditor
 from exchange.evidence.account import account, rows
 from exchange.evidence.rules import Divisions, Past, Told, parties
 from zhiwang.audit.v1 import audit_pb2
@@ -55,6 +55,7 @@ def show(
     profile: output.Profile,
     source: From = "",
     owner: Owner = "",
+    shard: Shard = "",
     divisions: DivisionsFile = None,
     as_json: output.AsJson = False,  # noqa: FBT002 # typer's way
 ) -> None:
@@ -75,20 +76,25 @@ def show(
     names = divisions_of(divisions)
 
     async def read(auditor: Auditor) -> dict[str, Any]:
-        index = wanted.index if wanted.index is not None else await _sought(auditor, wanted, identifier)
+        index, origin = wanted.index, ""
+        if index is None:
+            index = await _sought(auditor, wanted, identifier)
+            origin = auditor.origin
         async with past_reader(loaded, source, keeper) as past:
-            return await told_of(auditor, index, past, names)
+            return await told_of(auditor, index, past, names, origin)
 
-    said = with_auditor(loaded, source, keeper, read)
+    said = with_auditor(loaded, source, keeper, read, shard=shard)
     if as_json:
         output.print_json(said)
         return
     output.print_table(("", ""), [*rows(said), *_proof_rows(said["proof"])])
 
 
-async def told_of(auditor: Auditor, index: int, past: PastReader, divisions: Divisions) -> dict[str, Any]:
-    """The account of one entry, and what proves it."""
-    logged, head, entry, checkpoint = await auditor.logged(index)
+async def told_of(
+    auditor: Auditor, index: int, past: PastReader, divisions: Divisions, origin: str = ""
+) -> dict[str, Any]:
+    """The account of one entry, and what proves it; in the log of an origin, if the auditor was not told a year."""
+    logged, head, entry, checkpoint = await auditor.logged(index, origin)
     told = Told(await past_of(auditor, entry, past), divisions)
     return {
         "log": checkpoint.origin,
@@ -103,7 +109,9 @@ async def past_of(auditor: Auditor, entry: audit_pb2.Entry, past: PastReader) ->
     if not version:
         return Past()
     stamp = b""
-    async for _, change in auditor.search(Query(event="directory_change", version=version), limit=1, proofs=True):
+    # A version that was in force at New Year was recorded in the year before.
+    query = Query(event="directory_change", version=version)
+    async for _, change in auditor.search(query, limit=1, proofs=True, everywhere=True):
         stamp = change.directory_change.timestamp_hash
     return await past.read(version, departments, matters, stamp)
 
