@@ -228,7 +228,7 @@ async def test_what_the_hub_hides_of_an_owners_log_is_named(city: City, tmp_path
     ):
         write_address(state, listen=owner.address)
         for log in (hub.log, owner.log):
-            log.store._clock = lambda: old
+            log.store.shard()._clock = lambda: old
         first, second = (
             asked("edu/system/enrolment", "nbs:440306", "one"),
             asked("edu/system/points", "nbs:4403", "two"),
