@@ -8,8 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import grpc
 import pytest
 from cryptography import x509
 
-from breaking_support import INSURED, PARENT, DirectAdapter, Forge, RealCity, case, context, exchange
+from breaking_support import INSURED, PARENT, DirectAdapter, Forge, RealCity, exchange
 from certs.ca import Authority
 from certs.credentials import IdentityFiles
 from certs.identity import Identity
@@ -28,19 +27,13 @@ from exchange.cli.registrar_link import with_registrar
 from exchange.demo import build
 from exchange.demo.build import ADMINS, CENTRE, CITY, HUB, SYSTEM
 from policy.publishing import Named
+from promptness import ANSWERED, answered, eventually, observe, tell, watched
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.exchange.v1 import exchange_pb2, exchange_pb2_grpc
-from zhiwang.verification.v1 import verification_pb2 as api
 from zhiwang.wire.channel import open_channel, refusal_of
 from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.identity import Kind, server_name
 from zhiwang.wire.profile import load_profile
-
-PROMISED = 2.0
-"""Seconds from publication."""
-
-ALLOWED = 20.0
-"""Seconds that a machine under load may take here: what must not happen at all is that it takes a poll or a restart."""
 
 REVOKED = Reason.CERTIFICATE_REVOKED.name
 
@@ -105,18 +98,6 @@ def revoke(city: RealCity, directory: Path, names: Sequence[str] = ("auth", "sig
     return datetime.fromisoformat(signed[-1]).timestamp()
 
 
-async def observe(observed: Callable[[], object], wanted: object, into: dict[str, float], what: str) -> None:
-    """Note when something is first seen."""
-    while True:
-        found = observed()
-        if asyncio.iscoroutine(found):
-            found = await found
-        if found == wanted:
-            into[what] = time.time()
-            return
-        await asyncio.sleep(0.01)
-
-
 async def ending(call: grpc.aio.StreamStreamCall, into: dict[str, float], what: str) -> None:
     """Note when a stream on which nobody says anything ends, and that it says why."""
     try:
@@ -132,50 +113,12 @@ async def ending(call: grpc.aio.StreamStreamCall, into: dict[str, float], what: 
     into[what] = time.time()
 
 
-@asynccontextmanager
-async def watched(*work: object) -> AsyncIterator[None]:
-    """Run observers beside what is done, to their ends."""
-    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
-        for one in work:
-            group.create_task(one)  # type: ignore[arg-type]  # coroutines
-        yield
-
-
-def tell(title: str, published: float, seen: dict[str, float]) -> None:
-    for what, moment in seen.items():
-        print(f"\n{title}: {what} after {moment - published:.2f} s (promised {PROMISED} s)", end="")  # noqa: T201 - the measurement
-        assert moment - published < ALLOWED, what
-    print()  # noqa: T201 - the same
-
-
 async def outcome_of(call: object) -> str:
     try:
         await call  # type: ignore[misc]  # an RPC
     except grpc.aio.AioRpcError as error:
         return refusal_of(error).reason.name
     return "OK"
-
-
-async def answered(city: RealCity, claims: Sequence[str]) -> set[str]:
-    application = city.applications[1]
-    request = api.VerifyRequest(context=context(application), case=case(application, claims))
-    async with city.agent_stub() as stub:
-        response = await stub.Verify(request, timeout=15)
-    return {claim.reason or api.ClaimStatus.Name(claim.status) for claim in response.result.claims}
-
-
-ANSWERED = {"CLAIM_STATUS_ANSWERED"}
-
-
-async def eventually(city: RealCity, claims: Sequence[str], wanted: set[str]) -> None:
-    found: set[str] = set()
-    try:
-        async with asyncio.timeout(40):
-            while found != wanted:
-                found = await answered(city, claims)
-                await asyncio.sleep(0.05)
-    except TimeoutError:
-        pytest.fail(f"{found} where {wanted} was expected")
 
 
 async def test_a_requesters_certificate_is_refused_at_hub_and_adapter_and_loses_its_open_streams(
