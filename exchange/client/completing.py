@@ -1,4 +1,4 @@
-"""Gives receipts the word of witnesses, afterwards and in the background; no answer ever waits for it.
+"""Gives receipts the word of witnesses, afterwards and in the background; no answer waits for a hub or a witness.
 
 A receipt is issued at once, with the checkpoint that came with its answer. A few seconds later witnesses have cosigned
 a larger tree of the hub's log, which holds the entry too. What is fetched is verified before it is kept: the hub's
@@ -32,8 +32,8 @@ ROUND_SECONDS: Final = 10.0
 """Pause between two rounds."""
 PATIENCE: Final = 7 * 86_400.0
 """How long after a receipt was kept its cosignatures are looked for; later, `zhiwang receipt complete` does it."""
-BATCH: Final = 100
-"""Receipts that are read and written at a time: others wait for the store no longer than that takes."""
+BATCH: Final = 25
+"""Receipts that are read and written at a time: an answer that is being kept waits no longer than that takes."""
 ROUND_PROOFS: Final = 500
 """Proofs of one round, at most: the hub is not asked for more than fifty a second."""
 CALL_SECONDS: Final = 5.0
