@@ -64,9 +64,9 @@ FROM pg_class c JOIN pg_trigger t ON t.tgrelid = c.oid AND NOT t.tgisinternal
 JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace n ON n.oid = p.pronamespace
 WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)s)
 UNION ALL
-SELECT p.proname, '', l.lanname || ' ' || p.prosecdef || ' ' || coalesce(array_to_string(p.proconfig, '; '), '')
-    || ' ' || p.provolatile::text || ' (' || pg_get_function_arguments(p.oid) || ') '
-    || pg_get_function_result(p.oid) || ' ' || coalesce(p.prosrc, '')
+SELECT p.proname, '(' || pg_get_function_arguments(p.oid) || ')',
+    l.lanname || ' ' || p.prosecdef || ' ' || coalesce(array_to_string(p.proconfig, '; '), '')
+    || ' ' || p.provolatile::text || ' ' || pg_get_function_result(p.oid) || ' ' || coalesce(p.prosrc, '')
 FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
 WHERE p.pronamespace = to_regnamespace(%(schema)s) AND p.proname = ANY(%(functions)s)
 """
@@ -149,9 +149,9 @@ def _made(tables: Tables) -> dict[tuple[str, str], str]:
             f"A {trigger.kind} {SCHEMA}.{tables.fill(trigger.function)} {new}"
         )
     for key, one in FUNCTIONS.items():
-        made[tables.fill(key), ""] = (
+        made[tables.fill(key), f"({one.arguments})"] = (
             f"{one.language} {'true' if one.definer else 'false'} {SEARCH_PATH.replace(' = ', '=')} v "
-            f"({one.arguments}) {one.returns} {tables.fill(one.body)}"
+            f"{one.returns} {tables.fill(one.body)}"
         )
     return made
 

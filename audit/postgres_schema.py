@@ -244,14 +244,14 @@ def script(roles: Roles, *logs: Tables) -> str:
         roles: Who may do what; made unless they are there.
         logs: The tables to be made; those of the first log if there are none.
     """
-    owner, writer, reader = roles.owner, roles.writer, roles.reader
+    owner, writer, reader = (f'"{name}"' for name in (roles.owner, roles.writer, roles.reader))
     made = "\n\n".join(_of_one(roles, tables) for tables in logs or (TABLES,))
     return f"""\
 -- For sign-off. An administrator of the database runs it, in the database of the log. It sets no password.
 BEGIN;
-{_role(owner, "NOLOGIN")}
-{_role(writer, "LOGIN")}
-{_role(reader, "NOLOGIN")}
+{_role(roles.owner, "NOLOGIN")}
+{_role(roles.writer, "LOGIN")}
+{_role(roles.reader, "NOLOGIN")}
 CREATE SCHEMA IF NOT EXISTS {SCHEMA} AUTHORIZATION {owner};
 SET LOCAL ROLE {owner};
 GRANT USAGE ON SCHEMA {SCHEMA} TO {writer}, {reader};
@@ -259,14 +259,14 @@ GRANT USAGE ON SCHEMA {SCHEMA} TO {writer}, {reader};
 {made}
 
 COMMIT;
--- Then, in psql, so that the password stands in no history: \\password {writer}
+-- Then, in psql, so that the password stands in no history: \\password {roles.writer}
 """
 
 
 def _role(name: str, login: str) -> str:
     return (
         f"DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{name}') "
-        f"THEN CREATE ROLE {name} {login} NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION; END IF; END $$;"
+        f'THEN CREATE ROLE "{name}" {login} NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION; END IF; END $$;'
     )
 
 
@@ -281,11 +281,11 @@ def _of_one(roles: Roles, tables: Tables) -> str:
         )
         lines.append(f"REVOKE ALL ON FUNCTION {name} FROM PUBLIC;")
         if one.definer:
-            lines.append(f"GRANT EXECUTE ON FUNCTION {name} TO {roles.writer};")
+            lines.append(f'GRANT EXECUTE ON FUNCTION {name} TO "{roles.writer}";')
     for key, trigger in TRIGGERS.items():
         name, table = tables.fill(key), tables.fill(trigger.table)
         lines.append(f"CREATE TRIGGER {name} {tables.fill(trigger.statement)};")
         lines.append(f"ALTER TABLE {SCHEMA}.{table} ENABLE ALWAYS TRIGGER {name};")
     lines.append(f"REVOKE ALL ON {', '.join(names)} FROM PUBLIC;")
-    lines.append(f"GRANT SELECT ON {', '.join(names)} TO {roles.writer}, {roles.reader};")
+    lines.append(f'GRANT SELECT ON {", ".join(names)} TO "{roles.writer}", "{roles.reader}";')
     return "\n".join(lines)

@@ -1,9 +1,10 @@
-"""One log in an SQLite file: made deliberately, checked when opened, appended to inside a caller's transaction.
+"""One log in a database: made deliberately, checked when opened, appended to inside a caller's transaction.
 
 `append` writes entries, finished tiles and the newly signed head in the transaction that it is given, so that an
-adapter's replay rows, charges and replies stand or fall with them. Several processes of one host may share a file:
-BEGIN IMMEDIATE makes them take turns, and each extends from the head row that it reads inside its transaction. What a
-process keeps in memory is a cache of that head's right edge, brought up to date when another process moved it.
+adapter's replay rows, charges and replies stand or fall with them. Several processes may share a log, by its file or by
+its PostgreSQL: they take turns (`audit.backend`), and each extends from the head row that it reads inside its
+transaction. What a process keeps in memory is a cache of that head's right edge, brought up to date when another
+process moved it.
 
 A log that has ended with its year is read here, and never appended to; `audit/yearly.py` goes from one to the next.
 
@@ -50,7 +51,7 @@ class LogStore:
     """A log. Call `create` or `open` before anything else.
 
     Args:
-        engine: From `audit.sqlite.open_sqlite`.
+        engine: From `audit.sqlite.open_sqlite` or `audit.postgres.open_postgres`.
         origin: Name of the log and of its key: the identity's `log_origin`, or that of a later year.
         signer: Signs checkpoints; may be replaced at any time by a renewed one of the same identity.
         clock: Seconds since the epoch.
@@ -151,7 +152,7 @@ class LogStore:
     # Coming into being, and back.
 
     def create(self, *, predecessor: bytes = b"") -> Head:
-        """Make the log in the engine's file, with LogOpened as its first entry.
+        """Make the log in the engine's database, with LogOpened as its first entry.
 
         Args:
             predecessor: Checkpoint of the lost log that this one succeeds, if it does.
@@ -281,7 +282,7 @@ class LogStore:
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """BEGIN IMMEDIATE … COMMIT. If the store fails, the log stops until `open` succeeds.
+        """A write transaction. If the store fails, the log stops until `open` succeeds.
 
         An error raised by the caller rolls back and passes through; the log goes on.
 
@@ -307,7 +308,7 @@ class LogStore:
         """Append inside the caller's write transaction. Call `committed` after its COMMIT and before any answer.
 
         Args:
-            connection: In a transaction begun IMMEDIATE (`transaction`, or `engine.begin()`).
+            connection: In a write transaction (`transaction`; on SQLite `engine.begin()` as well).
             entries: At least one.
 
         Raises:
@@ -390,7 +391,10 @@ class LogStore:
         return head
 
     def find(self, connection: Connection, keys: Sequence[bytes]) -> dict[bytes, int]:
-        """Which of these keys are among the newest entries, and at what index: after a COMMIT of unknown outcome."""
+        """Which of these keys are among the newest entries, and at what index: after a COMMIT of unknown outcome.
+
+        To be asked once `open` has succeeded: until then a server may still be about to commit.
+        """
         return self._reader.find(connection, keys, SOUGHT_KEYS)
 
     # Proofs.

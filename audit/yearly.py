@@ -47,7 +47,7 @@ class YearlyLog:
     """All logs of one identity in one database. Call `create` or `open` first, or begin with `adopt`.
 
     Args:
-        engine: From `audit.sqlite.open_sqlite`.
+        engine: As for `LogStore`.
         signer: Whose logs they are; may be replaced at any time by a renewed one of the same identity.
         clock: Seconds since the epoch.
         guard: Where this process keeps the newest checkpoint; best on other storage. None for no guard.

@@ -91,7 +91,7 @@ def test_a_log_begins_once_its_administrator_has_run_the_script(machine: Machine
         app.init(profile)
     script = machine.zhiwang("--sql", "--profile", str(profile.path)).stdout
     assert script == database_script(profile.log)
-    assert "CREATE ROLE hub LOGIN" in script
+    assert 'CREATE ROLE "hub" LOGIN' in script
     assert "password" not in script.replace("sets no password", "").replace("so that the password", "").replace(
         "\\password hub", ""
     )

@@ -13,6 +13,7 @@ import audit_support as support
 from audit.postgres import open_postgres
 from audit.postgres_schema import Roles, script
 from audit.reader import LogReader
+from audit.store import LogStore
 from log_places import ROLES, WRITER, PostgresDatabase
 from servers import Server
 from zhiwang.wire.errors import FatalError, Reason
@@ -201,6 +202,10 @@ def test_even_the_owner_is_refused_everything_but_appending(place: PostgresDatab
         ),
         ("ALTER FUNCTION zhiwang.log_head_lock() RESET search_path", "log_head_lock"),
         ("ALTER FUNCTION zhiwang.log_head_lock() SECURITY INVOKER", "log_head_lock"),
+        (
+            "CREATE FUNCTION zhiwang.log_head_lock(n integer) RETURNS integer LANGUAGE sql AS 'SELECT 1'",
+            "log_head_lock (n integer)",
+        ),
         ("ALTER TABLE zhiwang.log_entry ADD COLUMN note text", "log_entry column note"),
         ("ALTER TABLE zhiwang.log_entry DROP CONSTRAINT log_entry_key_check", "log_entry constraint CHECK"),
         ("ALTER TABLE zhiwang.log_entry ALTER COLUMN data DROP NOT NULL", "log_entry column data"),
@@ -317,6 +322,19 @@ def test_the_script_makes_nothing_twice_and_changes_nothing_that_is_there(place:
 def test_names_of_accounts_are_plain(name: str) -> None:
     with pytest.raises(ValueError, match="account"):
         Roles(name)
+
+
+def test_an_account_may_have_a_name_that_is_a_word_of_sql(untouched: PostgresDatabase) -> None:
+    server = untouched.server
+    server.execute("", "CREATE DATABASE reserved TEMPLATE template0")
+    with psycopg.connect(server.url("reserved", "postgres").replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(script(Roles("user")).encode())
+    engine = open_postgres(server.url("reserved", "user"))
+    store = LogStore(engine, support.HUB.log_origin, support.signer())
+    store.create()
+    support.append(store, 3)
+    support.close(store)
+    server.drop("reserved")
 
 
 def test_the_account_that_the_script_makes_has_no_password(place: PostgresDatabase) -> None:
