@@ -18,7 +18,8 @@ from adapters.questions import Examiner
 from adapters.standpoint import Standpoint
 from adapters.store import create_store
 from adapters.trace import Trace
-from audit.checkpoint import open_note
+from audit.checkpoint import open_note, split_note
+from audit.origins import log_of
 from audit.proofs import check_entry
 from audit.yearly import YearlyLog
 from audit_support import close
@@ -240,9 +241,11 @@ class Bureau(Owner):
             certificate=requester.signer.certificate_der,
         )
 
-    def send(self, *requests: sealed_pb2.SealedRequest, known: int = 0) -> list[adapter_pb2.ReplyFrame.Item]:
+    def send(
+        self, *requests: sealed_pb2.SealedRequest, known: int = 0, origin: str = ""
+    ) -> list[adapter_pb2.ReplyFrame.Item]:
         """One frame through the adapter; every answered item is checked against log and signed root."""
-        frame = adapter_pb2.RequestFrame(known_tree_size=known)
+        frame = adapter_pb2.RequestFrame(known_tree_size=known, known_origin=origin)
         for number, request in enumerate(requests, 1):
             frame.items.add(correlation_id=number, request=request)
         reply = self.frames.process(frame)
@@ -256,7 +259,10 @@ class Bureau(Owner):
 
     def entry(self, reply: adapter_pb2.ReplyFrame, item: adapter_pb2.ReplyFrame.Item) -> audit_pb2.OwnerAccess:
         signer = self.identity.signer()
-        note = open_note(reply.log.checkpoint, signer.identity.log_origin, signer.public_key_raw)
+        head = reply.former_log if item.former else reply.log
+        origin = split_note(head.checkpoint)[0].partition("\n")[0]
+        assert log_of(origin) == signer.identity.log_origin
+        note = open_note(head.checkpoint, origin, signer.public_key_raw)
         return check_entry(item.entry, note).owner_access
 
     def check(
