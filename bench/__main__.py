@@ -45,11 +45,13 @@ def main() -> None:
     """Run what was asked for; exit 0 whether targets are met or not, since a missed one is a result too."""
     parser = argparse.ArgumentParser(description=__doc__, prog="make bench")
     parser.add_argument("--only", choices=sorted(BENCHMARKS), help="run this one, and what is measured with it")
-    parser.add_argument("--long", action="store_true", help="to ten million entries: hours")
+    parser.add_argument("--long", action="store_true", help="to ten million entries; hours")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the JSON goes (default: %(default)s)")
     arguments = parser.parse_args()
     console = Console(width=max(Console().width, 120))
     benchmarks = LONG if arguments.long else BENCHMARKS
+    if arguments.only and arguments.only not in benchmarks:
+        parser.error(f"--long has {', '.join(benchmarks)}")
     chosen = [arguments.only] if arguments.only else list(benchmarks)
     measured: list[Result] = []
     for measure in dict.fromkeys(benchmarks[name] for name in chosen):

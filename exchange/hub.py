@@ -524,6 +524,8 @@ class Hub:
                 self._spawn(self._record([Record(event) for event in events]))
             for link in list(self.links):
                 link.log.relate(link, self._clock())
+                if (number := link.log.given_up()) > 0:
+                    log.error("heads of an owner's log will not be related", adapter=link.identity.short, count=number)
                 overdue = link.forget(self._clock())
                 if overdue:
                     log.error("replies overdue", adapter=link.identity.short, replica=link.replica, count=len(overdue))

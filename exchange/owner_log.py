@@ -54,6 +54,7 @@ class OwnerLog:
         self._asked: tuple[int, int, str] | None = None
         self._until = 0.0
         self._in_vain = 0
+        self._given_up = 0
 
     def admit(self, link: Way, tickets: list[Any]) -> bool:
         """Whether a frame may be sent now; if not, it is kept and sent later."""
@@ -116,6 +117,11 @@ class OwnerLog:
             self._in_vain += 1
         self._asked, self._until = (*wanted, self.view.wanted_origin), now + PROOF_SECONDS
         link.relate(*self._asked)
+
+    def given_up(self) -> int:
+        """How many heads were given up, since nothing related them in time, after this was asked last."""
+        before, self._given_up = self._given_up, self.view.given_up
+        return self._given_up - before
 
     def related(self, answer: adapter_pb2.Related) -> None:
         """The adapter's answer; passed over if it was not asked for, or comes too late.

@@ -14,7 +14,7 @@ from audit.entry import decode_entry, encode_entry
 from audit.service import prove_consistency
 from certs.identity import Identity
 from certs.signing import CertificateVerifier
-from exchange.app import stop
+from exchange.app import _distrusted, stop
 from exchange.views import OwnerViews
 from hub_support import Owner, Reply, Requester, RunningHub, Stream, directory, new_log, reopened_log, running_hub
 from zhiwang.adapter.v1 import adapter_pb2, adapter_pb2_grpc
@@ -383,6 +383,7 @@ async def test_a_log_that_forks_to_replies_outstanding_together_is_found_and_nev
     (log,) = hub.parts.hub.links.logs
     await until(lambda: log.view.fork)
     assert "has forked" in capsys.readouterr().out
+    assert _distrusted(log)
     await stream.send(requester.seal(owners[0].key).request, first=3)
     assert (await stream.result(3)).reason == "PROOF_INVALID"
     # Nor after a restart of the hub; and what was signed is kept.

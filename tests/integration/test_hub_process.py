@@ -202,6 +202,8 @@ async def test_a_hub_mirrors_the_directory_is_ready_tells_metrics_and_stops_in_o
         text = await asyncio.to_thread(_page, f"http://{address['metrics']}/metrics")
         assert "zhiwang_hub_in_flight 0.0" in text
         assert "zhiwang_hub_log_size" in text
+        for name in ("owner_heads_unlinked", "owner_heads_given_up", "owner_logs_distrusted"):
+            assert f"zhiwang_hub_{name} 0.0" in text
         hub.send_signal(signal.SIGTERM)
         assert hub.wait(PATIENCE) == 0
     assert read_address(world.hub_state) is None

@@ -112,3 +112,9 @@ def test_a_log_that_cannot_prove_what_it_has_shown_has_forked(store: LogStore) -
     support.append(store, 1)
     with pytest.raises(RefusedError, match="audit office"):
         log.verify(store.head(5), [(LOG, 5)])
+
+
+def test_heads_that_are_given_up_are_told_once(store: LogStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("audit.proofs.UNLINKED", 3)
+    log = seen(store, 6)
+    assert [log.given_up(), log.given_up()] == [2, 0]
