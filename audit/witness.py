@@ -192,7 +192,9 @@ class Witness:
 
         moment = self.store.advance(checkpoint, submitted.note, decide, self._time)
         line = cosign(text, self.key, self._sign, moment)
-        _log.info("cosigned", origin=checkpoint.origin, size=checkpoint.size, extends=submitted.old, time=moment)
+        # A renewal every few seconds says nothing new.
+        say = _log.debug if checkpoint.size == submitted.old else _log.info
+        say("cosigned", origin=checkpoint.origin, size=checkpoint.size, extends=submitted.old, time=moment)
         return Answer(OK, join_signatures([line]).encode())
 
     def _check_signed(

@@ -172,7 +172,9 @@ class RunningHub:
 
 
 @asynccontextmanager
-async def running_hub(directory_: Path, *, clock: Callable[[], float] = time.time) -> AsyncIterator[RunningHub]:
+async def running_hub(
+    directory_: Path, *, clock: Callable[[], float] = time.time, withheld: Callable[[], bool] = lambda: False
+) -> AsyncIterator[RunningHub]:
     """A hub in this process, with the directory of `directory()` in force. Its log is checked at the end."""
     city = City.create(directory_ / "city")
     files = city.enrol("centre/hub/main")
@@ -183,7 +185,7 @@ async def running_hub(directory_: Path, *, clock: Callable[[], float] = time.tim
     holder = DirectoryHolder(clock)
     holder.set(directory())
     views = OwnerViews(directory_ / "owner_logs", CertificateVerifier(files.ca_pem, holder.revoked), clock)
-    parts = assemble(files.identity, files.ca_pem, holder, Mirror(), audit_log, views, clock=clock)
+    parts = assemble(files.identity, files.ca_pem, holder, Mirror(), audit_log, views, withheld=withheld, clock=clock)
     address = parts.server.listen("127.0.0.1:0", files.server_credentials())
     await parts.server.start()
     await parts.readiness.set("log", holds=True)

@@ -13,6 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 import audit_support as support
+import yearly_support
 from audit.appended import Head
 from audit.checkpoint import join_signatures, open_note, split_note
 from audit.cosignature import WitnessPolicy, cosign
@@ -189,6 +190,56 @@ async def test_a_witness_that_knows_more_or_less_than_we_believe_is_followed(wor
     assert shown.size == 30
     assert {near.asked for near in world.near.values()} == {3}
     assert world.meter.failures == []
+
+
+async def test_a_witness_that_has_forgotten_is_told_of_and_goes_on(world: World) -> None:
+    await world.round()
+    support.append(world.log, 4)
+    await world.round()
+    # Its whole state is that of before, guard and all.
+    world.kits[0].close()
+    world.kits[0] = Kit(world.path / "again", 1)
+    world.near["w1"].kit = world.kits[0]
+    support.append(world.log, 4)
+    with capture_logs() as logs:
+        await world.round()
+    (line,) = [line for line in logs if line["log_level"] == "error"]
+    assert line["event"] == "a witness has forgotten what it signed"
+    assert (line["witness"], line["signed"], line["says"]) == ("w1", 14, 0)
+    assert names(world) == {"w1", "w2", "w3"}
+
+
+async def test_the_new_years_log_is_cosigned_as_a_log_of_its_own(world: World, tmp_path: Path) -> None:
+    calendar = yearly_support.Calendar("2021-12-31T12:00")
+    yearly = yearly_support.make(tmp_path / "yearly.db", calendar)
+    yearly_support.append(yearly, 20)
+    gathering = Cosigning(
+        yearly.shard,
+        lambda: world.policy,
+        world.near,
+        KeptFile(tmp_path / "yearly.json"),
+        world.clock,
+        every=1,
+        alarm_after=60,
+    )
+    await world.round(gathering)
+    old = newest_of(gathering)
+    assert old is not None
+    calendar.set("2022-01-01T00:00:01")
+    yearly_support.append(yearly, 3)
+    # What was cosigned of the old log says nothing of the new one.
+    assert newest_of(gathering) is None
+    await world.round(gathering)
+    new = newest_of(gathering)
+    assert new is not None
+    assert new.checkpoint.startswith(f"{ORIGIN}/2022\n".encode())
+    assert (new.size, gathering.behind) == (yearly.newest.size, 0)
+    assert [kit.store.logs().keys() for kit in world.kits] == [{ORIGIN, f"{ORIGIN}/2022"}] * 3
+    again = Cosigning(yearly.shard, lambda: world.policy, {}, gathering._kept, world.clock, every=1, alarm_after=60)
+    again.recall()
+    again._check_policy()
+    assert newest_of(again) == new
+    yearly_support.close(yearly)
 
 
 async def test_a_log_restored_from_an_older_copy_is_alarmed_of(world: World, tmp_path: Path) -> None:
