@@ -16,7 +16,6 @@ import pytest
 
 from audit.checkpoint import Checkpoint, split_note
 from audit.proofs import HeadChecker
-from audit.witness_store import WitnessStore
 from certs.identity import Kind
 from certs.signing import CertificateVerifier
 from witness_city import ORIGIN, ZHIWANG, WitnessCity, names_of
@@ -183,7 +182,6 @@ async def test_export_and_fsck_take_up_what_was_cosigned_and_go_reads_the_note(c
 
         await asyncio.to_thread(run, "audit", "export", "--out", str(out))
         await asyncio.to_thread(run, "audit", "init")
-        await asyncio.to_thread(run, "audit", "verify", "--witness-policy", str(policy))
         policy.write_text(policy.read_text().replace("all 2", "all 3"))
         refused = await asyncio.to_thread(run, "audit", "verify", "--witness-policy", str(policy), status=1)
         assert refused == ""
@@ -191,16 +189,11 @@ async def test_export_and_fsck_take_up_what_was_cosigned_and_go_reads_the_note(c
     told = json.loads(run(*fsck, "--witness-policy", str(policy), "--json"))["witnessed"]
     assert {one["witness"] for one in told["cosignatures"]} == {"bar", "press"}
     _go_reads(city, out)
-    note = (out / "checkpoint.cosigned").read_bytes()
     (out / "checkpoint.cosigned").write_bytes((out / "checkpoint").read_bytes())
     assert (
         "has 0 of the 2 witnesses"
         in json.loads(run(*fsck, "--witness-policy", str(policy), "--json", status=1))["faults"][0]["message"]
     )
-    (out / "checkpoint.cosigned").write_bytes(note[:-6] + b"AAAA=\n")
-    run(*fsck, "--witness-policy", str(policy), status=1)
-    # Whoever asks for no witnesses is not concerned.
-    run(*fsck)
 
 
 def _go_reads(city: WitnessCity, out: Path) -> None:
@@ -252,46 +245,18 @@ func main() {
     assert done.stdout == "1 2\n", done.stderr
 
 
-def test_a_witness_is_made_once_and_runs_only_what_was_made(city: WitnessCity) -> None:
+def test_a_witness_is_made_once_and_tells_its_key(city: WitnessCity) -> None:
     state = city.states["bar"]
-    assert (state / "witness.key").stat().st_mode & 0o777 == 0o600
-    assert state.stat().st_mode & 0o777 == 0o700
-    shutil.move(state, city.path / "aside")
-    assert city.run("witness", "init", name="bar").returncode == 0
     shutil.rmtree(state)
-    shutil.move(city.path / "aside", state)
+    key = city.run("witness", "init", name="bar").stdout.split()
+    assert any(word.startswith("shenzhen/bar/witness/main+") for word in key)
     assert "already" in city.run("witness", "init", name="bar", status=1).stderr
     again = city.run("witness", "key", name="bar").stdout.strip()
-    assert again == city.keys["bar"] == (state / "witness.vkey").read_text().strip()
-    assert again.startswith("shenzhen/bar/witness/main+")
-    # Another identity's profile, a missing key, a key open to others, a key that is not this witness's.
-    city.write("wrong", (city.path / "bar.toml").read_text().replace("bar/witness/main", "dsjj/hub/main"))
-    assert city.run("witness", "run", name="wrong", status=1)
+    assert again == (state / "witness.vkey").read_text().strip()
+    assert again != city.keys["bar"]
     (state / "witness.key").chmod(0o644)
-    assert "chmod 600" in _failing(city, "bar")
-    (state / "witness.key").chmod(0o600)
-    key = (state / "witness.key").read_bytes()
-    (state / "witness.key").write_bytes((city.states["court"] / "witness.key").read_bytes())
-    assert "do not belong together" in _failing(city, "bar")
-    (state / "witness.key").write_bytes(key)
-    # A state that is gone, or the guard alone, does not come into being again.
-    (state / "guard" / "sizes.json").rename(state / "guard" / "elsewhere.json")
-    assert "guard" in _failing(city, "bar")
-    (state / "guard" / "elsewhere.json").rename(state / "guard" / "sizes.json")
-    text = (city.path / "bar.toml").read_text()
-    for change, said in (
-        (text.partition("[[witness.log]]")[0], "name the logs"),
-        (text.replace(f'registrar = "127.0.0.1:{city.registrar}"\n', ""), "say with `registrar`"),
-    ):
-        city.write("bar", change)
-        assert said in _failing(city, "bar")
-    city.write("bar", text)
-    WitnessStore.open(state / "witness.db", state / "guard" / "sizes.json").close()
-
-
-def _failing(city: WitnessCity, name: str) -> str:
-    done = city.run("witness", "run", name=name, status=1)
-    return done.stdout + done.stderr
+    failed = city.run("witness", "run", name="bar", status=1)
+    assert "chmod 600" in failed.stdout + failed.stderr
 
 
 @pytest.mark.usefixtures("registrar")

@@ -179,6 +179,31 @@ async def test_a_slow_witness_keeps_nobody_waiting_and_its_late_line_counts(worl
     assert (newest.size, names(world)) == (10, {"w1", "w3"})
 
 
+async def test_a_late_line_never_takes_the_newest_checkpoint_back(world: World) -> None:
+    gate = asyncio.Event()
+    slow, submit = world.near["w1"], world.near["w1"].submit
+
+    async def late(body: bytes, certificate: bytes) -> object:
+        await gate.wait()
+        return await submit(body, certificate)
+
+    slow.submit = late  # type: ignore[method-assign,assignment]  # a witness that takes its time
+    world.cosigning.begin_round()
+    await world.until(lambda: len(world.cosigning._tasks) == 1)
+    support.append(world.log, 5)
+    world.cosigning.begin_round()
+    await world.until(lambda: world.cosigning.behind == 0 and len(world.cosigning._tasks) == 1)
+    # Its clock is ahead, so the old tree's quorum would be the younger one.
+    for kit in world.kits:
+        kit.now = world.clock() + 30
+    world.offset = 30
+    gate.set()
+    await world.until(lambda: not world.cosigning._tasks)
+    newest = newest_of(world.cosigning)
+    assert newest is not None
+    assert (newest.size, names(world)) == (15, {"w2", "w3"})
+
+
 async def test_a_witness_that_knows_more_or_less_than_we_believe_is_followed(world: World) -> None:
     await world.round()
     support.append(world.log, 20)
@@ -229,7 +254,9 @@ async def test_the_new_years_log_is_cosigned_as_a_log_of_its_own(world: World, t
     yearly_support.append(yearly, 3)
     # What was cosigned of the old log says nothing of the new one.
     assert newest_of(gathering) is None
-    await world.round(gathering)
+    with capture_logs() as logs:
+        await world.round(gathering)
+    assert [line for line in logs if line["log_level"] == "error"] == []
     new = newest_of(gathering)
     assert new is not None
     assert new.checkpoint.startswith(f"{ORIGIN}/2022\n".encode())
