@@ -489,6 +489,31 @@ def test_a_commit_whose_standby_did_not_confirm_is_not_acknowledged(
     assert support.check_log(place) == 3
 
 
+def test_a_commit_that_waits_for_a_standby_for_ever_is_given_up_and_nothing_goes_past_it(
+    server: Postgresql, place: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "LOCK_SECONDS", 1)
+    store = support.reopen(place)
+    entries = support.new_entries(store, 2)
+    monkeypatch.setattr(postgres, "_WATCH", watch := SilenceWatch(1.0))
+    server.execute("", "ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()")
+    try:
+        with pytest.raises(FatalError), store.transaction() as connection:
+            store.append(connection, entries)
+        # The server has not ended that transaction, which still holds the head.
+        with pytest.raises(FatalError, match="55P03"):
+            store.open()
+    finally:
+        server.execute("", "ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
+    until(lambda: waiting(place, "SyncRep") == 0)
+    store.open()
+    with store.reading.connect() as reading:
+        assert len(store.find(reading, [entry.key for entry in entries])) == 2
+    watch.close()
+    support.close(store)
+    assert support.check_log(place) == 3
+
+
 def test_a_standby_takes_no_entries_and_says_so(server: Postgresql, place: PostgresDatabase) -> None:
     signal_file = server.directory / "data" / "standby.signal"
     server.stop()
