@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,8 +10,9 @@ from audit.checkpoint import CheckpointError
 from audit.tlog_policy import MAX_POLICY_SIZE, parse_policy
 from zhiwang.wire.vkey import ALGORITHM_COSIGNATURE, VerifierKey
 
-ONE, TWO, THREE = (VerifierKey(f"example.com/{name}", os.urandom(32), ALGORITHM_COSIGNATURE) for name in "abc")
-LOG = VerifierKey("example.com/log", os.urandom(32))
+# The same in every process, since they stand in the names of tests.
+ONE, TWO, THREE = (VerifierKey(f"example.com/{name}", name.encode() * 32, ALGORITHM_COSIGNATURE) for name in "abc")
+LOG = VerifierKey("example.com/log", b"l" * 32)
 WITNESSES = f"witness A {ONE}\nwitness B {TWO} https://b.example\nwitness C {THREE}\n"
 
 
