@@ -20,6 +20,7 @@ from audit.sqlite import open_sqlite
 from audit.store import LogStore
 from certs.signing import CertificateVerifier
 from exchange import app
+from exchange.registrar import make_log, registrar_identity
 from policy.publishing import sign
 from policy_support import HRSS, DirectoryKit, make_directory
 from zhiwang.audit.v1 import audit_pb2, audit_pb2_grpc
@@ -68,6 +69,8 @@ class World:
                 port=self.registrar_port,
             )
         )
+        registrar = load_profile(path / "registrar.toml")
+        make_log(registrar, registrar_identity(registrar))
         (path / "hub.toml").write_text(
             HUB.format(
                 registrar=f"127.0.0.1:{self.registrar_port}",
