@@ -21,7 +21,7 @@ from audit.checkpoint import Checkpoint
 from audit.entry import EntryError, decode_entry
 from audit.holding import EvidenceClient
 from audit.origins import FIRST, log_of, origin_of, year_of
-from audit.proofs import HeadChecker, check_entry
+from audit.proofs import HeadChecker, check_entry, check_included
 from audit.query import Query
 from audit.years import YearsView, predecessor_of
 from zhiwang.audit.v1 import audit_pb2, audit_pb2_grpc
@@ -207,11 +207,15 @@ class Auditor:
         """
         view = await self.meet()
         found = await self.read(view, progress)
+        await self.settle(view, found)
+        return found, view
+
+    async def settle(self, view: YearsView, found: ReadLog) -> None:
+        """Hold what was read against what was remembered, and against the end of the log before. Raises as `read`."""
         found.extends = view.restored_size if found.checkpoint == view.newest else 0
         former = found.goes_on_from
         if former is not None and view.ended(former.origin) is None:
             await self._check_former(found.checkpoint, former)
-        return found, view
 
     async def cosigned(self) -> audit_pb2.LogHead | None:
         """The newest head that witnesses cosigned, as the keeper shows it; None if it has none. Ask before `meet`.
@@ -243,18 +247,64 @@ class Auditor:
             if log_of(checkpoint.origin) == log_of(newest.origin):
                 return None
             raise _broken(newest, f"its witnesses cosigned {checkpoint.origin}")
-        path: Sequence[bytes] = ()
-        if 0 < checkpoint.size < newest.size:
+        await self.check_extends(newest, checkpoint, "cosigned")
+        return checkpoint
+
+    async def check_extends(self, newest: Checkpoint, kept: Checkpoint, how: str = "seen") -> tuple[bytes, ...]:
+        """The proof that a log extends a checkpoint of it, verified. Only hashes are asked for.
+
+        Args:
+            newest: That was verified.
+            kept: What somebody kept of the same log.
+            how: What was done with it, for the message.
+
+        Raises:
+            RefusedError: PROOF_INVALID: it does not.
+            grpc.aio.AioRpcError: The call failed.
+        """
+        if not kept.size:
+            return ()
+        if kept.size > newest.size:
+            raise _broken(newest, f"it has {newest.size} entries, and {kept.size} were {how}")
+        path: tuple[bytes, ...] = ()
+        if kept.size < newest.size:
             request = audit_pb2.GetConsistencyProofRequest(
-                old_size=checkpoint.size, new_size=newest.size, origin=newest.origin
+                old_size=kept.size, new_size=newest.size, origin=newest.origin
             )
             response = await self._stub.GetConsistencyProof(request, timeout=TIMEOUT)
-            path = response.consistency_path
+            path = tuple(response.consistency_path)
         try:
-            merkle.verify_consistency(checkpoint.size, newest.size, checkpoint.root, newest.root, path)
+            merkle.verify_consistency(kept.size, newest.size, kept.root, newest.root, path)
         except merkle.ProofError:
-            raise _broken(newest, f"it does not extend the {checkpoint.size} entries that were cosigned") from None
-        return checkpoint
+            raise _broken(newest, f"its first {kept.size} entries are not those that were {how}") from None
+        return path
+
+    async def reaching(self, size: int, origin: str) -> tuple[audit_pb2.LogHead, Checkpoint, bool]:
+        """A head of a log with at least `size` entries: what witnesses cosigned if it reaches so far, else the newest.
+
+        Returns:
+            The head, what it says, and whether witnesses cosigned it, as the log's keeper says.
+
+        Raises:
+            RefusedError: PROOF_INVALID, or an error of the certificate.
+            grpc.aio.AioRpcError: The call failed.
+        """
+        cosigned = await self.cosigned()
+        response = await self._stub.GetCheckpoint(audit_pb2.GetCheckpointRequest(origin=origin), timeout=TIMEOUT)
+        newest = self._checker.check(response.head)
+        if cosigned is not None and self._checker.check(cosigned).origin == newest.origin:
+            checkpoint = await self.check_cosigned(cosigned, newest)
+            if checkpoint is not None and checkpoint.size >= size:
+                return cosigned, checkpoint, True
+        return response.head, newest, False
+
+    async def prove(self, index: int, data: bytes, checkpoint: Checkpoint) -> tuple[bytes, ...]:
+        """The audit path of an entry in the tree of a checkpoint, verified. Raises as `reaching`."""
+        request = audit_pb2.GetInclusionProofRequest(index=index, tree_size=checkpoint.size, origin=checkpoint.origin)
+        response = await self._stub.GetInclusionProof(request, timeout=TIMEOUT)
+        path = tuple(response.inclusion_path)
+        check_included(audit_pb2.LoggedEntry(entry=data, index=index, inclusion_path=path), checkpoint)
+        return path
 
     async def _check_former(self, checkpoint: Checkpoint, former: Checkpoint) -> None:
         request = audit_pb2.GetCheckpointRequest(origin=former.origin)

@@ -8,14 +8,12 @@ successor under another name goes on from it, whose first entry says so (docs/ad
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from base64 import b64decode
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -27,6 +25,7 @@ from audit.backend import backend_of
 from audit.checkpoint import Checkpoint, CheckpointError, open_note, split_note
 from audit.guard import Guard
 from audit.origins import FIRST, log_of, origin_of, year_of
+from audit.proofs import checkpoints_in, is_memory
 from audit.reader import LogReader
 from audit.sqlite import BUSY_SECONDS, open_sqlite, reading
 from audit.trouble import ERRORS, cause_of
@@ -300,7 +299,7 @@ def what_was_seen(guard: Path, files: Sequence[Path], origin: str) -> list[Seen]
 def _seen_by(file: Path, origin: str) -> Iterator[Seen]:
     try:
         data = file.read_bytes()
-        found = list(_checkpoints(data))
+        found = list(checkpoints_in(data))
     except OSError as error:
         raise FatalError(Reason.LOG_UNAVAILABLE, f"{file} cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError, CheckpointError):
@@ -308,26 +307,11 @@ def _seen_by(file: Path, origin: str) -> Iterator[Seen]:
             Reason.LOG_UNAVAILABLE, f"{file} is neither a checkpoint nor a file in which somebody remembers logs"
         ) from None
     ours = [checkpoint for checkpoint in found if log_of(checkpoint.origin) == origin]
-    note = b"" if _is_memory(data) else data
+    note = b"" if is_memory(data) else data
     if not ours:
         raise FatalError(Reason.LOG_UNAVAILABLE, f"{file} says nothing of the log {origin}")
     for checkpoint in ours:
         yield Seen(file.name, checkpoint, note)
-
-
-def _is_memory(data: bytes) -> bool:
-    return data.lstrip().startswith(b"{")
-
-
-def _checkpoints(data: bytes) -> Iterator[Checkpoint]:
-    """Checkpoints of a signed note, of `YearsView.export`, or of an agent's `heads.json`."""
-    if not _is_memory(data):
-        yield Checkpoint.parse(split_note(data)[0])
-        return
-    content: dict[str, Any] = json.loads(data)
-    for log in content.get("logs", [content]):
-        if log["size"]:
-            yield Checkpoint(str(log["origin"]), int(log["size"]), b64decode(log["root"], validate=True))
 
 
 def restore_guard(path: Path, head: Head) -> None:

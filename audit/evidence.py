@@ -139,12 +139,14 @@ class EvidenceServicer(audit_pb2_grpc.EvidenceServiceServicer):
             or any(contains_identifier(word, grouped=True) for word in asked.query.split())
         ):
             raise RefusedError(Reason.CONDITION_INVALID, "what was selected", field="query")
-        newest = await asyncio.to_thread(self._store.refresh)
+        await asyncio.to_thread(self._store.refresh)
+        newest = self._store.shard(asked.origin).newest
         if len(asked.manifest_hash) != HASH_SIZE or not 0 < asked.tree_size <= newest.size:
             raise RefusedError(Reason.REQUEST_MALFORMED, "a production names its manifest and its tree")
         produced = audit_pb2.EvidenceProduced()
         produced.CopyFrom(asked)
         produced.produced_by = who.uri
+        produced.origin = asked.origin or self._store.origin
         produced.DiscardUnknownFields()
         entry, head = await self._record(produced)
         return audit_pb2.RecordProductionResponse(entry=entry, head=head)

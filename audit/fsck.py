@@ -9,7 +9,7 @@ Memory: one hash for 256 entries.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -84,7 +84,7 @@ def examine(
     verify: Callable[[bytes], Checkpoint],
     *,
     entries: bool = True,
-    extends: Checkpoint | None = None,
+    extends: Sequence[Checkpoint] = (),
     witnesses: WitnessPolicy | None = None,
     progress: Callable[[int, int], None] = lambda _done, _size: None,
 ) -> Examined:
@@ -96,7 +96,7 @@ def examine(
             should be.
         entries: Whether the entries are expected, and not only the hashes. What is there does not say: whoever takes
             the entries away would take the comparison with them.
-        extends: A checkpoint of this log that somebody kept: the log must extend it.
+        extends: Checkpoints of this log that somebody kept: the log must extend each.
         witnesses: Of whom a quorum must have cosigned a checkpoint of this log, which the log must extend.
         progress: Told how many entries of how many are done.
     """
@@ -114,8 +114,8 @@ def examine(
     root = tree.compute(progress, entries=entries)
     if root != found.checkpoint.root:
         found.add(layout.CHECKPOINT, None, "signs another root than the entries have")
-    if extends is not None:
-        _check_extends(found, tree, found.checkpoint, extends)
+    for kept in extends:
+        _check_extends(found, tree, found.checkpoint, kept)
     if witnesses is not None:
         _check_cosigned(found, tree, fetch(layout.COSIGNED), verify, witnesses)
     return found

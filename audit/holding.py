@@ -63,15 +63,17 @@ class EvidenceClient:
         )
         return [Hold.of_event(placed) for placed in response.holds]
 
-    async def produce(self, production: audit_pb2.EvidenceProduced) -> audit_pb2.RecordProductionResponse:
-        """Record a production; its entry and proof, verified. Raises as `place`."""
+    async def produce(
+        self, production: audit_pb2.EvidenceProduced
+    ) -> tuple[audit_pb2.RecordProductionResponse, Checkpoint]:
+        """Record a production; its entry and proof, verified, and the checkpoint of that. Raises as `place`."""
         request = audit_pb2.RecordProductionRequest(production=production)
         response: audit_pb2.RecordProductionResponse = await self._service.RecordProduction(request, timeout=TIMEOUT)
         entry, _, checkpoint = self._proved(response)
         recorded = entry.evidence_produced
         if (recorded.order, recorded.manifest_hash) != (production.order, production.manifest_hash):
             raise _other(checkpoint, "another production than was asked for")
-        return response
+        return response, checkpoint
 
     @property
     def _service(self) -> audit_pb2_grpc.EvidenceServiceStub:

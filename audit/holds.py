@@ -23,7 +23,6 @@ from audit.asking import query_of, request_of
 from audit.entry import decode_entry, event_number
 from audit.facts import Facts
 from audit.query import EVERYTHING, Query, Scope
-from audit.store import LogStore
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.wire.clock import start_of_day
 from zhiwang.wire.errors import Reason, RefusedError
@@ -31,6 +30,8 @@ from zhiwang.wire.identifiers import contains_identifier
 from zhiwang.wire.identity import Identity
 
 if TYPE_CHECKING:
+    # Whoever only asks for holds, over the wire, needs no database.
+    from audit.store import LogStore
     from audit.yearly import YearlyLog  # which begins each year with what is held
 
 MAX_SECONDS: Final = 2 * 366 * 86_400

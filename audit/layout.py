@@ -11,6 +11,7 @@ Pure: no I/O. Source: https://c2sp.org/tlog-tiles.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -25,6 +26,7 @@ ENTRIES: Final = "entries"
 MAX_ENTRY: Final = 0xFFFF
 """Bytes of the longest entry that a bundle can hold."""
 
+_TILE_PATH: Final = re.compile(r"tile/([0-9]+|entries)/((?:x[0-9]{3}/)*[0-9]{3})(?:\.p/([0-9]{1,3}))?")
 _LENGTH: Final = struct.Struct(">H")
 
 
@@ -40,6 +42,18 @@ def tile_path(level: int | str, index: int, width: int = TILE_WIDTH) -> str:
         groups.append(f"x{index % 1000:03d}")
     path = f"tile/{level}/{'/'.join(reversed(groups))}"
     return path if width == TILE_WIDTH else f"{path}.p/{width}"
+
+
+def parse_tile_path(path: str) -> tuple[str, int, int]:
+    """(level or "entries", index, hashes or entries) of a path that `tile_path` gave.
+
+    Raises:
+        LayoutError: It is none.
+    """
+    match = _TILE_PATH.fullmatch(path)
+    if match is None:
+        raise LayoutError(f"{path} is no path of a tile")
+    return match[1], int(match[2].replace("/", "").replace("x", "")), int(match[3] or TILE_WIDTH)
 
 
 def widths(size: int) -> Iterator[tuple[int, int, int]]:

@@ -19,7 +19,7 @@ import json
 import time
 from base64 import b64decode, b64encode
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -370,6 +370,26 @@ class HeadView:
             self._newest = Checkpoint(origin, size, newest.root)
             self._seen = OrderedDict([(size, newest)])
             self._unlinked = OrderedDict(unlinked)
+
+
+def is_memory(data: bytes) -> bool:
+    """Whether a file is what somebody remembers of logs, and not a signed note."""
+    return data.lstrip().startswith(b"{")
+
+
+def checkpoints_in(data: bytes) -> Iterator[Checkpoint]:
+    """Checkpoints of a signed note, of `HeadView.export`, or of an agent's `heads.json`; no signature is verified.
+
+    Raises:
+        CheckpointError, ValueError, KeyError, TypeError: It is none of them.
+    """
+    if not is_memory(data):
+        yield Checkpoint.parse(split_note(data)[0])
+        return
+    content: dict[str, Any] = json.loads(data)
+    for log in content.get("logs", [content]):
+        if log["size"]:
+            yield Checkpoint(str(log["origin"]), int(log["size"]), b64decode(log["root"], validate=True))
 
 
 def check_entry(logged: audit_pb2.LoggedEntry, checkpoint: Checkpoint) -> audit_pb2.Entry:

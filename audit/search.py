@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -154,12 +154,11 @@ class SearchIndex:
             rows, asked = [], []
             words = _Words(connection, self._numbers)
             for index, data in enumerate(entries, size):
-                facts = _facts(data)
-                seen = max(seen, facts.time)
-                numbers = [words.number(text) if (text := getattr(facts, name)) else None for name in _WORDS]
-                others = (facts.reference or None, facts.version or None, header_number(facts.header))
-                rows.append((index, facts.time, seen, *numbers, *others))
-                asked += [(words.number(name), index) for name in facts.attributes]
+                row = search_row(data)
+                seen = max(seen, row.time)
+                numbers = [words.number(text) if text else None for text in row.words.values()]
+                rows.append((index, row.time, seen, *numbers, *row.numbers.values()))
+                asked += [(words.number(name), index) for name in row.attributes]
             connection.executemany(_INSERT, rows)
             places = {row[_PLACE] for row in rows} - {None}
             connection.executemany("INSERT OR IGNORE INTO place VALUES (?)", [(number,) for number in places])
@@ -304,9 +303,32 @@ class _Words:
         return number
 
 
-def header_number(header: str) -> int | None:
-    """What stands for a header hash, in hex, in the search database."""
-    return int.from_bytes(bytes.fromhex(header)[:_HEADER_BYTES], "big") if header else None
+class SearchRow(NamedTuple):
+    """What the search database has to say of an entry.
+
+    Attributes:
+        time: Microseconds since the epoch.
+        words: Text of each column of words; empty for none.
+        numbers: Value of each other column; None for none.
+        attributes: What was asked.
+    """
+
+    time: int
+    words: dict[str, str]
+    numbers: dict[str, str | int | None]
+    attributes: tuple[str, ...]
+
+
+def search_row(data: bytes) -> SearchRow:
+    """The row of an entry; `audit/fsck_store.py` compares it."""
+    facts = _facts(data)
+    header = int.from_bytes(bytes.fromhex(facts.header)[:_HEADER_BYTES], "big") if facts.header else None
+    return SearchRow(
+        facts.time,
+        {name: getattr(facts, name) for name in _WORDS},
+        {"reference": facts.reference or None, "version": facts.version or None, "header": header},
+        facts.attributes,
+    )
 
 
 def _facts(data: bytes) -> Facts:

@@ -90,6 +90,24 @@ def reading(engine: Engine) -> Engine:
     return engine.execution_options(**{_BEGIN_OPTION: "BEGIN DEFERRED"})
 
 
+def open_readonly(path: Path) -> Engine:
+    """An engine over a file that somebody else may be writing; it can write nothing. One connection, one snapshot.
+
+    Raises:
+        FatalError: LOG_UNAVAILABLE: the file is not there.
+    """
+    if not path.is_file():
+        raise FatalError(Reason.LOG_UNAVAILABLE, f"there is no store at {path}")
+    address = f"{path.absolute().as_uri()}?mode=ro"
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+
+    engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool, hide_parameters=True)
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN DEFERRED"))
+    return engine
+
+
 def force_to_disk(engine: Engine, *, wait: bool) -> None:
     """Copy the write-ahead log into the database file and sync both.
 

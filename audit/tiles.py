@@ -254,3 +254,32 @@ class RightEdge:
         if place < 0 or place + TILE_WIDTH > len(nodes):
             raise KeyError((tile_level, index))
         return b"".join(nodes[place : place + TILE_WIDTH])
+
+
+def edge_bytes(edge: RightEdge) -> bytes:
+    """A right edge, to be kept: its size, and the hashes of each unfinished tile from the leaves up."""
+    parts = [edge.size.to_bytes(8, "big")]
+    level = 0
+    while edge.size >> TILE_HEIGHT * level:
+        nodes = edge.size >> TILE_HEIGHT * level
+        first = nodes >> TILE_HEIGHT << TILE_HEIGHT
+        parts += [edge.node(TILE_HEIGHT * level, index) for index in range(first, nodes)]
+        level += 1
+    return b"".join(parts)
+
+
+def edge_of(data: bytes) -> RightEdge:
+    """What `edge_bytes` gave.
+
+    Raises:
+        ValueError: It is none.
+    """
+    size, at = int.from_bytes(data[:8], "big"), 8
+    unfinished: list[list[bytes]] = []
+    while size >> TILE_HEIGHT * len(unfinished):
+        end = at + (size >> TILE_HEIGHT * len(unfinished)) % TILE_WIDTH * merkle.HASH_SIZE
+        unfinished.append(split_tile(data[at:end]))
+        at = end
+    if len(data) != at:
+        raise ValueError("not a right edge")
+    return RightEdge(size, unfinished)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from sqlalchemy import Engine
 
 from audit.guard import Guard
 from audit.postgres import checked_url, open_postgres
 from audit.postgres_schema import Roles, script
-from audit.sqlite import open_sqlite
+from audit.sqlite import open_readonly, open_sqlite
 from audit.yearly import YearlyLog
 from certs.credentials import IdentityFiles
 from certs.signing import CertificateVerifier
@@ -31,6 +32,19 @@ def open_engine(state: StateFiles, database: LogDatabase | None, *, create: bool
     if database is None:
         return open_sqlite(state.log, create=create)
     return open_postgres(database.url, database.password_file)
+
+
+def open_to_read(path: Path, database: LogDatabase | None) -> Engine:
+    """The engine of a log that somebody else may be writing: the file is opened for reading only, a database as it is.
+
+    Args:
+        path: Of the file.
+        database: Where it stands instead.
+
+    Raises:
+        FatalError: LOG_UNAVAILABLE, with what to do.
+    """
+    return open_readonly(path) if database is None else open_postgres(database.url, database.password_file)
 
 
 @contextmanager

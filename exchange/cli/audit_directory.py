@@ -2,74 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from certs.credentials import IdentityFiles
-from certs.identity import ROOT_METADATA
 from exchange.cli import output
 from exchange.cli.audit_reading import target_of
 from exchange.demo.places import read_places
-from exchange.evidence.rules import Divisions, Past, read_past
-from policy.directory import Fetch
+from exchange.evidence.rules import Divisions
+from exchange.evidence.telling import PastReader
 from policy.follower import hub_fetch
 from zhiwang.exchange.v1 import exchange_pb2_grpc
 from zhiwang.wire.channel import open_channel
-from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.identity import Kind, server_name
 from zhiwang.wire.profile import Profile
-
-DivisionsFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--divisions",
-        metavar="CSV",
-        envvar="ZHIWANG_DIVISIONS",
-        help="Names of divisions, with columns level, code, name and parent; else places are codes.",
-        exists=True,
-        dir_okay=False,
-    ),
-]
-
-
-class PastReader:
-    """Reads old versions of the directory; each once.
-
-    Args:
-        root: The pinned root directory.
-        fetches: From each of those who may keep them.
-    """
-
-    def __init__(self, root: Path, fetches: Sequence[Fetch]) -> None:
-        self._root = root
-        self._fetches = fetches
-        self._files: dict[str, bytes] = {}
-
-    async def read(self, version: int, departments: set[str], matters: set[str], timestamp_hash: bytes = b"") -> Past:
-        """As `exchange.evidence.rules.read_past`."""
-        root_json = (self._root / ROOT_METADATA).read_bytes()
-        arguments = (root_json, self._fetch, version, departments, matters, timestamp_hash)
-        return await asyncio.to_thread(read_past, *arguments)
-
-    def _fetch(self, path: str) -> bytes:
-        if path not in self._files:
-            self._files[path] = self._fetched(path)
-        return self._files[path]
-
-    def _fetched(self, path: str) -> bytes:
-        failed = RefusedError(Reason.FILE_UNKNOWN, path)
-        for fetch in self._fetches:
-            try:
-                return fetch(path)
-            except RefusedError as error:
-                # What one does not have, and what one cannot be asked, another may.
-                failed = error if failed.reason is Reason.FILE_UNKNOWN else failed
-        raise failed
 
 
 @asynccontextmanager

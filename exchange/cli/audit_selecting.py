@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -31,6 +32,18 @@ Outcome = Annotated[str, typer.Option(help="ANSWERED, DENIED, UNAVAILABLE or REF
 Reason = Annotated[str, typer.Option(help="Public reason of another outcome than ANSWERED.")]
 Header = Annotated[str, typer.Option(help="First digits, eight at least, of the header hash.")]
 Directory = Annotated[int, typer.Option(min=0, help="Version of the directory by which it was decided.")]
+
+DivisionsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--divisions",
+        metavar="CSV",
+        envvar="ZHIWANG_DIVISIONS",
+        help="Names of divisions, with columns level, code, name and parent; else places are codes.",
+        exists=True,
+        dir_okay=False,
+    ),
+]
 
 
 def selected(

@@ -8,16 +8,13 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from audit.asking import HASH_DIGITS
 from audit.auditor import Auditor
-from audit.checkpoint import Checkpoint
 from audit.facts import facts_of_entry
 from audit.query import Query
+from exchange.cli import audit_selecting as select
 from exchange.cli import output
-from exchange.cli.audit_directory import DivisionsFile, PastReader, divisions_of, past_reader
 from exchange.cli.audit_reading import From, Owner, Shard, printable, with_auditor
-from exchange.evidence.account import account, rows
-from exchange.evidence.rules import Divisions, Past, Told, parties
-from zhiwang.audit.v1 import audit_pb2
 from zhiwang.wire.clock import timestamp_text
 from zhiwang.wire.profile import load_profile
 
@@ -56,7 +53,7 @@ def show(
     source: From = "",
     owner: Owner = "",
     shard: Shard = "",
-    divisions: DivisionsFile = None,
+    divisions: select.DivisionsFile = None,
     as_json: output.AsJson = False,  # noqa: FBT002 # typer's way
 ) -> None:
     """Show one entry in words, once it is proved to be in the log, with the rules that let it through.
@@ -68,6 +65,11 @@ def show(
 
     Example: zhiwang audit show 17 --profile auditor.toml
     """
+    # Lazily, so that other commands are quick.
+    from exchange.cli.audit_directory import divisions_of, past_reader  # noqa: PLC0415
+    from exchange.evidence.account import rows  # noqa: PLC0415
+    from exchange.evidence.telling import told_of  # noqa: PLC0415
+
     loaded = load_profile(profile)
     wanted = _wanted(identifier)
     if owner and wanted.owner not in {"", owner}:
@@ -78,8 +80,7 @@ def show(
     async def read(auditor: Auditor) -> dict[str, Any]:
         index, origin = wanted.index, ""
         if index is None:
-            index = await _sought(auditor, wanted, identifier)
-            origin = auditor.origin
+            index, origin = await _sought(auditor, wanted, identifier)
         async with past_reader(loaded, source, keeper) as past:
             return await told_of(auditor, index, past, names, origin)
 
@@ -88,43 +89,6 @@ def show(
         output.print_json(said)
         return
     output.print_table(("", ""), [*rows(said), *_proof_rows(said["proof"])])
-
-
-async def told_of(
-    auditor: Auditor, index: int, past: PastReader, divisions: Divisions, origin: str = ""
-) -> dict[str, Any]:
-    """The account of one entry, and what proves it; in the log of an origin, if the auditor was not told a year."""
-    logged, head, entry, checkpoint = await auditor.logged(index, origin)
-    told = Told(await past_of(auditor, entry, past), divisions)
-    return {
-        "log": checkpoint.origin,
-        **account(index, logged.entry, entry, told),
-        "proof": proof_of(checkpoint, head),
-    }
-
-
-async def past_of(auditor: Auditor, entry: audit_pb2.Entry, past: PastReader) -> Past:
-    """The directory by which an entry was decided, held against what the log recorded if the reader may see that."""
-    version, departments, matters = parties(entry)
-    if not version:
-        return Past()
-    stamp = b""
-    # A version that was in force at New Year was recorded in the year before.
-    query = Query(event="directory_change", version=version)
-    async for _, change in auditor.search(query, limit=1, proofs=True, everywhere=True):
-        stamp = change.directory_change.timestamp_hash
-    return await past.read(version, departments, matters, stamp)
-
-
-def proof_of(checkpoint: Checkpoint, head: audit_pb2.LogHead) -> dict[str, Any]:
-    """What an entry is proved by; it has been verified."""
-    return {
-        "log": checkpoint.origin,
-        "size": checkpoint.size,
-        "root": checkpoint.root.hex(),
-        "checkpoint": [printable(line) for line in head.checkpoint.decode(errors="replace").splitlines()],
-        "verified": True,
-    }
 
 
 def _proof_rows(proof: dict[str, Any]) -> list[tuple[str, str]]:
@@ -145,23 +109,33 @@ def _wanted(identifier: str) -> Wanted:
     queries = []
     if match := _HASH.fullmatch(identifier.lower()):
         queries.append(Query(header=match[1]))
-    if not identifier.startswith("0x"):
+    if not identifier.startswith("0x") and len(identifier) < HASH_DIGITS:
         queries.append(Query(reference=identifier))
     return Wanted(queries=tuple(queries))
 
 
-async def _sought(auditor: Auditor, wanted: Wanted, identifier: str) -> int:
+async def _sought(auditor: Auditor, wanted: Wanted, identifier: str) -> tuple[int, str]:
     for query in wanted.queries:
-        found = [one async for one in auditor.search(query, limit=CANDIDATES + 1, proofs=False)]
+        found = [
+            (auditor.origin, index, entry)
+            async for index, entry in auditor.search(query, limit=CANDIDATES + 1, proofs=False)
+        ]
         if len(found) == 1:
-            return found[0][0]
+            origin, index, _ = found[0]
+            return index, origin
         if found:
-            lines = [(index, facts_of_entry(entry)) for index, entry in found[:CANDIDATES]]
+            lines = [(origin, index, facts_of_entry(entry)) for origin, index, entry in found[:CANDIDATES]]
             output.print_table(
-                ("记录 index", "时间 time", "", "数据部门 owner"),
+                ("日志 log", "记录 index", "时间 time", "", "数据部门 owner"),
                 [
-                    (index, timestamp_text(facts.time / 1e6), facts.outcome or facts.event, printable(facts.owner))
-                    for index, facts in lines
+                    (
+                        origin,
+                        index,
+                        timestamp_text(facts.time / 1e6),
+                        facts.outcome or facts.event,
+                        printable(facts.owner),
+                    )
+                    for origin, index, facts in lines
                 ],
             )
             more = " at least" if len(found) > CANDIDATES else ""

@@ -16,10 +16,6 @@ from audit.tlog_policy import parse_policy
 from certs.credentials import IdentityFiles
 from exchange.cli import output
 from exchange.cli.audit_reading import time_text
-from exchange.doctor.directory import served
-from exchange.doctor.local import host_of
-from exchange.doctor.network import Peer
-from exchange.witnesses import policy_of
 from zhiwang.wire.errors import Reason, RefusedError, ZhiwangError
 from zhiwang.wire.identity import Kind
 from zhiwang.wire.profile import Profile
@@ -114,6 +110,11 @@ async def witnessed(
 
 async def _published(profile: Profile) -> WitnessPolicy | None:
     """The witnesses of the directory that the hub serves now, verified from the pinned root on."""
+    # Lazily, so that commands which only offer the option are quick.
+    from exchange.doctor.directory import served  # noqa: PLC0415
+    from exchange.doctor.local import host_of  # noqa: PLC0415
+    from exchange.doctor.network import Peer  # noqa: PLC0415
+    from exchange.witnesses import policy_of  # noqa: PLC0415
 
     def fetch() -> WitnessPolicy | None:
         host = host_of(profile)

@@ -84,7 +84,10 @@ class Exported:
     def fsck(self, extends: Checkpoint | None = None, *, entries: bool = True) -> Examined:
         reads = fetch.directory(self.path)
         return examine(
-            reads, lambda note: verify_by_root(note, reads(CERTIFICATE), self.root), entries=entries, extends=extends
+            reads,
+            lambda note: verify_by_root(note, reads(CERTIFICATE), self.root),
+            entries=entries,
+            extends=[] if extends is None else [extends],
         )
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import audit_support as support
 from adapter_support import ANNA
-from audit_served import served, write_profile, zhiwang
+from audit_served import Served, served, write_profile, zhiwang
 from certs_support import City
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.exchange.v1 import sealed_pb2
@@ -171,51 +171,60 @@ def asked(short: str, place: str, official: str, outcome: str = "ANSWERED") -> a
     )
 
 
-async def test_an_auditor_finds_what_it_may_see_and_its_search_is_an_entry(city: City, tmp_path: Path) -> None:
+async def three_asked(hub: Served) -> None:
+    events = [
+        asked("edu/system/enrolment", "nbs:440306", "clerk-17"),
+        asked("edu/system/enrolment", "nbs:440305", "clerk-18", "DENIED"),
+        asked("civil/system/cards", "nbs:440306001", "clerk-19"),
+    ]
+    await hub.log.append([hub.log.store.new_entry(event) for event in events])
+
+
+async def found(profile: str, *conditions: str) -> list[dict[str, object]]:
+    done = await zhiwang("search", "--profile", profile, "--json", *conditions)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+async def test_an_auditor_finds_entries_and_its_search_is_an_entry(city: City, tmp_path: Path) -> None:
     async with served(city, "centre/hub/main", tmp_path / "log.db") as hub:
-        events = [
-            asked("edu/system/enrolment", "nbs:440306", "clerk-17"),
-            asked("edu/system/enrolment", "nbs:440305", "clerk-18", "DENIED"),
-            asked("civil/system/cards", "nbs:440306001", "clerk-19"),
-        ]
-        await hub.log.append([hub.log.store.new_entry(event) for event in events])
+        await three_asked(hub)
         office = str(write_profile(city, "office/auditor/one", hub.address))
-
-        async def found(*conditions: str, profile: str = office) -> list[dict[str, object]]:
-            done = await zhiwang("search", "--profile", profile, "--json", *conditions)
-            return [json.loads(line) for line in done.stdout.splitlines()]
-
-        assert [one["official"] for one in await found("--event", "hub_access")] == ["clerk-19", "clerk-18", "clerk-17"]
-        assert [one["index"] for one in await found("--official", "clerk-17", "--proofs")] == [1]
-        assert [one["index"] for one in await found("--system", "edu/enrolment", "--outcome", "denied")] == [2]
-        assert [one["index"] for one in await found("--place", "nbs:440306")] == [3, 1]
-        assert await found("--until", "2020-01-01") == []
+        everything = await found(office, "--event", "hub_access")
+        assert [one["official"] for one in everything] == ["clerk-19", "clerk-18", "clerk-17"]
+        assert [one["index"] for one in await found(office, "--official", "clerk-17", "--proofs")] == [1]
+        chosen = await found(
+            office, "--system", "edu/enrolment", "--outcome", "denied", "--header", str(everything[1]["header"])
+        )
+        assert [one["index"] for one in chosen] == [2]
+        assert [one["index"] for one in await found(office, "--place", "nbs:440306")] == [3, 1]
         # Its own reads are entries, in words.
-        assert (await found("--event", "audit_read", "--limit", "1"))[0][
-            "system"
-        ] == "spiffe://shenzhen/office/auditor/one"
-        table = await zhiwang("search", "--profile", office, "--official", "clerk-18")
-        assert "DENIED" in table.stdout
-        assert "school-enrolment" in table.stdout
+        (read,) = await found(office, "--event", "audit_read", "--limit", "1")
+        assert read["system"] == "spiffe://shenzhen/office/auditor/one"
         lines = (
             await zhiwang("search", "--profile", office, "--matter", "school-enrolment", "--csv")
         ).stdout.splitlines()
         assert (len(lines), lines[0].partition(",")[0]) == (4, "index")
+        wrong = await zhiwang("search", "--profile", office, "--reference", ANNA, status=2)
+        assert ANNA not in wrong.stderr
+        assert "--outcome" in (await zhiwang("search", "--profile", office, "--outcome", "MAYBE", status=2)).stderr
 
+
+async def test_an_auditor_finds_nothing_beyond_what_it_may_see(city: City, tmp_path: Path) -> None:
+    async with served(city, "centre/hub/main", tmp_path / "log.db") as hub:
+        await three_asked(hub)
         # Another department's auditor sees its department's own, and no other entry by its number either.
         own = str(write_profile(city, "civil/auditor/two", hub.address))
-        assert [one["official"] for one in await found("--event", "hub_access", profile=own)] == ["clerk-19"]
+        assert [one["official"] for one in await found(own, "--event", "hub_access")] == ["clerk-19"]
         await zhiwang("show", "3", "--profile", own)
         assert "ENTRY_UNKNOWN" in (await zhiwang("show", "1", "--profile", own, status=1)).stderr
         await zhiwang("init", "--profile", own)
         assert "RPC_NOT_ALLOWED" in (await zhiwang("verify", "--profile", own, status=1)).stderr
         # A district's sees what was asked in its district, whoever asked.
         district = str(write_profile(city, "district/auditor/wu", hub.address))
-        assert [one["official"] for one in await found(profile=district)] == ["clerk-18"]
-
-        wrong = await zhiwang("search", "--profile", office, "--reference", ANNA, status=2)
-        assert ANNA not in wrong.stderr
-        assert "--outcome" in (await zhiwang("search", "--profile", office, "--outcome", "MAYBE", status=2)).stderr
+        assert [one["official"] for one in await found(district)] == ["clerk-18"]
+        table = await zhiwang("search", "--profile", district, "--official", "clerk-18")
+        assert "DENIED" in table.stdout
+        assert "school-enrolment" in table.stdout
 
 
 async def test_what_the_hub_hides_of_an_owners_log_is_named(city: City, tmp_path: Path) -> None:

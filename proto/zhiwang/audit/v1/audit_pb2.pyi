@@ -792,6 +792,7 @@ class EvidenceProduced(_message.Message):
     COUNT_FIELD_NUMBER: _builtins.int
     TREE_SIZE_FIELD_NUMBER: _builtins.int
     MANIFEST_HASH_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
     order: _builtins.str
     """Number of the order, as the court or office wrote it. Never an identifier of a citizen."""
     produced_by: _builtins.str
@@ -804,6 +805,8 @@ class EvidenceProduced(_message.Message):
     """Size of the tree under whose checkpoint they are proved."""
     manifest_hash: _builtins.bytes
     """SHA-256 of the bundle's manifest, which has the hash of each of its files."""
+    origin: _builtins.str
+    """Origin of the log that the entries are of; it may be an earlier year's."""
     def __init__(
         self,
         *,
@@ -813,10 +816,11 @@ class EvidenceProduced(_message.Message):
         count: _builtins.int = ...,
         tree_size: _builtins.int = ...,
         manifest_hash: _builtins.bytes = ...,
+        origin: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "manifest_hash", b"manifest_hash", "order", b"order", "produced_by", b"produced_by", "query", b"query", "tree_size", b"tree_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "manifest_hash", b"manifest_hash", "order", b"order", "origin", b"origin", "produced_by", b"produced_by", "query", b"query", "tree_size", b"tree_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
