@@ -101,6 +101,10 @@ class Shown(NamedTuple):
     certificate: bytes
 
 
+BEFORE_REMOVAL: Final = "restore it, and ask the audit office before removing it: what the log was is in it"
+"""What to do about a memory that cannot be taken up."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fork:
     """Two heads of one log that do not belong together.
@@ -358,9 +362,13 @@ class HeadView:
                 path = tuple(b64decode(node, validate=True) for node in state["fork"]["path"])
                 fork = Fork(old_size, new_size, old, new, path)
         except (ValueError, KeyError, TypeError) as error:
-            raise RefusedError(Reason.PROOF_INVALID, "the remembered state of a log is damaged") from error
+            raise RefusedError(
+                Reason.PROOF_INVALID, f"the remembered state of a log is damaged; {BEFORE_REMOVAL}"
+            ) from error
         if self.origin is not None and origin not in {None, self.origin}:
-            raise RefusedError(Reason.PROOF_INVALID, f"the remembered state is of {origin}, not of {self.origin}")
+            raise RefusedError(
+                Reason.PROOF_INVALID, f"the remembered state is of {origin}, not of {self.origin}; {BEFORE_REMOVAL}"
+            )
         if size:
             self.origin = origin
             self.fork = fork

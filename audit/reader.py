@@ -20,7 +20,7 @@ from audit.backend import Row, Tile, backend_of
 from audit.entry import EntryError, decode_entry
 from audit.origins import log_of
 from audit.schema import TABLES, Tables
-from certs.signing import CertificateVerifier, Signer
+from certs.signing import MALFORMED, CertificateVerifier, Signer
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.wire import merkle
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
@@ -283,9 +283,10 @@ def _within(certificate: bytes, moment: float) -> float:
     """
     try:
         life = x509.load_der_x509_certificate(certificate)
-    except ValueError:
-        return moment  # which is for the verifier to say
-    return min(max(moment, life.not_valid_before_utc.timestamp()), life.not_valid_after_utc.timestamp() - 1)
+        begins, ends = life.not_valid_before_utc.timestamp(), life.not_valid_after_utc.timestamp()
+    except MALFORMED:
+        return moment  # the verifier will say so
+    return min(max(moment, begins), ends - 1)
 
 
 def _decoded(data: bytes, index: int) -> audit_pb2.Entry:

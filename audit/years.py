@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from audit.checkpoint import Checkpoint, CheckpointError, split_note
 from audit.origins import log_of, year_of
-from audit.proofs import Fork, HeadChecker, HeadView, check_entry, contradiction
+from audit.proofs import BEFORE_REMOVAL, Fork, HeadChecker, HeadView, check_entry, contradiction
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.wire.errors import Reason, RefusedError
 
@@ -225,10 +225,14 @@ class YearsView:
             origin, years = state["origin"], list(state.get("years", ()))
             origins = [str(one["origin"]) for one in years]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise RefusedError(Reason.PROOF_INVALID, "the remembered state of a log is damaged") from error
+            raise RefusedError(
+                Reason.PROOF_INVALID, f"the remembered state of a log is damaged; {BEFORE_REMOVAL}"
+            ) from error
         for one in (origin, *origins):
             if self._log is not None and one is not None and log_of(str(one)) != self._log:
-                raise RefusedError(Reason.PROOF_INVALID, f"the remembered state is of {one}, not of {self.origin}")
+                raise RefusedError(
+                    Reason.PROOF_INVALID, f"the remembered state is of {one}, not of {self.origin}; {BEFORE_REMOVAL}"
+                )
         current, ended = HeadView(self._checker), {one: HeadView(self._checker, one) for one in origins}
         current.restore(data)
         for one in years:

@@ -166,6 +166,8 @@ class Heads:
                 view = YearsView(self._hubs, str(log["origin"]))
                 view.restore(json.dumps(log).encode())
                 self._views[log_of(str(log["origin"]))] = view
+            for origin in self._origins.values():
+                _ = self._views[origin]  # a hub whose log is not there would be forgotten in silence
         except (ValueError, KeyError, TypeError, AttributeError, RefusedError):
             raise FatalError(
                 Reason.PROOF_INVALID,

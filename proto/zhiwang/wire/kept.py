@@ -12,6 +12,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Final
 
+from zhiwang.wire.archive import sync_directory
+
 _MODE: Final = 0o600
 
 
@@ -52,3 +54,4 @@ class KeptFile:
             file.flush()
             os.fsync(descriptor)
         temporary.replace(self.path)
+        sync_directory(self.path.parent)

@@ -25,7 +25,7 @@ from sqlalchemy import create_engine
 
 import audit_support as support
 from campaign import damage, histories, power, syscalls
-from campaign.case import KINDS, Case, Tried, show_failures, table
+from campaign.case import KINDS, Case, Tried, concerns, show_failures, table
 from campaign.judge import Outcome, Verdict
 from campaign.tracer import reason_missing
 
@@ -95,9 +95,11 @@ def _chosen(only: str, every: int, *, traced: bool) -> list[Case]:
     counted: Counter[tuple[str, str]] = Counter()
     chosen = []
     for kind, plan in PLANS.items():
-        if kind in TRACED and not traced:
+        if (kind in TRACED and not traced) or not kind.startswith(only.partition(":")[0]):
             continue
         for case in plan(_scratch / "plan" / kind, only):
+            if not concerns(only, case.kind, case.scene):
+                continue
             if counted[case.kind, case.scene] % every == 0:
                 chosen.append(case)
             counted[case.kind, case.scene] += 1

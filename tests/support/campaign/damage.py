@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from campaign import judge
-from campaign.case import Case, concerns
+from campaign import judge, memories
+from campaign.case import Case
 from campaign.child import Voice, run
 from campaign.judge import Verdict
 from campaign.scenes import append, create, going_on, opened
@@ -53,10 +53,8 @@ def ended(directory: Path, voice: Voice) -> Iterator[None]:
     store.engine.dispose()
 
 
-def plan_bits(scratch: Path, only: str) -> Iterator[Case]:
+def plan_bits(scratch: Path, _only: str) -> Iterator[Case]:
     """One bit of each kind of stored thing."""
-    if not concerns(only, "bit", ""):
-        return
     rng = random.Random(SEED)  # noqa: S311 - places, no secret
     log = _made(scratch / "ended", ended)
     for table, column, place in _COLUMNS:
@@ -74,12 +72,11 @@ def plan_bits(scratch: Path, only: str) -> Iterator[Case]:
         size = (source / file).stat().st_size
         for bit in sorted(rng.sample(range(8 * size), min(count, 8 * size))):
             yield _case("bit", file, f"bit {bit} of {8 * size}", source, partial(flip, file, bit))
+    yield from plan_memories("bit", scratch)
 
 
-def plan_truncations(scratch: Path, only: str) -> Iterator[Case]:
+def plan_truncations(scratch: Path, _only: str) -> Iterator[Case]:
     """Every file at many lengths."""
-    if not concerns(only, "truncation", ""):
-        return
     log, killed = _made(scratch / "ended", ended), _made(scratch / "left", left)
     for source, file, step in (
         (log, "log.db", 4096 * 3), (log, "guard/checkpoint", 7), (killed, "log.db", 4096 * 5),
@@ -93,6 +90,31 @@ def plan_truncations(scratch: Path, only: str) -> Iterator[Case]:
             yield _case(
                 "truncation", f"{file} {state}", f"to {length} of {size} bytes", source, partial(cut, file, length)
             )
+    yield from plan_memories("truncation", scratch)
+
+
+def plan_memories(kind: str, scratch: Path) -> Iterator[Case]:
+    """Files in which others remember logs."""
+    for number, rotting in enumerate(memories.ROTTING):
+        source = _made(scratch / f"memory {number}", rotting.scene.furnish)
+        size = (source / rotting.file).stat().st_size
+        rng = random.Random(SEED)  # noqa: S311 - places, no secret
+        name = rotting.scene.name
+        if kind == "bit":
+            for bit in sorted(rng.sample(range(8 * size), min(150, 8 * size))):
+                case = partial(_forgotten, rotting, source, partial(flip, rotting.file, bit))
+                yield Case(kind, name, f"bit {bit} of {8 * size}", case)
+        else:
+            for length in range(0, size, 9):
+                case = partial(_forgotten, rotting, source, partial(cut, rotting.file, length))
+                yield Case(kind, name, f"to {length} of {size} bytes", case)
+
+
+def _forgotten(rotting: memories.Rotting, source: Path, damage: Damage, scratch: Path) -> Verdict:
+    directory = scratch / "damaged"
+    shutil.copytree(source, directory)
+    damage(directory)
+    return rotting.scene.judge(directory, [run(rotting.scene.recover, directory)])
 
 
 def _made(directory: Path, act: Callable[[Path, Voice], Iterator[None]]) -> Path:

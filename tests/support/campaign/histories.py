@@ -18,7 +18,7 @@ from typing import Final
 import audit_support as support
 from audit.proofs import HeadView
 from campaign import judge
-from campaign.case import Case, concerns
+from campaign.case import Case
 from campaign.child import Act, Running, Voice, run
 from campaign.judge import Outcome, Verdict
 from campaign.scenes import append, create, going_on, insist, opened
@@ -53,10 +53,8 @@ def grown(directory: Path, voice: Voice) -> Iterator[None]:
         shutil.copytree(live, directory / str(number), ignore=shutil.ignore_patterns("*-shm"))
 
 
-def plan_restores(scratch: Path, only: str) -> Iterator[Case]:
+def plan_restores(scratch: Path, _only: str) -> Iterator[Case]:
     """Database, write-ahead log and guard, each from another moment; or the guard missing, empty, or another log's."""
-    if not concerns(only, "restore", ""):
-        return
     scratch.mkdir(parents=True)
     (scratch / "live").mkdir()
     said = run(grown, scratch)
@@ -178,10 +176,8 @@ def _seen_by_others(source: Path, number: int, scratch: Path) -> Verdict:
 # Clocks.
 
 
-def plan_clocks(_scratch: Path, only: str) -> Iterator[Case]:
+def plan_clocks(_scratch: Path, _only: str) -> Iterator[Case]:
     """The clock goes back, or leaps ahead and returns; and the certificate is renewed afterwards or not."""
-    if not concerns(only, "clock", ""):
-        return
     for days, renewed in itertools.product((-1 / 1440, -1, -400, 1 / 1440, 1, 4000), (False, True)):
         name = f"{days:+.4g} days{', certificate renewed' if renewed else ''}"
         yield Case("clock", "log", name, partial(_clock, days * DAY, int(renewed)))
@@ -215,10 +211,8 @@ def _clock(ahead: float, number: int, scratch: Path) -> Verdict:
 # Writers.
 
 
-def plan_writers(_scratch: Path, only: str) -> Iterator[Case]:
+def plan_writers(_scratch: Path, _only: str) -> Iterator[Case]:
     """Processes on one file at the same time, some of them killed; and a second one on a copy of it."""
-    if not concerns(only, "writers", ""):
-        return
     for writers, killed in ((2, 0), (3, 0), (2, 1), (3, 1), (3, 2)):
         for turn in range(3):
             case = partial(_writers, writers, killed, turn)
@@ -299,10 +293,8 @@ def _copied(shares: bool, scratch: Path) -> Verdict:  # noqa: FBT001 - one of tw
 # Full disks.
 
 
-def plan_full(_scratch: Path, only: str) -> Iterator[Case]:
+def plan_full(_scratch: Path, _only: str) -> Iterator[Case]:
     """No file grows beyond a size, since the kernel refuses it as on a full disk; then there is room again."""
-    if not concerns(only, "disk full", ""):
-        return
     for kilobytes in (1, 4, 8, 16, 24, 33, 48, 64, 96, 128, 200, 333):
         yield Case("disk full", "commits", f"files of {kilobytes} KiB", partial(_full, kilobytes * 1024))
 

@@ -20,10 +20,11 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final
 
+from campaign import memories, scenes
 from campaign.case import Case, concerns
 from campaign.child import Said, run
 from campaign.judge import Verdict
-from campaign.scenes import SCENES, Scene
+from campaign.scene import Scene
 from campaign.syscalls import furnish
 from campaign.tracer import SPEAKING, Call, plain, read_trace
 
@@ -217,7 +218,7 @@ class Filmed:
 
 def plan(scratch: Path, only: str) -> Iterator[Case]:
     """Every moment of every scene, with everything that may be kept."""
-    for number, scene in enumerate(SCENES):
+    for number, scene in enumerate((*scenes.SCENES, *memories.SCENES)):
         if not concerns(only, "power", scene.name):
             continue
         work = scratch / str(number)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -15,8 +14,8 @@ from audit.appended import Appended
 from audit.log import AuditLog
 from audit.yearly import YearlyLog
 from campaign import judge
-from campaign.child import Act, Said, TellingSigner, Voice
-from campaign.judge import Verdict
+from campaign.child import Act, TellingSigner, Voice
+from campaign.scene import Scene
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.wire.errors import FatalError
 
@@ -26,25 +25,6 @@ YEAR: Final = 366 * 86_400.0
 """Seconds after which every log is of another year."""
 LARGE: Final = 30_000
 """Bytes of an entry that fills many pages: a thousand pages make SQLite fold its write-ahead log."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """Something that is struck.
-
-    Attributes:
-        name: Of the scene.
-        furnish: What has been done before, undisturbed.
-        act: What is struck.
-        recover: What the next process does.
-        judge: What must hold afterwards.
-    """
-
-    name: str
-    furnish: Act
-    act: Act
-    recover: Act
-    judge: Callable[[Path, Sequence[Said]], Verdict]
 
 
 def files(directory: Path) -> tuple[Path, Path]:

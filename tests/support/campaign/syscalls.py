@@ -8,10 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from campaign import frames, memories, scenes
 from campaign.case import Case, concerns
 from campaign.child import run
 from campaign.judge import Outcome, Verdict
-from campaign.scenes import SCENES, Scene
+from campaign.scene import Scene
 from campaign.tracer import READING, WRITING, Strike, read_trace, touching
 
 LASTING: Final = frozenset({"pwrite64", "write", "fsync", "fdatasync"})
@@ -22,9 +23,14 @@ MANY: Final = 24
 """Of calls that a scene makes more often, so many are struck: the first, the last, and some evenly between."""
 
 
+def every_scene() -> tuple[Scene, ...]:
+    """Of the log, of those who remember it, and of an adapter's store."""
+    return (*scenes.SCENES, *memories.SCENES, *frames.SCENES)
+
+
 def plan(scratch: Path, only: str) -> Iterator[Case]:
     """Every scene with every fault."""
-    for number, scene in enumerate(SCENES):
+    for number, scene in enumerate(every_scene()):
         if not concerns(only, "syscall", scene.name):
             continue
         work = scratch / str(number)

@@ -107,6 +107,18 @@ def test_a_damaged_memory_stops_the_start(fixture: Fixture) -> None:
         fixture.heads()
 
 
+def test_a_memory_in_which_a_hubs_log_has_another_name_stops_the_start(fixture: Fixture) -> None:
+    heads = fixture.heads()
+    origin = heads.check_hub(HERE, head(fixture.hub)).origin
+    heads.save()
+    text = (fixture.state / FILE).read_text("utf-8")
+    before, name, after = text.rpartition(f'"origin": "{origin}')
+    assert name
+    (fixture.state / FILE).write_text(f"{before}{name[:-1]}x{after}")
+    with pytest.raises(FatalError, match="damaged"):
+        fixture.heads()
+
+
 def test_a_memory_that_nothing_changed_is_not_written(fixture: Fixture) -> None:
     fixture.heads().save()
     assert not (fixture.state / FILE).exists()
