@@ -223,9 +223,13 @@ class HeadView:
         """
         self._check_whole()
         shown = Shown(final.root, note, b"")
-        seen = self._seen.get(final.size)
+        seen, newest = self._seen.get(final.size), self._newest
+        if self.ended and (final.size, final.root) == (newest.size, newest.root):
+            return
         if seen is not None and seen.root != final.root:
             raise self._forked(Fork(final.size, final.size, seen, shown))
+        if self.ended and final.size > newest.size:
+            raise self._forked(Fork(newest.size, final.size, self._seen[newest.size], shown))
         if final.size < self._newest.size:
             raise self._forked(Fork(final.size, self._newest.size, shown, self._seen[self._newest.size]))
         if seen is None:

@@ -436,6 +436,36 @@ def test_a_head_beyond_the_end_of_a_year_is_a_fork(path: Path, clock: Calendar, 
     years.close(log, other)
 
 
+@pytest.mark.parametrize("more", [1, 3])
+def test_a_new_year_that_goes_on_from_another_end_than_was_proved_is_a_fork(
+    path: Path, clock: Calendar, tmp_path: Path, more: int
+) -> None:
+    log = years.make(path, clock)
+    years.append(log, 5)
+    years.close(log)
+    shutil.copy(path, tmp_path / "other.db")
+    heads = []
+    for store, count in ((path, 2), (tmp_path / "other.db", more)):
+        clock.set("2021-12-01")
+        log = years.reopen(store, clock)
+        first = log.head()
+        years.append(log, count)
+        clock.set("2022-01-01")
+        years.append(log, count)
+        heads.append(log.head(6, LOG))
+        years.close(log)
+    view = YearsView(support.checker())
+    view.verify_head(first)
+    view.verify_head(heads[0])
+    with pytest.raises(RefusedError, match="does not extend"):
+        view.verify_head(heads[1], 6, LOG)
+    assert view.fork is not None
+    restored = YearsView(support.checker())
+    restored.restore(view.export())
+    with pytest.raises(RefusedError, match="does not extend"):
+        restored.verify_head(heads[0])
+
+
 def test_what_was_made_before_the_year_ended_is_proved_under_its_end(path: Path, clock: Calendar) -> None:
     log = years.make(path, clock)
     view = YearsView(support.checker())
