@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import threading
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 import audit_support as support
 import yearly_support as years
+from audit.backup import Seen, check_copy, copy_store
 from audit.checkpoint import Checkpoint, split_note
 from audit.entry import decode_entry
 from audit.origins import origin_of
@@ -250,6 +252,33 @@ def test_this_process_refuses_a_store_that_was_rolled_back_under_it(
     with pytest.raises(FatalError, match=r"this process has seen .* rolled back to before that year"):
         log.open()
     years.close(log)
+
+
+def test_a_backup_is_held_against_what_others_saw_of_every_year(path: Path, clock: Calendar, tmp_path: Path) -> None:
+    log = years.make(path, clock)
+    years.append(log, 5)
+    before, after = tmp_path / "before.db", tmp_path / "after.db"
+    copy_store(path, before)
+    middle = Checkpoint(LOG, 6, log.newest.root)
+    years.append(log, 2)
+    clock.set("2022-01-01")
+    years.append(log, 1)
+    copy_store(path, after)
+    newest = Checkpoint(log.origin, log.newest.size, log.newest.root)
+    end = Checkpoint(LOG, 8, log.ended[0].head.root)
+    years.close(log)
+    signer, verifier = support.signer(), support.verifier()
+    assert check_copy(after, signer, verifier, [Seen("us", one) for one in (middle, end, newest)]).size == newest.size
+    assert check_copy(before, signer, verifier, [Seen("us", middle)]).size == 6
+    for seen, match in (
+        (newest, r"has seen 2 of .*/2022: it must not be signed over"),
+        (end, "has seen 8: it must not be signed over"),
+    ):
+        with pytest.raises(FatalError, match=match):
+            check_copy(before, signer, verifier, [Seen("us", seen)])
+    for wrong in (replace(middle, root=bytes(32)), replace(end, root=bytes(32)), replace(newest, root=bytes(32))):
+        with pytest.raises(FatalError, match="somebody signed another history"):
+            check_copy(after, signer, verifier, [Seen("us", wrong)])
 
 
 # Several processes.
