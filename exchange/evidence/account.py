@@ -41,6 +41,7 @@ EVENTS: Final[dict[str, tuple[str, str]]] = {
     "hold_placed": ("保全了记录", "entries were put beyond erasure"),
     "hold_lifted": ("解除了保全", "a hold was ended"),
     "evidence_produced": ("向法院或机关出具了证据", "entries were handed to a court or an office"),
+    "quorum_change": ("见证的法定数量失去或恢复", "the quorum of witnesses was lost, or is back"),
 }
 OUTCOMES: Final[dict[str, tuple[str, str]]] = {
     "ANSWERED": ("已答复（结果未记录）", "answered; what the answer was is recorded nowhere in clear"),
