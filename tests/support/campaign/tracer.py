@@ -129,6 +129,11 @@ class Tracer:
         with self._process.stderr:
             self._process.wait(_ATTACHED)
 
+    def let_go(self) -> None:
+        """Leave the traced process to itself, if it has not ended."""
+        self._process.terminate()
+        self.wait()
+
 
 def read_trace(path: Path) -> Iterator[Call]:
     """The calls of a trace, in their order."""
