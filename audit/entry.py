@@ -146,6 +146,8 @@ def _check_event(entry: audit_pb2.Entry) -> None:
         hold = entry.hold_placed
         if not hold.order or not hold.placed_by or not hold.HasField("placed_time") or not hold.HasField("until_time"):
             raise EntryError("hold_placed lacks a field")
+    elif kind == "shard_removed":
+        _sizes("shard_removed", HASH_SIZE, entry.shard_removed.root)
     elif kind == "evidence_produced":
         _sizes("evidence_produced", HASH_SIZE, entry.evidence_produced.manifest_hash)
     elif kind == "policy_step":

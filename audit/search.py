@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final, NamedTuple
@@ -241,7 +241,8 @@ class SearchIndexes:
 
     def follow(self) -> bool:
         """As `SearchIndex.follow`, for every log whose entries are kept; what was removed goes."""
-        self._log.prepare()
+        with suppress(RefusedError):  # said when the year ends
+            self._log.prepare()
         stores = self._log.shards()
         kept = {store.origin for store in stores}
         for origin in [origin for origin in self._indexes if origin not in kept]:

@@ -38,6 +38,9 @@ from zhiwang.wire.errors import FatalError, Reason, RefusedError
 PREPARE_SECONDS: Final = 86_400
 """How long before a year is over the log is read for what the next one has to begin with."""
 
+RETRY_SECONDS: Final = 3600
+"""After how long a new year is tried again that could not begin."""
+
 _FOR_AUDITORS: Final = "Keep store and guard for the audit office and restore the newest copy. Nothing is appended"
 
 _log = structlog.get_logger(__name__)
@@ -320,6 +323,7 @@ class YearlyLog:
 
         Raises:
             FatalError: LOG_UNAVAILABLE.
+            RefusedError: An entry says a hold that is none.
         """
         if self._clock() >= self._ends - PREPARE_SECONDS:
             self._book.holds_in_force(self._clock())
@@ -335,7 +339,13 @@ class YearlyLog:
         Raises:
             FatalError: LOG_UNAVAILABLE: the store failed; either log is whole.
         """
-        self.prepare()
+        try:
+            self.prepare()
+        except RefusedError as error:
+            # Nothing may begin without what is held; what is appended meanwhile stands in the old log.
+            _log.error("no new year begins: a hold cannot be read", origin=self.origin, detail=error.detail)
+            self._ends = self._clock() + RETRY_SECONDS
+            return
         with self._turn() as connection:
             if not self._is_over:
                 return

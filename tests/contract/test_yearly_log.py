@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 import audit_support as support
@@ -17,8 +18,10 @@ import yearly_support as years
 from audit.backup import Seen, check_copy, copy_store
 from audit.checkpoint import Checkpoint, split_note
 from audit.entry import decode_entry
+from audit.holds import Hold
 from audit.origins import origin_of
 from audit.proofs import check_entry
+from audit.query import EVERYTHING, Query
 from audit.yearly import YearlyLog
 from audit.years import YearsView
 from yearly_support import Calendar
@@ -508,6 +511,22 @@ def test_what_was_made_before_the_year_ended_is_proved_under_its_end(path: Path,
     for entry in logged:
         view.check_entry(entry, view.newest)
     years.close(log)
+
+
+def test_no_year_begins_while_a_hold_cannot_be_read_and_nothing_is_lost(path: Path, clock: Calendar) -> None:
+    log = years.make(path, clock)
+    hold = Hold("A-1", "spiffe://shenzhen/audit/auditor/one", clock.now, clock.now + 1e8, Query(), EVERYTHING).event()
+    hold.placed_by = "nobody of this city"
+    with log.transaction() as connection:
+        broken = log.append(connection, [log.new_entry(hold)])
+    log.committed(broken)
+    clock.set("2022-01-01")
+    with structlog.testing.capture_logs() as said:
+        assert years.append(log, 2).origin == LOG
+    assert [one["event"] for one in said] == ["no new year begins: a hold cannot be read"]
+    assert years.append(log, 1).origin == LOG
+    years.close(log)
+    years.check(path)
 
 
 def test_origins_of_other_logs_are_not_those_of_a_year() -> None:
