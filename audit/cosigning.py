@@ -271,7 +271,8 @@ class Cosigning:
         """Publish a checkpoint if a quorum cosigned it and it is newer than the one there is; whether it was."""
         policy, before = self._policy(), self._newest
         time = None if policy is None else policy.quorum_time(head.checkpoint)
-        if time is None:
+        if time is None or origin != self._store().origin:
+            # No quorum; or a line that came when the log had gone on in a new year's.
             return False
         if before is not None and before.origin == origin:
             if (head.size, time) < (before.head.size, before.time):
@@ -306,10 +307,13 @@ class Cosigning:
     def _look(self) -> None:
         """Alarm when the newest quorum gets too old, and say when it is over."""
         policy = self._policy()
-        if policy is None:
-            return
         late = self.age > self._alarm_after
         now = self._clock()
+        if policy is None:
+            if self.withheld and late and now - (self._alarmed or 0.0) >= REPEAT_ALARM:
+                self._alarmed = now
+                _log.error("nothing is released: the profile demands cosignatures, and the centre names no witnesses")
+            return
         if late != (self._alarmed is not None):
             size = 0 if self._newest is None else self._newest.head.size
             self._meter.quorum_changed(held=not late, size=size, quorum=policy.quorum)

@@ -44,6 +44,8 @@ NOT_NOW: Final = 503
 
 CLOCK_TOLERANCE: Final = 60
 """Seconds by which the clock may have been set back since a log was cosigned last; further back nothing is signed."""
+REPEAT_SECONDS: Final = 60
+"""How long the same thing is not told again."""
 MAX_EVIDENCE: Final = 100
 """Contradictions that are kept as files. One is enough to convict a log."""
 
@@ -70,6 +72,21 @@ class _Refusal(Exception):  # noqa: N818 - an answer, not an error
         self.answer = Answer(status, f"{text}\n".encode(), content_type)
 
 
+class _Seldom:
+    """Lets each thing be told once a minute, since strangers must not be able to fill the log of operation."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._told: dict[tuple[str, str], float] = {}  # by what it is and the origin of a log that is followed
+
+    def due(self, what: str, origin: str) -> bool:
+        now, before = self._clock(), self._told.get((what, origin))
+        if before is not None and 0 <= now - before < REPEAT_SECONDS:
+            return False
+        self._told[what, origin] = now
+        return True
+
+
 class KnownLogs:
     """Which logs a witness follows, and by which keys they sign at the moment.
 
@@ -94,6 +111,7 @@ class KnownLogs:
         self._verifier = verifier
         self._current = current
         self._clock = clock
+        self._seldom = _Seldom(clock)
 
     def keys_of(self, origin: str, certificate: bytes) -> Sequence[VerifierKey]:
         """Keys whose signature counts for a log.
@@ -116,7 +134,10 @@ class KnownLogs:
         try:
             verified = self._verifier.verify(certificate, now, kinds=_LOG_KINDS)
         except RefusedError as error:
-            _log.warning("certificate of a log refused", origin=origin, reason=error.reason.name, detail=error.detail)
+            if self._seldom.due("certificate", origin):
+                _log.warning(
+                    "certificate of a log refused", origin=origin, reason=error.reason.name, detail=error.detail
+                )
             raise _Refusal(NOT_SIGNED, f"the log's certificate: {error.reason.name}") from None
         if verified.identity.log_origin != identity:
             raise _Refusal(NOT_SIGNED, "the certificate is of another log's keeper")
@@ -158,6 +179,7 @@ class Witness:
         self._logs = logs
         self._evidence = evidence
         self._clock = clock
+        self._seldom = _Seldom(clock)
 
     def add_checkpoint(self, body: bytes, certificate: bytes = b"") -> Answer:
         """Answer one submission.
@@ -224,13 +246,14 @@ class Witness:
             merkle.verify_consistency(before.size, checkpoint.size, root, checkpoint.root, submitted.proof)
         except merkle.ProofError:
             # Not evidence by itself: anybody can send a true checkpoint with a false proof.
-            _log.warning(
-                "a checkpoint is not proved to extend what was cosigned",
-                origin=checkpoint.origin,
-                cosigned=before.size,
-                submitted=checkpoint.size,
-                note=submitted.note.decode(),
-            )
+            if self._seldom.due("proof", checkpoint.origin):
+                _log.warning(
+                    "a checkpoint is not proved to extend what was cosigned",
+                    origin=checkpoint.origin,
+                    cosigned=before.size,
+                    submitted=checkpoint.size,
+                    note=submitted.note.decode(),
+                )
             raise _Refusal(INCONSISTENT, "the checkpoint is not proved to extend the one cosigned last") from None
 
     def _time(self, before: Cosigned) -> int:
@@ -245,12 +268,13 @@ class Witness:
         """Two trees of one size that one log signed convict it, whoever shows them."""
         content = before.note + b"\n" + submitted.note
         name = f"{hashlib.sha256(content).hexdigest()[:32]}.txt"
-        _log.error(
-            "a log contradicts what was cosigned; call the audit office",
-            origin=checkpoint.origin,
-            size=checkpoint.size,
-            evidence=name,
-        )
+        if self._seldom.due("contradiction", checkpoint.origin):
+            _log.error(
+                "a log contradicts what was cosigned; call the audit office",
+                origin=checkpoint.origin,
+                size=checkpoint.size,
+                evidence=name,
+            )
         try:
             if len(list(self._evidence.iterdir())) < MAX_EVIDENCE:
                 (self._evidence / name).write_bytes(content)

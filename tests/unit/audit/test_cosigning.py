@@ -262,6 +262,9 @@ async def test_the_new_years_log_is_cosigned_as_a_log_of_its_own(world: World, t
     assert new.checkpoint.startswith(f"{ORIGIN}/2022\n".encode())
     assert (new.size, gathering.behind) == (yearly.newest.size, 0)
     assert [kit.store.logs().keys() for kit in world.kits] == [{ORIGIN, f"{ORIGIN}/2022"}] * 3
+    # A line that comes late, for the log of the year before, changes nothing any more.
+    gathering._take(yearly.shard(ORIGIN), old, split_note(old.checkpoint)[1][1:])
+    assert newest_of(gathering) == new
     again = Cosigning(yearly.shard, lambda: world.policy, {}, gathering._kept, world.clock, every=1, alarm_after=60)
     again.recall()
     again._check_policy()
@@ -409,6 +412,18 @@ async def test_witnesses_without_an_address_are_an_alarm(world: World) -> None:
         await world.round(alone)
     (line,) = [line for line in logs if line["log_level"] == "error"]
     assert line["not_in_profile"] == ["w1", "w2", "w3"]
+
+
+async def test_a_hub_that_demands_witnesses_where_there_are_none_says_so(world: World) -> None:
+    world.policy = None
+    strict = world.make(stop_after=600)
+    with capture_logs() as logs:
+        await world.round(strict)
+        assert logs == [], "perhaps there is no directory yet"
+        for world.offset in (61, 62, 400):
+            await world.round(strict)
+    assert [line["log_level"] for line in logs] == ["error", "error"]
+    assert strict.withheld
 
 
 async def test_release_stops_only_where_it_is_asked_for_and_beyond_its_bound(world: World) -> None:

@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 import audit_support as support
 from audit.checkpoint import Checkpoint, sign, split_note, split_signatures
@@ -124,6 +125,21 @@ def test_a_proof_must_be_exactly_the_one_that_is_needed(log: LogStore, kit: Kit)
     # A true checkpoint with a false proof convicts nobody: anybody could send it.
     assert kit.evidence == []
     assert kit.store.logs()[ORIGIN].size == head.size
+
+
+def test_nobody_can_fill_the_log_of_operation(log: LogStore, kit: Kit) -> None:
+    kit.now = time.time()
+    assert kit.add(log, log.newest, 0).status == 200
+    newer = support.append(log, 7).head
+    false = Submission(10, (bytes(32),), newer.checkpoint).encode()
+    with capture_logs() as logs:
+        for _ in range(50):
+            assert kit.witness.add_checkpoint(false, newer.certificate).status == 422
+            assert kit.witness.add_checkpoint(false, b"rubbish").status == 403
+        assert len(logs) == 2
+        kit.now += 61
+        assert kit.witness.add_checkpoint(false, newer.certificate).status == 422
+        assert len(logs) == 3
 
 
 def test_an_empty_log_has_one_root(kit: Kit) -> None:
