@@ -15,6 +15,7 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from audit import backup as logs
+from audit.appended import Head
 from audit.checkpoint import Checkpoint
 from audit.sqlite import open_sqlite
 from certs.credentials import IdentityFiles
@@ -44,15 +45,10 @@ def back_up_hub(profile: Profile, out: Path) -> Manifest:
     files, state = hub_identity(profile), StateFiles(profile.state)
 
     def fill(stage: Path) -> dict[str, str | int]:
-        if profile.log is None:
-            logs.copy_store(state.log, stage / state.log.name)
-        else:
-            with using(open_engine(state, profile.log)) as log, using(_file(stage, create=True)) as file:
-                logs.copy_log(log, file)
-        head = logs.check_copy(stage / state.log.name, files.signer(), lenient(files))
+        facts = copied_log(files, state, stage, profile)
         for directory in (state.owner_logs, state.policy, state.published):
             archive.copy_tree(directory, stage / directory.name)
-        return {"log_size": head.size, "log_root": head.root.hex()}
+        return facts
 
     return archive.pack(out, fill, kind=_HUB, identity=files.identity.log_origin, now=time.time())
 
@@ -79,27 +75,67 @@ def restore_hub(profile: Profile, source: Path, seen: Sequence[Path], *, accept_
     state.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     with locked_state(state.directory):
         with archive.restoring(source, state.directory, kind=_HUB, identity=origin) as stage:
-            known = logs.what_was_seen(state.guard, seen, origin)
-            signer = files.signer()
-            copy = stage / state.log.name
-            if profile.log is None:
-                head = logs.check_copy(copy, signer, lenient(files), known)
-                restored = logs.check_newest(head, known, state.guard, signer, accept_fewer=accept_fewer)
-            else:
-                with using(open_engine(state, profile.log)) as log:
-                    begun = logs.has_begun(log)
-                    head = logs.check_copy(copy, signer, lenient(files), () if begun else known)
-                    if begun:
-                        # Put back by the database's own means; it is newer than the backup, or it is not good.
-                        known.append(logs.Seen("the backup", Checkpoint(origin, head.size, head.root)))
-                        head = logs.check_log(log, signer, lenient(files), known)
-                    restored = logs.check_newest(head, known, state.guard, signer, accept_fewer=accept_fewer)
-                    if not begun:
-                        with using(_file(stage)) as file:
-                            logs.copy_log(file, log)
-                copy.unlink()
+            head, restored = restored_log(files, state, stage, profile, seen, accept_fewer=accept_fewer)
         logs.restore_guard(state.guard, head)
     return restored
+
+
+def copied_log(files: IdentityFiles, state: StateFiles, stage: Path, profile: Profile) -> dict[str, str | int]:
+    """Copy the log of a process that may be running into a backup; what is to be known of it.
+
+    Raises:
+        FatalError: It does not hold.
+    """
+    if profile.log is None:
+        logs.copy_store(state.log, stage / state.log.name)
+    else:
+        with using(open_engine(state, profile.log)) as log, using(_file(stage, create=True)) as file:
+            logs.copy_log(log, file)
+    head = logs.check_copy(stage / state.log.name, files.signer(), lenient(files))
+    return {"log_size": head.size, "log_root": head.root.hex()}
+
+
+def restored_log(
+    files: IdentityFiles,
+    state: StateFiles,
+    stage: Path,
+    profile: Profile,
+    seen: Sequence[Path],
+    *,
+    accept_fewer: bool,
+) -> tuple[Head, logs.Restored]:
+    """Take up the log of a backup, once it holds and nobody has seen more of it.
+
+    Args:
+        files: Of the process.
+        state: Where it will be, and its guard is.
+        stage: With the backup's files.
+        profile: Says where the log stands.
+        seen: Files in which others remember the log.
+        accept_fewer: As `audit.backup.check_newest`.
+
+    Raises:
+        FatalError: Somebody has seen more, nobody says enough, or it does not hold.
+    """
+    known = logs.what_was_seen(state.guard, seen, files.identity.log_origin)
+    signer = files.signer()
+    copy = stage / state.log.name
+    if profile.log is None:
+        head = logs.check_copy(copy, signer, lenient(files), known)
+        return head, logs.check_newest(head, known, state.guard, signer, accept_fewer=accept_fewer)
+    with using(open_engine(state, profile.log)) as log:
+        begun = logs.has_begun(log)
+        head = logs.check_copy(copy, signer, lenient(files), () if begun else known)
+        if begun:
+            # Put back by the database's own means; it is newer than the backup, or it is not good.
+            known.append(logs.Seen("the backup", Checkpoint(files.identity.log_origin, head.size, head.root)))
+            head = logs.check_log(log, signer, lenient(files), known)
+        restored = logs.check_newest(head, known, state.guard, signer, accept_fewer=accept_fewer)
+        if not begun:
+            with using(_file(stage)) as file:
+                logs.copy_log(file, log)
+    copy.unlink()
+    return head, restored
 
 
 def succeed_hub(profile: Profile, source: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib import parse
@@ -176,13 +176,22 @@ def _matching(path: str, sources: Sequence[Source], check: Callable[[bytes], Non
 # Backup and restore --------------------------------------------------------------------------------------------------
 
 
-def back_up(profile: Profile, out: Path, *, with_keys: bool) -> Manifest:
+def back_up(
+    profile: Profile,
+    out: Path,
+    *,
+    with_keys: bool,
+    skip: Collection[str] = (),
+    more: Callable[[Path], Mapping[str, str | int]] = lambda _: {},
+) -> Manifest:
     """Write a backup of the registrar, while it runs or not.
 
     Args:
         profile: The registrar's.
         out: The file to make.
         with_keys: Whether the keys of snapshot and timestamp go into it.
+        skip: Names in the state that are not copied as they are.
+        more: Puts further files into the directory that it is given, and says what is to be known of them.
 
     Raises:
         FatalError: There is no such state, what it holds does not verify, or `out` exists.
@@ -194,23 +203,32 @@ def back_up(profile: Profile, out: Path, *, with_keys: bool) -> Manifest:
     def fill(stage: Path) -> dict[str, str | int]:
         found = _consistent(root_json, profile.state / REPOSITORY)
         _write_set(stage / REPOSITORY, found)
-        archive.copy_tree(profile.state, stage, skip={REPOSITORY, KEYS, ADDRESS_FILE, *archive.KEPT})
+        archive.copy_tree(profile.state, stage, skip={REPOSITORY, KEYS, ADDRESS_FILE, *skip, *archive.KEPT})
         if with_keys:
             RegistrarKeys.load(profile.state / KEYS)  # they are there, and nobody else can read them
             archive.copy_tree(profile.state / KEYS, stage / KEYS)
-        facts: dict[str, str | int] = {"keys": "included" if with_keys else "not included"}
+        facts: dict[str, str | int] = {"keys": "included" if with_keys else "not included", **more(stage)}
         return facts if found is None else {**facts, "timestamp": found.timestamp, "snapshot": found.snapshot}
 
     return archive.pack(out, fill, kind=_REGISTRAR, identity=identity, now=time.time())
 
 
-def restore(profile: Profile, source: Path, readers: Sequence[Path]) -> tuple[SignedSet | None, bool]:
+def restore(
+    profile: Profile,
+    source: Path,
+    readers: Sequence[Path],
+    *,
+    predecessor: str = "",
+    take: Callable[[Path], None] = lambda _: None,
+) -> tuple[SignedSet | None, bool]:
     """Restore the registrar into an empty state, at the newest directory that backup or readers have seen.
 
     Args:
         profile: The registrar's; its certificates are there already, renewed or new.
         source: The backup.
         readers: `directory` in the states of readers, best of every hub.
+        predecessor: Whose backup it is, if this registrar goes on under another name.
+        take: Is given the directory with the backup's files, checks the rest of them, and raises if they do not hold.
 
     Returns:
         What it goes on from, and whether new keys were made: the next root must put them in force.
@@ -228,7 +246,7 @@ def restore(profile: Profile, source: Path, readers: Sequence[Path]) -> tuple[Si
     profile.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (
         locked_state(profile.state),
-        archive.restoring(source, profile.state, kind=_REGISTRAR, identity=identity) as stage,
+        archive.restoring(source, profile.state, kind=_REGISTRAR, identity=predecessor or identity) as stage,
     ):
         kept = stage / "kept"
         if (stage / REPOSITORY).exists():
@@ -244,6 +262,7 @@ def restore(profile: Profile, source: Path, readers: Sequence[Path]) -> tuple[Si
         newest = b"" if found is None else found.files[_TIMESTAMP]
         if (profile.state / GUARD).exists():
             guard.check(profile.state / GUARD, newest or None)
+        take(stage)
     guard.make(profile.state / GUARD, newest)
     return found, renewed
 

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from exchange import registrar as process_of
+from exchange import registrar_backup
 from exchange.cli import output
-from policy import backup, registrar
+from policy import registrar
 from zhiwang.wire.process import run as run_process
 from zhiwang.wire.profile import load_profile
 
@@ -58,7 +59,7 @@ def back_up(
 
     Example: zhiwang registrar backup --profile registrar.toml --out /backup/registrar-2026-11-27.tar
     """
-    output.print_backup(backup.back_up(load_profile(profile), out, with_keys=with_keys), out, as_json=as_json)
+    output.print_backup(registrar_backup.back_up(load_profile(profile), out, with_keys=with_keys), out, as_json=as_json)
 
 
 @app.command()
@@ -74,19 +75,28 @@ def restore(
         ),
     ] = None,
     no_reader: Annotated[bool, typer.Option("--no-reader", help="No reader of this directory is left.")] = False,  # noqa: FBT002 # typer's way
+    seen: output.Seen = None,
+    yes: output.AcceptFewer = False,  # noqa: FBT002 # the same
 ) -> None:
     """Restore the registrar into an empty state, at the newest directory that the backup or a reader has seen.
 
-    A backup alone would sign numbers that readers have seen already, and they would refuse it.
+    A backup alone would sign numbers that readers have seen already, and they would refuse it. Its log is taken up if
+    nobody has seen more of it. If the newest steps are lost, request certificates under another name
+    (DEPARTMENT/registrar/NAME) and restore with them: the new log begins with the end of the lost one.
 
     Example: zhiwang registrar restore --profile registrar.toml --from registrar.tar --reader hub/state/directory
     """
     if bool(reader) == no_reader:
         output.usage_error("say with --reader what a hub has seen of the directory; or --no-reader, if none is left")
-    found, renewed = backup.restore(load_profile(profile), source, reader or ())
+    done = registrar_backup.restore(load_profile(profile), source, reader or (), seen or (), accept_fewer=yes)
+    found = done.directory
     state = "nothing was published yet" if found is None else f"timestamp {found.timestamp}, snapshot {found.snapshot}"
     output.say(f"已恢复 restored: {state}.")
-    if renewed:
+    if done.successor:
+        output.say("日志另起 its log is a new one, which begins with the end of the lost one.")
+    else:
+        output.say(f"日志 its log: newest seen {done.log.seen} of {done.log.size} entries.")
+    if done.renewed:
         public = load_profile(profile).state / registrar.PUBLIC_KEYS
         output.say("The backup holds no keys, so there are new ones; nothing is signed until a root names them.")
         output.next_step(

@@ -21,7 +21,16 @@ from audit.checkpoint import Checkpoint, split_note
 from breaking_support import INSURED, PARENT, Forge, RealCity, case, command, context, exchange
 from certs.ca import Authority
 from certs.request import make_requests
-from exchange.demo.build import CENTRE, CITY, HUB, LOOPBACK, REGISTRAR, write_profile
+from exchange.demo.build import (
+    ADMINS,
+    CENTRE,
+    CITY,
+    HUB,
+    LOOPBACK,
+    REGISTRAR,
+    write_profile,
+    write_profile_file,
+)
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.verification.v1 import verification_pb2 as api
 from zhiwang.wire import archive
@@ -270,7 +279,8 @@ async def test_a_restored_registrar_goes_on_from_what_readers_have_seen(city: Re
     older = back_up(city, "registrar", tmp_path / "older.tar", "--with-keys")
     reader = city.layout.state("hub") / "directory"
     # The hub knows its address from its own profile.
-    write_profile(city.layout, "registrar", REGISTRAR, listen=city.address("registrar"))
+    address = city.address("registrar")
+    write_profile(city.layout, "registrar", REGISTRAR, listen=address)
     for _ in range(2):  # each start signs a newer timestamp
         assert city.fleet.end("registrar") == 0
         before = _timestamp(reader)
@@ -283,6 +293,30 @@ async def test_a_restored_registrar_goes_on_from_what_readers_have_seen(city: Re
 
     assert zhiwang(city, "registrar", "restore", "--from", str(older)).returncode == 2  # nobody says what was seen
     restore(city, "registrar", older, "--reader", str(reader))
+    city.start("registrar")
+    await _newer(reader, seen)
+    await answered(city)
+
+    # Its newest step is lost: the guard has seen an entry that no copy has. The log is not signed over, and the
+    # directory goes on under another name.
+    older = back_up(city, "registrar", tmp_path / "before.tar", "--with-keys")
+    seen = _timestamp(reader)
+    signing = str(city.layout.identity(f"hrss/admin/{ADMINS[0]}"))
+    admin = city.layout.directory / "hrss-admin.toml"
+    write_profile_file(city.layout, admin, f"hrss/admin/{ADMINS[0]}", registrar=city.address("registrar"))
+    stopped = command("policy", "suspend", "--system", "edu/nobody", "--sign", signing, "--profile", str(admin))
+    assert stopped.returncode == 0, stopped.stderr.decode()
+    await _newer(reader, seen)
+    assert city.fleet.end("registrar") == 0
+    destroy(city, "registrar")
+    assert "must not be signed over" in refused(city, "registrar", older, "--reader", str(reader))
+    shutil.move(city.layout.state("registrar") / "guard" / "checkpoint", tmp_path / "guard")
+    _certify(city, f"{CENTRE}/registrar/second")
+    write_profile(city.layout, "registrar", f"{CENTRE}/registrar/second", listen=address)
+    seen = _timestamp(reader)
+    restore(city, "registrar", older, "--reader", str(reader))
+    origin, lost = _succeeded(city, "registrar")
+    assert (origin, lost.origin) == (f"{CITY}/{CENTRE}/registrar/second", f"{CITY}/{REGISTRAR}")
     city.start("registrar")
     await _newer(reader, seen)
     await answered(city)

@@ -284,7 +284,7 @@ class RealCity:
         return [sealed_pb2.OwnerKey.FromString(statement.key) for statement in response.keys]
 
     def log_file(self, place: str) -> Path:
-        return self.layout.state(place) / ("log.db" if place == "hub" else "adapter.db")
+        return self.layout.state(place) / ("log.db" if place in {"hub", "registrar"} else "adapter.db")
 
     def entries(self, place: str, start: int = 0) -> list[audit_pb2.Entry]:
         """Entries of a log, as they lie on disk."""
@@ -299,7 +299,7 @@ class RealCity:
 
     async def verified(self, place: str) -> ReadLog:
         """A log read over the wire from its first entry to its signed checkpoint."""
-        kind, department = (Kind.HUB, CENTRE) if place == "hub" else (Kind.ADAPTER, place)
+        kind, department = (Kind.HUB, CENTRE) if place in {"hub", "registrar"} else (Kind.ADAPTER, place)
         return await read_log(self.address(place), kind, department, self.auditor)
 
     def metrics(self, place: str) -> str:
