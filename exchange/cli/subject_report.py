@@ -52,8 +52,16 @@ FATES = {
     subject_pb2.FATE_DENIED: "未获准 denied",
     subject_pb2.FATE_REFUSED: "超次拒绝 refused",
 }
+ASSURANCES = {
+    sealed_pb2.ASSURANCE_ASSERTED: "声明 asserted",
+    sealed_pb2.ASSURANCE_AUTHENTICATED: "认证 authenticated",
+    sealed_pb2.ASSURANCE_CERTIFICATE: "证书 by certificate",
+}
+"""How well a department knew its official."""
 COMPARED = "作为比对对象 compared with"
 COLUMNS = ("时间 time", "谁 who", "事项 for what", "查询内容 what", "结果 outcome", "记录号 entry")
+WIDTHS = (16, 21, 19, 27, 9, 8)
+"""Of the columns of a page, in percent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +99,14 @@ def name_of(titles: Mapping[str, Title], name: str) -> str:
 
 
 def asker_of(row: subject_pb2.Lookups, titles: Titles) -> str:
-    """Who asked: department, system, official."""
+    """Who asked: department, system, official; in which role, and how well the department knew the official."""
     department = (
         name_of(titles.departments, row.department) if row.department else "市内某部门 a department of the city"
     )
-    return " / ".join((department, *(printable(text) for text in (row.system, row.official) if text)))
+    who = " / ".join((department, *(printable(text) for text in (row.system, row.official) if text)))
+    how = [printable(row.role)] if row.role else []
+    how += [ASSURANCES[row.assurance]] if row.official and row.assurance in ASSURANCES else []
+    return f"{who}（{'，'.join(how)}）" if how else who
 
 
 def period_of(row: subject_pb2.Lookups) -> str:
@@ -166,7 +177,7 @@ def as_page(parts: Sequence[OwnerReport], titles: Titles, *, reference: str, mad
         if part.report is None:
             body.append(paragraph(missing(part)))
             continue
-        body.append(table(COLUMNS, _cells(part.report, titles)))
+        body.append(table(COLUMNS, _cells(part.report, titles), WIDTHS))
         body += [paragraph(line, note=True) for line in _remarks(part.report, titles)]
     body.append(heading("说明 What this says and what it does not"))
     body += [paragraph(text, note=True) for pair in NOT_TOLD for text in pair]
