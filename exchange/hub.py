@@ -37,6 +37,7 @@ from zhiwang.adapter.v1 import adapter_pb2
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.exchange.v1 import exchange_pb2, sealed_pb2
 from zhiwang.wire.errors import Reason, RefusedError, ZhiwangError
+from zhiwang.wire.records import REPORT_SIZES
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +45,7 @@ MAX_IN_FLIGHT = 4096
 """Requests of one requester that are unanswered; beyond, OVERLOADED."""
 
 MAX_IN_FLIGHT_BYTES = 64 << 20
-"""Bytes of them."""
+"""Bytes of them, with the replies of those whose replies are long."""
 
 SLICE = 16
 """Requests or replies that are worked on before the event loop gets its turn: a few milliseconds."""
@@ -146,7 +147,9 @@ class Waiting(Ticket):
         requester: Requester,
     ) -> None:
         bulk = access.header.priority == sealed_pb2.PRIORITY_BULK
-        super().__init__(access, deadline, bulk=bulk, size=access.request.ByteSize())
+        # The reply to a request for a report is longer than the request by far, and counts beside it.
+        reply = REPORT_SIZES[-1] if access.header.report else 0
+        super().__init__(access, deadline, bulk=bulk, size=access.request.ByteSize() + reply)
         self.arrived = arrived
         self.caller: Caller | None = caller
         self.correlation_id = correlation_id

@@ -39,7 +39,10 @@ MAX_RESULT_BYTES = 4 << 20
 """their bytes; reports of who asked are long."""
 
 MAX_UNREAD = 2048
-"""Results that one requester may leave unread; until it reads, none of its further frames are taken."""
+"""Results that one requester may leave unread; until it reads, none of its further frames are taken. And"""
+
+MAX_UNREAD_BYTES = 32 << 20
+"""their bytes."""
 
 HELLO_TIMEOUT = 10.0
 """Seconds within which an adapter says who it is."""
@@ -64,6 +67,7 @@ class _Stream:
         self._log = audit_log
         self._unanswered: set[int] = set()
         self._ready: list[Delivery] = []
+        self._unread = 0
         self._wake = asyncio.Event()
         self._taken = asyncio.Event()
         self._closing = False
@@ -95,11 +99,12 @@ class _Stream:
         self.waiting.pop(delivery.correlation_id, None)
         self._unanswered.discard(delivery.correlation_id)
         self._ready.append(delivery)
+        self._unread += _size(delivery)
         self._wake.set()
 
     async def room(self) -> None:
         """Until the requester has read enough of what it was answered: what nobody reads must not pile up here."""
-        while len(self._ready) >= MAX_UNREAD:
+        while len(self._ready) >= MAX_UNREAD or self._unread >= MAX_UNREAD_BYTES:
             self._taken.clear()
             await self._taken.wait()
 
@@ -118,7 +123,7 @@ class _Stream:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            ready, self._ready = self._ready, []
+            ready, self._ready, self._unread = self._ready, [], 0
             self._taken.set()
             for group in _of_one_log(ready):
                 for part in portions(group, _size, count=MAX_RESULTS, size=MAX_RESULT_BYTES):
