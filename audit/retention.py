@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+import structlog
 from sqlalchemy import Engine
 
 from audit import shards
@@ -39,6 +40,8 @@ WAIT_SECONDS: Final = 5.0
 """How long readers are waited for before the write-ahead log, which still holds what was removed, is emptied."""
 MAX_NOTE: Final = 500
 """Characters of why there need be no copy."""
+
+_log = structlog.get_logger(__name__)
 
 COLUMNS: Final = ("日志 log", "记录 entries", "结束 ended", "可移除 due", "处置 fate")
 """Of the table of what has ended."""
@@ -175,7 +178,8 @@ def remove(
         progress: Told how it goes on.
 
     Returns:
-        Whether no bytes of them are left in the file; else somebody kept it in use, and a later run will see to it.
+        Whether no bytes of them are left in the store's files. Else somebody kept its write-ahead log in use, which is
+        written over before long.
 
     Raises:
         RefusedError: SHARD_KEPT: its retention is not over, it is held, it has not ended, or it is gone.
@@ -200,7 +204,10 @@ def remove(
     with log.transaction() as connection:
         shards.finish_removal(connection, shard.year)
     log.refresh()
-    return clear_log(log.engine, WAIT_SECONDS)
+    cleared = clear_log(log.engine, WAIT_SECONDS)
+    if not cleared:
+        _log.warning("what was removed stands in the write-ahead log until nobody reads there", origin=origin)
+    return cleared
 
 
 def _removable(log: YearlyLog, book: HoldBook, origin: str, years: int, now: float) -> Shard:
