@@ -172,6 +172,27 @@ def test_what_is_held_stays(log: YearlyLog, clock: Calendar, query: Query, held:
     years.close(log)
 
 
+def test_a_hold_that_is_placed_while_a_removal_is_prepared_stops_it(
+    log: YearlyLog, clock: Calendar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock.set("2021-01-02")
+    survey_as_it_is, asked = retention.survey, 0
+
+    def survey_then_hold(*arguments: object) -> object:
+        nonlocal asked
+        asked += 1
+        found = survey_as_it_is(*arguments)  # type: ignore[arg-type]  # passed on as they came
+        if asked == 1:
+            hold(log, clock, Query(matter="senior-card"))
+        return found
+
+    monkeypatch.setattr(retention, "survey", survey_then_hold)
+    with refused("is held: A-2020-7"):
+        remove(log, HoldBook(log), LOG, years=YEARS, now=clock.now)
+    assert len(log.shard(LOG).entries(0, 1000)) == 600
+    years.close(log)
+
+
 def test_a_hold_goes_on_into_the_log_of_the_new_year(log: YearlyLog, clock: Calendar) -> None:
     clock.set("2019-12-20")
     hold(log, clock, Query(matter="senior-card"))
