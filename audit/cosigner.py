@@ -28,8 +28,8 @@ class WitnessError(Exception):
     """A witness gave no cosignature.
 
     Args:
-        kind: "unreachable", "refused", "malformed" (what it gave does not verify), "overtaken" (another process of the
-            log was quicker), "ahead" (it has seen more than there is), "forked" (it has seen another history).
+        kind: "unreachable", "refused", "malformed" (what it gave does not verify), "ahead" (it has seen more than
+            there is), "forked" (it has seen another history).
         detail: What happened.
     """
 
@@ -37,6 +37,10 @@ class WitnessError(Exception):
         super().__init__(f"{kind}: {detail}")
         self.kind = kind
         self.detail = detail
+
+
+class OvertakenError(Exception):
+    """Another process that appends to the same log was quicker; nothing is wrong."""
 
 
 class Cosigner:
@@ -76,6 +80,7 @@ class Cosigner:
 
         Raises:
             WitnessError: It gave none.
+            OvertakenError: The log has grown by another process, and the store knows by now.
         """
         if store.origin != self._origin:
             self.knows(store.origin, 0)
@@ -102,9 +107,8 @@ class Cosigner:
         newest = await asyncio.to_thread(store.refresh)
         if size > newest.size:
             raise WitnessError("ahead", f"it has cosigned {size} entries, and the log has {newest.size}")
-        # Another process that appends to the same log was quicker; the next round takes what it wrote.
         self.size = size
-        raise WitnessError("overtaken", f"it has cosigned {size} entries already")
+        raise OvertakenError
 
     async def _send(self, store: LogStore, head: Head, old: int) -> Reply:
         proof = await asyncio.to_thread(store.consistency, old, head.size) if 0 < old < head.size else []

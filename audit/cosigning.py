@@ -26,7 +26,7 @@ from audit import tiles
 from audit.appended import Head
 from audit.checkpoint import Checkpoint, CheckpointError, Signature, split_note
 from audit.cosignature import WitnessPolicy, add_cosignatures
-from audit.cosigner import Cosigner, WitnessError
+from audit.cosigner import Cosigner, OvertakenError, WitnessError
 from audit.store import LogStore
 from audit.witness_client import WitnessClient
 from zhiwang.wire.errors import FatalError, Reason
@@ -242,6 +242,8 @@ class Cosigning:
             asked.failures, asked.after = 0, 0.0
             asked.told.clear()
             self._take(store, head, signatures)
+        except OvertakenError:
+            pass  # the store has been read anew: the next round asks for what is there now
         except WitnessError as error:
             asked.failures += 1
             pause = min(self._every * 2.0 ** min(asked.failures - 1, 10), MAX_PAUSE)

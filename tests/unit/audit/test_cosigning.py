@@ -217,6 +217,36 @@ async def test_a_witness_that_knows_more_or_less_than_we_believe_is_followed(wor
     assert world.meter.failures == []
 
 
+async def test_two_hubs_over_one_log_overtake_each_other_without_an_alarm(world: World, tmp_path: Path) -> None:
+    await world.round()
+    other = support.reopen(tmp_path / "log.db")
+    ahead = Cosigning(
+        lambda: other,
+        lambda: world.policy,
+        world.near,
+        KeptFile(tmp_path / "other.json"),
+        world.clock,
+        every=1,
+        alarm_after=60,
+    )
+    support.append(other, 5)
+    await world.round(ahead)
+    assert ahead.behind == 0
+    # The first has not seen what the other appended, and asks for what the witnesses are beyond.
+    with capture_logs() as logs:
+        await world.round()
+    assert (world.meter.failures, logs) == ([], [])
+    shown = newest_of(world.cosigning)
+    assert shown is not None
+    assert shown.size == 10
+    world.cosigning.begin_round()
+    await world.until(lambda: not world.cosigning._tasks)
+    newest = newest_of(world.cosigning)
+    assert newest is not None
+    assert (newest.size, world.cosigning.behind) == (15, 0)
+    support.close(other)
+
+
 async def test_a_witness_that_has_forgotten_is_told_of_and_goes_on(world: World) -> None:
     await world.round()
     support.append(world.log, 4)
