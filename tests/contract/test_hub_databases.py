@@ -11,9 +11,11 @@ import pytest
 
 import audit_support as support
 from audit.entry import decode_entry
+from audit.search import SearchIndex
 from audit.store import LogStore
 from audit.yearly import YearlyLog
 from certs.credentials import IdentityFiles
+from certs.signing import Signer
 from certs_support import City
 from exchange import app, backup
 from exchange.config import StateFiles
@@ -71,6 +73,10 @@ def machine(tmp_path: Path, postgresql: Server) -> Iterator[Machine]:
 
 def opened(profile: Profile) -> YearlyLog:
     return open_log(IdentityFiles(profile.identity, profile.root), StateFiles(profile.state), profile.log)
+
+
+def signer_of(profile: Profile) -> Signer:
+    return IdentityFiles(profile.identity, profile.root).signer()
 
 
 def append(profile: Profile, count: int) -> None:
@@ -222,6 +228,40 @@ def test_a_hub_moves_from_its_file_into_a_database_by_its_backup(machine: Machin
     backup.restore_hub(before, back, ())
     append(before, 1)
     assert size(before) == 604
+
+
+def test_fsck_finds_in_a_database_what_its_triggers_did_not_stop(machine: Machine) -> None:
+    profile = machine.profile("hub")
+    machine.sign_off(profile)
+    app.init(profile)
+    append(profile, 600)
+    store = LogStore(machine.place.open(), "shenzhen/centre/hub/main", signer_of(profile))
+    store.open()
+    index = SearchIndex(StateFiles(profile.state).search, store)
+    while index.follow():
+        pass
+    index.close()
+    support.close(store)
+
+    def fsck() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(  # noqa: S603 - our own command
+            [ZHIWANG, "audit", "fsck", "--profile", str(profile.path)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    whole = fsck()
+    assert whole.returncode == 0, whole.stdout + whole.stderr
+    with machine.place.raw("postgres") as connection:
+        connection.execute("ALTER TABLE zhiwang.log_entry DISABLE TRIGGER ALL")
+        connection.execute("UPDATE zhiwang.log_entry SET data = data || '\\x00' WHERE idx = 3")
+        connection.execute("ALTER TABLE zhiwang.log_entry ENABLE ALWAYS TRIGGER log_entry_never")
+        connection.execute("ALTER TABLE zhiwang.log_entry ENABLE ALWAYS TRIGGER log_entry_next")
+    changed = fsck()
+    assert changed.returncode == 1
+    assert "entry 3" in changed.stdout + changed.stderr or " 3 " in changed.stdout + changed.stderr
 
 
 def test_a_successor_of_a_lost_log_begins_in_a_database(machine: Machine) -> None:
