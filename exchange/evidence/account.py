@@ -42,6 +42,8 @@ EVENTS: Final[dict[str, tuple[str, str]]] = {
     "hold_lifted": ("解除了保全", "a hold was ended"),
     "evidence_produced": ("向法院或机关出具了证据", "entries were handed to a court or an office"),
     "quorum_change": ("见证的法定数量失去或恢复", "the quorum of witnesses was lost, or is back"),
+    "shard_removed": ("往年日志到期移除", "an earlier year's log was removed"),
+    "policy_step": ("管理员变更政策", "an admin changed the policy, or took a step towards it"),
 }
 OUTCOMES: Final[dict[str, tuple[str, str]]] = {
     "ANSWERED": ("已答复（结果未记录）", "answered; what the answer was is recorded nowhere in clear"),

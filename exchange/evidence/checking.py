@@ -11,7 +11,6 @@ import json
 import re
 import ssl
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
 from importlib.metadata import version
@@ -34,6 +33,7 @@ from exchange.client.receipt import read_receipt
 from exchange.client.receipt_times import Trust, prove
 from exchange.evidence import bundle
 from exchange.evidence.bundle import POLICY, RECEIPTS, Evidence, Selected, files_of, manifest_of
+from exchange.evidence.checked import BrokenError, Checked, check_manifest, read_files
 from exchange.evidence.rules import Access, Past, parties, read_past
 from policy.archive import timestamp_path
 from zhiwang.audit.v1 import audit_pb2
@@ -43,61 +43,7 @@ from zhiwang.wire.clock import day_of
 from zhiwang.wire.commitments import signature_message
 from zhiwang.wire.errors import Reason, RefusedError
 
-MAX_FILE: Final = 64 << 20
-MAX_FILES: Final = 50_000
-
 _ROOT: Final = re.compile(r"policy/metadata/[0-9]+\.root\.json")
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Something that does not hold.
-
-    Attributes:
-        file: In which file.
-        message: What is wrong.
-    """
-
-    file: str
-    message: str
-
-
-@dataclass(slots=True)
-class Checked:
-    """What a check found.
-
-    Attributes:
-        origin: Of the log.
-        order: Number of the order.
-        entries: How many entries were proved.
-        production_index: Of the log's entry about the bundle; None if that does not hold.
-        signatures: How many requesters' signatures were verified.
-        witnesses: Who cosigned the checkpoint, of those whom the directory names.
-        faults: What does not hold.
-        notes: What one should know, and is no fault.
-    """
-
-    origin: str = ""
-    order: str = ""
-    entries: int = 0
-    production_index: int | None = None
-    signatures: int = 0
-    witnesses: tuple[str, ...] = ()
-    faults: list[Fault] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    def fault(self, file: str, message: str) -> None:
-        """Note a fault."""
-        self.faults.append(Fault(file, message))
-
-
-class _BrokenError(Exception):
-    """Without this file nothing else can be checked."""
-
-    def __init__(self, file: str, message: str) -> None:
-        super().__init__(message)
-        self.file = file
-        self.message = message
 
 
 def check(directory: Path, root: Path) -> Checked:
@@ -109,42 +55,12 @@ def check(directory: Path, root: Path) -> Checked:
     """
     found = Checked()
     try:
-        files = _read(directory)
-        _check_manifest(files, found)
+        files = read_files(directory)
+        check_manifest(files, found)
         _Bundle(files, root, found).check()
-    except _BrokenError as error:
+    except BrokenError as error:
         found.fault(error.file, error.message)
     return found
-
-
-def _read(directory: Path) -> dict[str, bytes]:
-    files: dict[str, bytes] = {}
-    for path in sorted(directory.rglob("*")):
-        name = path.relative_to(directory).as_posix()
-        if path.is_symlink() or not (path.is_dir() or path.is_file()):
-            raise _BrokenError(name, "is neither a file nor a directory")
-        if path.is_file():
-            if path.stat().st_size > MAX_FILE or len(files) >= MAX_FILES:
-                raise _BrokenError(name, "is larger, or one of more files, than any bundle has")
-            files[name] = path.read_bytes()
-    return files
-
-
-def _check_manifest(files: Mapping[str, bytes], found: Checked) -> None:
-    manifest = files.get(bundle.MANIFEST)
-    if manifest is None:
-        raise _BrokenError(bundle.MANIFEST, "is missing: this is no bundle of evidence, or it never became whole")
-    listed: dict[str, str] = {}
-    for line in manifest.decode("utf-8", "replace").splitlines():
-        digest, _, name = line.partition("  ")
-        listed[name] = digest
-    for name in sorted(listed.keys() | (files.keys() - bundle.AFTER)):
-        if name not in files:
-            found.fault(name, "is missing")
-        elif name not in listed:
-            found.fault(name, "is not listed in the manifest")
-        elif sha256(files[name]).hexdigest() != listed[name]:
-            found.fault(name, "is not the file that the manifest lists")
 
 
 class _Bundle:
@@ -210,7 +126,7 @@ class _Bundle:
             checkpoint = verify_by_root(note, pem, self._root)
         except (RefusedError, CheckpointError) as error:
             detail = getattr(error, "detail", "") or str(error)
-            raise _BrokenError(bundle.CHECKPOINT, f"is not signed by a log of this city: {detail}") from None
+            raise BrokenError(bundle.CHECKPOINT, f"is not signed by a log of this city: {detail}") from None
         return checkpoint, audit_pb2.LogHead(checkpoint=note, certificate=_der(pem))
 
     def _told(self) -> dict[str, Any]:
@@ -219,7 +135,7 @@ class _Bundle:
         except ValueError:
             told = None
         if not isinstance(told, dict) or told.get("format") != bundle.FORMAT:
-            raise _BrokenError(bundle.DATA, f"is not {bundle.FORMAT}")
+            raise BrokenError(bundle.DATA, f"is not {bundle.FORMAT}")
         return told
 
     def _entries(self, told: dict[str, Any], checkpoint: Checkpoint) -> tuple[Selected, ...]:
@@ -241,7 +157,7 @@ class _Bundle:
                 path = tuple(proof.inclusion_path)
                 logged = audit_pb2.LoggedEntry(entry=data, index=int(index), inclusion_path=path)
                 check_entry(logged, checkpoint)
-            except (TlogProofError, RefusedError, ValueError, TypeError, _BrokenError) as error:
+            except (TlogProofError, RefusedError, ValueError, TypeError, BrokenError) as error:
                 self._found.fault(name, f"is not proved to be in the log: {getattr(error, 'detail', '') or error}")
                 continue
             self._found.entries += 1
@@ -295,7 +211,7 @@ class _Bundle:
         try:
             made = files_of(evidence)
         except (EntryError, ValueError, OverflowError) as error:
-            raise _BrokenError(bundle.DATA, f"is not made of these entries: {error}") from None
+            raise BrokenError(bundle.DATA, f"is not made of these entries: {error}") from None
         same_program = evidence.program == version("zhiwang")
         for name in sorted(made.keys() | (self._files.keys() - bundle.AFTER)):
             if _ROOT.fullmatch(name):
@@ -333,7 +249,7 @@ class _Bundle:
                 merkle.verify_consistency(
                     evidence.checkpoint.size, later.size, evidence.checkpoint.root, later.root, path
                 )
-        except (TlogProofError, RefusedError, CheckpointError, merkle.ProofError, ValueError, _BrokenError) as error:
+        except (TlogProofError, RefusedError, CheckpointError, merkle.ProofError, ValueError, BrokenError) as error:
             self._found.fault(name, f"is not proved to be in the log: {getattr(error, 'detail', '') or error}")
             return
         expected = bundle.production_of(evidence, self._files[bundle.MANIFEST])
@@ -427,7 +343,7 @@ class _Bundle:
 
     def _need(self, name: str) -> bytes:
         if name not in self._files:
-            raise _BrokenError(name, "is missing")
+            raise BrokenError(name, "is missing")
         return self._files[name]
 
 

@@ -19,7 +19,8 @@ from audit_served import zhiwang
 from city_support import RunningCity, running_city
 from exchange.client.receipt import write_receipt
 from exchange.evidence import bundle
-from exchange.evidence.checking import Checked, check
+from exchange.evidence.checked import Checked
+from exchange.evidence.checking import check
 from zhiwang.audit.v1 import audit_pb2
 
 CLAIM = "guardian: hrss.pension_months at_least 12"
