@@ -10,11 +10,13 @@ import typer
 
 from audit.asking import HASH_DIGITS
 from audit.auditor import Auditor
+from audit.checkpoint import Checkpoint
 from audit.facts import facts_of_entry
 from audit.query import Query
 from exchange.cli import audit_selecting as select
 from exchange.cli import output
 from exchange.cli.audit_reading import From, Owner, Shard, printable, with_auditor
+from exchange.cli.audit_witnesses import witnessed
 from zhiwang.wire.clock import timestamp_text
 from zhiwang.wire.profile import load_profile
 
@@ -81,8 +83,16 @@ def show(
         index, origin = wanted.index, ""
         if index is None:
             index, origin = await _sought(auditor, wanted, identifier)
+        cosigned = await auditor.cosigned()
         async with past_reader(loaded, source, keeper) as past:
-            return await told_of(auditor, index, past, names, origin)
+            said = await told_of(auditor, index, past, names, origin)
+        proof = said["proof"]
+        newest = Checkpoint(proof["log"], proof["size"], bytes.fromhex(proof["root"]))
+        told = await witnessed(auditor, loaded, cosigned, newest, None)
+        # What is a prefix of the proved tree and reaches beyond the entry has the entry, too.
+        reaches = told.checkpoint is not None and told.checkpoint.size > index
+        proof["cosigned"] = told.facts if reaches else None
+        return said
 
     said = with_auditor(loaded, source, keeper, read, shard=shard)
     if as_json:
@@ -92,12 +102,15 @@ def show(
 
 
 def _proof_rows(proof: dict[str, Any]) -> list[tuple[str, str]]:
+    cosigned = proof["cosigned"]
+    names = ", ".join(one["witness"] for one in cosigned["cosignatures"]) if cosigned else ""
     return [
         (
             "存在证明 proof",
             f"已核验 verified: {proof['log']}，{proof['size']} 条记录的检查点 of the checkpoint of that size",
         ),
         ("  根 root", proof["root"]),
+        *([("  见证 cosigned by", names or "未知见证方 witnesses that nobody names")] if cosigned else []),
     ]
 
 
