@@ -103,7 +103,7 @@ def test_a_hubs_successor_that_was_interrupted_has_no_log_without_what_was_seen_
     assert hub.state == set()
     hub_backup.succeed_hub(hub.profile, hub.backup)
     assert (hub.profile.state / "owner_logs" / "hrss_main.json").read_bytes() == OWNER_LOG
-    assert hub.state == {"log.db", "directory", "guard", "owner_logs"}
+    assert hub.state == {"log.db", "directory", "guard", "owner_logs", "published"}
     assert (hub.profile.state / "guard" / "checkpoint").read_text().startswith("shenzhen/hrss/hub/second\n1\n")
 
 

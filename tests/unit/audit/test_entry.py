@@ -59,6 +59,12 @@ EVENTS: list[Event] = [
     audit_pb2.HoldLifted(order="A-1", department="audit", lifted_by="spiffe://shenzhen/audit/auditor/one"),
     audit_pb2.EvidenceProduced(order="A-1", query="everything", count=3, tree_size=9, manifest_hash=b"m" * 32),
     audit_pb2.QuorumChange(held=False, size=812, quorum=2),
+    audit_pb2.PolicyStep(
+        action=next(one for one in audit_pb2.PolicyAction.values() if one),
+        role="hrss",
+        role_version=3,
+        content_hash=b"c" * 32,
+    ),
     audit_pb2.ShardRemoved(origin="shenzhen/centre/hub/main", size=9, root=b"r" * 32, retention_years=5, note="none"),
 ]
 
