@@ -141,8 +141,16 @@ async def test_a_log_is_exported_grown_and_checked_by_whoever_has_the_files(city
     tile.write_bytes(b"\1" * 32 + whole[32:])
     told = await zhiwang("fsck", out, "--root", root, status=1)
     assert "tile/0/002, entry 512: the hash is not that of the entry" in told.stderr
-    assert "--vkey" in (await zhiwang("fsck", out, status=2)).stderr
     tile.write_bytes(whole)
+    assert "--vkey" in (await zhiwang("fsck", out, status=2)).stderr
+
+
+async def test_an_exported_log_of_another_name_or_key_than_expected_is_named(city: City, tmp_path: Path) -> None:
+    out, root = str(tmp_path / "exported"), str(city.root)
+    async with served(city, "centre/hub/main", tmp_path / "log.db") as hub:
+        profile = str(write_profile(city, "office/auditor/one", hub.address))
+        await zhiwang("export", "--profile", profile, "--out", out)
+    kept = tmp_path / "kept"
     await zhiwang("fsck", out, "--root", root, "--origin", "shenzhen/centre/hub/main")
     assert "not of" in (await zhiwang("fsck", out, "--root", root, "--origin", "shenzhen/x", status=1)).stderr
     kept.write_bytes(b"junk")
