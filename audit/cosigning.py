@@ -27,6 +27,7 @@ from audit.appended import Head
 from audit.checkpoint import Checkpoint, CheckpointError, Signature, split_note
 from audit.cosignature import WitnessPolicy, add_cosignatures
 from audit.cosigner import Cosigner, OvertakenError, WitnessError
+from audit.origins import log_of, year_of
 from audit.store import LogStore
 from audit.witness_client import WitnessClient
 from zhiwang.wire.errors import FatalError, Reason
@@ -182,6 +183,13 @@ class Cosigning:
             return
         store = self._store()
         if checkpoint.origin != store.origin:
+            if log_of(checkpoint.origin) == log_of(store.origin) and year_of(checkpoint.origin) > year_of(store.origin):
+                raise FatalError(
+                    Reason.LOG_UNAVAILABLE,
+                    f"witnesses have cosigned {checkpoint.origin}, but this log is at {store.origin}: it was rolled "
+                    "back to before that year began. Restore the newest copy of the store; if none has that year, keep "
+                    f"the store and {self._kept.path} for the audit office. Nothing is appended to it",
+                )
             return
         size = checkpoint.size
         if size > store.newest.size or tiles.root(size, store.node) != checkpoint.root:

@@ -38,6 +38,9 @@ BATCH: Final = 2000
 """Entries that one transaction deletes, so that nobody who appends waits for long."""
 WAIT_SECONDS: Final = 5.0
 """How long readers are waited for before the write-ahead log, which still holds what was removed, is emptied."""
+MARGIN: Final = 2 * 86_400
+"""Seconds by which entries of a log may be older or younger than its first and the next one's: those that waited for
+their turn at New Year, and those that a clock dated which was set back."""
 MAX_NOTE: Final = 500
 """Characters of why there need be no copy."""
 
@@ -134,7 +137,7 @@ def survey(log: YearlyLog, book: HoldBook, years: int, now: float) -> list[Shard
                 ended=ended,
                 due=due_time(ended, years),
                 # The clock of a log may have been set back, so its entries may be a little older or younger.
-                holds=_holding(holds, begun, ended),
+                holds=_holding(holds, begun - MARGIN, ended + MARGIN),
                 removed=one.removal is not None,
                 done=one.removal is not None and one.removal.done,
             )
@@ -190,6 +193,7 @@ def remove(
     if not shard.removed:
         with log.transaction() as connection:
             # Nobody else writes now, so no hold can be placed any more before this is recorded.
+            log.catch_up(connection)
             _removable(log, book, origin, years, now)
             removed = audit_pb2.ShardRemoved(
                 origin=origin, size=shard.size, root=shard.root, retention_years=years, note=note

@@ -390,6 +390,11 @@ class LogStore:
         self._edge, self._newest = edge, head
         return head
 
+    def catch_up(self, connection: Connection) -> Head:
+        """As `refresh`, inside a write transaction: another one would wait for this one until it fails."""
+        self._check_running()
+        return self._catch_up(connection)
+
     def find(self, connection: Connection, keys: Sequence[bytes]) -> dict[bytes, int]:
         """Which of these keys are among the newest entries, and at what index: after a COMMIT of unknown outcome.
 

@@ -40,7 +40,7 @@ STOP_SECONDS: Final = 5.0
 """How long what is being answered may take when the server stops."""
 
 _REQUEST: Final = re.compile(r"([A-Z]{1,16}) (/[!-~]{0,1023}) HTTP/1\.([01])")
-_HEADER: Final = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*?)[ \t]*")
+_HEADER: Final = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([^\x00-\x08\x0a-\x1f\x7f]*)")
 _LENGTH: Final = re.compile(r"[0-9]{1,9}")
 
 _log = structlog.get_logger(__name__)
@@ -87,7 +87,7 @@ class _Head:
             name = header[1].lower()
             if name in headers and name in {"content-length", "transfer-encoding", "connection", CERTIFICATE_HEADER}:
                 raise _BadRequestError(HTTPStatus.BAD_REQUEST, f"{name} stands twice")
-            headers[name] = header[2]
+            headers[name] = header[2].strip(" \t")
         keep = request[3] == "1" and headers.get("connection", "").lower() != "close"
         return cls(request[1], request[2], keep, headers)
 

@@ -357,6 +357,10 @@ class YearlyLog:
             # Its memory is thrown away: whoever appends next, here or elsewhere, reads what was committed.
             self._new_store(year).begin(connection, final.checkpoint, self._book.carried(self._clock()))
 
+    def catch_up(self, connection: Connection) -> Head:
+        """As `LogStore.catch_up`; the transaction is from `transaction`."""
+        return self._current.catch_up(connection)
+
     def append(self, connection: Connection, entries: Sequence[NewEntry]) -> Appended:
         """As `LogStore.append`; the transaction is from `transaction`."""
         return self._current.append(connection, entries)

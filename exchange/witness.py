@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from audit.checkpoint import CheckpointError
 from audit.cosignature import parse_witness_key
-from audit.witness import Answer, KnownLogs, Witness
+from audit.witness import OK, Answer, KnownLogs, Witness
 from audit.witness_http import WitnessServer
 from audit.witness_store import WitnessStore
 from certs.credentials import IdentityFiles
@@ -220,7 +220,8 @@ async def main(profile: Profile, process: Process) -> None:
 
     def add_checkpoint(body: bytes, certificate: bytes) -> Answer:
         answer = witness.add_checkpoint(body, certificate)
-        counts.look()
+        if answer.status == OK:
+            counts.look()
         return answer
 
     server = WitnessServer(add_checkpoint, counts.answered, tls=files.tls_server_context())

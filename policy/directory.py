@@ -44,7 +44,7 @@ from policy.metadata import (
     suspensions_path,
 )
 from policy.model import AuditorInfo, Directory
-from policy.standing import lost
+from policy.standing import lost, unseen
 from zhiwang.wire.errors import FatalError, Reason, RefusedError, ZhiwangError
 from zhiwang.wire.identity import Identity
 
@@ -356,6 +356,8 @@ class DirectoryHolder:
                 department=entry.department,
                 suspension=entry.id,
             )
+        # A department that has lapsed shows none; what it had must still be known when it is back.
+        kept += unseen(self.latest, directory)
         if kept:
             directory = replace(directory, suspensions=(*directory.suspensions, *kept))
         self._enforcer = Enforcer(directory)

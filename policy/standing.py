@@ -35,5 +35,13 @@ def missing(
 
 
 def lost(before: Directory | None, after: Directory, now: float) -> list[Suspension]:
-    """Those that a newer directory has lost; of a department that is no member, or lapsed, none is needed."""
+    """Those that a newer directory has lost; for those of a department that has lapsed see `unseen`."""
     return [] if before is None else missing(before.suspensions, after.suspensions, after.documents, now)
+
+
+def unseen(before: Directory | None, after: Directory) -> list[Suspension]:
+    """Those of departments that have lapsed: what became of them is seen when the department is back."""
+    if before is None:
+        return []
+    kept = set(after.suspensions)
+    return [entry for entry in before.suspensions if entry.department in after.lapsed and entry not in kept]

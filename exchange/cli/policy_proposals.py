@@ -76,9 +76,10 @@ async def _propose(
 ) -> list[policy_pb2.Proposal]:
     current = await link.current()
     drafts = publishing.draft(files, current, now=time.time())
-    if any(drafted.threshold == 1 for drafted in drafts):
+    if publishing.classify_all(files)["suspend"]:
         output.usage_error("a suspension needs no second admin: zhiwang policy publish")
-    publications = [publishing.sign_some(drafted, signers) for drafted in drafts]
+    # Suspensions that other admins sign again follow the document: `policy publish`, once it is in force.
+    publications = [publishing.sign_some(drafted, signers) for drafted in drafts if drafted.threshold > 1]
     return [await link.propose(publication, note) for publication in publications]
 
 
@@ -233,11 +234,13 @@ async def publish_or_propose(
     Returns:
         The proposal; or the versions of directory and role that are in force.
     """
-    (drafted, *_) = publishing.draft(files, await link.current(), now=time.time())
+    drafted, *others = publishing.draft(files, await link.current(), now=time.time())
     publication = publishing.sign_some(drafted, signers)
     if sum(signer.public_key_raw in drafted.keys for signer in signers) < drafted.threshold:
         return await link.propose(publication, note)
     response = await link.publish(publication)
+    for other in others:  # standing suspensions, which new admins sign again; else the department lapses
+        await link.publish(publishing.sign_some(other, signers))
     return response.directory_version, response.role_version
 
 
