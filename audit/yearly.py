@@ -382,7 +382,7 @@ class YearlyLog:
                 ended = shards.logs(connection) if removals != self._removals and not over else None
         except ERRORS as error:
             raise self.stop(error) from error
-        if ended is not None:
+        if ended is not None and len(ended) >= len(self._ended):  # another thread may have gone on to a new year
             self._ended, self._removals = tuple(ended), removals
         if over:
             with self._turn():

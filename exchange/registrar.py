@@ -14,15 +14,16 @@ from typing import Final
 import structlog
 
 from audit import service as audit_service
+from audit.entry import decode_entry, event_number
 from audit.log import AuditLog
 from audit.query import Scope, scope_of
 from audit.search import SearchIndexes, keep_up
+from audit.yearly import YearlyLog
 from certs.credentials import IdentityFiles
 from certs.expiry import METRIC, METRIC_TEXT, ExpiryAlarms, certificate_expiries
 from exchange.config import StateFiles
 from exchange.store import open_log
 from policy import registrar as policy_registrar
-from policy.directory import DirectoryHolder
 from policy.expiries import directory_expiries
 from policy.guard import GUARD
 from policy.model import Directory
@@ -48,6 +49,7 @@ from zhiwang.wire.server import Readiness, build_server
 
 PROPOSALS: Final = "proposals"
 STOP_GRACE: Final = 5.0
+PAGE: Final = 1000
 RELOAD_SECONDS: Final = 5.0
 """How often a log that has stopped is looked at again."""
 
@@ -90,6 +92,19 @@ def registrar_identity(profile: Profile) -> IdentityFiles:
     if files.identity.kind is not Kind.REGISTRAR:
         raise FatalError(Reason.CERTIFICATE_INVALID, f"{files.identity.short} is no registrar")
     return files
+
+
+def recorded(store: YearlyLog) -> dict[str, int]:
+    """Newest version of each role whose publication the log of this year holds. Reads the whole of it; blocks."""
+    found: dict[str, int] = {}
+    size = store.newest.size
+    for start in range(0, size, PAGE):
+        for data in store.entries(start, min(PAGE, size - start)):
+            if event_number(data) == audit_pb2.Entry.POLICY_STEP_FIELD_NUMBER:
+                step = decode_entry(data).policy_step
+                if step.action == audit_pb2.POLICY_ACTION_PUBLISHED:
+                    found[step.role] = max(found.get(step.role, 0), step.role_version)
+    return found
 
 
 async def record(log: AuditLog, step: Step) -> None:
@@ -175,11 +190,12 @@ async def serve(process: Process, profile: Profile) -> None:
         time.time,
         gauge(METRIC, METRIC_TEXT, ("use",)),
     )
+    await registrar.make_good(await asyncio.to_thread(recorded, store))
     # Before anybody is served: the last timestamp may be as old as the last stop.
     signed = await registrar.try_resign()
     tasks = [
         background(registrar.keep_fresh(signed=signed)),
-        background(_watch(readiness, registrar.holder, log)),
+        background(_watch(readiness, registrar, store, log)),
         background(keep_up(index)),
         background(files.watch()),
         background(alarms.watch()),
@@ -201,16 +217,17 @@ async def serve(process: Process, profile: Profile) -> None:
             metrics.close()
 
 
-async def _watch(readiness: Readiness, holder: DirectoryHolder, log: AuditLog) -> None:
+async def _watch(readiness: Readiness, registrar: Registrar, store: YearlyLog, log: AuditLog) -> None:
     """Readiness falls when the timestamp expires, which no event announces, and with the log."""
     loop = asyncio.get_running_loop()
     tried = 0.0
     while True:
-        await readiness.set("directory", holder.fresh)
+        await readiness.set("directory", registrar.holder.fresh)
         await readiness.set("log", log.healthy)
         if not log.healthy and loop.time() - tried > RELOAD_SECONDS:
             try:
                 await log.reload()
+                await registrar.make_good(await asyncio.to_thread(recorded, store))
             except ZhiwangError as error:
                 _log.error("the log stays stopped", detail=error.detail)
             except Exception as error:  # noqa: BLE001  else nobody would look at the log, or at readiness, again

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import structlog
@@ -34,6 +34,8 @@ from zhiwang.wire.profile import Profile
 
 DEFAULT_LISTEN = "127.0.0.1:7443"
 STOP_GRACE = 5.0
+MADE_GOOD = "found in force and not in the log"
+"""The note of a publication that was recorded later."""
 RETRY_SECONDS = 60.0
 """How long after a failed signing it is tried again."""
 
@@ -135,6 +137,9 @@ class Registrar:
             ZhiwangError: Of the journal, for what cannot wait: it is in force, and the operator is alarmed.
         """
         async with self._changing:
+            if proposal is not None:
+                # It may have been rejected while this waited for its turn.
+                self._open().get(proposal.id, {proposal.department})
             directory = await asyncio.to_thread(self._repository.publish, publication)
             await self._remember()
             await self.mirror.take(self._repository.files)
@@ -160,6 +165,34 @@ class Registrar:
                 await asyncio.to_thread(self._proposals.drop, proposal)
             await self._lapse(directory)
         return directory
+
+    async def make_good(self, recorded: Mapping[str, int]) -> None:
+        """Record what is in force and not in the log: published while it could not be written, or just before a kill.
+
+        Args:
+            recorded: Newest version of each role whose publication the log holds.
+
+        Raises:
+            ZhiwangError: Of the journal.
+        """
+        async with self._changing:
+            directory = self.holder.latest
+            for publication in [] if directory is None else self._repository.publications():
+                signed = self._repository.signed(publication)
+                if directory is not None and recorded.get(publication.role, 0) < signed.version:
+                    await self._record(
+                        Step(
+                            Action.PUBLISHED,
+                            None,
+                            publication.role,
+                            signed.version,
+                            "",
+                            signed.content_hash,
+                            signed.key_ids,
+                            directory.version,
+                            MADE_GOOD,
+                        )
+                    )
 
     # Proposals.
 

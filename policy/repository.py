@@ -228,6 +228,11 @@ class Repository:
         self._judge(self._sign(candidate, now, snapshot=True), publication.role, now, unsigned=publication.role)
         return self.signed(publication)
 
+    def publications(self) -> list[Publication]:
+        """The metadata of each role that is in force, without files; the newest root first."""
+        found = [Publication("root", self._state.roots[-1], {})]
+        return found + [Publication(role, data, {}) for role, data in self._state.metadata.items()]
+
     def signed(self, publication: Publication) -> Signed:
         """Who has signed metadata of a role, by the keys that the directory in force delegates to.
 
