@@ -25,6 +25,8 @@ MAX_DELAY: Final = 366 * 86_400
 DELAY_SCHEMA: Final = "CREATE TABLE IF NOT EXISTS delay (entry INTEGER PRIMARY KEY)"
 """Where the orders are in the log; stores that older releases made lack it."""
 
+_NANOS: Final = 1_000_000_000
+
 Entries = Callable[[int, int], Sequence[bytes]]
 """Gives committed entries: of a first index, so many."""
 
@@ -79,7 +81,7 @@ def check(order: audit_pb2.EntriesDelayed, now: float) -> None:
             field="reference",
         )
     lasts = order.until_time.seconds - now
-    if not 0 < lasts <= MAX_DELAY:
+    if not 0 < lasts <= MAX_DELAY or not 0 <= order.until_time.nanos < _NANOS:
         raise RefusedError(Reason.DELAY_INVALID, "a delay ends within 366 days from now", field="until_time")
 
 

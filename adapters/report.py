@@ -59,6 +59,11 @@ class Names:
         home = None if info is None else info.systems.get(name)
         return home is not None and self._tells_nothing(home)
 
+    def harmless(self, text: str) -> str:
+        """A text, or nothing if it holds the code of a district of the city."""
+        cities = "|".join(sorted({info.home.code[:CITY_DIGITS] for info in self.departments.values()}))
+        return "" if not cities or re.search(rf"(?:{cities})[0-9]{{2}}", text) else text
+
     def _tells_nothing(self, home: Jurisdiction) -> bool:
         """Where everybody is at home, as in a district that runs this by itself, a home tells nothing."""
         return home.level is Level.CITY or all(home.covers(info.home) for info in self.departments.values())
@@ -188,12 +193,12 @@ def _read(read: audit_pb2.SubjectRead, names: Names, delays: Delays) -> subject_
     reader = Identity.parse(read.reader)
     row = subject_pb2.Lookups(
         read=True,
-        reference=read.reference,
+        reference=names.harmless(read.reference),
         delayed=delays.cover(Access(reader.department, reader.name, "", read.reference)),
     )
     if names.department(reader.department):
         row.department = reader.department
-        row.official = reader.name
+        row.official = names.harmless(reader.name)
     return row
 
 

@@ -218,9 +218,10 @@ class SubjectAdminServicer(subject_pb2_grpc.SubjectAdminServiceServicer):
         return await asyncio.to_thread(self._erase, kind, identifier, erased)
 
     def _erase(self, kind: str, identifier: str, erased: audit_pb2.SubjectErased) -> subject_pb2.EraseResponse:
-        subjects = self._trace.subjects(kind, identifier)
         for _ in range(ATTEMPTS):
             self._log.refresh()
+            # Anew each time: a year that begins meanwhile has a key of its own.
+            subjects = self._trace.subjects(kind, identifier)
             end = self._log.end
             self._check_not_held(subjects)
             try:
@@ -264,7 +265,7 @@ class SubjectAdminServicer(subject_pb2_grpc.SubjectAdminServiceServicer):
         placed = audit_pb2.Entry.HOLD_PLACED_FIELD_NUMBER
         newest = max(erasure.entries_of(connection, subjects), default=0)
         more = appended.position - end
-        if newest >= end or more > appended.first:
+        if newest >= end or more > appended.first or self._trace.years() != sorted(subjects):
             raise _OutpacedError
         if any(event_number(data) == placed for data in self._log.entries(end, more)):
             raise _OutpacedError

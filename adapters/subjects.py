@@ -87,16 +87,23 @@ class Subjects:
             raise RefusedError(
                 Reason.OWNER_FAILED, f"a key of the index cannot be read ({type(error).__name__}); restore it"
             ) from None
-        left_out = max(0, len(found) - MAX_ENTRIES)
+        left_out = 0
 
         def rows() -> Iterator[subject_pb2.Lookups]:
+            nonlocal left_out
             if request is not None:
                 yield this_row(request.raw, now, names)
-            for at, stand in found[:MAX_ENTRIES]:
+            shown = 0
+            for place, (at, stand) in enumerate(found):
+                # Of those that are shown: where fewer were, what is missing would be what is delayed.
+                if shown == MAX_ENTRIES:
+                    left_out = len(found) - place
+                    return
                 year, index = year_and_index(at)
                 row = row_of(self._entry(connection, at), index, stand, names, orders)
                 if row is not None:
                     row.log_year = year
+                    shown += whole or not row.delayed
                     yield row
 
         report = compile_report(self._department, now, years, rows(), whole=whole, max_bytes=max_bytes)

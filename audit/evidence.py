@@ -18,7 +18,7 @@ import grpc
 from audit.appended import Appended, NewEntry
 from audit.asking import query_of
 from audit.entry import HASH_SIZE, Event
-from audit.holds import MAX_HOLDS, Hold, HoldBook, check_order, check_until
+from audit.holds import MAX_HOLDS, MAX_HOLDS_EACH, Hold, HoldBook, check_order, check_until
 from audit.query import NOTHING, Scope
 from audit.store import LogStore
 from audit.yearly import YearlyLog
@@ -90,7 +90,8 @@ class EvidenceServicer(audit_pb2_grpc.EvidenceServiceServicer):
         async with self._changing:
             held = await asyncio.to_thread(self.book.holds_in_force, now)
             before = _of(held, who.department, request.order)
-            if before is None and len(held) >= MAX_HOLDS:
+            mine = sum(hold.department == who.department for hold in held)
+            if before is None and (len(held) >= MAX_HOLDS or (mine >= MAX_HOLDS_EACH and not self._office(who))):
                 raise RefusedError(Reason.OVERLOADED, "too many holds are in force")
             hold = Hold(request.order, who.uri, now if before is None else before.placed, until, asked, scope)
             if before is not None:

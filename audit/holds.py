@@ -38,6 +38,8 @@ MAX_SECONDS: Final = 2 * 366 * 86_400
 """How far ahead a hold may end. Whoever needs it longer renews it, and says so again in the log."""
 MAX_HOLDS: Final = 1000
 """Holds of one log in force at once."""
+MAX_HOLDS_EACH: Final = 50
+"""Of one department, so that none takes the place of an audit office's."""
 GROUP: Final = 5000
 """Entries that are read in one go."""
 

@@ -45,7 +45,7 @@ def replay(
 
     Read as what you are: an owner's admin its own log (--owner hrss --from hrss/state), the audit office the hub's.
     Without files under the directory in force. What the directory in force decides otherwise already is told apart.
-    The reading stands in the log. Exit status 1 if anything flips.
+    The reading stands in the log. Exit status 1 if anything flips, or if an entry cannot be read.
 
     Example: zhiwang policy replay hrss/document.toml --days 30 --owner hrss --from hrss/state --profile hrss.toml
     """
@@ -86,7 +86,7 @@ def replay(
             output.say(
                 f"{unread} 条记录本程序读不懂，未计入 {unread} entries cannot be read by this program; not counted"
             )
-    raise typer.Exit(output.FAILED if flips else output.OK)
+    raise typer.Exit(output.FAILED if flips or unread else output.OK)
 
 
 async def accesses_of(auditor: Auditor, query: Query) -> AsyncIterator[Access | None]:

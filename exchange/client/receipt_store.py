@@ -305,7 +305,10 @@ class ReceiptStore:
         Raises:
             FatalError: INTERNAL: it is erased, missing, or another than the one under which they were kept.
         """
-        proof, erased = driver(connection).execute("SELECT proof, erased FROM year WHERE year = ?", (year,)).fetchone()
+        row = driver(connection).execute("SELECT proof, erased FROM year WHERE year = ?", (year,)).fetchone()
+        if row is None:
+            raise FatalError(Reason.INTERNAL, f"the receipts of {year} are gone")
+        proof, erased = row
         if erased is not None:
             raise FatalError(Reason.INTERNAL, f"the receipts of {year} were erased, and none is kept in it any more")
         # Read anew each time: a receipt under a key whose file is gone could never be opened again.

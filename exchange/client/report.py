@@ -7,6 +7,7 @@ the claim is granted, by the owner and in a matter of the centre, is all that ma
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
@@ -15,7 +16,9 @@ from exchange.client.check import Answered
 from exchange.client.outcome import Failure, PartOutcome
 from policy.model import Directory
 from zhiwang.adapter.v1 import subject_pb2
+from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.wire.claims import Predicate
+from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.errors import Reason
 from zhiwang.wire.records import Outcome
 
@@ -66,6 +69,21 @@ def _read(owner: str, answered: Answered) -> OwnerReport:
         report = subject_pb2.SubjectReport.FromString(answered.answers.report)
     except DecodeError:
         return OwnerReport(owner, None, Reason.PROOF_INVALID)
-    if report.owner != owner:
+    if report.owner != owner or not _can_be_told(report):
         return OwnerReport(owner, None, Reason.PROOF_INVALID)
     return OwnerReport(owner, report)
+
+
+def _can_be_told(report: subject_pb2.SubjectReport) -> bool:
+    """Whether all of it has words: one owner's nonsense must not take the reports of the others along."""
+    try:
+        for moment in (report.time, *(one for row in report.lookups for one in (row.first_time, row.last_time))):
+            datetime.fromtimestamp(moment.ToSeconds(), CITY_TIME)
+        for row in report.lookups:
+            sealed_pb2.Assurance.Name(row.assurance)
+            for one in row.asked:
+                Predicate.from_number(one.predicate)
+                subject_pb2.Fate.Name(one.fate)
+    except (KeyError, ValueError, OverflowError, OSError):
+        return False
+    return True

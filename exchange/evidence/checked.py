@@ -12,6 +12,8 @@ from exchange.evidence import bundle
 
 MAX_FILE: Final = 64 << 20
 MAX_FILES: Final = 50_000
+MAX_TOTAL: Final = 1 << 30
+"""Bytes of all of them: they are held in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +74,14 @@ def read_files(directory: Path) -> dict[str, bytes]:
         BrokenError: Something in it is neither a file nor a directory, or is larger than any bundle.
     """
     files: dict[str, bytes] = {}
+    total = 0
     for path in sorted(directory.rglob("*")):
         name = path.relative_to(directory).as_posix()
         if path.is_symlink() or not (path.is_dir() or path.is_file()):
             raise BrokenError(name, "is neither a file nor a directory")
         if path.is_file():
-            if path.stat().st_size > MAX_FILE or len(files) >= MAX_FILES:
+            total += path.stat().st_size
+            if path.stat().st_size > MAX_FILE or len(files) >= MAX_FILES or total > MAX_TOTAL:
                 raise BrokenError(name, "is larger, or one of more files, than any bundle has")
             files[name] = path.read_bytes()
     return files

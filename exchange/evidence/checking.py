@@ -30,7 +30,7 @@ from certs.identity import CA_CERTIFICATE, ROOT_METADATA
 from certs.revocation import RevocationList
 from certs.signing import CertificateVerifier
 from exchange.client.receipt import read_receipt
-from exchange.client.receipt_times import Trust, prove
+from exchange.client.receipt_times import Revocations, Trust, prove
 from exchange.evidence import bundle
 from exchange.evidence.bundle import POLICY, RECEIPTS, Evidence, Selected, files_of, manifest_of
 from exchange.evidence.checked import BrokenError, Checked, check_manifest, read_files
@@ -78,6 +78,7 @@ class _Bundle:
         self._found = found
         self._ca_pem = (root / CA_CERTIFICATE).read_bytes()
         self._verifier = CertificateVerifier(self._ca_pem, frozenset)
+        self._revocations = self._revocation_list()
 
     def check(self) -> None:
         """Everything."""
@@ -113,7 +114,7 @@ class _Bundle:
         self._check_production(evidence)
         self._check_signatures(entries, certificates)
         self._check_receipts(evidence)
-        self._note_revocations(head)
+        self._check_revocations(evidence, head)
         self._note_witnesses(pasts, head)
         found.notes += [past.problem[1] for past in pasts.values() if past.directory is None]
         if evidence.ca_pem != self._ca_pem:
@@ -252,6 +253,8 @@ class _Bundle:
         except (TlogProofError, RefusedError, CheckpointError, merkle.ProofError, ValueError, BrokenError) as error:
             self._found.fault(name, f"is not proved to be in the log: {getattr(error, 'detail', '') or error}")
             return
+        if path and later.origin != evidence.checkpoint.origin:
+            self._found.fault(bundle.PRODUCTION_CONSISTENCY, "holds a proof between two logs, of which there is none")
         expected = bundle.production_of(evidence, self._files[bundle.MANIFEST])
         expected.produced_by = evidence.produced_by
         if log_of(later.origin) != log_of(evidence.checkpoint.origin) or entry.evidence_produced != expected:
@@ -297,6 +300,8 @@ class _Bundle:
 
     def _check_signature(self, der: bytes, at: float, system: str, access: Access) -> None:
         certificate = self._verifier.verify(der, at)
+        if self._revocations is not None and self._revocations.times.get(certificate.serial, at + 1) <= at:
+            raise RefusedError(Reason.CERTIFICATE_REVOKED, "its certificate was revoked before")
         if certificate.identity.uri != system:
             raise RefusedError(Reason.SIGNATURE_INVALID, "the certificate is of another system")
         message = signature_message(sha256(access.header).digest(), access.sealed_hash, access.request_root)
@@ -307,28 +312,46 @@ class _Bundle:
         for name, data in evidence.receipts.items():
             try:
                 receipt = read_receipt(data)
-                prove(receipt, Trust(self._verifier))
+                proved = prove(receipt, Trust(self._verifier))
+                listed = self._revocations
+                if listed is not None and listed.this_update >= max(part.hub_time for part in proved.parts):
+                    prove(receipt, Trust(self._verifier, revocations=Revocations.of_list(listed)))
             except RefusedError as error:
                 self._found.fault(RECEIPTS + name, f"does not hold: {error.detail or error.reason.name}")
                 continue
             if not any(sha256(part.request.header).digest() in logged for part in receipt.parts):
                 self._found.notes.append(f"{RECEIPTS}{name} holds, and is of none of these entries")
 
-    def _note_revocations(self, head: audit_pb2.LogHead) -> None:
+    def _revocation_list(self) -> RevocationList | None:
         pem = self._files.get(bundle.REVOCATIONS)
         if pem is None:
             self._found.notes.append("there is no revocation list in the bundle")
-            return
+            return None
         try:
-            listed = RevocationList.parse(pem, self._ca_pem)
+            return RevocationList.parse(pem, self._ca_pem)
         except RefusedError as error:
             self._found.fault(bundle.REVOCATIONS, f"is no revocation list of this city: {error.detail}")
+            return None
+
+    def _check_revocations(self, evidence: Evidence, head: audit_pb2.LogHead) -> None:
+        """Nothing counts that a key signed after it was revoked: a checkpoint is younger than the entries under it."""
+        listed = self._revocations
+        if listed is None:
             return
-        certificate = self._verifier.known(head.certificate)
-        if certificate.serial in listed.serials:
-            self._found.notes.append(
-                f"the certificate of the log's key was revoked later, on {_day(listed.times.get(certificate.serial))}"
-            )
+        entries = (*evidence.entries, *evidence.supporting)
+        newest = max((decode_entry(one.data).time.seconds for one in entries), default=0)
+        signed = [(bundle.LOG_CERTIFICATE, head.certificate, newest)]
+        if self._found.production_index is not None:
+            made = decode_entry(self._need(bundle.PRODUCTION_ENTRY)).time.seconds
+            signed.append((bundle.PRODUCTION_CERTIFICATE, _der(self._need(bundle.PRODUCTION_CERTIFICATE)), made))
+        for name, der, at in signed:
+            revoked = listed.times.get(self._verifier.known(der).serial)
+            if revoked is not None and revoked <= at:
+                self._found.fault(name, f"was revoked on {_day(revoked)}, before it signed this")
+            elif revoked is not None:
+                self._found.notes.append(f"{name} was revoked later, on {_day(revoked)}")
+        if listed.this_update < newest:
+            self._found.notes.append("the revocation list is older than the newest entry (see --crl)")
 
     def _note_witnesses(self, pasts: Mapping[int, Past], head: audit_pb2.LogHead) -> None:
         for number in sorted(pasts, reverse=True):
@@ -336,7 +359,11 @@ class _Bundle:
             if directory is None or not directory.centre.witnesses:
                 continue
             policy = WitnessPolicy(directory.centre.witnesses, directory.centre.witness_quorum)
-            self._found.witnesses = tuple(one.name for one in policy.cosignatures(head.checkpoint))
+            try:
+                self._found.witnesses = tuple(one.name for one in policy.cosignatures(head.checkpoint))
+            except CheckpointError as error:
+                self._found.fault(bundle.CHECKPOINT, f"a cosignature does not hold: {error}")
+                return
             if not policy.satisfied_by(head.checkpoint):
                 self._found.notes.append("the checkpoint is not cosigned by a quorum of the witnesses of that day")
             return

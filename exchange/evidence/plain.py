@@ -27,7 +27,10 @@ def _value(descriptor: FieldDescriptor, value: Any) -> Any:
     if isinstance(value, bytes):
         return _bytes(descriptor.name, value)
     if isinstance(value, Timestamp):
-        return value.ToDatetime(UTC).isoformat()
+        try:
+            return value.ToDatetime(UTC).isoformat()
+        except (ValueError, OverflowError):
+            return f"{value.seconds}s {value.nanos}ns"
     if isinstance(value, Message):
         return plain(value)
     if descriptor.enum_type is not None:

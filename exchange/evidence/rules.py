@@ -90,9 +90,12 @@ def read_past(
     except ZhiwangError as error:
         return Past(problem=_problem(error))
     recorded: dict[str, bytes] = {}
-    # What is no longer kept of it proves nothing, and what is wrong does not either; nothing is said of it then.
-    with suppress(ZhiwangError):
+    try:
         recorded = history.recorded(version, timestamp_hash) if timestamp_hash else {}
+    except ZhiwangError as error:
+        # What is not to be had proves nothing. Another directory than the log recorded is a forgery.
+        if error.reason is Reason.METADATA_INVALID:
+            return Past(problem=_problem(error))
     return Past(found, recorded)
 
 
