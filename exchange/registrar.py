@@ -95,15 +95,15 @@ def registrar_identity(profile: Profile) -> IdentityFiles:
 
 
 def recorded(store: YearlyLog) -> dict[str, int]:
-    """Newest version of each role whose publication the log of this year holds. Reads the whole of it; blocks."""
+    """Newest version of each role whose publication the log holds, in whichever year. Reads the whole of it; blocks."""
     found: dict[str, int] = {}
-    size = store.newest.size
-    for start in range(0, size, PAGE):
-        for data in store.entries(start, min(PAGE, size - start)):
-            if event_number(data) == audit_pb2.Entry.POLICY_STEP_FIELD_NUMBER:
-                step = decode_entry(data).policy_step
-                if step.action == audit_pb2.POLICY_ACTION_PUBLISHED:
-                    found[step.role] = max(found.get(step.role, 0), step.role_version)
+    for log in store.shards():
+        for start in range(0, log.newest.size, PAGE):
+            for data in log.entries(start, PAGE):
+                if event_number(data) == audit_pb2.Entry.POLICY_STEP_FIELD_NUMBER:
+                    step = decode_entry(data).policy_step
+                    if step.action == audit_pb2.POLICY_ACTION_PUBLISHED:
+                        found[step.role] = max(found.get(step.role, 0), step.role_version)
     return found
 
 
