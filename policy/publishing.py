@@ -320,14 +320,11 @@ def sign(drafted: Draft, signers: Iterable[RawSigner]) -> Publication:
     Raises:
         RefusedError: METADATA_INVALID, if they are too few.
     """
-    counted = {signer.public_key_raw: signer for signer in signers if signer.public_key_raw in drafted.keys}
-    if len(counted) < drafted.threshold:
-        whose = "the centre" if drafted.role == CENTRE else drafted.role.removesuffix(SUSPEND)
-        raise RefusedError(
-            Reason.METADATA_INVALID,
-            f"{drafted.role} needs {drafted.threshold} signatures of admins of {whose}, and here are {len(counted)}",
-        )
-    return Publication(drafted.role, signed(drafted.metadata, map(TufSigner, counted.values())), drafted.files)
+    publication = sign_some(drafted, signers)
+    count = len(parse_metadata(publication.metadata, Targets).signatures)
+    if count < drafted.threshold:
+        raise _too_few(drafted, count)
+    return publication
 
 
 def sign_some(drafted: Draft, signers: Iterable[RawSigner]) -> Publication:
@@ -338,9 +335,16 @@ def sign_some(drafted: Draft, signers: Iterable[RawSigner]) -> Publication:
     """
     counted = {signer.public_key_raw: signer for signer in signers if signer.public_key_raw in drafted.keys}
     if not counted:
-        whose = "the centre" if drafted.role == CENTRE else drafted.role.removesuffix(SUSPEND)
-        raise RefusedError(Reason.METADATA_INVALID, f"{drafted.role} is signed by admins of {whose}, and here is none")
+        raise _too_few(drafted, 0)
     return Publication(drafted.role, signed(drafted.metadata, map(TufSigner, counted.values())), drafted.files)
+
+
+def _too_few(drafted: Draft, count: int) -> RefusedError:
+    whose = "the centre" if drafted.role == CENTRE else drafted.role.removesuffix(SUSPEND)
+    return RefusedError(
+        Reason.METADATA_INVALID,
+        f"{drafted.role} needs {drafted.threshold} signatures of admins of {whose}, and here are {count}",
+    )
 
 
 def countersign(publication: Publication, current: Current, signer: RawSigner, now: float) -> Publication:
