@@ -10,11 +10,11 @@ from typing import Annotated, Any
 import typer
 
 from exchange.cli import output
-from exchange.cli.policy_rights import MaybeProfile, directory_of, moment, named
+from exchange.cli.policy_rights import ASSURANCE_WORDS, MaybeProfile, directory_of, moment, named
 from exchange.cli.registrar_link import with_registrar
 from policy import assertions, crosscheck, publishing
 from policy.differences import Difference, differences
-from policy.document import ASSURANCES, Mistake, parse_document
+from policy.document import Mistake, parse_document
 from policy.lint import lint
 from policy.metadata import CENTRE_FILE
 from policy.model import Directory
@@ -23,8 +23,6 @@ from policy.rehearse import rehearsed
 from policy.words import Words, day_text
 from zhiwang.wire.profile import load_profile
 from zhiwang.wire.tomlfile import FileError, Finding, as_findings
-
-_ASSURANCE_WORDS = {number: word for word, number in ASSURANCES.items()}
 
 Files = Annotated[list[Path], typer.Argument(metavar="FILE…", exists=True, dir_okay=False)]
 
@@ -44,8 +42,8 @@ def check(
     Example: zhiwang policy check hrss/document.toml --profile hrss-admin.toml
     """
     given = named(files)
-    publishing.classify_all(given)
-    wrong, strange = _beside(given, profile)
+    groups = publishing.classify_all(given)
+    wrong, strange = _beside(given, groups, profile)
     if as_json:
         output.print_json(
             {"wrong": [str(finding) for finding in wrong], "strange": [str(finding) for finding in strange]}
@@ -61,9 +59,10 @@ def check(
         raise typer.Exit(output.FAILED)
 
 
-def _beside(given: Sequence[publishing.Named], profile: Path | None) -> tuple[list[Finding], list[Finding]]:
+def _beside(
+    given: Sequence[publishing.Named], groups: dict[str, dict[str, bytes]], profile: Path | None
+) -> tuple[list[Finding], list[Finding]]:
     """What is wrong, and what is strange, with these files beside the others."""
-    groups = publishing.classify_all(given)
     if profile is None and not any(path == CENTRE_FILE for path in groups["centre"]):
         return [], []
     current = None if profile is None else with_registrar(load_profile(profile), lambda link: link.directory())
@@ -166,7 +165,7 @@ def _change_json(change: Change, now: float, before: Directory, after: Directory
         "role": change.key.role,
         "ask": str(change.key.ask),
         "matter": change.key.matter,
-        "assurances": [_ASSURANCE_WORDS[number] for number in change.assurances],
+        "assurances": [ASSURANCE_WORDS[number] for number in change.assurances],
         "officials": list(change.officials),
         "places": [where.as_json() for where in change.places],
         "from": None if change.span.since <= now else day_text(change.span.since),

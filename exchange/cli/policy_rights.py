@@ -37,7 +37,7 @@ Rehearsed = Annotated[
 ]
 At = Annotated[datetime | None, typer.Option(help="When; now if left out (UTC).")]
 
-_ASSURANCE_WORDS = {number: word for word, number in ASSURANCES.items()}
+ASSURANCE_WORDS = {number: word for word, number in ASSURANCES.items()}
 
 
 def directory_of(profile: Path | None, files: Sequence[Path]) -> Directory:
@@ -174,7 +174,7 @@ def _print(reach: Reach, keys: Sequence[Key], place: str, at: float, *, as_json:
                 right.key.ask,
                 right.key.matter,
                 words.places(right.places).en,
-                _ASSURANCE_WORDS[right.assurance],
+                ASSURANCE_WORDS[right.assurance],
                 day_text(right.span.until),
                 " ".join(right.rules),
             )
@@ -193,7 +193,7 @@ def _as_json(right: Right, words: Words) -> dict[str, Any]:
         "matter": right.key.matter,
         "places": [where.as_json() for where in right.places],
         "places_text": words.places(right.places)._asdict(),
-        "assurance": _ASSURANCE_WORDS[right.assurance],
+        "assurance": ASSURANCE_WORDS[right.assurance],
         "until": None if right.span.until == FOREVER else day_text(right.span.until),
         "rules": list(right.rules),
     }
