@@ -145,14 +145,12 @@ def publish(
     named = [publishing.Named(str(file), file.read_bytes()) for file in files or ()]
     signers = [IdentityFiles(directory, found.root).signer() for directory in sign or ()]
     admins = _admins(admin or ())
-    rows = [
-        *(
-            with_registrar(found, lambda link: _publish(link, named, signers, admins, remove or ()))
-            if named or remove
-            else ()
-        ),
-        *with_registrar(found, lambda link: _publish_proposals(link, proposal or ())),
-    ]
+
+    async def send(link: RegistrarLink) -> list[tuple[str, int, int]]:
+        rows = await _publish(link, named, signers, admins, remove or ()) if named or remove else []
+        return rows + await _publish_proposals(link, proposal or ())
+
+    rows = with_registrar(found, send)
     if as_json:
         output.print_json([{"role": role, "version": version, "directory": new} for role, version, new in rows])
     else:
