@@ -30,6 +30,7 @@ from exchange.config import DEFAULT_LISTEN, DRAIN_SECONDS, STOP_GRACE, StateFile
 from exchange.hub import Hub, Meter
 from exchange.link import Links
 from exchange.owner_log import OwnerLog
+from exchange.readiness import keep_true
 from exchange.service import AdapterServicer, ExchangeServicer
 from exchange.store import join_log, open_log
 from exchange.verify import Examiner
@@ -56,14 +57,8 @@ from zhiwang.wire.process import Process, background
 from zhiwang.wire.profile import Profile
 from zhiwang.wire.server import Readiness, RpcRules, Server, build_server
 
-WATCH_SECONDS = 0.25
-"""How often readiness is looked at."""
-
 SAVE_SECONDS = 5.0
 """How often what was seen of owners' logs is written."""
-
-RELOAD_SECONDS = 5.0
-"""How often a log that has stopped is checked anew."""
 
 REQUESTERS = frozenset({Kind.SYSTEM, Kind.AGENT})
 
@@ -336,7 +331,7 @@ async def main(profile: Profile, process: Process) -> None:
         background(alarms.watch()),
         background(_start_following(client, holder, stub, mirror)),
         background(parts.hub.housekeep()),
-        background(_watch(parts, holder, audit_log)),
+        background(keep_true(parts.readiness, holder, audit_log)),
         background(_keep_views(views)),
         background(keep_up(index)),
         background(files.watch()),
@@ -385,24 +380,6 @@ async def _start_following(
     except ZhiwangError as error:
         holder.failed(f"{error.reason.name}: {error.detail}")
     await follow(client, holder, stub, mirror=mirror)
-
-
-async def _watch(parts: Parts, holder: DirectoryHolder, audit_log: AuditLog) -> None:
-    """Keep readiness true to log and directory, and look again at a log that has stopped."""
-    loop = asyncio.get_running_loop()
-    tried = 0.0
-    while True:
-        await parts.readiness.set("log", audit_log.healthy)
-        await parts.readiness.set("directory", holder.fresh)
-        if not audit_log.healthy and loop.time() - tried > RELOAD_SECONDS:
-            try:
-                await audit_log.reload()
-            except ZhiwangError as error:
-                _log.error("the log stays stopped", detail=error.detail)
-            except Exception as error:  # noqa: BLE001 - else nobody would look at the log, or at readiness, again
-                _log.error("the log stays stopped", exc_info=error)
-            tried = loop.time()
-        await asyncio.sleep(WATCH_SECONDS)
 
 
 async def _keep_views(views: OwnerViews) -> None:

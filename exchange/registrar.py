@@ -11,8 +11,6 @@ import time
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from audit import service as audit_service
 from audit.entry import decode_entry, event_number
 from audit.log import AuditLog
@@ -22,6 +20,7 @@ from audit.yearly import YearlyLog
 from certs.credentials import IdentityFiles
 from certs.expiry import METRIC, METRIC_TEXT, ExpiryAlarms, certificate_expiries
 from exchange.config import StateFiles
+from exchange.readiness import keep_true
 from exchange.store import open_log
 from policy import registrar as policy_registrar
 from policy.expiries import directory_expiries
@@ -40,7 +39,7 @@ from policy.steps import Step
 from zhiwang.audit.v1 import audit_pb2, audit_pb2_grpc
 from zhiwang.exchange.v1 import exchange_pb2_grpc
 from zhiwang.policy.v1 import policy_pb2_grpc
-from zhiwang.wire.errors import FatalError, Reason, ZhiwangError
+from zhiwang.wire.errors import FatalError, Reason
 from zhiwang.wire.identity import Identity, Kind
 from zhiwang.wire.metrics import MetricsServer, RpcMetrics, gauge
 from zhiwang.wire.process import Process, background
@@ -50,10 +49,6 @@ from zhiwang.wire.server import Readiness, build_server
 PROPOSALS: Final = "proposals"
 STOP_GRACE: Final = 5.0
 PAGE: Final = 1000
-RELOAD_SECONDS: Final = 5.0
-"""How often a log that has stopped is looked at again."""
-
-_log = structlog.get_logger(__name__)
 
 
 def init(profile: Profile) -> Path:
@@ -190,12 +185,16 @@ async def serve(process: Process, profile: Profile) -> None:
         time.time,
         gauge(METRIC, METRIC_TEXT, ("use",)),
     )
-    await registrar.make_good(await asyncio.to_thread(recorded, store))
+
+    async def make_good() -> None:
+        await registrar.make_good(await asyncio.to_thread(recorded, store))
+
+    await make_good()
     # Before anybody is served: the last timestamp may be as old as the last stop.
     signed = await registrar.try_resign()
     tasks = [
         background(registrar.keep_fresh(signed=signed)),
-        background(_watch(readiness, registrar, store, log)),
+        background(keep_true(readiness, registrar.holder, log, make_good)),
         background(keep_up(index)),
         background(files.watch()),
         background(alarms.watch()),
@@ -215,22 +214,3 @@ async def serve(process: Process, profile: Profile) -> None:
         store.engine.dispose()
         if metrics is not None:
             metrics.close()
-
-
-async def _watch(readiness: Readiness, registrar: Registrar, store: YearlyLog, log: AuditLog) -> None:
-    """Readiness falls when the timestamp expires, which no event announces, and with the log."""
-    loop = asyncio.get_running_loop()
-    tried = 0.0
-    while True:
-        await readiness.set("directory", registrar.holder.fresh)
-        await readiness.set("log", log.healthy)
-        if not log.healthy and loop.time() - tried > RELOAD_SECONDS:
-            try:
-                await log.reload()
-                await registrar.make_good(await asyncio.to_thread(recorded, store))
-            except ZhiwangError as error:
-                _log.error("the log stays stopped", detail=error.detail)
-            except Exception as error:  # noqa: BLE001  else nobody would look at the log, or at readiness, again
-                _log.error("the log stays stopped", exc_info=error)
-            tried = loop.time()
-        await asyncio.sleep(1)

@@ -15,9 +15,9 @@ import pytest
 
 from breaking_support import INSURED, DirectAdapter, Forge, RealCity
 from city_support import running_city
-from exchange.app import _watch
 from exchange.demo.auditing import is_serving
 from exchange.demo.build import CITY
+from exchange.readiness import keep_true
 from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.identity import Kind, server_name
 
@@ -55,7 +55,7 @@ async def test_hub_and_client_refuse_and_say_so_once_the_directory_has_expired(t
     clock = Clock()
     async with running_city(tmp_path, clock=clock) as city, city.client() as client:
         hub = city.hub.up
-        async with running(_watch(hub.parts, hub.holder, hub.audit_log)):
+        async with running(keep_true(hub.parts.readiness, hub.holder, hub.audit_log)):
             await until(lambda: hub.parts.readiness.serving)
             first = await client.verify(city.case(), city.context())
             assert {claim.status.name for claim in first.claims} == {"ANSWERED"}
