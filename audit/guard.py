@@ -7,7 +7,6 @@ waits for its disk. What is younger than the guard is caught by agents and witne
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +16,8 @@ import structlog
 
 from audit.checkpoint import Checkpoint, CheckpointError, split_note
 from audit.trouble import trouble
-from zhiwang.wire.archive import sync_directory
 from zhiwang.wire.errors import FatalError, Reason
+from zhiwang.wire.kept import replace_durably
 
 INTERVAL: Final = 1.0
 """Seconds between two writings."""
@@ -117,14 +116,7 @@ class Guard:
         note = self.newest()
         if note == self._written:
             return
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(note)
-            file.flush()
-            os.fsync(descriptor)
-        temporary.replace(self.path)
-        sync_directory(self.path.parent)
+        replace_durably(self.path, note)
         self._written = note
 
     def start(self) -> None:

@@ -8,7 +8,6 @@ timestamp. Not safe for several processes: one registrar owns the directory.
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -56,6 +55,7 @@ from policy.metadata import (
 from policy.model import Directory, Suspension
 from policy.standing import missing
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
+from zhiwang.wire.kept import PUBLIC, replace_durably
 from zhiwang.wire.tomlfile import FileError
 
 __all__ = ["RegistrarKeys", "Repository", "check_signed_root", "load_key", "new_key", "write_durably"]
@@ -580,16 +580,6 @@ def _refuse(detail: str) -> NoReturn:
 
 
 def write_durably(path: Path, content: bytes) -> None:
-    """Durable, and never half: the name appears when the bytes are on disk."""
+    """Durable, and never half; directories above it are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    replace_durably(path, content, mode=PUBLIC)

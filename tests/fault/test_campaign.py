@@ -104,8 +104,8 @@ def careless(connection, record):
 audit.sqlite._prepare = careless
 """
 NO_NAMES = """
-import audit.guard, audit.sqlite
-audit.guard.sync_directory = audit.sqlite.sync_directory = lambda _directory: None
+import audit.sqlite, zhiwang.wire.kept
+zhiwang.wire.kept.sync_directory = audit.sqlite.sync_directory = lambda _directory: None
 """
 
 

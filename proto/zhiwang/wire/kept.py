@@ -1,4 +1,4 @@
-"""A small private file that a process keeps its memory in: replaced whole, durably, and never by something older.
+"""Small files that are replaced whole and durably; among them what a process keeps its memory in, never older again.
 
 A task that writes in a worker thread is cancelled at shutdown while its thread goes on, and the last state is written
 beside it. So writes of one file take turns, and one that is overtaken is dropped.
@@ -14,7 +14,30 @@ from typing import Final
 
 from zhiwang.wire.archive import sync_directory
 
-_MODE: Final = 0o600
+PRIVATE: Final = 0o600
+PUBLIC: Final = 0o666
+"""Less what the process's umask takes away."""
+
+
+def replace_durably(path: Path, data: bytes, *, mode: int = PRIVATE) -> None:
+    """Write or replace a file so that its name appears when its bytes are on disk, and is there after a power failure.
+
+    Args:
+        path: Its directory exists.
+        data: All of it.
+        mode: Of the new file.
+
+    Raises:
+        OSError: It cannot be written; the old one is still there.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
+    temporary.replace(path)
+    sync_directory(path.parent)
 
 
 class KeptFile:
@@ -47,11 +70,4 @@ class KeptFile:
         return write
 
     def _replace(self, data: bytes) -> None:
-        temporary = self.path.with_suffix(".new")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _MODE)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(descriptor)
-        temporary.replace(self.path)
-        sync_directory(self.path.parent)
+        replace_durably(self.path, data)

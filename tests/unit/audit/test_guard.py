@@ -126,7 +126,7 @@ def test_a_guard_that_cannot_be_written_says_so_and_recovers(guard: Guard, monke
             threading.Event().wait(0.001)
         return False
 
-    monkeypatch.setattr("audit.guard.os.fsync", fsync)
+    monkeypatch.setattr(os, "fsync", fsync)
     guard.start()
     guard.wake()
     assert failed.wait(10)
@@ -142,7 +142,7 @@ def test_a_guard_is_on_the_disk_before_it_takes_the_place_of_the_last(
     guard.write()
     newest.size = 2
     seen: list[bytes] = []
-    monkeypatch.setattr("audit.guard.os.fsync", lambda _descriptor: seen.append(guard.path.read_bytes()))
+    monkeypatch.setattr(os, "fsync", lambda _descriptor: seen.append(guard.path.read_bytes()))
     guard.write()
     # First the new file is synced while the old one still stands, then the directory that names it.
     assert seen == [note(1), note(2)]
