@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 from certs.identity import Kind
 from policy.enforcer import Question
 from policy.model import Attribute, Deny, Directory, Grant, Suspension
+from zhiwang.wire.claims import Ask
 from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.places import Jurisdiction
 
@@ -112,29 +113,22 @@ def _granted(grant: Grant, attribute: Attribute, question: Question, home: Juris
 
 
 def _denies(deny: Deny, question: Question) -> bool:
-    return (
-        deny.role in {None, question.role}
-        and deny.owner in {None, question.owner}
-        and deny.attribute in {None, question.attribute}
-        and deny.predicate in {None, question.predicate}
-        and deny.matter in {None, question.matter}
-        and (deny.place is None or deny.place.covers(question.jurisdiction) or question.jurisdiction.covers(deny.place))
-    )
+    here = deny.place is None or deny.place.covers(question.jurisdiction) or question.jurisdiction.covers(deny.place)
+    return here and deny.concerns(question.role, _ask(question), question.matter)
 
 
 def _suspends(entry: Suspension, question: Question) -> bool:
     system = question.system
     return (
-        entry.department in {question.owner, system.department}
-        and entry.system in {None, f"{system.department}/{system.name}"}
-        and entry.role in {None, question.role}
+        entry.concerns(f"{system.department}/{system.name}", question.role, _ask(question))
         and entry.official in {None, f"{system.department}/{question.official}"}
-        and entry.owner in {None, question.owner}
-        and entry.attribute in {None, question.attribute}
-        and entry.predicate in {None, question.predicate}
         and (entry.not_before is None or question.now >= entry.not_before)
         and (entry.not_after is None or question.now < entry.not_after)
     )
+
+
+def _ask(question: Question) -> Ask:
+    return Ask(question.owner, question.attribute, question.predicate)
 
 
 def _day(time: int) -> str:

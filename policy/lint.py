@@ -98,14 +98,8 @@ def _too_wide(grant: Grant, attribute: Attribute, directory: Directory) -> Itera
 
 
 def _stops(deny: Deny, grant: Grant) -> bool:
-    return (
-        deny.role in {None, grant.role}
-        and deny.owner in {None, grant.ask.owner}
-        and deny.attribute in {None, grant.ask.attribute}
-        and deny.predicate in {None, grant.ask.predicate}
-        and deny.matter in {None, grant.matter}
-        and (deny.place is None or (bool(grant.places) and all(deny.place.covers(place) for place in grant.places)))
-    )
+    everywhere = deny.place is None or (bool(grant.places) and all(deny.place.covers(place) for place in grant.places))
+    return everywhere and deny.concerns(grant.role, grant.ask, grant.matter)
 
 
 def _redundant(document: Document, skipped: set[int]) -> Iterator[tuple[int, list[str]]]:

@@ -85,6 +85,16 @@ class Deny:
     matter: str | None = None
     place: Jurisdiction | None = None
 
+    def concerns(self, role: str, ask: Ask, matter: str) -> bool:
+        """Whether it is about this at all, wherever it is asked."""
+        return (
+            self.role in {None, role}
+            and self.owner in {None, ask.owner}
+            and self.attribute in {None, ask.attribute}
+            and self.predicate in {None, ask.predicate}
+            and self.matter in {None, matter}
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Centre:
@@ -250,6 +260,17 @@ class Suspension:
     predicate: Predicate | None = None
     not_before: int | None = None
     not_after: int | None = None
+
+    def concerns(self, system: str, role: str, ask: Ask) -> bool:
+        """Whether it is about this at all, for whichever official and whenever; a system as "edu/enrolment"."""
+        return (
+            self.department in {ask.owner, system.partition("/")[0]}
+            and self.system in {None, system}
+            and self.role in {None, role}
+            and self.owner in {None, ask.owner}
+            and self.attribute in {None, ask.attribute}
+            and self.predicate in {None, ask.predicate}
+        )
 
 
 @dataclass(frozen=True, slots=True)

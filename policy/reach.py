@@ -272,7 +272,7 @@ class Reach:
         return Rules(
             home,
             grants,
-            tuple(deny for deny in directory.centre.denies if _concerns(deny, key)),
+            tuple(deny for deny in directory.centre.denies if deny.concerns(key.role, key.ask, key.matter)),
             tuple(entry for entry in directory.suspensions if _bears(entry, key)),
         )
 
@@ -444,24 +444,8 @@ def _within(rule: Grant | Suspension, at: float) -> bool:
     return since <= at < until
 
 
-def _concerns(deny: Deny, key: Key) -> bool:
-    return (
-        deny.role in {None, key.role}
-        and deny.owner in {None, key.ask.owner}
-        and deny.attribute in {None, key.ask.attribute}
-        and deny.predicate in {None, key.ask.predicate}
-        and deny.matter in {None, key.matter}
-    )
-
-
 def _bears(entry: Suspension, key: Key) -> bool:
     department = key.system.partition("/")[0]
-    return (
-        entry.department in {key.ask.owner, department}
-        and entry.system in {None, key.system}
-        and entry.role in {None, key.role}
-        and (entry.official is None or entry.official.partition("/")[0] == department)
-        and entry.owner in {None, key.ask.owner}
-        and entry.attribute in {None, key.ask.attribute}
-        and entry.predicate in {None, key.ask.predicate}
-    )
+    # An official is always the requester's own.
+    about = entry.official is None or entry.official.partition("/")[0] == department
+    return about and entry.concerns(key.system, key.role, key.ask)
