@@ -18,7 +18,6 @@ from audit.origins import year_of
 from exchange.cli import audit_selecting as select
 from exchange.cli import output
 from exchange.cli.audit_reading import From, Owner, Shard, printable, with_auditor
-from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.profile import load_profile
 
 LIMIT = 50
@@ -156,12 +155,11 @@ def _writer(*, as_csv: bool, as_json: bool) -> _Lines | _Csv | _Table:
 
 def _cells(origin: str, index: int, facts: Facts) -> list[object]:
     """As `COLUMNS` says; what an entry that nobody trusts says is made harmless for a terminal."""
-    moment = datetime.fromtimestamp(facts.time / 1_000_000, UTC).astimezone(CITY_TIME)
     told = facts.outcome or facts.event
     texts = (
         told,
         facts.reason,
-        facts.system.partition("://")[2].partition("/")[2] or facts.system,
+        output.short_identity(facts.system) or facts.system,
         facts.official,
         facts.role,
         facts.matter,
@@ -172,7 +170,7 @@ def _cells(origin: str, index: int, facts: Facts) -> list[object]:
     year = year_of(origin)
     return [
         f"{year}/{index}" if year else index,
-        moment.strftime("%Y-%m-%d %H:%M:%S"),
+        output.local_time(facts.time / 1_000_000),
         *(printable(text) for text in texts),
     ]
 

@@ -22,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from zhiwang.wire.archive import Manifest
+from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.errors import FatalError, Reason, ZhiwangError
 
 OK = 0
@@ -168,6 +169,16 @@ def print_backup(manifest: Manifest, out: Path, *, as_json: bool) -> None:
         print_json({"file": str(out), **facts})
     else:
         print_table(("", ""), [("备份 backup", out), *facts.items()])
+
+
+def local_time(seconds: float) -> str:
+    """A time as people in China read it."""
+    return datetime.fromtimestamp(seconds, UTC).astimezone(CITY_TIME).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def short_identity(uri: str) -> str:
+    """A SPIFFE identity without scheme and city, e.g. "edu/system/enrolment"; empty if the text is none."""
+    return uri.partition("://")[2].partition("/")[2]
 
 
 def say(text: str) -> None:

@@ -35,7 +35,6 @@ from policy.rehearse import rehearsed
 from policy.words import Words
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.policy.v1 import policy_pb2
-from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.profile import Profile, load_profile
 
@@ -270,12 +269,12 @@ def history(
         [
             (
                 index,
-                _city(entry.time.seconds),
+                output.local_time(entry.time.seconds),
                 _action(entry.policy_step),
                 step.role,
                 step.role_version,
                 step.directory_version or "",
-                step.admin.partition("://")[2].partition("/")[2],
+                output.short_identity(step.admin),
                 step.proposal_id,
                 printable(step.note),
             )
@@ -324,7 +323,7 @@ def print_proposals(found: Sequence[policy_pb2.Proposal], *, as_json: bool) -> N
                 proposal.role_version,
                 " ".join(approval.admin for approval in proposal.approvals),
                 proposal.threshold,
-                _city(proposal.expire_time.seconds),
+                output.local_time(proposal.expire_time.seconds),
                 printable(proposal.note),
             )
             for proposal in found
@@ -342,7 +341,3 @@ def _as_json(proposal: policy_pb2.Proposal) -> dict[str, Any]:
         "threshold": proposal.threshold,
         "until": proposal.expire_time.ToDatetime(UTC).isoformat(),
     }
-
-
-def _city(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).astimezone(CITY_TIME).strftime("%Y-%m-%d %H:%M:%S")

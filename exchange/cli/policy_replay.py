@@ -19,7 +19,6 @@ from exchange.cli.registrar_link import with_registrar
 from policy.rehearse import rehearsed
 from policy.replay import POLICY_REASONS, Access, Flip, Replay, grouped
 from zhiwang.audit.v1 import audit_pb2
-from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.errors import RefusedError
 from zhiwang.wire.header import parse_header
 from zhiwang.wire.profile import load_profile
@@ -130,8 +129,8 @@ def _print(flips: list[Flip], shown: list[Flip], accesses: int) -> None:
             [
                 (
                     flip.access.entry,
-                    datetime.fromtimestamp(flip.access.time, UTC).astimezone(CITY_TIME).strftime("%Y-%m-%d %H:%M:%S"),
-                    printable(flip.access.header.system.partition("://")[2].partition("/")[2]),
+                    output.local_time(flip.access.time),
+                    printable(output.short_identity(flip.access.header.system)),
                     printable(flip.access.header.official),
                     printable(flip.access.header.reference),
                     flip.ask,

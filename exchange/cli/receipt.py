@@ -19,7 +19,7 @@ from exchange.cli import (
     receipt_trust,
     receipt_words,
 )
-from exchange.cli.verify import local_time
+from exchange.cli.output import local_time
 from exchange.client.keeper import open_store
 from exchange.client.receipt import gain, issued, write_receipt
 from exchange.client.receipt_files import load_receipt, replace_receipt

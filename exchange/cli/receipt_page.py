@@ -12,9 +12,9 @@ from itertools import islice
 from typing import Final
 
 from exchange.cli.audit_reading import printable
+from exchange.cli.output import local_time
 from exchange.cli.page import heading, page, paragraph, table
 from exchange.cli.receipt_words import ASSURANCES, said, time_words
-from exchange.cli.verify import local_time
 from exchange.client.receipt_times import Proved
 from exchange.client.receipt_verify import ProvedClaim, ProvedPart
 from policy.model import Directory, Title

@@ -11,8 +11,8 @@ import typer
 import urllib3
 
 from exchange.cli import output
+from exchange.cli.output import local_time
 from exchange.cli.receipt_trust import Profile, Receipt, Root, proved, refused, trust_of
-from exchange.cli.verify import local_time
 from exchange.client.receipt_files import MAX_RESPONSE, replace_receipt
 from exchange.client.receipt_verify import MAX_STAMPS
 from exchange.client.time_stamps import add_stamp, load_roots

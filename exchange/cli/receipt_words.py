@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from exchange.cli.audit_reading import printable
-from exchange.cli.verify import ANSWERS, answer_text, local_time
+from exchange.cli.output import local_time
+from exchange.cli.verify import ANSWERS, answer_text
 from exchange.client.case import Answer
 from exchange.client.receipt_times import Proved, RevokedSince, Word
 from exchange.client.receipt_verify import ProvedClaim, ProvedPart

@@ -17,7 +17,6 @@ from exchange.client.case import Answer, Case, CaseResult, ClaimResult, Context,
 from exchange.client.client import TIMEOUT, Client
 from exchange.client.receipt import write_receipt
 from zhiwang.wire.claims import Claim, Predicate
-from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.errors import FatalError, RefusedError
 from zhiwang.wire.profile import Profile, load_profile
 
@@ -185,11 +184,6 @@ def answer_text(claim: str, answer: Answer) -> str:
     return (ABSENT if absent else ANSWERS)[answer]
 
 
-def local_time(seconds: float) -> str:
-    """A time as people in China read it."""
-    return datetime.fromtimestamp(seconds, UTC).astimezone(CITY_TIME).strftime("%Y-%m-%d %H:%M:%S")
-
-
 def as_object(result: CaseResult, receipt: Path | None, *, mock: bool) -> dict[str, Any]:
     """A result as one JSON object."""
     return {
@@ -217,7 +211,7 @@ def _print(result: CaseResult, titles: Mapping[str, str]) -> None:
     rows = []
     for one in result.claims:
         said = answer_text(one.claim, one.answer) if one.status is Status.ANSWERED else STATUSES[one.status]
-        as_of = local_time(one.data_as_of) if one.data_as_of else ""
+        as_of = output.local_time(one.data_as_of) if one.data_as_of else ""
         rows.append((f"{one.claim}{_which(one)}", _title(one.claim, titles), said, as_of, _help(one)))
     output.print_table(
         ("待核事实 claim", "问题 question", "结果 answer", "数据截至 data as of", "说明 note"), rows, styles=_STYLES
