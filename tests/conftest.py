@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from servers import MissingError, Server, running
+
+# No test asserts an absolute time, and hypothesis would: 200 ms for an example, and a second for making some.
+settings.register_profile("zhiwang", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("zhiwang")
 
 
 def _running(family: str) -> Server:

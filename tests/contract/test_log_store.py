@@ -101,7 +101,7 @@ def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
 
 
 @given(groups=st.lists(st.integers(min_value=1, max_value=300), min_size=1, max_size=6))
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_appended_entry_is_proved_by_the_head_of_its_transaction(
     new_place: Callable[[], Place], groups: list[int]
 ) -> None:

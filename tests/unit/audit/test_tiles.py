@@ -94,7 +94,7 @@ def test_sizes_that_fall_have_no_consistency_proof() -> None:
 
 
 @given(groups=st.lists(st.integers(min_value=1, max_value=700), min_size=1, max_size=8))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_growing_in_groups_gives_the_tree_of_growing_at_once(groups: list[int]) -> None:
     edge = tiles.RightEdge()
     for count in groups:
@@ -124,7 +124,7 @@ def test_an_edge_is_not_loaded_from_too_few_hashes() -> None:
 
 
 @given(kept=st.integers(min_value=0, max_value=600), extra=st.integers(min_value=0, max_value=900))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_truncated_edge_is_the_edge_before(kept: int, extra: int) -> None:
     edge = edge_of(kept)
     edge.extend(LEAVES[1000 : 1000 + extra])

@@ -202,7 +202,7 @@ def test_no_field_of_a_receipt_can_be_left_out_or_put_in(world: World, small: Re
     assert verify_receipt(changed, world.verifier)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_bit_of_a_receipts_file_can_be_changed(
     world: World, receipt: Receipt, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -56,7 +56,7 @@ async def keys(cases: object, asker: Asker) -> list[str]:
         return [result.key async for results in found for result in results]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.sampled_from(["one", "two", "bad"]), max_size=700))
 async def test_every_case_has_exactly_one_result(kinds: list[str]) -> None:
     made = {"one": case, "two": lambda number: case(number, 2), "bad": bad}
