@@ -66,7 +66,8 @@ from zhiwang.wire.identifiers import Scheme
 from zhiwang.wire.identity import server_name
 from zhiwang.wire.process import Process, background
 from zhiwang.wire.profile import AdapterPaths, Profile
-from zhiwang.wire.server import Readiness, build_server
+from zhiwang.wire.readiness import Readiness
+from zhiwang.wire.server import build_server
 from zhiwang.wire.tomlfile import FileError, Finding
 
 WATCH_SECONDS = 0.25

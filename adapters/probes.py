@@ -16,7 +16,7 @@ import structlog
 from adapters.database import DatabaseError, Lent
 from adapters.dialects import spell_list
 from adapters.mapping import Mapping, Probe
-from adapters.questions import spell
+from adapters.spelling import spell
 from adapters.sql import Source
 from zhiwang.wire.claims import Claim, Predicate
 from zhiwang.wire.clock import CITY_TIME

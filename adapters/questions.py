@@ -7,7 +7,6 @@ slot, an identifier that is not canonical, a compared value that is not of the a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
 from collections.abc import Mapping as Dictionary
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from datetime import date, datetime
 from adapters.database import DatabaseError, Lent
 from adapters.dialects import Row, spell_list
 from adapters.ledger import Bill, Charge, Ledger
+from adapters.spelling import spell
 from adapters.sql import Source
 from adapters.statements import Plan
 from adapters.trace import Stand, slot_part, value_part
@@ -27,9 +27,6 @@ from zhiwang.wire.identifiers import Scheme
 from zhiwang.wire.names import canonical_name, name_spellings
 from zhiwang.wire.records import CaseRecord, Outcome, SubjectRecord
 
-_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
-_DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,9})?")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _DENIED = 1
 """Sixteens of the outcomes that are denials (`zhiwang.wire.records.Outcome`)."""
 
@@ -461,54 +458,3 @@ def _overrule(examination: Examination, batch: Batch) -> None:
                 outcomes[position] = Outcome.GUESSES_SPENT
             for position in lookup.invalid:
                 outcomes[position] = Outcome.VALUE_INVALID
-
-
-def spell(kind: str, text: str, schemes: Dictionary[str, Scheme], today: date) -> tuple[str, str] | None:
-    """Canonical form of a compared text and what the statement takes for it; None if it is not of the type.
-
-    Args:
-        kind: Type of the attribute.
-        text: What is compared with.
-        schemes: Scheme of each kind of subject.
-        today: No identifier is of a person who is born later.
-    """
-    if _CONTROL.search(text) is not None:
-        # The separator of spellings is one: a value that holds it would be many guesses for the price of one.
-        return None
-    if kind in _PLAIN:
-        plain = _PLAIN[kind](text)
-        return None if plain is None else (plain, plain)
-    if kind == "code":
-        return (text, spell_list((text,))) if text else None
-    try:
-        if kind == "text":
-            name = canonical_name(text)
-            return (name, spell_list(dict.fromkeys((*name_spellings(name), text)))) if name else None
-        scheme = schemes[kind]
-        identifier = scheme.canonical(text, today=today)
-    except (RefusedError, KeyError):
-        return None
-    return identifier, spell_list(scheme.spellings(identifier))
-
-
-def _integer(text: str) -> str | None:
-    return text if _INTEGER.fullmatch(text) and text != "-0" else None
-
-
-def _decimal(text: str) -> str | None:
-    """Without zeros at the end: one number, one guess."""
-    if not _DECIMAL.fullmatch(text):
-        return None
-    plain = text.rstrip("0").rstrip(".") if "." in text else text
-    return "0" if plain == "-0" else plain
-
-
-def _day(text: str) -> str | None:
-    try:
-        return date.fromisoformat(text).isoformat()
-    except ValueError:
-        return None
-
-
-_PLAIN = {"integer": _integer, "decimal": _decimal, "date": _day}
-"""Types whose canonical form is what the statement takes."""

@@ -55,7 +55,8 @@ from zhiwang.wire.header import Header
 from zhiwang.wire.identity import server_name
 from zhiwang.wire.process import Process, background
 from zhiwang.wire.profile import Profile
-from zhiwang.wire.server import Readiness, RpcRules, Server, build_server
+from zhiwang.wire.readiness import Readiness
+from zhiwang.wire.server import RpcRules, Server, build_server
 
 SAVE_SECONDS = 5.0
 """How often what was seen of owners' logs is written."""

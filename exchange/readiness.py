@@ -11,7 +11,7 @@ import structlog
 from audit.log import AuditLog
 from policy.directory import DirectoryHolder
 from zhiwang.wire.errors import ZhiwangError
-from zhiwang.wire.server import Readiness
+from zhiwang.wire.readiness import Readiness
 
 WATCH_SECONDS: Final = 0.25
 """How often readiness is brought up to date; a directory's expiry is announced by no event."""

@@ -44,7 +44,8 @@ from zhiwang.wire.identity import Identity, Kind
 from zhiwang.wire.metrics import MetricsServer, RpcMetrics, gauge
 from zhiwang.wire.process import Process, background
 from zhiwang.wire.profile import Profile
-from zhiwang.wire.server import Readiness, build_server
+from zhiwang.wire.readiness import Readiness
+from zhiwang.wire.server import build_server
 
 PROPOSALS: Final = "proposals"
 STOP_GRACE: Final = 5.0

@@ -35,7 +35,8 @@ from zhiwang.wire.errors import FatalError, Reason, RefusedError
 from zhiwang.wire.identity import Kind
 from zhiwang.wire.process import Process, background
 from zhiwang.wire.profile import Profile
-from zhiwang.wire.server import Readiness, RpcRules, Server, build_server, current_peer, time_left
+from zhiwang.wire.readiness import Readiness
+from zhiwang.wire.server import RpcRules, Server, build_server, current_peer, time_left
 
 DEFAULT_LISTEN = "127.0.0.1:7441"
 

@@ -26,7 +26,8 @@ from zhiwang.wire.channel import open_channel, refusal_of
 from zhiwang.wire.diagnosis import Diagnosis, ok, warning, wrong
 from zhiwang.wire.errors import Reason
 from zhiwang.wire.identity import Kind, server_name
-from zhiwang.wire.server import READINESS, TIME_METADATA
+from zhiwang.wire.readiness import READINESS
+from zhiwang.wire.server import TIME_METADATA
 
 DIAL_SECONDS = 5.0
 """How long each step may take."""

@@ -21,7 +21,8 @@ from zhiwang.exchange.v1 import exchange_pb2, exchange_pb2_grpc
 from zhiwang.wire.channel import RenewableChannel, open_channel, refusal_of
 from zhiwang.wire.errors import FatalError, Reason
 from zhiwang.wire.identity import Kind, server_name
-from zhiwang.wire.server import LOCAL, TIME_METADATA, Readiness, RpcRules, Server, build_server, current_peer
+from zhiwang.wire.readiness import Readiness
+from zhiwang.wire.server import LOCAL, TIME_METADATA, RpcRules, Server, build_server, current_peer
 
 GET_FILE = "/zhiwang.exchange.v1.DirectoryService/GetFile"
 WATCH = "/zhiwang.exchange.v1.DirectoryService/Watch"

@@ -14,7 +14,7 @@ from adapters.database import connect_to
 from adapters.dialects import spell_list
 from adapters.mapping import load_mapping
 from adapters.probes import Probes
-from adapters.questions import spell
+from adapters.spelling import spell
 from adapters.sql import Source
 from demo_support import EXAMPLES, TODAY, shared_city
 from exchange.demo.calendar import ENROLMENT_DAY
