@@ -25,8 +25,9 @@ import structlog
 from adapters.database import DatabaseError
 from adapters.mapping import MappedAttribute
 from adapters.questions import Examination
-from certs.identity import PRIVATE_MODE, read_private
+from certs.identity import read_private
 from zhiwang.wire.claims import Predicate
+from zhiwang.wire.kept import KeptFile
 from zhiwang.wire.records import Outcome
 
 ANSWERS = (Outcome.YES, Outcome.NO, Outcome.UNKNOWN)
@@ -89,7 +90,7 @@ class AnswerWatch:
 
     def __init__(self, attributes: Dictionary[str, MappedAttribute], path: Path | None = None) -> None:
         self._attributes = attributes
-        self._path = path
+        self._file = KeptFile(path) if path is not None else None
         self._lock = Lock()
         self._counts: dict[Key, list[int]] = {}
         # Newest load that a window was answered from; None is a load that was not told, and older than any.
@@ -209,15 +210,13 @@ class AnswerWatch:
             OSError: They cannot be written.
         """
         with self._lock:
-            if self._path is None or self._kept:
+            if self._file is None or self._kept:
                 return
             rows = [[*key, usual.windows, *usual.shares] for key, usual in self._usual.items()]
+            write = self._file.writing(json.dumps({"version": _VERSION, "usual": rows}).encode())
             self._kept = True
         try:
-            temporary = self._path.with_suffix(".new")
-            temporary.touch(PRIVATE_MODE)
-            temporary.write_text(json.dumps({"version": _VERSION, "usual": rows}), "utf-8")
-            temporary.replace(self._path)
+            write()
         except OSError:
             self._kept = False
             raise

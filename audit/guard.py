@@ -2,7 +2,9 @@
 
 A guard file holds one checkpoint note. It is written by one process: several processes that share a log have a guard
 each. It is replaced atomically and durably, at most once a second, by a thread of its own, so that appending never
-waits for its disk. What is younger than the guard is caught by agents and witnesses, who remember what they saw.
+waits for its disk. Whoever else writes it, as `init` does, takes turns with that thread, and each writes what is newest
+in its turn: an older note never replaces a newer one. What is younger than the guard is caught by agents and
+witnesses, who remember what they saw.
 """
 
 from __future__ import annotations
@@ -43,10 +45,12 @@ class Guard:
         self.failure: str | None = None
         self.newest = newest
         self._interval = interval
-        self._written = b""
+        self._turn = threading.Lock()
+        self._written = b""  # owned by whoever has the turn
         self._wake = threading.Event()
+        self._running = threading.Lock()
         self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread: threading.Thread | None = None  # owned by whoever holds `_running`, as is `_stop`
 
     def read(self) -> Checkpoint | None:
         """The checkpoint that the log must extend; None if an operator left an empty file on purpose.
@@ -108,23 +112,25 @@ class Guard:
             )
 
     def write(self) -> None:
-        """Write the newest note now, durably.
+        """Write the newest note now, durably. May be called in any thread.
 
         Raises:
             OSError: It could not be written.
         """
-        note = self.newest()
-        if note == self._written:
-            return
-        replace_durably(self.path, note)
-        self._written = note
+        with self._turn:
+            note = self.newest()  # asked for in the turn: who comes later writes no older one
+            if note == self._written:
+                return
+            replace_durably(self.path, note)
+            self._written = note
 
     def start(self) -> None:
         """Keep the file fresh from a thread of its own."""
-        if self._thread is None:
-            self._stop.clear()
-            self._thread = threading.Thread(target=self._run, name="log guard", daemon=True)
-            self._thread.start()
+        with self._running:
+            if self._thread is None:
+                self._stop.clear()
+                self._thread = threading.Thread(target=self._run, name="log guard", daemon=True)
+                self._thread.start()
 
     def wake(self) -> None:
         """There is a newer checkpoint."""
@@ -132,12 +138,13 @@ class Guard:
 
     def close(self) -> None:
         """End the thread and write the last checkpoint."""
-        thread, self._thread = self._thread, None
-        if thread is None:
-            return
-        self._stop.set()
-        self._wake.set()
-        thread.join()
+        with self._running:
+            thread, self._thread = self._thread, None
+            if thread is None:
+                return
+            self._stop.set()
+            self._wake.set()
+            thread.join()
         self._try()  # the thread may have been writing an older one when it was told to end
 
     def _run(self) -> None:

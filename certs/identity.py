@@ -17,6 +17,7 @@ from pathlib import Path
 
 from zhiwang.wire.archive import sync_directory
 from zhiwang.wire.identity import Identity, Kind, server_name
+from zhiwang.wire.kept import PUBLIC, replace_durably
 
 __all__ = ["Identity", "Kind", "read_private", "server_name", "write_private", "write_public"]
 
@@ -73,7 +74,9 @@ def read_private(path: Path) -> bytes:
 
 
 def write_public(path: Path, data: bytes) -> None:
-    """Write or replace a file so that a reader sees the old one or the whole new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    """Write or replace a file that everybody may read, so that a reader sees the old one or the whole new one.
+
+    Raises:
+        OSError: It could not be written; the old one is still there.
+    """
+    replace_durably(path, data, mode=PUBLIC)

@@ -22,9 +22,9 @@ from audit.tlog_proof import MAX_PROOF_SIZE, SUFFIX, TlogProof, TlogProofError
 from certs.identity import write_private
 from exchange.client.receipt import MAX_FILE, encode_receipt, read_receipt
 from zhiwang.verification.v1 import verification_pb2
-from zhiwang.wire.archive import sync_directory
 from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.header import MAX_CERTIFICATE, parse_header
+from zhiwang.wire.kept import replace_durably
 
 CLAIMS: Final = "claims.json"
 MAX_ENTRY: Final = 64 << 10
@@ -173,22 +173,14 @@ def replace_receipt(path: Path, receipt: verification_pb2.Receipt) -> None:
         OSError: It cannot be written; the receipt of before is still there.
     """
     if not path.is_dir():
-        _replace(path, encode_receipt(receipt))
+        replace_durably(path, encode_receipt(receipt))
         return
     files = files_of(receipt)
     claims = files.pop(CLAIMS)
     for name, content in files.items():
         if not (path / name).exists() or (path / name).read_bytes() != content:
-            _replace(path / name, content)
-    _replace(path / CLAIMS, claims)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    aside = path.with_name(f".{path.name}.new")
-    aside.unlink(missing_ok=True)
-    write_private(aside, content)
-    aside.replace(path)
-    sync_directory(path.parent)
+            replace_durably(path / name, content)
+    replace_durably(path / CLAIMS, claims)
 
 
 def load_receipt(path: Path) -> verification_pb2.Receipt:

@@ -7,7 +7,9 @@ beside it. So writes of one file take turns, and one that is overtaken is droppe
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import Final
@@ -22,6 +24,9 @@ PUBLIC: Final = 0o666
 def replace_durably(path: Path, data: bytes, *, mode: int = PRIVATE) -> None:
     """Write or replace a file so that its name appears when its bytes are on disk, and is there after a power failure.
 
+    Whoever writes it at the same time, here or in another process, writes a whole file as well; the last one stays. A
+    process that is killed meanwhile may leave a file behind whose name begins with a dot. Nobody reads that.
+
     Args:
         path: Its directory exists.
         data: All of it.
@@ -30,13 +35,18 @@ def replace_durably(path: Path, data: bytes, *, mode: int = PRIVATE) -> None:
     Raises:
         OSError: It cannot be written; the old one is still there.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(descriptor)
-    temporary.replace(path)
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+        aside.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            aside.unlink()
+        raise
     sync_directory(path.parent)
 
 

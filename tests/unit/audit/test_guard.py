@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -146,3 +148,44 @@ def test_a_guard_is_on_the_disk_before_it_takes_the_place_of_the_last(
     guard.write()
     # First the new file is synced while the old one still stands, then the directory that names it.
     assert seen == [note(1), note(2)]
+
+
+def test_two_threads_write_in_turn_and_the_newest_stays(
+    guard: Guard, newest: Newest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing, go_on = threading.Event(), threading.Event()
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if not writing.is_set():
+            writing.set()
+            assert go_on.wait(60)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with ThreadPoolExecutor(2) as pool:
+        older = pool.submit(guard.write)
+        assert writing.wait(60)
+        newest.size = 2
+        newer = pool.submit(guard.write)
+        with suppress(TimeoutError):
+            newer.result(0.3)  # time to overtake, were it not to wait for its turn
+        go_on.set()
+        older.result(60)
+        newer.result(60)
+    assert guard.path.read_bytes() == note(2)
+    assert [path.name for path in guard.path.parent.iterdir()] == ["guard"]
+
+
+def test_a_guard_that_is_started_and_ended_by_several_threads_ends(guard: Guard, newest: Newest) -> None:
+    def reopen(_number: int) -> None:
+        guard.start()
+        guard.wake()
+        guard.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(reopen, range(100)))
+    newest.size = 7
+    reopen(0)
+    assert guard.path.read_bytes() == note(7)
+    assert not [thread for thread in threading.enumerate() if thread.name == "log guard"]
