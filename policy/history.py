@@ -10,6 +10,7 @@ some moment: that says the log, which records the hash of each timestamp that ca
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any, NoReturn, TypeVar
@@ -24,14 +25,19 @@ from policy.directory import Fetch
 from policy.metadata import (
     CENTRE,
     CENTRE_FILE,
+    MATTERS,
     REVOCATIONS_FILE,
+    SUSPEND,
     check_centre,
     check_department,
+    check_suspensions,
     departments_of,
     document_path,
     matter_path,
     parse_metadata,
+    role_keys,
     stored_path,
+    suspensions_path,
 )
 from policy.model import Attribute, Centre, Document, Matter
 from policy.repository import check_signed_root
@@ -39,6 +45,10 @@ from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.tomlfile import FileError
 
 T = TypeVar("T")
+
+
+class _LapsedError(RefusedError):
+    """A role that its delegator's keys have not signed: other admins may speak for it by now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +100,7 @@ class History:
                 cannot be read. Others, as `fetch` raises them.
         """
         files: dict[str, bytes] = {}
-        path = f"metadata/{version}.snapshot.json"
-        data = files[path] = self._fetch(path)
-        metadata = parse_metadata(data, Snapshot)
-        root = self._signing_root(metadata, files)
-        snapshot: Snapshot = metadata.signed
-        if snapshot.version != version:
-            _refuse(f"{path} calls itself version {snapshot.version}")
-        centre_role = self._role(CENTRE, root, snapshot, files)
-        check_centre(centre_role)
+        snapshot, centre_role = self._opened(version, files)
         centre = self._parsed(centre_role, CENTRE_FILE, files, parse_centre)
         if REVOCATIONS_FILE in centre_role.targets:
             self._content(centre_role, REVOCATIONS_FILE, files)
@@ -114,6 +116,40 @@ class History:
             },
             files,
         )
+
+    def texts(self, version: int) -> dict[str, bytes]:
+        """Every file of one version exactly as it was signed, by path: the centre's, documents, suspensions.
+
+        A department that had lapsed is left out.
+
+        Raises:
+            RefusedError: As `directory`.
+        """
+        files: dict[str, bytes] = {}
+        snapshot, centre = self._opened(version, files)
+        texts: dict[str, bytes] = {}
+        for path in centre.targets:
+            name = path.removeprefix(MATTERS).removesuffix(".toml")
+            if path in {CENTRE_FILE, REVOCATIONS_FILE} or (path == matter_path(name) and "/" not in name):
+                texts[path] = self._content(centre, path, files)
+        for department in departments_of(centre):
+            with suppress(_LapsedError):
+                texts |= self._texts_of(department, centre, snapshot, files)
+        return texts
+
+    def _texts_of(
+        self, department: str, centre: Targets, snapshot: Snapshot, files: dict[str, bytes]
+    ) -> dict[str, bytes]:
+        if f"{department}.json" not in snapshot.meta:
+            return {}
+        own = self._role(department, centre, snapshot, files)
+        check_department(department, own)
+        listed = {document_path(department): own}
+        suspend = department + SUSPEND
+        if role_keys(own, suspend) and f"{suspend}.json" in snapshot.meta:
+            listed[suspensions_path(department)] = self._role(suspend, own, snapshot, files)
+            check_suspensions(department, listed[suspensions_path(department)])
+        return {path: self._content(role, path, files) for path, role in listed.items() if path in role.targets}
 
     def recorded(self, version: int, timestamp_hash: bytes) -> dict[str, bytes]:
         """The timestamp that a log recorded when it came into force, which must name this version's snapshot.
@@ -134,6 +170,19 @@ class History:
         if listed.version != version:
             _refuse(f"the timestamp that the log recorded is of version {listed.version}")
         return {path: data}
+
+    def _opened(self, version: int, files: dict[str, bytes]) -> tuple[Snapshot, Targets]:
+        """The snapshot of a version and the centre's role in it."""
+        path = f"metadata/{version}.snapshot.json"
+        data = files[path] = self._fetch(path)
+        metadata = parse_metadata(data, Snapshot)
+        root = self._signing_root(metadata, files)
+        snapshot: Snapshot = metadata.signed
+        if snapshot.version != version:
+            _refuse(f"{path} calls itself version {snapshot.version}")
+        centre = self._role(CENTRE, root, snapshot, files)
+        check_centre(centre)
+        return snapshot, centre
 
     def _signing_root(self, metadata: Metadata[Snapshot], files: dict[str, bytes]) -> Root:
         """The newest root under which the snapshot verifies."""
@@ -227,7 +276,9 @@ def _check_signed(delegator: Root | Targets, role: str, metadata: Metadata[Any])
     try:
         delegator.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
     except (RepositoryError, ValueError) as error:
-        raise _refusal(f"{role} is not signed as it was delegated: {type(error).__name__}") from error
+        raise _LapsedError(
+            Reason.METADATA_INVALID, f"{role} is not signed as it was delegated: {type(error).__name__}"
+        ) from error
 
 
 def _check_hash(listed: MetaFile | TargetFile, data: bytes, path: str) -> None:

@@ -13,7 +13,16 @@ import typer
 from certs.credentials import IdentityFiles
 from certs.identity import ROOT_METADATA
 from certs.signing import Signer
-from exchange.cli import output, policy_proposals, policy_rehearsal, policy_replay, policy_rights, policy_suspend
+from exchange.cli import (
+    output,
+    policy_export,
+    policy_proposals,
+    policy_propose,
+    policy_rehearsal,
+    policy_replay,
+    policy_rights,
+    policy_suspend,
+)
 from exchange.cli.registrar_link import RegistrarLink, with_registrar
 from policy import ceremony, publishing
 from policy.document import ASSURANCES
@@ -97,7 +106,8 @@ def renew_root(
 app.command()(policy_rehearsal.check)
 app.command()(policy_rehearsal.diff)
 app.command()(policy_replay.replay)
-app.command()(policy_proposals.propose)
+app.command()(policy_propose.propose)
+app.command()(policy_export.export)
 app.command()(policy_proposals.proposals)
 app.command()(policy_proposals.approve)
 app.command()(policy_proposals.reject)

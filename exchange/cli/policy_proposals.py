@@ -1,4 +1,4 @@
-"""`zhiwang policy propose`, `proposals`, `approve`, `reject`, `rollback`, `history`: four eyes at two desks.
+"""`zhiwang policy proposals`, `approve`, `reject`, `rollback`, `history`: four eyes at two desks.
 
 What is signed is never taken from the registrar's word: an approver drafts nothing and trusts nothing, but signs the
 bytes that it has looked at, and they are shown as what they would change.
@@ -22,7 +22,6 @@ from certs.signing import Signer
 from exchange.cli import output
 from exchange.cli.audit_reading import REGISTRAR, printable, with_auditor
 from exchange.cli.policy_rehearsal import print_differences
-from exchange.cli.policy_rights import named
 from exchange.cli.registrar_link import RegistrarLink, with_registrar
 from policy import publishing
 from policy.differences import differences
@@ -44,42 +43,6 @@ Sign = Annotated[
 Note = Annotated[str, typer.Option(help="Why, in words; stands in the log.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Sign without asking; for who has looked at it already.")]
 ProposalId = Annotated[str, typer.Argument(metavar="PROPOSAL", help="Its id, as `policy proposals` shows it.")]
-
-
-def propose(
-    files: Annotated[
-        list[Path],
-        typer.Argument(metavar="FILE…", help="Documents, or the centre's files.", exists=True, dir_okay=False),
-    ],
-    profile: output.Profile,
-    sign: Sign,
-    note: Note = "",
-    as_json: output.AsJson = False,  # noqa: FBT002 # typer's way
-) -> None:
-    """Sign files as the first of two admins and hand them to the registrar, for another to approve.
-
-    Everything is checked that publishing checks. Suspensions need no second admin: publish them.
-
-    Example: zhiwang policy propose hrss/document.toml --sign hrss-li --note "lease of 2027" --profile hrss.toml
-    """
-    found = load_profile(profile)
-    signers = _signers(found, sign)
-    kept = with_registrar(found, lambda link: _propose(link, named(files), signers, note))
-    print_proposals(kept, as_json=as_json)
-    for proposal in kept:
-        output.next_step(f"another admin: zhiwang policy approve {proposal.id} --sign … --profile …")
-
-
-async def _propose(
-    link: RegistrarLink, files: Sequence[Named], signers: Sequence[Signer], note: str
-) -> list[policy_pb2.Proposal]:
-    current = await link.current()
-    drafts = publishing.draft(files, current, now=time.time())
-    if publishing.classify_all(files)["suspend"]:
-        output.usage_error("a suspension needs no second admin: zhiwang policy publish")
-    # Suspensions that other admins sign again follow the document: `policy publish`, once it is in force.
-    publications = [publishing.sign_some(drafted, signers) for drafted in drafts if drafted.threshold > 1]
-    return [await link.propose(publication, note) for publication in publications]
 
 
 def proposals(
@@ -107,7 +70,7 @@ def proposals(
         )
         return
     print_proposals([kept], as_json=False)
-    _show(publication, directory)
+    show_change(_files(publication), directory)
 
 
 async def _look(link: RegistrarLink, proposal_id: str) -> tuple[policy_pb2.Proposal, Publication, Directory]:
@@ -115,9 +78,10 @@ async def _look(link: RegistrarLink, proposal_id: str) -> tuple[policy_pb2.Propo
     return proposal, publication, await link.directory()
 
 
-def _show(publication: Publication, directory: Directory) -> None:
+def show_change(files: Sequence[Named], directory: Directory) -> None:
+    """What files would change, in sentences."""
     now = time.time()
-    after = rehearsed(directory, _files(publication))
+    after = rehearsed(directory, files)
     print_differences(
         list(changes(directory, after, now)), list(differences(directory, after)), Words(after, directory), now
     )
@@ -140,11 +104,11 @@ def approve(
     Example: zhiwang policy approve 3f9c2a1b5d7e8f60 --sign hrss-wu --publish --profile hrss.toml
     """
     found = load_profile(profile)
-    signers = _signers(found, sign)
+    signers = signers_of(found, sign)
     kept, publication, directory = with_registrar(found, lambda link: _look(link, proposal))
     if not yes:
         print_proposals([kept], as_json=False)
-        _show(publication, directory)
+        show_change(_files(publication), directory)
         typer.confirm("签署此提案？ Sign this proposal?", abort=True, err=True)
     approved = with_registrar(found, lambda link: _approve(link, kept.id, publication, signers))
     if publish:
@@ -200,7 +164,7 @@ def rollback(
     Example: zhiwang policy rollback hrss --to 41 --sign hrss-li --sign hrss-wu --profile hrss.toml
     """
     found = load_profile(profile)
-    signers = _signers(found, sign)
+    signers = signers_of(found, sign)
     root_json = (found.root / ROOT_METADATA).read_bytes()
 
     async def old(link: RegistrarLink) -> tuple[bytes, Directory]:
@@ -212,7 +176,7 @@ def rollback(
     content, directory = with_registrar(found, old)
     files = [Named(f"{department}/document.toml", content)]
     if not yes:
-        _show(Publication(department, b"", {files[0].name: content}), directory)
+        show_change(files, directory)
         typer.confirm(f"恢复到名录 {to} 中的内容？ Publish it as it was in directory {to}?", abort=True, err=True)
     note = note or f"rollback to directory {to}"
     done = with_registrar(found, lambda link: publish_or_propose(link, files, signers, note))
@@ -305,7 +269,8 @@ def _action(step: audit_pb2.PolicyStep) -> str:
     return audit_pb2.PolicyAction.Name(step.action).removeprefix("POLICY_ACTION_")
 
 
-def _signers(profile: Profile, directories: Sequence[Path]) -> list[Signer]:
+def signers_of(profile: Profile, directories: Sequence[Path]) -> list[Signer]:
+    """The admins whose identities lie there."""
     return [IdentityFiles(directory, profile.root).signer() for directory in directories]
 
 

@@ -1,4 +1,4 @@
-"""On which line of a TOML file each key stands.
+"""On which line of a TOML file each key stands, and from where to where each of its statements goes.
 
 `tomllib` reads values and forgets where they stood. This walks the same text once more, keeping keys and lines alone:
 tables, arrays of tables, dotted and quoted keys, inline tables, arrays and texts over several lines. It reads only what
@@ -11,6 +11,7 @@ import re
 import tomllib
 from bisect import bisect_right
 from contextlib import suppress
+from typing import NamedTuple
 
 Key = tuple[str | int, ...]
 """Path of a key: names of tables and keys, and from 0 the places in arrays."""
@@ -24,6 +25,40 @@ _LITERAL = re.compile(r"'[^']*'")
 _LONG_BASIC = re.compile(r'"""(?:[^\\]|\\.)*?"""(?!")', re.DOTALL)
 _LONG_LITERAL = re.compile(r"'''.*?'''(?!')", re.DOTALL)
 _PLAIN = re.compile(r"[^,\]}\n#]*")
+
+
+class Statement(NamedTuple):
+    """A header, or a key with its value, as places in the text.
+
+    Attributes:
+        path: Of the table or key.
+        table: Of the table that it stands in; of a header the same as its path.
+        header: Whether it is one: `[table]` or `[[array of tables]]`.
+        start: Of its first character.
+        value: Of the first character of the value; of a header its end.
+        end: Behind its last character: a comment on the same line is no part of it.
+    """
+
+    path: Key
+    table: Key
+    header: bool
+    start: int
+    value: int
+    end: int
+
+
+def statements(text: str) -> list[Statement]:
+    """Headers and keys from top to bottom; what stands inside of a value is no statement.
+
+    Args:
+        text: As in `key_lines`.
+
+    Raises:
+        RecursionError: It is nested too deeply.
+    """
+    scanner = _Scanner(text)
+    scanner.file()
+    return scanner.statements
 
 
 def key_lines(text: str) -> dict[Key, int]:
@@ -44,6 +79,7 @@ class _Scanner:
 
     def __init__(self, text: str) -> None:
         self.lines: dict[Key, int] = {}
+        self.statements: list[Statement] = []
         self._text = text
         self._at = 0
         self._ends = [match.start() for match in re.finditer(r"\n", text)]
@@ -55,12 +91,15 @@ class _Scanner:
         current: Key = ()
         self._skip(_BLANK)
         while self._at < len(text):
-            if text.startswith("[[", self._at):
-                current = self._header(2)
-            elif text[self._at] == "[":
-                current = self._header(1)
+            start = self._at
+            if text[start] == "[":
+                current = self._header(2 if text.startswith("[[", start) else 1)
+                self.statements.append(Statement(current, current, True, start, self._at, self._at))
             else:
-                self._pair(current)
+                path, value = self._pair(current)
+                # A number or a date is read up to what ends it, and so are the spaces before that.
+                end = start + len(text[start : self._at].rstrip())
+                self.statements.append(Statement(path, current, False, start, value, end))
             self._skip(_BLANK)
 
     def _header(self, brackets: int) -> Key:
@@ -79,14 +118,18 @@ class _Scanner:
                 self._note(path, start)
         return path
 
-    def _pair(self, table: Key) -> None:
+    def _pair(self, table: Key) -> tuple[Key, int]:
+        """One key and its value; gives its path and where the value begins."""
         start = self._at
         path = table
         for key in self._keys():
             path = (*path, key)
             self._note(path, start)
         self._at += 1  # the equals sign
+        self._skip(_SPACE)
+        value = self._at
         self._value(path)
+        return path, value
 
     def _keys(self) -> list[str]:
         """A dotted key; ends behind it and the spaces after it."""
@@ -107,7 +150,6 @@ class _Scanner:
             self._at += 1
 
     def _value(self, path: Key) -> None:
-        self._skip(_SPACE)
         text, at = self._text, self._at
         if text.startswith('"""', at):
             self._skip(_LONG_BASIC)
