@@ -41,9 +41,11 @@ from adapters.trace import Trace
 from audit import evidence
 from audit import service as audit_service
 from audit.appended import Appended, NewEntry
+from audit.entry import Event
 from audit.holds import HoldBook
 from audit.query import Scope, scope_of
 from audit.search import SearchIndexes, keep_up
+from audit.witnessed import make_cosigning
 from audit.yearly import YearlyLog
 from certs.credentials import IdentityFiles
 from certs.expiry import METRIC, METRIC_TEXT, Expiry, ExpiryAlarms, certificate_expiries
@@ -210,7 +212,7 @@ class Adapter:
         self._state = state_files(profile)
         self._tasks: list[asyncio.Task[None]] = []
         self._closing: list[Callable[[], Any]] = []
-        self._events: asyncio.Queue[audit_pb2.DirectoryChange | audit_pb2.OwnerKeyPublished] = asyncio.Queue()
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
         self.readiness = Readiness(("log", "directory", "database"))
 
     async def start(self) -> None:
@@ -231,6 +233,17 @@ class Adapter:
         log = self._log = await asyncio.to_thread(
             open_store, state, files.signer(), verifier=CertificateVerifier(files.ca_pem, frozenset)
         )
+        cosigning = self._cosigning = make_cosigning(
+            "adapter",
+            self._profile.cosigning,
+            files,
+            state.directory,
+            log.shard,
+            holder,
+            self._events.put_nowait,
+            clock,
+        )
+        await asyncio.to_thread(cosigning.recall)
         self._index = await asyncio.to_thread(SearchIndexes, state.search, log)
         self._keys = OwnerKeyStore(state.owner_keys, files.signer, clock)
         await self._rotate()
@@ -249,6 +262,7 @@ class Adapter:
             ledger=ledger,
             trace=self._trace,
             bulk_hours=mapping.limits.hours,
+            withheld=lambda: cosigning.withheld,
             answered=answers.note,
             clock=clock,
         )
@@ -288,6 +302,7 @@ class Adapter:
             self._regularly(self._standpoints.look_at_columns, lambda: LOOK_SECONDS),
             self._regularly(self._standpoints.look_at_answers, lambda: LOOK_SECONDS),
             keep_up(self._index),
+            *([cosigning.run()] if self._profile.cosigning.used else []),
             *(link.run() for link in self._links),
         ):
             self._tasks.append(background(coroutine))
@@ -368,7 +383,12 @@ class Adapter:
                 (
                     audit_pb2_grpc.add_AuditServiceServicer_to_server,
                     audit_service.AuditServicer(
-                        log, self._append, self._department, scope=self._scope, index=self._index
+                        log,
+                        self._append,
+                        self._department,
+                        scope=self._scope,
+                        index=self._index,
+                        cosigned=lambda: self._cosigning.newest,
                     ),
                 ),
                 (
@@ -515,6 +535,8 @@ class Adapter:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if hasattr(self, "_cosigning"):
+            await self._cosigning.close()
         if hasattr(self, "_lanes"):
             await asyncio.to_thread(self._lanes.close)
         if hasattr(self, "_server"):

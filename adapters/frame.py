@@ -76,6 +76,7 @@ class FrameProcessor:
         ledger: Charges.
         trace: Indexes who was asked about.
         bulk_hours: When rosters are answered; None for all day.
+        withheld: Whether nothing may be released, since witnesses have not cosigned the log for too long.
         answered: Told of each request that was answered, with its department, after COMMIT only.
         clock: Seconds since the epoch.
     """
@@ -91,6 +92,7 @@ class FrameProcessor:
         ledger: Ledger,
         trace: Trace,
         bulk_hours: Hours | None = None,
+        withheld: Callable[[], bool] = lambda: False,
         answered: Callable[[str, Examination], None] = lambda _department, _examination: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -102,6 +104,7 @@ class FrameProcessor:
         self._ledger = ledger
         self._trace = trace
         self._bulk_hours = bulk_hours
+        self._withheld = withheld
         self._answered = answered
         self._clock = clock
         self._snapshots = Snapshots(log.engine)
@@ -173,9 +176,15 @@ class FrameProcessor:
 
     def process(self, frame: adapter_pb2.RequestFrame) -> adapter_pb2.ReplyFrame:
         """Replies to every item of a frame. Raises nothing that concerns one request, or the log."""
+        if self._withheld():
+            # What could not be released is not asked of the database, nor charged.
+            return self._withhold(frame, Reason.NOT_WITNESSED)
         work = Work([adapter_pb2.ReplyFrame.Item(correlation_id=item.correlation_id) for item in frame.items])
         try:
             self._answer(work, frame)
+            if self._withheld():
+                # The quorum was lost meanwhile. The same bytes, sent again, get what is kept now, without a charge.
+                return self._withhold(frame, Reason.NOT_WITNESSED)
             return self._reply(work, frame.known_tree_size, frame.known_origin)
         except (FatalError, SQLAlchemyError, OSError) as error:
             _log.error("nothing is answered: log or store failed", error=type(error).__name__)

@@ -24,11 +24,12 @@ from audit import layout, tiles
 from audit.checkpoint import Checkpoint, CheckpointError, open_note, parse_key, split_note
 from audit.proofs import HeadChecker
 from audit.tiles import TILE_WIDTH
-from certs.identity import CA_CERTIFICATE, Kind
+from certs.identity import CA_CERTIFICATE
 from certs.signing import MALFORMED, CertificateVerifier
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.wire import merkle
 from zhiwang.wire.errors import FatalError, Reason
+from zhiwang.wire.identity import LOG_KEEPERS
 from zhiwang.wire.vkey import VerifierKey
 
 CERTIFICATE: Final = "certificate.pem"
@@ -247,7 +248,7 @@ def verify_by_root(note: bytes, certificate_pem: bytes | None, root: Path) -> Ch
     verifier = CertificateVerifier((root / CA_CERTIFICATE).read_bytes(), frozenset)
     # An old log's last checkpoint outlives the certificate: what counts is that it was this city's.
     at = certificate.not_valid_after_utc.timestamp() - 1
-    checker = HeadChecker(verifier, kinds=(Kind.HUB, Kind.ADAPTER), clock=lambda: at)
+    checker = HeadChecker(verifier, kinds=LOG_KEEPERS, clock=lambda: at)
     return checker.check(audit_pb2.LogHead(checkpoint=note, certificate=certificate.public_bytes(Encoding.DER)))
 
 

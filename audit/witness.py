@@ -28,10 +28,10 @@ from audit.checkpoint import Checkpoint, CheckpointError, join_signatures, split
 from audit.cosignature import cosign
 from audit.submission import Submission
 from audit.witness_store import Cosigned, WitnessStore
-from certs.identity import Kind
 from certs.signing import CertificateVerifier
 from zhiwang.wire import merkle
 from zhiwang.wire.errors import FatalError, RefusedError
+from zhiwang.wire.identity import LOG_KEEPERS
 from zhiwang.wire.vkey import VerifierKey
 
 OK: Final = 200
@@ -51,7 +51,6 @@ MAX_EVIDENCE: Final = 100
 
 _SHARD: Final = re.compile(r"(.+)/(2[0-9]{3})")
 """Origin of a year's shard of a log of this city; the identity is what stands before the year."""
-_LOG_KINDS: Final = frozenset({Kind.HUB, Kind.ADAPTER})
 
 _log = structlog.get_logger(__name__)
 
@@ -132,7 +131,7 @@ class KnownLogs:
         if not self._current():
             raise _Refusal(NOT_NOW, "this witness has no current revocation list")
         try:
-            verified = self._verifier.verify(certificate, now, kinds=_LOG_KINDS)
+            verified = self._verifier.verify(certificate, now, kinds=LOG_KEEPERS)
         except RefusedError as error:
             if self._seldom.due("certificate", origin):
                 _log.warning(

@@ -22,6 +22,7 @@ from audit.appended import Head
 from audit.log import AuditLog
 from audit.query import Scope, scope_of
 from audit.search import SearchIndex, SearchIndexes, keep_up
+from audit.witnessed import make_cosigning
 from certs.credentials import IdentityFiles
 from certs.expiry import METRIC, METRIC_TEXT, ExpiryAlarms, certificate_expiries
 from certs.identity import ROOT_METADATA, Identity, Kind
@@ -35,7 +36,6 @@ from exchange.service import AdapterServicer, ExchangeServicer
 from exchange.store import join_log, open_log
 from exchange.verify import Examiner
 from exchange.views import OwnerViews
-from exchange.witnesses import make_cosigning
 from policy.archive import Archive
 from policy.authorise import Authorisation, authorise
 from policy.directory import DirectoryClient, DirectoryHolder
@@ -45,7 +45,7 @@ from policy.mirror import Mirror
 from policy.model import Directory
 from policy.service import DIRECTORY_RULES, POLICY_RULES, DirectoryServicer, PolicyServicer
 from zhiwang.adapter.v1 import adapter_pb2_grpc
-from zhiwang.audit.v1 import audit_pb2_grpc
+from zhiwang.audit.v1 import audit_pb2, audit_pb2_grpc
 from zhiwang.exchange.v1 import exchange_pb2_grpc
 from zhiwang.policy.v1 import policy_pb2_grpc
 from zhiwang.wire import metrics
@@ -291,7 +291,20 @@ async def main(profile: Profile, process: Process) -> None:
     verifier = CertificateVerifier(files.ca_pem, holder.revoked)
     views = OwnerViews(state.owner_logs, verifier, clock)
     counts = HubMetrics(lambda: parts.hub, holder)
-    cosigning = make_cosigning(profile.cosigning, files, state, audit_log.store.shard, holder, lambda: parts.hub, clock)
+
+    def quorum_changed(change: audit_pb2.QuorumChange) -> None:
+        parts.hub.note_quorum(change)
+
+    cosigning = make_cosigning(
+        "hub",
+        profile.cosigning,
+        files,
+        state.directory,
+        audit_log.store.shard,
+        holder,
+        quorum_changed,
+        clock,
+    )
     await asyncio.to_thread(cosigning.recall)
     parts = assemble(
         files.identity,

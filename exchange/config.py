@@ -44,11 +44,6 @@ class StateFiles:
         return self.directory / "guard" / "checkpoint"
 
     @property
-    def cosigned(self) -> Path:
-        """The newest checkpoint that a quorum of witnesses cosigned."""
-        return self.directory / "cosigned.json"
-
-    @property
     def owner_logs(self) -> Path:
         """What was seen of owners' logs."""
         return self.directory / "owner_logs"

@@ -494,9 +494,9 @@ class Hub:
                     delivery = Delivery(record.correlation_id, answer, appended, offset, record.owner_log)
                     record.caller.deliver(delivery)
 
-    def note_quorum(self, *, held: bool, size: int, quorum: int) -> None:
+    def note_quorum(self, change: audit_pb2.QuorumChange) -> None:
         """Witnesses no longer cosign the log in time, or do so again."""
-        self._spawn(self._record([Record(audit_pb2.QuorumChange(held=held, size=size, quorum=quorum))]))
+        self._spawn(self._record([Record(change)]))
 
     def note_directory(self, directory: Directory) -> None:
         """The hub decides by another snapshot from now on."""

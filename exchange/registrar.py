@@ -16,11 +16,12 @@ from audit.entry import decode_entry, event_number
 from audit.log import AuditLog
 from audit.query import Scope, scope_of
 from audit.search import SearchIndexes, keep_up
+from audit.witnessed import make_cosigning
 from audit.yearly import YearlyLog
 from certs.credentials import IdentityFiles
 from certs.expiry import METRIC, METRIC_TEXT, ExpiryAlarms, certificate_expiries
 from exchange.config import StateFiles
-from exchange.readiness import keep_true
+from exchange.readiness import RELOAD_SECONDS, keep_true
 from exchange.store import open_log
 from policy import registrar as policy_registrar
 from policy.expiries import directory_expiries
@@ -39,7 +40,7 @@ from policy.steps import Step
 from zhiwang.audit.v1 import audit_pb2, audit_pb2_grpc
 from zhiwang.exchange.v1 import exchange_pb2_grpc
 from zhiwang.policy.v1 import policy_pb2_grpc
-from zhiwang.wire.errors import FatalError, Reason
+from zhiwang.wire.errors import FatalError, Reason, ZhiwangError
 from zhiwang.wire.identity import Identity, Kind
 from zhiwang.wire.metrics import MetricsServer, RpcMetrics, gauge
 from zhiwang.wire.process import Process, background
@@ -131,11 +132,18 @@ async def serve(process: Process, profile: Profile) -> None:
         FatalError: What is needed is missing or does not hold together.
     """
     files = registrar_identity(profile)
+    if profile.cosigning.stop_releasing_after is not None:
+        raise FatalError(
+            Reason.INTERNAL,
+            f"{profile.path.name}: a registrar releases no answers; take cosigning.stop_releasing_after away. "
+            "A revocation must come into force whoever cosigns",
+        )
     repository = open_repository(profile)
     state = StateFiles(profile.state)
     store = await asyncio.to_thread(open_log, files, state, profile.log)
     index = await asyncio.to_thread(SearchIndexes, state.search, store)
     log = AuditLog(store)
+    changes: asyncio.Queue[audit_pb2.QuorumChange] = asyncio.Queue()
     registrar = Registrar(
         repository,
         guard_file=profile.state / GUARD,
@@ -151,7 +159,9 @@ async def serve(process: Process, profile: Profile) -> None:
             return Scope(department=reader.department)
         return scope_of(reader, files.identity.department, office=registrar.holder.auditor(reader).office)
 
-    audits = audit_service.AuditServicer(store, log.append, files.identity.department, scope=scope, index=index)
+    audits = audit_service.AuditServicer(
+        store, log.append, files.identity.department, scope=scope, index=index, cosigned=lambda: cosigning.newest
+    )
     server = build_server(
         [
             (exchange_pb2_grpc.add_DirectoryServiceServicer_to_server, DirectoryServicer(registrar.mirror)),
@@ -187,6 +197,18 @@ async def serve(process: Process, profile: Profile) -> None:
         gauge(METRIC, METRIC_TEXT, ("use",)),
     )
 
+    cosigning = make_cosigning(
+        "registrar",
+        profile.cosigning,
+        files,
+        state.directory,
+        store.shard,
+        registrar.holder,
+        changes.put_nowait,
+        time.time,
+    )
+    await asyncio.to_thread(cosigning.recall)
+
     async def make_good() -> None:
         await registrar.make_good(await asyncio.to_thread(recorded, store))
 
@@ -197,8 +219,10 @@ async def serve(process: Process, profile: Profile) -> None:
         background(registrar.keep_fresh(signed=signed)),
         background(keep_true(readiness, registrar.holder, log, make_good)),
         background(keep_up(index)),
+        background(_record_changes(log, changes)),
         background(files.watch()),
         background(alarms.watch()),
+        *([background(cosigning.run())] if profile.cosigning.used else []),
     ]
     try:
         listen = server.listen(profile.listen or DEFAULT_LISTEN, files.server_credentials())
@@ -209,9 +233,22 @@ async def serve(process: Process, profile: Profile) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await cosigning.close()
         await server.stop(STOP_GRACE)
         await log.close()
         index.close()
         store.engine.dispose()
         if metrics is not None:
             metrics.close()
+
+
+async def _record_changes(log: AuditLog, changes: asyncio.Queue[audit_pb2.QuorumChange]) -> None:
+    """Write to the log when its witnesses were missing, and wait for a log that has stopped."""
+    while True:
+        change = await changes.get()
+        while True:
+            try:
+                await log.record(change)
+                break
+            except ZhiwangError:
+                await asyncio.sleep(RELOAD_SECONDS)

@@ -111,10 +111,10 @@ async def witnessed(
 async def _published(profile: Profile) -> WitnessPolicy | None:
     """The witnesses of the directory that the hub serves now, verified from the pinned root on."""
     # Lazily, so that commands which only offer the option are quick.
+    from audit.witnessed import policy_of  # noqa: PLC0415
     from exchange.doctor.directory import served  # noqa: PLC0415
     from exchange.doctor.local import host_of  # noqa: PLC0415
     from exchange.doctor.network import Peer  # noqa: PLC0415
-    from exchange.witnesses import policy_of  # noqa: PLC0415
 
     def fetch() -> WitnessPolicy | None:
         host = host_of(profile)

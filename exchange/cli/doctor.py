@@ -12,9 +12,10 @@ import typer
 from certs.identity import Kind
 from exchange.cli import output
 from exchange.cli.main import places
-from exchange.doctor import directory, local, network
+from exchange.doctor import directory, local, network, witnesses
 from policy.model import Directory
 from zhiwang.wire.diagnosis import Contribution, Diagnosis, State, safely, wrong
+from zhiwang.wire.identity import LOG_KEEPERS
 from zhiwang.wire.logging import CRITICAL, configure
 from zhiwang.wire.profile import Profile, load_profile
 from zhiwang.wire.tomlfile import FileError
@@ -102,6 +103,8 @@ def _host(profile: Profile) -> Iterator[Diagnosis]:
         yield from safely("directory", lambda: directory.behind(host, ca_pem, newest))
     if host.noun:
         yield from safely(host.noun, lambda: _contributed(host.noun, profile))
+    if host.kind in LOG_KEEPERS:
+        yield from witnesses.diagnose(profile)
 
 
 def _peer(host: local.Host, peer: network.Peer, revoked: frozenset[int]) -> Iterator[Diagnosis]:

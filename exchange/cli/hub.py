@@ -13,7 +13,6 @@ from exchange import app as hub_app
 from exchange import backup
 from exchange.cli import output
 from exchange.doctor import log as doctor_log
-from exchange.doctor import witnesses as doctor_witnesses
 from exchange.store import database_script
 from zhiwang.wire.diagnosis import Diagnosis
 from zhiwang.wire.process import run as run_process
@@ -100,4 +99,3 @@ def restore(
 def diagnose(profile: Profile) -> Iterator[Diagnosis]:
     """What `zhiwang doctor` says of a hub beyond what every host has."""
     yield from doctor_log.diagnose(profile)
-    yield from doctor_witnesses.diagnose(profile)

@@ -9,6 +9,7 @@ import typer
 
 from audit.checkpoint import CheckpointError
 from audit.tlog_policy import parse_policy
+from audit.witnessed import policy_of
 from certs.identity import CA_CERTIFICATE
 from certs.revocation import RevocationList
 from certs.signing import CertificateVerifier
@@ -18,7 +19,6 @@ from exchange.client.receipt_times import Proved, Revocations, Trust, prove
 from exchange.client.time_stamps import load_roots
 from exchange.doctor.directory import kept
 from exchange.doctor.local import host_of
-from exchange.witnesses import policy_of
 from policy.model import Directory
 from zhiwang.verification.v1 import verification_pb2
 from zhiwang.wire.errors import RefusedError

@@ -21,6 +21,7 @@ from typing import Self
 import grpc
 import structlog
 
+from audit.witnessed import PolicyInForce
 from certs.credentials import IdentityFiles
 from certs.expiry import Expiry, certificate_expiries
 from certs.identity import ROOT_METADATA, Kind, server_name
@@ -39,7 +40,6 @@ from exchange.client.report import OwnerReport, report_claims, told
 from exchange.client.roster import run_roster
 from exchange.client.seal import seal
 from exchange.client.transport import CONNECT_SECONDS, Carrier, Transport
-from exchange.witnesses import PolicyInForce
 from policy.authorise import local_date
 from policy.directory import DirectoryClient, DirectoryHolder
 from policy.expiries import directory_expiries

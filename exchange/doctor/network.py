@@ -25,7 +25,7 @@ from exchange.doctor.local import RUNS, Host, expiry, running
 from zhiwang.wire.channel import open_channel, refusal_of
 from zhiwang.wire.diagnosis import Diagnosis, ok, warning, wrong
 from zhiwang.wire.errors import Reason
-from zhiwang.wire.identity import Kind, server_name
+from zhiwang.wire.identity import LOG_KEEPERS, Kind, server_name
 from zhiwang.wire.readiness import READINESS
 from zhiwang.wire.server import TIME_METADATA
 
@@ -102,7 +102,7 @@ def peers_of(host: Host) -> list[Peer]:
         peers.append(Peer(profile.registrar, Kind.REGISTRAR))
     if kind is not Kind.HUB:
         peers += [Peer(hub, Kind.HUB) for hub in profile.hub]
-    if kind is Kind.HUB:
+    if kind in LOG_KEEPERS:
         peers += [Peer(one, Kind.WITNESS) for one in profile.cosigning.witness.values() if "://" not in one]
     own = running(profile) if host.noun else None
     if own is not None and kind is not None and isinstance(own.get("listen"), str):

@@ -1,22 +1,22 @@
-"""A hub's witnesses, from what it wrote down: who should cosign, where each is reached, and how old the quorum is."""
+"""A log's witnesses, from what its keeper wrote down: who should cosign, where each is, how old the quorum is."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 
-from exchange.config import StateFiles
+from audit.witnessed import COSIGNED, policy_of
 from exchange.doctor.directory import kept
 from exchange.doctor.local import host_of, running
-from exchange.witnesses import policy_of
 from zhiwang.wire.diagnosis import Diagnosis, ok, safely, warning, wrong
+from zhiwang.wire.identity import Kind
 from zhiwang.wire.profile import Profile
 
 AREA = "witnesses"
 
 
 def diagnose(profile: Profile) -> Iterator[Diagnosis]:
-    """What `zhiwang doctor` says of a hub's witnesses; nothing if the centre names none and the profile none."""
+    """What `zhiwang doctor` says of a log's witnesses; nothing if the centre names none and the profile none."""
     yield from safely(AREA, lambda: _look(profile), "see docs/witness.md")
 
 
@@ -36,6 +36,15 @@ def _look(profile: Profile) -> Iterator[Diagnosis]:
                 "[witness] and witness_quorum in centre.toml; zhiwang policy publish centre.toml …",
             )
         return
+    if not profile.cosigning.used and host.kind is not Kind.HUB:
+        # Who keeps the log decides; requests are recorded at the hub too, whose log is cosigned.
+        yield warning(
+            AREA,
+            "日志没有见证方",
+            "the centre names witnesses, and this log goes to none",
+            f"{edit}; see docs/witness.md",
+        )
+        return
     for name in policy.names:
         if name not in addresses:
             yield wrong(AREA, f"未登记见证方 {name} 的地址", f"the profile does not say where {name} serves", edit)
@@ -43,12 +52,12 @@ def _look(profile: Profile) -> Iterator[Diagnosis]:
         if name not in policy.names:
             yield warning(AREA, f"中心未公布见证方 {name}", f"the centre names no witness {name}", edit)
     try:
-        content = json.loads(StateFiles(profile.state).cosigned.read_bytes())
+        content = json.loads((profile.state / COSIGNED).read_bytes())
         note = content["note"].encode()
         time = policy.quorum_time(note)
     except FileNotFoundError:
         note, time = b"", None
-    remedy = "the hub's log says who does not cosign, and why; see docs/witness.md"
+    remedy = "its log of operation says who does not cosign, and why; see docs/witness.md"
     if time is None:
         yield wrong(AREA, "尚无法定数量的见证", "no quorum of witnesses has cosigned the log yet", remedy)
         return

@@ -130,6 +130,27 @@ def test_the_same_bytes_get_the_same_reply_and_are_charged_and_recorded_once(bur
     assert (bureau.log.newest.size, _count(bureau, "guess")) == (size, charged)
 
 
+def test_nothing_is_asked_or_charged_while_witnesses_are_missing_for_too_long(bureau: Bureau) -> None:
+    request = bureau.request([MONTHS], [{"child": (ANNA, "安娜")}])
+    size, charged = bureau.log.newest.size, _count(bureau, "guess")
+    bureau.withheld = lambda: True
+    assert bureau.send(request)[0].reason == "NOT_WITNESSED"
+    assert (bureau.log.newest.size, _count(bureau, "guess")) == (size, charged)
+    bureau.withheld = lambda: False
+    assert bureau.open(request, bureau.send(request)[0]) == [YES]
+
+
+def test_an_answer_is_kept_back_if_the_quorum_is_lost_while_it_is_made(bureau: Bureau) -> None:
+    request = bureau.request([MONTHS], [{"child": (ANNA, "安娜")}])
+    lost = iter([False, True])
+    bureau.withheld = lambda: next(lost)
+    assert bureau.send(request)[0].reason == "NOT_WITNESSED"
+    size, charged = bureau.log.newest.size, _count(bureau, "guess")
+    bureau.withheld = lambda: False
+    assert bureau.open(request, bureau.send(request)[0]) == [YES]
+    assert (bureau.log.newest.size, _count(bureau, "guess")) == (size, charged)
+
+
 def test_a_repeat_beside_something_fresh_is_proved_under_the_same_head(bureau: Bureau) -> None:
     request = bureau.request([MONTHS], [{"child": ANNA}])
     bureau.send(request)

@@ -22,6 +22,7 @@ from audit.checkpoint import parse_key
 from audit.cosigning import Cosigning
 from audit.mirror import vkey_of
 from audit.tlog_policy import parse_policy
+from audit.witnessed import PolicyInForce, policy_of
 from city_support import Hub, RunningCity, running_city
 from exchange.client import agent, completing
 from exchange.client.client import Client
@@ -29,7 +30,6 @@ from exchange.client.keeper import Keeper, make_store, open_store
 from exchange.client.receipt import write_receipt
 from exchange.client.receipt_files import load_receipt
 from exchange.client.receipt_times import Trust, prove
-from exchange.witnesses import PolicyInForce, policy_of
 from tsa_support import Tsa, needs_tsa
 from witness_support import Kit, Near, witness_key
 from zhiwang.wire.kept import KeptFile

@@ -125,6 +125,7 @@ class Bureau(Owner):
         self.revoked: set[int] = set()
         self.answers = AnswerWatch(self.mapping.attribute)
         self.closed: Callable[[str], bool] = lambda _attribute: False
+        self.withheld: Callable[[], bool] = lambda: False
         (directory / "keys").mkdir()
         self.keys = OwnerKeyStore(directory / "keys", self.identity.signer, lambda: self.now)
         self.keys.refresh()
@@ -141,6 +142,9 @@ class Bureau(Owner):
             # As it is when asked, since a test may put another in its place.
             return self.closed(name) or self.answers.closed(name, predicate, department)
 
+        def withheld() -> bool:
+            return self.withheld()
+
         self.examiner = Examiner(self.source, ledger, schemes, closed, lambda: self.now)
         return FrameProcessor(
             department="hrss",
@@ -151,6 +155,7 @@ class Bureau(Owner):
             ledger=ledger,
             trace=Trace(self.directory / "state" / "keys", lambda: self.now),
             bulk_hours=self.mapping.limits.hours,
+            withheld=withheld,
             answered=self.answers.note,
             clock=lambda: self.now,
         )

@@ -168,12 +168,15 @@ class WitnessCity:
             self.end(process)
 
     def start(self, name: str, command: Sequence[str] = ()) -> subprocess.Popen[bytes]:
-        noun = name if name in {"registrar", "hub"} else "witness"
-        words = command or [str(ZHIWANG), noun, "run", "--profile", str(self.path / f"{name}.toml")]
+        words = command or [str(ZHIWANG), self.noun(name), "run", "--profile", str(self.path / f"{name}.toml")]
         with (self.path / f"{name}.out").open("ab") as out:
             process = subprocess.Popen(words, stdout=out, stderr=out)  # noqa: S603  our own command
         self.eventually(lambda: self._serves(name, process), lambda: self.log(name))
         return process
+
+    def noun(self, name: str) -> str:
+        """The command that runs a process of this name."""
+        return name if name in {"registrar", "hub"} else "witness"
 
     def _serves(self, name: str, process: subprocess.Popen[bytes]) -> bool:
         assert process.poll() is None, self.log(name)

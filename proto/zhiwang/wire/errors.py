@@ -304,7 +304,7 @@ class Reason(Enum):
         "UNAVAILABLE",
         Actor.OPERATOR,
         "日志未获足够见证",
-        "No quorum of witnesses has cosigned the hub's log, or not lately; try again, or call the operator.",
+        "No quorum of witnesses has cosigned the log, or not lately; try again, or call the operator.",
     )
     DIRECTORY_EXPIRED = Meaning(
         "UNAVAILABLE", Actor.OPERATOR, "名录已过期", "The directory's timestamp has expired; is the registrar running?"

@@ -38,6 +38,9 @@ class Kind(StrEnum):
         return self in _SERVERS
 
 
+LOG_KEEPERS = frozenset({Kind.HUB, Kind.ADAPTER, Kind.REGISTRAR})
+"""Kinds whose processes keep a log of their own."""
+
 _SERVERS = frozenset({Kind.HUB, Kind.REGISTRAR, Kind.ADAPTER, Kind.AGENT, Kind.WITNESS})
 _URI = re.compile(
     rf"spiffe://(?P<city>{_PART})/(?P<department>{_PART})/(?P<kind>{'|'.join(Kind)})/(?P<name>{_PART})", re.ASCII

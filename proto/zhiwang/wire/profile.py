@@ -156,21 +156,28 @@ class Agent(StrictModel):
 
 
 class Cosigning(StrictModel):
-    """[cosigning]: how a hub has its log cosigned. Whose cosignatures count, and how many, the centre says.
+    """[cosigning]: how a hub, an adapter or a registrar has its log cosigned.
+
+    Whose cosignatures count, and how many, the centre says.
 
     Attributes:
         witness: Where each of the centre's witnesses serves, by the centre's name of it: `host:port` with a certificate
             of this city, or the URL of a witness elsewhere.
         every: Seconds between two rounds, in which each witness is asked, also when the log has not grown.
-        alarm_after: Age of the newest quorum, in seconds, beyond which the hub alarms.
-        stop_releasing_after: Age, in seconds, beyond which the hub answers nothing until there is a newer quorum.
-            If left out, it always goes on.
+        alarm_after: Age of the newest quorum, in seconds, beyond which the process alarms.
+        stop_releasing_after: Age, in seconds, beyond which a hub or an adapter answers nothing until there is a newer
+            quorum. If left out, it always goes on. A registrar, which answers nobody, takes none.
     """
 
     witness: dict[str, WitnessAddress] = Field(default_factory=dict)
     every: Annotated[int, Field(ge=1, le=3600)] = 5
     alarm_after: Annotated[int, Field(ge=5)] = 60
     stop_releasing_after: Annotated[int, Field(ge=30)] | None = None
+
+    @property
+    def used(self) -> bool:
+        """Whether the table says anything that has to be done."""
+        return bool(self.witness) or self.stop_releasing_after is not None
 
 
 class WitnessedLog(StrictModel):
@@ -212,7 +219,7 @@ class ProfileFile(StrictModel):
         retention: How long a hub or an adapter keeps the entries of a year that is over.
         adapter: For an adapter.
         agent: For an agent.
-        cosigning: For a hub.
+        cosigning: For a hub, an adapter or a registrar.
         witness: For a witness.
     """
 
