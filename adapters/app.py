@@ -32,6 +32,7 @@ from adapters.frame import FrameProcessor
 from adapters.kinds import schemes_of
 from adapters.ledger import Ledger
 from adapters.link import HubLink, Lanes
+from adapters.local import LocalWatch
 from adapters.mapping import Mapping
 from adapters.measures import AdapterMetrics
 from adapters.pace import Pace
@@ -57,6 +58,7 @@ from policy.directory import DirectoryClient, DirectoryHolder
 from policy.document import parse_document
 from policy.expiries import directory_expiries
 from policy.follower import begin, follow, hub_fetch
+from policy.local import LocalPolicy, make
 from policy.model import Directory, Document
 from zhiwang.adapter.v1 import subject_pb2_grpc
 from zhiwang.audit.v1 import audit_pb2, audit_pb2_grpc
@@ -213,6 +215,7 @@ class Adapter:
         self._tasks: list[asyncio.Task[None]] = []
         self._closing: list[Callable[[], Any]] = []
         self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._recorded = b""  # the timestamp that the newest entry about the directory names
         self.readiness = Readiness(("log", "directory", "database"))
 
     async def start(self) -> None:
@@ -222,10 +225,16 @@ class Adapter:
             ZhiwangError: A part cannot start.
         """
         files, state, clock = self._files, self._state, self._clock
-        holder = self._holder = DirectoryHolder(clock)
         self._channels = [self._channel(target) for target in self._profile.hub]
         client = self._directory_client()
+        pins = pinned_admins(self._profile, self._department).get(self._department)
+        local = LocalPolicy(state.local, self._department, pins, clock)
+        await asyncio.to_thread(make, state.local)
+        await asyncio.to_thread(local.load)
+        holder = self._holder = DirectoryHolder(clock, lambda directory: local.over(directory, client.roles))
         await self._begin(client)
+        self._local = LocalWatch(local, client, holder, self.readiness, self._events.put_nowait)
+        await self._local.look()
         self._extracts = Extracts(state.extracts, clock)
         self._closing.append(self._extracts.close)
         mapping, document = await asyncio.to_thread(self._inspected)
@@ -289,6 +298,7 @@ class Adapter:
         await self._look()
         await self._serve(log)
         for coroutine in (
+            self._local.watch(),
             self._lanes.run(),
             follow(client, holder, self._directory_stub),
             files.watch(),
@@ -436,9 +446,11 @@ class Adapter:
 
     def _directory_changed(self, directory: Directory) -> None:
         self._standpoints.refresh(directory)
-        self._events.put_nowait(
-            audit_pb2.DirectoryChange(directory_version=directory.version, timestamp_hash=directory.timestamp_hash)
-        )
+        if directory.timestamp_hash != self._recorded:
+            self._recorded = directory.timestamp_hash
+            self._events.put_nowait(
+                audit_pb2.DirectoryChange(directory_version=directory.version, timestamp_hash=directory.timestamp_hash)
+            )
 
     def _certificates_changed(self) -> None:
         self._log.signer = self._files.signer()

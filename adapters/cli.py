@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from adapters import app as adapter_app
-from adapters import backup
+from adapters import backup, loading
 from adapters.check import Report, inspect
 from adapters.config import StateFiles
 from adapters.doctor import diagnose
@@ -386,3 +386,44 @@ def retention(
         kept = keep(load_profile(profile), exported or (), no_copy, apply=apply, progress=progress)
     print_retention(kept.years, kept.shards, kept.now, kept.without_copy, as_json=as_json)
     raise typer.Exit(FAILED if kept.without_copy else 0)
+
+
+@app.command()
+def load(
+    file: File,
+    profile: ProfileOption,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+) -> None:
+    """Decide by FILE beside the directory: what your department's admins signed while hub and registrar are away.
+
+    FILE comes from `zhiwang policy suspend --out` (one admin: it can only deny) or from `policy lift` or `policy
+    publish` with --out (two admins). An adapter that runs takes it within a second; one that does not, when it starts.
+    It stands across restarts until the directory contains it, it ends, or two admins lift it, and is an entry of the
+    owner's log. Replicas each have their own: load it at each.
+
+    Exit status 1: it is older than the directory, another department's, or not signed by enough; nothing has changed.
+
+    Example: zhiwang adapter load stop.json --profile adapter.toml
+    """
+    loaded = loading.load(load_profile(profile), file)
+    local = loaded.local
+    facts = {
+        "role": local.role,
+        "version": local.version,
+        "suspensions": [entry.id for entry in local.suspensions],
+        "in_force": loaded.in_force,
+        "unchecked": loaded.unchecked,
+    }
+    if as_json:
+        sys.stdout.write(json.dumps(facts, ensure_ascii=False) + "\n")
+    elif loaded.unchecked:
+        sys.stderr.write(
+            "已放置；尚无有效名录可核对，此时不作任何答复 "
+            f"placed; nothing is answered here until there is a directory to check it by ({loaded.unchecked})\n"
+        )
+    elif loaded.in_force:
+        sys.stdout.write(f"已生效 in force: {local.role} {local.version}\n")
+    else:
+        sys.stdout.write(f"适配器启动时生效 in force when the adapter starts: {local.role} {local.version}\n")
+    sys.stderr.write(f"Next: when the registrar answers again: zhiwang policy publish {file} --profile …\n")

@@ -74,6 +74,11 @@ class StateFiles:
         return self.directory / "directory"
 
     @property
+    def local(self) -> Path:
+        """What the department's admins signed and put here while hub and registrar could not be reached."""
+        return self.directory / "local"
+
+    @property
     def extracts(self) -> Path:
         """The private database made of files, of an adapter that reads files; made when it is first needed."""
         return self.directory / "extracts"

@@ -14,15 +14,17 @@ from http.client import HTTPConnection
 
 from google.protobuf.message import DecodeError
 
-from adapters.app import adapter_paths, state_files
+from adapters.app import adapter_identity, adapter_paths, state_files
 from adapters.check import inspect
 from adapters.config import StateFiles
 from adapters.kinds import schemes_of
 from certs.expiry import Expiry
 from certs.owner_keys import KEY_ALARM_DAYS
 from policy.document import parse_document
+from policy.local import INCOMING, LocalPolicy, file_name
 from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.wire.diagnosis import Diagnosis, ok, safely, warning, wrong
+from zhiwang.wire.errors import FatalError
 from zhiwang.wire.process import read_address
 from zhiwang.wire.profile import AdapterPaths, Profile
 from zhiwang.wire.tomlfile import FileError, Finding
@@ -41,6 +43,7 @@ def diagnose(profile: Profile) -> Iterator[Diagnosis]:
     check = f"zhiwang adapter check {paths.mapping} {paths.document} --profile {profile.path}"
     yield from safely("store", lambda: _store(profile, state_files(profile)))
     yield from safely("owner_keys", lambda: _owner_keys(profile, state_files(profile)))
+    yield from safely("local", lambda: _local(profile, state_files(profile)))
     yield from safely("links", lambda: _links(profile))
     yield from safely("database", lambda: _database(paths, check), check)
 
@@ -104,6 +107,34 @@ def _owner_keys(profile: Profile, state: StateFiles) -> Iterator[Diagnosis]:
     else:
         yield warning(
             "owner_keys", f"{zh}；未按时轮换", f"{en}; it was not rotated in time, is the adapter running?", start
+        )
+
+
+def _local(profile: Profile, state: StateFiles) -> Iterator[Diagnosis]:
+    """What the adapter decides by beside the directory, since it was put here while the registrar was away."""
+    department = adapter_identity(profile).identity.department
+    standing = LocalPolicy(state.local, department, None, time.time)
+    try:
+        standing.load()
+    except FatalError as error:
+        yield wrong("local", error.detail, error.detail, "see docs/operations.md; the adapter does not start like this")
+        return
+    for local in standing.standing:
+        ids = " ".join(entry.id for entry in local.suspensions)
+        what = f"{local.role} {local.version}" + (f" ({ids})" if ids else "")
+        yield warning(
+            "local",
+            f"本机在名录之外另按 {what} 决定，尚未公布",
+            f"this adapter decides by {what} beside the directory; it is not published yet",
+            f"zhiwang policy publish {state.local / file_name(local)} --profile …, or lift it: zhiwang policy lift",
+        )
+    waiting = sorted((state.local / INCOMING).glob("*.json"))
+    if waiting:
+        yield warning(
+            "local",
+            f"{waiting[0]} 尚未处理；适配器是否在运行，名录是否有效？",
+            f"{waiting[0]} was not looked at yet; does the adapter run, with a directory in force?",
+            f"zhiwang adapter run --profile {profile.path}",
         )
 
 

@@ -38,6 +38,7 @@ Event = (
     | audit_pb2.QuorumChange
     | audit_pb2.ShardRemoved
     | audit_pb2.PolicyStep
+    | audit_pb2.LocalPolicyChange
 )
 """Any message of the oneof `Entry.event`."""
 
@@ -150,10 +151,19 @@ def _check_event(entry: audit_pb2.Entry) -> None:
         _sizes("shard_removed", HASH_SIZE, entry.shard_removed.root)
     elif kind == "evidence_produced":
         _sizes("evidence_produced", HASH_SIZE, entry.evidence_produced.manifest_hash)
-    elif kind == "policy_step":
+    else:
+        _check_policy(kind, entry)
+
+
+def _check_policy(kind: str, entry: audit_pb2.Entry) -> None:
+    if kind == "policy_step":
         _sizes("policy_step", HASH_SIZE, entry.policy_step.content_hash)
         if entry.policy_step.action not in _ACTIONS or not entry.policy_step.role:
             raise EntryError("policy_step lacks a field")
+    elif kind == "local_policy_change":
+        _sizes("local_policy_change", HASH_SIZE, entry.local_policy_change.content_hash)
+        if not entry.local_policy_change.role:
+            raise EntryError("local_policy_change lacks a field")
 
 
 def _sizes(kind: str, size: int, *values: bytes) -> None:

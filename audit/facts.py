@@ -111,6 +111,9 @@ def facts_of_entry(entry: audit_pb2.Entry) -> Facts:  # noqa: PLR0911 - one for 
         return Facts(time, event, version=entry.directory_change.directory_version)
     if event == "policy_step":
         return _policy_step(time, entry.policy_step)
+    if event == "local_policy_change":
+        change = entry.local_policy_change
+        return Facts(time, event, owner=change.role.removesuffix("-suspend"), version=change.directory_version)
     if event in _ACTORS:
         actor = getattr(getattr(entry, event), _ACTORS[event])
         # A look-up has the reference of the citizen's request, an order to delay that of the case.

@@ -109,6 +109,7 @@ class DirectoryClient:
         self._pins = pins
         self._running = threading.Lock()
         self._files: Mapping[str, bytes] = {}
+        self._roles: Mapping[str, Targets] = {}
         for directory in (self._metadata, self._targets):
             directory.mkdir(parents=True, exist_ok=True)
 
@@ -116,6 +117,11 @@ class DirectoryClient:
     def files(self) -> Mapping[str, bytes]:
         """Exactly the files of the last verified directory, by repository path: what a mirror may serve."""
         return self._files
+
+    @property
+    def roles(self) -> Mapping[str, Targets]:
+        """Metadata of centre and departments in the last verified directory, by role; without what lapsed."""
+        return self._roles
 
     def refresh(self) -> Directory:
         """Fetches what is new and verifies the whole.
@@ -187,6 +193,7 @@ class DirectoryClient:
         directory = assemble(parts, self._ca_pem)
         self._check_pins(directory)
         self._files = self._collect(parts, content, fetcher)
+        self._roles = MappingProxyType(roles)
         self._prune(content)
         return directory
 
@@ -287,10 +294,15 @@ class DirectoryHolder:
 
     Args:
         clock: Gives the time.
+        amend: What a directory is decided by here, if not as it stands (an adapter: `policy.local`). It must be quick.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.time, amend: Callable[[Directory], Directory] = lambda found: found
+    ) -> None:
         self._clock = clock
+        self._amend = amend
+        self._verified: Directory | None = None
         self._enforcer: Enforcer | None = None
         self._listeners: list[Callable[[Directory], None]] = []
         self.problem: str | None = None
@@ -329,6 +341,11 @@ class DirectoryHolder:
         enforcer = self._enforcer
         return None if enforcer is None else enforcer.directory
 
+    @property
+    def verified(self) -> Directory | None:
+        """The newest directory seen as it was verified, before it was amended."""
+        return self._verified
+
     def revoked(self) -> frozenset[int]:
         """Serial numbers of revoked certificates as last known; a deny-list outlives the directory's expiry."""
         enforcer = self._enforcer
@@ -349,6 +366,8 @@ class DirectoryHolder:
 
         A suspension that it has lost, though nobody lifted it, stays in force here.
         """
+        self._verified = directory
+        directory = self._amend(directory)
         kept = lost(self.latest, directory, self._clock())
         for entry in kept:
             _log.error(
@@ -372,6 +391,13 @@ class DirectoryHolder:
         )
         for listener in self._listeners:
             listener(directory)
+
+    def again(self) -> None:
+        """Puts the directory in force anew, since what amends it has changed."""
+        if self._verified is not None:
+            problem = self.problem
+            self.set(self._verified)
+            self.problem = problem
 
     def failed(self, problem: str) -> None:
         """Notes that a newer directory could not be taken; the last good one stays until it expires."""

@@ -43,6 +43,7 @@ from policy.metadata import (
     stored_path,
     suspensions_path,
 )
+from policy.signed_file import is_publication, parse_publication
 from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.tomlfile import FileError, Finding
 
@@ -252,10 +253,17 @@ def classify_all(files: Sequence[Named]) -> dict[str, dict[str, bytes]]:
     return groups
 
 
-def split_roots(files: Sequence[Named]) -> tuple[list[Publication], list[Named]]:
-    """Signed roots among the files, which are sent as they are, and the rest."""
-    roots = [Publication("root", file.content, {}) for file in files if file.content.lstrip().startswith(b"{")]
-    return roots, [file for file in files if not file.content.lstrip().startswith(b"{")]
+def split_signed(files: Sequence[Named]) -> tuple[list[Publication], list[Named]]:
+    """What is signed already among the files (roots, and what `--out` wrote), sent as it is; and the rest."""
+    publications, rest = [], []
+    for file in files:
+        if not file.content.lstrip().startswith(b"{"):
+            rest.append(file)
+        elif is_publication(file.content):
+            publications.append(parse_publication(file.content))
+        else:
+            publications.append(Publication("root", file.content, {}))
+    return publications, rest
 
 
 def _classify(file: Named) -> tuple[str, str, str]:

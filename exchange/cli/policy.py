@@ -16,6 +16,7 @@ from certs.signing import Signer
 from exchange.cli import (
     output,
     policy_export,
+    policy_offline,
     policy_proposals,
     policy_propose,
     policy_rehearsal,
@@ -34,7 +35,7 @@ from policy.words import Words
 from zhiwang.wire.claims import Ask
 from zhiwang.wire.identity import Identity, Kind
 from zhiwang.wire.places import Jurisdiction
-from zhiwang.wire.profile import load_profile
+from zhiwang.wire.profile import Profile, load_profile
 
 app = typer.Typer(
     help="政策：检查、签署、发布文件，解释决定。 Check, sign and publish documents; explain decisions.",
@@ -127,7 +128,8 @@ def publish(
         list[Path] | None,
         typer.Argument(
             metavar="FILE…",
-            help="centre.toml, matters, crl.pem, documents, suspensions, root.json; told apart by what is in them.",
+            help="centre.toml, matters, crl.pem, documents, suspensions, root.json, what --out wrote; told apart by "
+            "what is in them.",
             exists=True,
             dir_okay=False,
         ),
@@ -143,6 +145,7 @@ def publish(
         typer.Option(help="DEPARTMENT=signing.pem of each admin of a department that is added or changes admins."),
     ] = None,
     remove: Annotated[list[str] | None, typer.Option(help="Name of a matter that goes.")] = None,
+    out: policy_offline.Out = None,
     as_json: output.AsJson = False,  # noqa: FBT002 # typer's way
 ) -> None:
     """Sign files with the keys of the admins at hand and publish them, or publish a proposal. All or nothing for each.
@@ -155,6 +158,9 @@ def publish(
     named = [publishing.Named(str(file), file.read_bytes()) for file in files or ()]
     signers = [IdentityFiles(directory, found.root).signer() for directory in sign or ()]
     admins = _admins(admin or ())
+    if out is not None:
+        _sign_out(found, named, signers, out, as_json=as_json)
+        return
 
     async def send(link: RegistrarLink) -> list[tuple[str, int, int]]:
         rows = await _publish(link, named, signers, admins, remove or ()) if named or remove else []
@@ -242,6 +248,20 @@ def explain(
     raise typer.Exit(output.OK if decision.allowed else output.FAILED)
 
 
+def _sign_out(
+    profile: Profile, named: Sequence[publishing.Named], signers: list[Signer], out: Path, *, as_json: bool
+) -> None:
+    """Sign one document into a file, while the registrar cannot be reached."""
+    departments = list(publishing.classify_all(named)["document"])
+    if len(named) != 1 or not departments:
+        output.usage_error("--out takes one document; for a suspension: zhiwang policy suspend --out")
+    offline = policy_offline.read_offline(profile, departments[0])
+    publication = policy_offline.sign_offline(offline, named[0], signers)
+    if as_json:
+        output.print_json({"role": publication.role, "file": str(out)})
+    policy_offline.write_out(out, publication)
+
+
 async def _publish(
     link: RegistrarLink,
     named: Sequence[publishing.Named],
@@ -249,11 +269,11 @@ async def _publish(
     admins: dict[str, list[bytes]],
     removed: Sequence[str],
 ) -> list[tuple[str, int, int]]:
-    roots, files = publishing.split_roots(named)
+    signed, files = publishing.split_signed(named)
     current = await link.current()
     drafts = publishing.draft(files, current, now=time.time(), admins=admins, removed=removed)
     # Everything is signed before anything is sent: too few signatures publish nothing at all.
-    publications = [*roots, *(publishing.sign(drafted, signers) for drafted in drafts)]
+    publications = [*signed, *(publishing.sign(drafted, signers) for drafted in drafts)]
     rows = []
     for publication in publications:
         response = await link.publish(publication)

@@ -12,11 +12,13 @@ import typer
 
 from certs.credentials import IdentityFiles
 from exchange.cli import output
+from exchange.cli.policy_offline import Out, read_offline, sign_offline, write_out
 from exchange.cli.policy_proposals import Note, Sign, print_proposals, publish_or_propose
 from exchange.cli.registrar_link import RegistrarLink, with_registrar
 from policy import editing, publishing
 from policy.metadata import SUSPEND, document_path, suspensions_path
-from policy.publishing import Named
+from policy.model import Directory
+from policy.publishing import Current, Named
 from zhiwang.policy.v1 import policy_pb2
 from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.errors import Reason, RefusedError
@@ -38,6 +40,7 @@ def suspend(
         datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Day at whose beginning it ends.")
     ] = None,
     name: Annotated[str, typer.Option("--id", help="Shows in decisions and logs; made up if left out.")] = "",
+    out: Out = None,
     as_json: output.AsJson = False,  # noqa: FBT002 # typer's way
 ) -> None:
     """Stop a system, a role, an official or an attribute at once, everywhere; what is given must all match.
@@ -45,7 +48,11 @@ def suspend(
     It concerns requests to your department and requests of your department's systems. One admin is enough, since it
     can only deny; lifting it takes two.
 
+    With --out nothing is published: the same signed list goes into a file, for `zhiwang adapter load`.
+
     Example: zhiwang policy suspend --system edu/baoan --sign hrss-li --profile hrss.toml
+
+    Example: zhiwang policy suspend --system edu/baoan --sign hrss-li --out stop.json --profile adapter.toml
     """
     matched: dict[str, str | date] = {
         key: value
@@ -60,16 +67,22 @@ def suspend(
     entry: dict[str, str | date] = {"id": name or _new_id(), **matched}
     if until is not None:
         entry["not_after"] = until.date()
+    if out is not None:
+        offline = read_offline(found, department)
+        content = editing.suspended(_standing(offline.current, department), department, entry)
+        file = Named(suspensions_path(department), content)
+        publication = sign_offline(offline, file, [files.signer()])
+        if as_json:
+            output.print_json({"id": entry["id"], "department": department, "file": str(out)})
+        write_out(out, publication)
+        return
 
     async def publish(link: RegistrarLink) -> policy_pb2.PublishResponse:
         current = await link.current()
-        path = suspensions_path(department)
-        listed = current.roles.get(department + SUSPEND)
-        standing = None
-        if listed is not None and path in listed.targets:
-            standing = await link.blocking(lambda: current.content(department + SUSPEND, path))
+        standing = await link.blocking(lambda: _standing(current, department))
         content = editing.suspended(standing, department, entry)
-        (drafted,) = publishing.draft([Named(path, content)], current, now=time.time())
+        file = Named(suspensions_path(department), content)
+        (drafted,) = publishing.draft([file], current, now=time.time())
         return await link.publish(publishing.sign(drafted, [files.signer()]))
 
     response = with_registrar(found, publish)
@@ -86,30 +99,35 @@ def lift(
     profile: output.Profile,
     sign: Sign,
     note: Note = "",
+    out: Out = None,
     as_json: output.AsJson = False,  # noqa: FBT002 # typer's way
 ) -> None:
     """Lift suspensions of your department. Two admins sign; with one signature it is a proposal.
+
+    With --out nothing is published: the document that both sign goes into a file, for `zhiwang adapter load`.
 
     Example: zhiwang policy lift 2026-007 --sign hrss-li --sign hrss-wu --profile hrss.toml
     """
     found = load_profile(profile)
     signers = [IdentityFiles(directory, found.root) for directory in sign]
     department = signers[0].identity.department
+    if out is not None:
+        offline = read_offline(found, department)
+        _check_standing(suspensions, offline.directory, department)
+        path = document_path(department)
+        file = Named(path, editing.lifted(_document(offline.current, department), suspensions))
+        publication = sign_offline(offline, file, [one.signer() for one in signers])
+        if as_json:
+            output.print_json({"lifted": suspensions, "file": str(out)})
+        write_out(out, publication)
+        return
 
     async def send(link: RegistrarLink) -> policy_pb2.Proposal | tuple[int, int]:
         directory = await link.directory()
-        standing = {entry.id for entry in directory.suspensions if entry.department == department}
-        unknown = [name for name in suspensions if name not in standing]
-        if unknown:
-            output.usage_error(
-                f"{department} has no suspension {', '.join(unknown)}; it has: {', '.join(sorted(standing))}"
-            )
+        _check_standing(suspensions, directory, department)
         current = await link.current()
-        path = document_path(department)
-        if department not in current.roles or path not in current.roles[department].targets:
-            raise RefusedError(Reason.METADATA_INVALID, f"{department} has published no document")
-        document = await link.blocking(lambda: current.content(department, path))
-        files = [Named(path, editing.lifted(document, suspensions))]
+        document = await link.blocking(lambda: _document(current, department))
+        files = [Named(document_path(department), editing.lifted(document, suspensions))]
         return await publish_or_propose(
             link, files, [one.signer() for one in signers], note or f"lift {' '.join(suspensions)}"
         )
@@ -122,6 +140,28 @@ def lift(
         output.print_json({"lifted": suspensions, "directory": done[0]})
     else:
         output.print_table(("解除 lifted", "directory"), [(" ".join(suspensions), done[0])])
+
+
+def _standing(current: Current, department: str) -> bytes | None:
+    """The list in force; None for none yet."""
+    path, listed = suspensions_path(department), current.roles.get(department + SUSPEND)
+    return current.content(department + SUSPEND, path) if listed is not None and path in listed.targets else None
+
+
+def _document(current: Current, department: str) -> bytes:
+    path = document_path(department)
+    if department not in current.roles or path not in current.roles[department].targets:
+        raise RefusedError(Reason.METADATA_INVALID, f"{department} has published no document")
+    return current.content(department, path)
+
+
+def _check_standing(wanted: list[str], directory: Directory, department: str) -> None:
+    standing = {entry.id for entry in directory.suspensions if entry.department == department}
+    unknown = [name for name in wanted if name not in standing]
+    if unknown:
+        output.usage_error(
+            f"{department} has no suspension {', '.join(unknown)}; it has: {', '.join(sorted(standing))}"
+        )
 
 
 def _new_id() -> str:

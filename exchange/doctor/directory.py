@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -19,12 +18,12 @@ from exchange.doctor.network import Peer
 from policy.directory import DirectoryClient
 from policy.expiries import directory_expiries
 from policy.follower import hub_fetch
+from policy.kept import has_kept, load_kept
 from policy.model import Directory
 from policy.registrar import open_repository
 from zhiwang.exchange.v1 import exchange_pb2_grpc
 from zhiwang.wire.channel import open_channel
 from zhiwang.wire.diagnosis import Diagnosis, ok, wrong
-from zhiwang.wire.errors import Reason, RefusedError, ZhiwangError
 from zhiwang.wire.identity import Kind, server_name
 from zhiwang.wire.process import read_address
 
@@ -38,9 +37,6 @@ _KEPT = {
 
 TAKEN_UP_SECONDS = 5.0
 """Within which a process has taken up what it can reach; it needs two."""
-
-_COPIES = 3
-"""How often it is copied, at most: a process that runs may take up a newer one while it is."""
 
 
 def kept(host: Host, ca_pem: bytes) -> Directory | None:
@@ -56,21 +52,9 @@ def kept(host: Host, ca_pem: bytes) -> Directory | None:
     if host.kind is Kind.REGISTRAR:
         return open_repository(host.profile).directory
     place = host.profile.state / _KEPT[host.kind] if host.kind in _KEPT else None
-    if place is None or not (place / "metadata" / "timestamp.json").is_file():
+    if place is None or not has_kept(place):
         return None
-    for _ in range(_COPIES - 1):
-        try:
-            return _load_copy(host, ca_pem, place)
-        except (ZhiwangError, OSError):
-            continue
-    return _load_copy(host, ca_pem, place)
-
-
-def _load_copy(host: Host, ca_pem: bytes, place: Path) -> Directory:
-    """From a copy, since whoever reads a directory takes notes beside it."""
-    with tempfile.TemporaryDirectory(prefix="zhiwang-doctor-") as scratch:
-        shutil.copytree(place, Path(scratch) / "copy")
-        return _client(host, ca_pem, Path(scratch) / "copy", _nothing).load()
+    return load_kept(place, (host.profile.root / ROOT_METADATA).read_bytes(), ca_pem).directory
 
 
 def served(host: Host, files: IdentityFiles, peer: Peer) -> Directory:
@@ -151,7 +135,3 @@ def _revoked(host: Host, revoked: frozenset[int]) -> Iterator[Diagnosis]:
 
 def _client(host: Host, ca_pem: bytes, state: Path, fetch: Callable[[str], bytes]) -> DirectoryClient:
     return DirectoryClient((host.profile.root / ROOT_METADATA).read_bytes(), ca_pem, state, fetch)
-
-
-def _nothing(path: str) -> bytes:
-    raise RefusedError(Reason.HUB_UNREACHABLE, path)

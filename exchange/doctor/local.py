@@ -24,7 +24,7 @@ from policy.registrar import DEFAULT_LISTEN as REGISTRAR_LISTEN
 from zhiwang.wire.diagnosis import Diagnosis, ok, safely, warning, wrong
 from zhiwang.wire.errors import ZhiwangError
 from zhiwang.wire.identity import Identity, Kind
-from zhiwang.wire.process import read_address
+from zhiwang.wire.process import running
 from zhiwang.wire.profile import Profile
 
 ADAPTER_LISTEN = "127.0.0.1:7442"
@@ -347,24 +347,10 @@ def disk_space(place: Path, status: os.statvfs_result) -> Iterable[Diagnosis]:
     return [ok("disk", zh, en)]
 
 
-def running(profile: Profile) -> dict[str, object] | None:
-    """What the process of a profile's state announced, if it is alive."""
-    found = read_address(profile.state)
-    if found is None or not isinstance(found.get("pid"), int):
-        return None
-    try:
-        os.kill(found["pid"], 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        pass
-    return found
-
-
 def _process(host: Host) -> Iterator[Diagnosis]:
     if not host.noun:
         return
-    found = running(host.profile)
+    found = running(host.profile.state)
     if found is not None:
         yield ok("process", f"{host.noun} 运行中，进程 {found['pid']}", f"{host.noun} runs as process {found['pid']}")
         return

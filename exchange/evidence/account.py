@@ -44,6 +44,10 @@ EVENTS: Final[dict[str, tuple[str, str]]] = {
     "quorum_change": ("见证的法定数量失去或恢复", "the quorum of witnesses was lost, or is back"),
     "shard_removed": ("往年日志到期移除", "an earlier year's log was removed"),
     "policy_step": ("管理员变更政策", "an admin changed the policy, or took a step towards it"),
+    "local_policy_change": (
+        "适配器启用或停用了名录之外的本地政策",
+        "an adapter began, or ceased, to decide by what stands beside the directory",
+    ),
 }
 OUTCOMES: Final[dict[str, tuple[str, str]]] = {
     "ANSWERED": ("已答复（结果未记录）", "answered; what the answer was is recorded nowhere in clear"),

@@ -160,6 +160,20 @@ def read_address(state: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
+def running(state: Path) -> dict[str, Any] | None:
+    """What the process with this state directory announced, if it is alive; one that was killed leaves it behind."""
+    found = read_address(state)
+    if found is None or not isinstance(found.get("pid"), int):
+        return None
+    try:
+        os.kill(found["pid"], 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        pass
+    return found
+
+
 def background(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     """Run something for as long as the process runs. If it ends before it is cancelled, that is an alarm."""
     task = asyncio.get_running_loop().create_task(work)

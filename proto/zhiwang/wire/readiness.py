@@ -27,6 +27,7 @@ class Readiness:
 
     def __init__(self, conditions: Iterable[str] = ()) -> None:
         self._conditions = dict.fromkeys(conditions, False)
+        self._noted: dict[str, bool] = {}
         self._closed = False
         self._services: Sequence[str] = ()
         self.servicer = health_aio.HealthServicer()
@@ -54,6 +55,14 @@ class Readiness:
             _log.info("readiness", condition=condition, holds=holds, serving=self.serving)
             await self._tell()
 
+    async def note(self, name: str, holds: bool) -> None:  # noqa: FBT001  as of `set`
+        """Tell of something, as of a condition, that a person has to look at while the process serves all the same."""
+        before = self._noted.get(name)
+        self._noted[name] = holds
+        if before is not holds:
+            _log.info("readiness", condition=name, holds=holds, serving=self.serving)
+            await self._tell()
+
     async def close(self) -> None:
         """The process stops: from here on it does not serve, whatever is said later."""
         self._closed = True
@@ -61,7 +70,7 @@ class Readiness:
 
     async def _tell(self) -> None:
         told = dict.fromkeys(("", *self._services), self.serving)
-        told |= {f"{READINESS}{name}": holds for name, holds in self._conditions.items()}
+        told |= {f"{READINESS}{name}": holds for name, holds in (self._noted | self._conditions).items()}
         for service, holds in told.items():
             status = health_pb2.HealthCheckResponse.SERVING if holds else health_pb2.HealthCheckResponse.NOT_SERVING
             await self.servicer.set(service, status)

@@ -65,6 +65,15 @@ EVENTS: list[Event] = [
         role_version=3,
         content_hash=b"c" * 32,
     ),
+    audit_pb2.LocalPolicyChange(
+        in_force=True,
+        role="hrss-suspend",
+        role_version=2,
+        content_hash=b"c" * 32,
+        key_ids=["ab" * 32],
+        suspension_ids=["2026-007"],
+        directory_version=8,
+    ),
     audit_pb2.ShardRemoved(origin="shenzhen/centre/hub/main", size=9, root=b"r" * 32, retention_years=5, note="none"),
 ]
 

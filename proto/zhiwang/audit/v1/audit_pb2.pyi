@@ -118,6 +118,7 @@ class Entry(_message.Message):
     SHARD_REMOVED_FIELD_NUMBER: _builtins.int
     QUORUM_CHANGE_FIELD_NUMBER: _builtins.int
     POLICY_STEP_FIELD_NUMBER: _builtins.int
+    LOCAL_POLICY_CHANGE_FIELD_NUMBER: _builtins.int
     schema_version: _builtins.int
     """Version of this schema; 1."""
     nonce: _builtins.bytes
@@ -190,6 +191,10 @@ class Entry(_message.Message):
     def policy_step(self) -> Global___PolicyStep:
         """An admin changed the policy, or took a step towards it."""
 
+    @_builtins.property
+    def local_policy_change(self) -> Global___LocalPolicyChange:
+        """An adapter began, or ceased, to decide by what stands beside the directory on its own disk."""
+
     def __init__(
         self,
         *,
@@ -212,12 +217,13 @@ class Entry(_message.Message):
         shard_removed: Global___ShardRemoved | None = ...,
         quorum_change: Global___QuorumChange | None = ...,
         policy_step: Global___PolicyStep | None = ...,
+        local_policy_change: Global___LocalPolicyChange | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["audit_read", b"audit_read", "directory_change", b"directory_change", "entries_delayed", b"entries_delayed", "event", b"event", "evidence_produced", b"evidence_produced", "hold_lifted", b"hold_lifted", "hold_placed", b"hold_placed", "hub_access", b"hub_access", "log_opened", b"log_opened", "owner_access", b"owner_access", "owner_key_published", b"owner_key_published", "policy_step", b"policy_step", "quorum_change", b"quorum_change", "refusal", b"refusal", "shard_removed", b"shard_removed", "subject_erased", b"subject_erased", "subject_read", b"subject_read", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit_read", b"audit_read", "directory_change", b"directory_change", "entries_delayed", b"entries_delayed", "event", b"event", "evidence_produced", b"evidence_produced", "hold_lifted", b"hold_lifted", "hold_placed", b"hold_placed", "hub_access", b"hub_access", "local_policy_change", b"local_policy_change", "log_opened", b"log_opened", "owner_access", b"owner_access", "owner_key_published", b"owner_key_published", "policy_step", b"policy_step", "quorum_change", b"quorum_change", "refusal", b"refusal", "shard_removed", b"shard_removed", "subject_erased", b"subject_erased", "subject_read", b"subject_read", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_read", b"audit_read", "directory_change", b"directory_change", "entries_delayed", b"entries_delayed", "event", b"event", "evidence_produced", b"evidence_produced", "hold_lifted", b"hold_lifted", "hold_placed", b"hold_placed", "hub_access", b"hub_access", "log_opened", b"log_opened", "nonce", b"nonce", "owner_access", b"owner_access", "owner_key_published", b"owner_key_published", "policy_step", b"policy_step", "quorum_change", b"quorum_change", "refusal", b"refusal", "schema_version", b"schema_version", "shard_removed", b"shard_removed", "subject_erased", b"subject_erased", "subject_read", b"subject_read", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_read", b"audit_read", "directory_change", b"directory_change", "entries_delayed", b"entries_delayed", "event", b"event", "evidence_produced", b"evidence_produced", "hold_lifted", b"hold_lifted", "hold_placed", b"hold_placed", "hub_access", b"hub_access", "local_policy_change", b"local_policy_change", "log_opened", b"log_opened", "nonce", b"nonce", "owner_access", b"owner_access", "owner_key_published", b"owner_key_published", "policy_step", b"policy_step", "quorum_change", b"quorum_change", "refusal", b"refusal", "schema_version", b"schema_version", "shard_removed", b"shard_removed", "subject_erased", b"subject_erased", "subject_read", b"subject_read", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["log_opened", "owner_access", "hub_access", "refusal", "directory_change", "owner_key_published", "audit_read", "subject_read", "entries_delayed", "subject_erased", "hold_placed", "hold_lifted", "evidence_produced", "shard_removed", "quorum_change", "policy_step"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["log_opened", "owner_access", "hub_access", "refusal", "directory_change", "owner_key_published", "audit_read", "subject_read", "entries_delayed", "subject_erased", "hold_placed", "hold_lifted", "evidence_produced", "shard_removed", "quorum_change", "policy_step", "local_policy_change"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -881,6 +887,58 @@ class PolicyStep(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PolicyStep: _TypeAlias = PolicyStep  # noqa: Y015
+
+@_typing.final
+class LocalPolicyChange(_message.Message):
+    """What the department's own admins signed and put on their adapter's disk came into force beside the directory, or is so
+    no longer: the directory contains it, it has ended, or two admins lifted it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IN_FORCE_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    ROLE_VERSION_FIELD_NUMBER: _builtins.int
+    CONTENT_HASH_FIELD_NUMBER: _builtins.int
+    KEY_IDS_FIELD_NUMBER: _builtins.int
+    SUSPENSION_IDS_FIELD_NUMBER: _builtins.int
+    DIRECTORY_VERSION_FIELD_NUMBER: _builtins.int
+    in_force: _builtins.bool
+    """Whether it is in force from now on."""
+    role: _builtins.str
+    """TUF role that was signed: "hrss" (a document) or "hrss-suspend"."""
+    role_version: _builtins.int
+    """Version of the role's metadata."""
+    content_hash: _builtins.bytes
+    """SHA-256 of what is signed (the canonical form of the metadata, which names every file by hash)."""
+    directory_version: _builtins.int
+    """Version of the snapshot beside which it stands or stood."""
+    @_builtins.property
+    def key_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the keys that signed it (TUF key ids), in hexadecimal."""
+
+    @_builtins.property
+    def suspension_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the suspensions that it has; none for a document."""
+
+    def __init__(
+        self,
+        *,
+        in_force: _builtins.bool = ...,
+        role: _builtins.str = ...,
+        role_version: _builtins.int = ...,
+        content_hash: _builtins.bytes = ...,
+        key_ids: _abc.Iterable[_builtins.str] | None = ...,
+        suspension_ids: _abc.Iterable[_builtins.str] | None = ...,
+        directory_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_hash", b"content_hash", "directory_version", b"directory_version", "in_force", b"in_force", "key_ids", b"key_ids", "role", b"role", "role_version", b"role_version", "suspension_ids", b"suspension_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LocalPolicyChange: _TypeAlias = LocalPolicyChange  # noqa: Y015
 
 @_typing.final
 class LoggedEntry(_message.Message):

@@ -1,0 +1,100 @@
+"""Signing while the registrar cannot be reached: out of the directory that this host keeps, into a file.
+
+For the machine of an adapter, with the adapter's profile; what is signed is what would be published. `zhiwang adapter
+load` takes it in there, and `zhiwang policy publish` publishes the same file later.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, NamedTuple
+
+import typer
+
+from certs.identity import CA_CERTIFICATE, ROOT_METADATA
+from certs.signing import Signer
+from exchange.cli import output
+from policy import publishing
+from policy.kept import has_kept, load_kept
+from policy.local import LocalPolicy
+from policy.metadata import CENTRE, Publication, document_path, stored_path
+from policy.model import Directory
+from policy.publishing import Current, Named
+from policy.signed_file import publication_bytes
+from zhiwang.wire.errors import FatalError, Reason
+from zhiwang.wire.kept import PUBLIC, replace_durably
+from zhiwang.wire.profile import Profile
+
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        dir_okay=False,
+        help="Sign what would be published by the directory that this adapter's host keeps, into a file, and send "
+        "nothing: for `zhiwang adapter load`, while hub and registrar cannot be reached.",
+    ),
+]
+
+
+class Offline(NamedTuple):
+    """What this host decides by.
+
+    Attributes:
+        current: For drafting.
+        directory: As it is decided by here, with what stands beside it.
+    """
+
+    current: Current
+    directory: Directory
+
+
+def read_offline(profile: Profile, department: str) -> Offline:
+    """The directory that this host keeps, and the department's document that stands beside it.
+
+    Raises:
+        FatalError: There is none that still holds. Then the adapter answers nothing.
+    """
+    place = profile.state / "directory"
+    if not has_kept(place):
+        raise FatalError(
+            Reason.INTERNAL, f"{profile.state} keeps no directory; --out is for an adapter's host, with its profile"
+        )
+    root_json = (profile.root / ROOT_METADATA).read_bytes()
+    kept = load_kept(place, root_json, (profile.root / CA_CERTIFICATE).read_bytes())
+    current = publishing.read_current(kept.fetch, root_json, time.time())
+    local = LocalPolicy(profile.state / "local", department, None, time.time)
+    local.load()
+    documents = [one for one in local.standing if one.document is not None]
+    newest = max(documents, key=lambda one: one.version, default=None)
+    if newest is not None and department in current.roles and newest.version > current.roles[department].version:
+        targets = newest.metadata.signed
+        path = document_path(department)
+        stored = stored_path(path, targets.targets[path].hashes["sha256"])
+        current = replace(
+            current,
+            roles=MappingProxyType({**current.roles, department: targets}),
+            fetch=lambda wanted: newest.content if wanted == stored else kept.fetch(wanted),
+        )
+    return Offline(current, local.over(kept.directory, kept.roles))
+
+
+def sign_offline(offline: Offline, file: Named, signers: list[Signer]) -> Publication:
+    """Sign one file of a department.
+
+    Raises:
+        RefusedError: The signatures are too few, or the file does not hold.
+        FileError: With every finding.
+    """
+    drafts = publishing.draft([file], offline.current, now=time.time())
+    if len(drafts) != 1 or drafts[0].role == CENTRE:
+        output.usage_error("--out signs one department's document or suspensions")
+    return publishing.sign(drafts[0], signers)
+
+
+def write_out(out: Path, publication: Publication) -> None:
+    """Write what was signed; it is as public as what is published."""
+    replace_durably(out, publication_bytes(publication), mode=PUBLIC)
+    output.next_step(f"at each adapter of the department: zhiwang adapter load {out} --profile …")
