@@ -1,9 +1,9 @@
 """Backup and restore of an adapter's state: what belongs into it, and what a restored one may do.
 
 A backup holds the store (log, ledger, replies, index), the keys of ledger and index, the directory that was verified
-last, and what stands beside it. Charges and replies were written in the transactions of their entries, so a store whose log is the
-newest has forgotten no guess and no reply. Sealing keys are never in a backup: they live for two days, a restored
-adapter makes new ones, and what was sealed for the old ones can then neither be opened nor be answered twice.
+last, and what stands beside it. Charges and replies were written in the transactions of their entries, so a store whose
+log is the newest has forgotten no guess and no reply. Sealing keys are never in a backup: they live for two days, a
+restored adapter makes new ones, and what was sealed for the old ones can then neither be opened nor be answered twice.
 """
 
 from __future__ import annotations
@@ -45,8 +45,7 @@ def back_up(profile: Profile, out: Path) -> Manifest:
         # After the store: the index's key of a new year is made before the first row under it.
         archive.copy_tree(state.keys, stage / state.keys.name)
         # Before the directory: what it has by then has been let go of here.
-        if state.local.is_dir():
-            archive.copy_tree(state.local, stage / state.local.name)
+        archive.copy_tree(state.local, stage / state.local.name)
         archive.copy_tree(state.policy, stage / state.policy.name)
         head = logs.check_copy(stage / state.store.name, files.signer(), verifier)
         return {"log_size": head.size, "log_root": head.root.hex()}

@@ -1,4 +1,4 @@
-"""A signed publication as one file: what `--out` writes, what an adapter loads, what can be published as it is later."""
+"""A signed publication as one file: what `--out` writes, what an adapter loads, and what is published later."""
 
 from __future__ import annotations
 

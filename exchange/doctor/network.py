@@ -21,11 +21,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from certs.credentials import IdentityFiles, find_key
 from certs.expiry import Expiry
 from certs.identity import AUTH_CERTIFICATE, AUTH_KEY, AUTH_NEW_KEY, CA_CERTIFICATE
-from exchange.doctor.local import RUNS, Host, expiry, running
+from exchange.doctor.local import RUNS, Host, expiry
 from zhiwang.wire.channel import open_channel, refusal_of
 from zhiwang.wire.diagnosis import Diagnosis, ok, warning, wrong
 from zhiwang.wire.errors import Reason
 from zhiwang.wire.identity import LOG_KEEPERS, Kind, server_name
+from zhiwang.wire.process import running
 from zhiwang.wire.readiness import READINESS
 from zhiwang.wire.server import TIME_METADATA
 
@@ -104,7 +105,7 @@ def peers_of(host: Host) -> list[Peer]:
         peers += [Peer(hub, Kind.HUB) for hub in profile.hub]
     if kind in LOG_KEEPERS:
         peers += [Peer(one, Kind.WITNESS) for one in profile.cosigning.witness.values() if "://" not in one]
-    own = running(profile) if host.noun else None
+    own = running(profile.state) if host.noun else None
     if own is not None and kind is not None and isinstance(own.get("listen"), str):
         peers.append(Peer(str(own["listen"]), kind, tls=kind is not Kind.SYSTEM, own=True))
     return peers

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 from audit.witnessed import COSIGNED, policy_of
 from exchange.doctor.directory import kept
-from exchange.doctor.local import host_of, running
+from exchange.doctor.local import host_of
 from zhiwang.wire.diagnosis import Diagnosis, ok, safely, warning, wrong
 from zhiwang.wire.identity import Kind
+from zhiwang.wire.process import running
 from zhiwang.wire.profile import Profile
 
 AREA = "witnesses"
@@ -66,7 +67,7 @@ def _look(profile: Profile) -> Iterator[Diagnosis]:
     age = max(0, round(host.now - time))
     zh = f"{names} 已见证 {size} 条，{age} 秒前"
     en = f"{names} have cosigned {size} entries, {age} s ago; {policy.quorum} are needed"
-    if age > profile.cosigning.alarm_after and running(profile) is not None:
+    if age > profile.cosigning.alarm_after and running(profile.state) is not None:
         yield wrong(AREA, zh, en, remedy)
     else:
         yield ok(AREA, zh, en)
