@@ -276,7 +276,9 @@ class Adapter:
             clock=clock,
         )
         self._lanes = Lanes(
-            self._frames.process, Pace(mapping.limits.statements_per_second, lambda: connections.statements).pause
+            self._frames.process,
+            Pace(mapping.limits.statements_per_second, lambda: connections.statements).pause,
+            lambda: 0 if holder.latest is None else holder.latest.version,
         )
         self._links = [
             HubLink(
@@ -446,6 +448,7 @@ class Adapter:
 
     def _directory_changed(self, directory: Directory) -> None:
         self._standpoints.refresh(directory)
+        self._lanes.reached(directory.version)
         if directory.timestamp_hash != self._recorded:
             self._recorded = directory.timestamp_hash
             self._events.put_nowait(

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import grpc
 import structlog
@@ -32,6 +33,15 @@ CREDIT = 1024
 
 FRAME_ITEMS = 256
 """Requests that are joined into one frame of work, at most."""
+
+MAX_HELD = 256
+"""Requests that wait at once for a directory which is not here yet; beyond, they are refused."""
+
+HELD_SHARE = 0.8
+"""Of the time that a request has left, for how much it may wait so; then there is still time to refuse it."""
+
+HELD_SECONDS = 10.0
+"""For how long one waits that says nothing of its time."""
 
 REPLY_BYTES = 4 << 20
 """Bytes of replies in one message; what is longer, as reports of who asked can be, goes in several."""
@@ -147,28 +157,81 @@ class Lane:
         self._executor.shutdown(wait=True)
 
 
+@dataclass(eq=False, slots=True)
+class _Held:
+    """A request that waits for the directory that it names."""
+
+    job: _Job
+    version: int
+    timer: asyncio.TimerHandle | None = None
+
+
 class Lanes:
     """The two lanes of a process.
+
+    A request that must not be decided by the directory that is in force waits outside of them until a newer one is, or
+    most of its time is over; then it goes its way and is refused. The hub passes on what its own directory reaches, and
+    no more than it has credit for.
 
     Args:
         process: Turns a frame into its reply.
         pause: Seconds until the next frame of bulk may begin.
+        version: Version of the directory in force.
     """
 
-    def __init__(self, process: Process, pause: Callable[[], float] = lambda: 0.0) -> None:
+    def __init__(
+        self, process: Process, pause: Callable[[], float] = lambda: 0.0, version: Callable[[], int] = lambda: 0
+    ) -> None:
+        self._version = version
+        self._held: set[_Held] = set()
         self._interactive = Lane("interactive", process, lambda: 0.0)
         self._bulk = Lane("bulk", process, pause)
 
     def add(self, session: Session, frame: adapter_pb2.RequestFrame) -> None:
         """Take a frame in: each request into the lane that it belongs to, whatever the hub put beside it."""
         arrived = asyncio.get_running_loop().time()
-        rosters = [_takes_long(item.request.header) for item in frame.items]
+        shapes = [_shape(item.request.header) for item in frame.items]
+        if any(shape.version for shape in shapes):
+            shapes = self._hold(session, frame, shapes, arrived)
+        rosters = [shape.long for shape in shapes]
         for lane, bulk in ((self._interactive, False), (self._bulk, True)):
             if bulk not in rosters:
                 continue
             items = [item for item, roster in zip(frame.items, rosters, strict=True) if roster is bulk]
             part = adapter_pb2.RequestFrame(items=items, known_tree_size=frame.known_tree_size)
             lane.add(_Job(session, part, arrived))
+
+    def _hold(
+        self, session: Session, frame: adapter_pb2.RequestFrame, shapes: Sequence[_Shape], arrived: float
+    ) -> list[_Shape]:
+        """Take out of a frame what names a directory that is not here yet. Returns the shapes of what is left."""
+        here, loop = self._version(), asyncio.get_running_loop()
+        kept, left = [], []
+        for item, shape in zip(frame.items, shapes, strict=True):
+            if shape.version <= here or len(self._held) >= MAX_HELD:
+                kept.append(item)
+                left.append(shape)
+                continue
+            part = adapter_pb2.RequestFrame(items=[item], known_tree_size=frame.known_tree_size)
+            held = _Held(_Job(session, part, arrived), shape.version)
+            seconds = item.timeout.seconds + item.timeout.nanos / 1e9 if item.HasField("timeout") else HELD_SECONDS
+            held.timer = loop.call_later(seconds * HELD_SHARE, self._let_go, held)
+            self._held.add(held)
+        del frame.items[:]
+        frame.items.extend(kept)
+        return left
+
+    def _let_go(self, held: _Held) -> None:
+        if held.timer is not None:
+            held.timer.cancel()
+        self._held.discard(held)
+        (item,) = held.job.frame.items
+        (self._bulk if _shape(item.request.header).long else self._interactive).add(held.job)
+
+    def reached(self, version: int) -> None:
+        """A directory of this version is in force."""
+        for held in [one for one in self._held if one.version <= version]:
+            self._let_go(held)
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -191,14 +254,26 @@ def _size(item: adapter_pb2.ReplyFrame.Item) -> int:
     return item.ByteSize()
 
 
-def _takes_long(header: bytes) -> bool:
-    """Whether a person at a counter is not to wait for it: a roster, or a report of who asked, which reads much."""
+class _Shape(NamedTuple):
+    """What is to be known of a request before it has its turn.
+
+    Attributes:
+        long: Whether a person at a counter is not to wait for it: a roster, or a report of who asked, which reads much.
+        version: Version of the directory that it waits for.
+    """
+
+    long: bool
+    version: int
+
+
+def _shape(header: bytes) -> _Shape:
     try:
         message = sealed_pb2.Header.FromString(header)
-        return is_bulk(message) or any(one.predicate == sealed_pb2.PREDICATE_REPORT for one in message.claims[:1])
     except DecodeError:
         # It is refused at once.
-        return False
+        return _Shape(long=False, version=0)
+    report = any(one.predicate == sealed_pb2.PREDICATE_REPORT for one in message.claims[:1])
+    return _Shape(is_bulk(message) or report, message.min_policy_version)
 
 
 class Session:

@@ -18,6 +18,7 @@ from audit.appended import Appended
 from audit.checkpoint import Checkpoint
 from audit.log import AuditLog
 from certs.identity import Identity
+from exchange.behind import Behind
 from exchange.deadlines import Alarm, Deadlines
 from exchange.link import Link, Links, Ticket, margin
 from exchange.refusals import Refusals
@@ -193,6 +194,14 @@ def alarm(what: str, link: Link, error: ZhiwangError) -> None:
     log.error(what, adapter=link.identity.short, replica=link.replica, detail=error.detail)
 
 
+def _denial(access: Access, caller: Caller, correlation_id: int) -> Record:
+    """What becomes of a request that goes to no owner."""
+    reason = access.reason or Reason.INTERNAL
+    outcome = outcome_of(reason, audit_pb2.OUTCOME_DENIED)
+    answer = result(outcome, reason, access.denied)
+    return Record(access_event(access, outcome, reason), caller, correlation_id, answer)
+
+
 class Hub:
     """Everything between the edges.
 
@@ -225,6 +234,8 @@ class Hub:
         self._meter = meter or Meter()
         self._withheld = withheld
         self._refusals = Refusals()
+        self._behind = Behind()
+        directory.on_change(self._release)
         self._requesters: dict[str, Requester] = {}
         self._deadlines: Deadlines[Waiting] = Deadlines(self._expired, clock)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -280,33 +291,63 @@ class Hub:
         if isinstance(examined, Untrusted):
             self._refuse(caller, item, examined, decided)
             return
-        header = examined.header
-        reason, link = examined.reason, None
-        if reason is None:
-            try:
-                link = self.links.route(header.owner, header.owner_key_id, now)
-            except RefusedError as error:
-                reason = error.reason
-        if link is None or reason is not None:
-            reason = reason or Reason.INTERNAL
-            outcome = outcome_of(reason, audit_pb2.OUTCOME_DENIED)
-            decided.append(
-                Record(
-                    access_event(examined, outcome, reason),
-                    caller,
-                    item.correlation_id,
-                    result(outcome, reason, examined.denied),
-                )
-            )
+        link = self._routed(examined, now)
+        behind = link is None and self._is_behind(examined)
+        if link is None and not behind:
+            decided.append(_denial(examined, caller, item.correlation_id))
             return
+        header = examined.header
         life = header.expire_time - now
         seconds = min(item.timeout, life) if item.timeout > 0 else life
         ticket = Waiting(examined, now, now + seconds - margin(seconds), caller, item.correlation_id, requester)
+        if behind and not self._behind.take(ticket, header.system):
+            decided.append(_denial(examined, caller, item.correlation_id))
+            return
         requester.count += 1
         requester.size += ticket.size
         ticket.alarm = self._deadlines.set(ticket.deadline, ticket)
         waiting[item.correlation_id] = ticket
-        link.submit(ticket)
+        if link is not None:
+            link.submit(ticket)
+
+    def _routed(self, access: Access, now: float) -> Link | None:
+        """The link that takes a request; None if none does, and then its reason says why."""
+        if access.reason is None:
+            try:
+                return self.links.route(access.header.owner, access.header.owner_key_id, now)
+            except RefusedError as error:
+                access.reason = error.reason
+        return None
+
+    def _is_behind(self, access: Access) -> bool:
+        """Whether nothing was decided but that the request names a directory which is still to come."""
+        return (
+            access.reason is Reason.DIRECTORY_BEHIND
+            and access.header.min_policy_version > self._directory.current.version
+        )
+
+    def _release(self, directory: Directory) -> None:
+        """Decide anew about what has waited for this directory."""
+        now = self._clock()
+        records = []
+        for ticket in self._behind.reached(directory.version):
+            caller = ticket.caller
+            if caller is None:
+                continue
+            examined = self._examiner.examine(ticket.access.request, caller.peer, now)
+            if isinstance(examined, Untrusted):
+                # Its system signed it, as was seen when it came; it is no longer to be trusted.
+                ticket.access.reason = examined.reason
+            else:
+                ticket.access = examined
+                link = self._routed(examined, now)
+                if link is not None:
+                    link.submit(ticket)
+                    continue
+            self._finish(ticket)
+            records.append(_denial(ticket.access, caller, ticket.correlation_id))
+        if records:
+            self._spawn(self._record(records))
 
     def _refuse(self, caller: Caller, item: Incoming, untrusted: Untrusted, decided: list[Record]) -> None:
         reason = untrusted.reason
@@ -443,7 +484,9 @@ class Hub:
         else:
             ticket.wanted = False
             self._finish(ticket)
-        self._spawn(self._record([self._failure(ticket, caller, Reason.OWNER_TIMED_OUT)]))
+        # What is with no owner since the directory that it names has not come says so.
+        reason = ticket.access.reason or Reason.OWNER_TIMED_OUT
+        self._spawn(self._record([self._failure(ticket, caller, reason)]))
 
     def _failure(self, ticket: Waiting, caller: Caller | None, reason: Reason) -> Record:
         outcome = audit_pb2.OUTCOME_UNAVAILABLE

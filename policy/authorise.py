@@ -71,6 +71,8 @@ def authorise(enforcer: Enforcer, header: Header, requester: Identity, now: floa
         raise RefusedError(Reason.DIRECTORY_EXPIRED)
     if header.system != requester.uri or requester.kind is not Kind.SYSTEM or requester.city != directory.centre.city:
         raise RefusedError(Reason.IDENTITY_MISMATCH, field="system")
+    if header.min_policy_version > directory.version:
+        raise RefusedError(Reason.DIRECTORY_BEHIND, f"directory {directory.version}", field="min_policy_version")
     _check_place(enforcer, header, requester)
     matter = directory.matters.get(header.matter)
     if matter is None or requester.department not in matter.requesters:

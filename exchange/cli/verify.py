@@ -72,6 +72,15 @@ def verify(
     agent: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Ask the agent that runs there on this machine, e.g. 127.0.0.1:7441.")
     ] = "",
+    min_policy_version: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=2**63 - 1,
+            metavar="N",
+            help="Wait until agent, hub and owner decide by directory N or newer, as `policy publish` told it.",
+        ),
+    ] = 0,
     timeout: Annotated[float, typer.Option(min=0.1, max=60, help="Seconds to wait, at most.")] = TIMEOUT,
     as_json: output.AsJson = False,  # noqa: FBT002  a switch of the command line
 ) -> None:
@@ -88,7 +97,7 @@ def verify(
     if receipt is not None and receipt.exists():
         output.usage_error(f"{receipt} is there already; a receipt never replaces another")
     case = Case(subjects, tuple(claims or ()))
-    context = Context(matter, reference, official, role, jurisdiction, reference_date)
+    context = Context(matter, reference, official, role, jurisdiction, reference_date, min_policy_version)
     root = Path("root")
     # The environment may name a profile for all commands: an agent that is named here stands above it.
     if agent:

@@ -59,6 +59,8 @@ class Context:
         role: For example "edu/enrolment-clerk".
         jurisdiction: Where the requester acts, e.g. "nbs:440306".
         reference_date: "YYYY-MM-DD" where the matter leaves it open; empty for the matter's own.
+        min_policy_version: Least version of the directory by which agent, hub and owner may decide; 0 for any. Whoever
+            is behind waits for it within the call's time, and else says DIRECTORY_BEHIND.
     """
 
     matter: str
@@ -67,6 +69,7 @@ class Context:
     role: str = ""
     jurisdiction: str = ""
     reference_date: str = ""
+    min_policy_version: int = 0
 
 
 class Answer(IntEnum):

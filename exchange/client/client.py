@@ -75,6 +75,9 @@ RETRIED = frozenset({Reason.KEY_UNKNOWN, Reason.DIRECTORY_BEHIND, Reason.MATTER_
 KEYS_SECONDS = 5.0
 """How long fetching the owners' keys may take."""
 
+MAX_BEHIND = 256
+"""Calls that wait at once for a directory that is not here yet."""
+
 _CHANNEL_OPTIONS = (("grpc.max_reconnect_backoff_ms", 1000),)
 
 log = structlog.get_logger(__name__)
@@ -131,6 +134,9 @@ class Client:
         self._random = random
         self._loop = asyncio.get_running_loop()
         self._questions = Questions(profile.defaults)
+        self._behind = 0
+        self._newer = asyncio.Event()
+        directory.on_change(self._directory_changed)
         self._hour = -1
         self._today = date.min
 
@@ -264,8 +270,10 @@ class Client:
 
         Raises:
             RefusedError: The case or the context cannot be asked at all; `field` says which part of it.
-                RECEIPT_NOT_KEPT: the answer was withheld.
+                RECEIPT_NOT_KEPT: the answer was withheld. DIRECTORY_BEHIND: the directory that the context names did
+                not come in time.
         """
+        timeout = await self._reach(context, timeout)
         question = self._question(context)
         prepared = question.planner.prepare(case, question.today)
         (result,) = await self._ask(context, question, (prepared,), timeout, bulk=False, receipt=receipt)
@@ -308,6 +316,7 @@ class Client:
         receipt: bool = False,
     ) -> AsyncGenerator[Sequence[CaseResult]]:
         """As `verify_many`, as many results at a time as became ready together."""
+        await self._reach(context, timeout)
         question = self._question(context)
 
         def prepare(case: Case) -> Prepared:
@@ -335,6 +344,7 @@ class Client:
         Raises:
             RefusedError: The subject or the context cannot be asked about at all; `field` says which part of it.
         """
+        timeout = await self._reach(context, timeout)
         question = self._question(context)
         slot = question.planner.matter.slots.get(subject.slot)
         if slot is None:
@@ -362,6 +372,33 @@ class Client:
             RefusedError: As `verify`.
         """
         self._question(context)
+
+    def _directory_changed(self, _directory: Directory) -> None:
+        self._newer.set()
+        self._newer = asyncio.Event()
+
+    async def _reach(self, context: Context, seconds: float) -> float:
+        """Wait until the directory is here that the context names. Returns the seconds that are left.
+
+        Raises:
+            RefusedError: DIRECTORY_BEHIND: it did not come in time. OVERLOADED: too many wait already.
+        """
+        version = context.min_policy_version
+        if version <= 0 or self._holder.current.version >= version:
+            return seconds
+        if self._behind >= MAX_BEHIND:
+            raise RefusedError(Reason.OVERLOADED, f"{MAX_BEHIND} calls wait for a newer directory")
+        end = self._loop.time() + min(seconds, MAX_TIMEOUT)
+        self._behind += 1
+        try:
+            async with asyncio.timeout_at(end - min(self._margin, seconds / 10)):
+                while self._holder.current.version < version:
+                    await self._newer.wait()
+        except TimeoutError:
+            raise RefusedError(Reason.DIRECTORY_BEHIND, field="context.min_policy_version") from None
+        finally:
+            self._behind -= 1
+        return end - self._loop.time()
 
     def _question(self, context: Context) -> Question:
         now = self._clock()

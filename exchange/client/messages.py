@@ -33,6 +33,7 @@ def context_of(message: verification_pb2.Context) -> Context:
         role=message.role,
         jurisdiction=message.jurisdiction,
         reference_date=message.reference_date,
+        min_policy_version=message.min_policy_version,
     )
 
 
@@ -83,6 +84,7 @@ def verify_request(case: Case, context: Context, *, receipt: bool) -> verificati
             role=context.role,
             jurisdiction=context.jurisdiction,
             reference_date=context.reference_date,
+            min_policy_version=context.min_policy_version,
         ),
         case=verification_pb2.Case(
             key=case.key,

@@ -84,6 +84,7 @@ class Questions:
             reference=context.reference,
             reference_date=self._reference_date(context, matter.reference_date or today),
             jurisdiction=jurisdiction,
+            min_policy_version=context.min_policy_version,
         )
         return Question(planner, purpose, today)
 

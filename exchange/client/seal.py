@@ -26,6 +26,7 @@ class Purpose(NamedTuple):
     Attributes:
         reference_date: "YYYY-MM-DD".
         assurance: How well the official is known; a number of the wire's Assurance.
+        min_policy_version: Least version of the directory; 0 for any.
     """
 
     role: str
@@ -34,6 +35,7 @@ class Purpose(NamedTuple):
     reference: str
     reference_date: str
     jurisdiction: str
+    min_policy_version: int = 0
 
 
 class Sealed:
@@ -112,6 +114,7 @@ def seal(
     message.reference = purpose.reference
     message.reference_date = purpose.reference_date
     message.jurisdiction = purpose.jurisdiction
+    message.min_policy_version = purpose.min_policy_version
     message.owner_key_id = context.key_id
     message.cases = len(cases)
     message.priority = sealed_pb2.PRIORITY_BULK if bulk else sealed_pb2.PRIORITY_INTERACTIVE

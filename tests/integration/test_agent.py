@@ -203,7 +203,7 @@ async def test_without_an_entry_not_even_the_own_machine_may_call(city: RunningC
     ],
 )  # fmt: skip
 async def test_what_cannot_be_asked_is_refused_by_reason_and_field(
-    agent: Agent, context: dict[str, str], asked: dict[str, Any], expected: tuple[str, str, str]
+    agent: Agent, context: dict[str, Any], asked: dict[str, Any], expected: tuple[str, str, str]
 ) -> None:
     changed = P.Context()
     changed.CopyFrom(CONTEXT)

@@ -96,7 +96,7 @@ async def mocked() -> AsyncIterator[Any]:
         yield stub
 
 
-def enrolment(identifier: str, *claims: str, key: str = "", **context: str) -> Any:
+def enrolment(identifier: str, *claims: str, key: str = "", **context: Any) -> Any:
     """One guardian is asked about, for a school place."""
     asked = P.Context()
     asked.CopyFrom(CONTEXT)

@@ -331,9 +331,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def context(application: Application | None = None, **changes: str) -> api.Context:
+def context(application: Application | None = None, **changes: Any) -> api.Context:
     district = application.district if application is not None else "440306"
-    fields = {"matter": MATTER, "reference": "2026-000123", "official": "clerk-17", "role": ROLE}
+    fields: dict[str, Any] = {"matter": MATTER, "reference": "2026-000123", "official": "clerk-17", "role": ROLE}
     return api.Context(**(fields | {"jurisdiction": f"nbs:{district}"} | changes))
 
 

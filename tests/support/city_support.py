@@ -233,7 +233,7 @@ class RunningCity:
         return Case(subjects, tuple(claims), key)
 
     @staticmethod
-    def context(**changes: str) -> Context:
+    def context(**changes: Any) -> Context:
         return Context(**({"matter": "school-enrolment", "reference": "2026-000123"} | changes))
 
 

@@ -138,6 +138,7 @@ class Header:
     priority: int
     issue_time: float
     expire_time: float
+    min_policy_version: int = 0
 
     @property
     def report(self) -> bool:
@@ -200,6 +201,7 @@ def parse_header(raw: bytes) -> Header:
         priority=message.priority,
         issue_time=_time(message.issue_time),
         expire_time=_time(message.expire_time),
+        min_policy_version=message.min_policy_version,
     )
     _check_known(message, raw)
     return header

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from adapters.link import REPLY_BYTES, Session, _takes_long
+from adapters.link import REPLY_BYTES, Session, _shape
 from zhiwang.adapter.v1 import adapter_pb2
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.exchange.v1 import sealed_pb2
@@ -41,4 +41,4 @@ async def test_replies_beyond_what_a_message_holds_go_in_several_under_one_head(
 def test_a_report_waits_with_the_rosters(predicate: Any, priority: Any, *, long: bool) -> None:
     header = sealed_pb2.Header(cases=1, priority=priority)
     header.claims.add(predicate=predicate)
-    assert _takes_long(header.SerializeToString()) is long
+    assert _shape(header.SerializeToString()).long is long

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import date
+from typing import Any
 
 import pytest
 
@@ -54,7 +55,7 @@ def test_the_reference_date_is_the_matters_or_the_day_of_asking() -> None:
     ],
 )
 def test_a_context_that_cannot_be_asked_under_is_refused_by_its_field(
-    changes: dict[str, str], reason: Reason, field: str
+    changes: dict[str, Any], reason: Reason, field: str
 ) -> None:
     context = replace(CONTEXT, **changes)
     with pytest.raises(RefusedError) as caught:

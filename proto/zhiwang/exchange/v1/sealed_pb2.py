@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n zhiwang/exchange/v1/sealed.proto\x12\x13zhiwang.exchange.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"3\n\x04Slot\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07ordinal\x18\x02 \x01(\r\x12\x0c\n\x04kind\x18\x03 \x01(\t\"\xad\x01\n\nClaimShape\x12\x0c\n\x04slot\x18\x01 \x01(\r\x12\x11\n\tattribute\x18\x02 \x01(\t\x12\x31\n\tpredicate\x18\x03 \x01(\x0e\x32\x1e.zhiwang.exchange.v1.Predicate\x12\x0c\n\x04\x63\x65ll\x18\x04 \x01(\t\x12\x17\n\rcompared_slot\x18\x05 \x01(\rH\x00\x12\x18\n\x0e\x63ompared_value\x18\x06 \x01(\rH\x00\x42\n\n\x08\x63ompared\"\xd9\x04\n\x06Header\x12\r\n\x05suite\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\x0c\x12\x0e\n\x06system\x18\x03 \x01(\t\x12\x1f\n\x17\x63\x65rtificate_fingerprint\x18\x04 \x01(\x0c\x12\x0c\n\x04role\x18\x05 \x01(\t\x12\x10\n\x08official\x18\x06 \x01(\t\x12\x31\n\tassurance\x18\x07 \x01(\x0e\x32\x1e.zhiwang.exchange.v1.Assurance\x12\x0e\n\x06matter\x18\x08 \x01(\t\x12\x16\n\x0ematter_version\x18\t \x01(\x0c\x12\x16\n\x0ereference_date\x18\n \x01(\t\x12\x11\n\treference\x18\x0b \x01(\t\x12\x14\n\x0cjurisdiction\x18\x0c \x01(\t\x12\r\n\x05owner\x18\r \x01(\t\x12\x14\n\x0cowner_key_id\x18\x0e \x01(\x0c\x12\x1e\n\x16owner_document_version\x18\x0f \x01(\x04\x12(\n\x05slots\x18\x10 \x03(\x0b\x32\x19.zhiwang.exchange.v1.Slot\x12/\n\x06\x63laims\x18\x11 \x03(\x0b\x32\x1f.zhiwang.exchange.v1.ClaimShape\x12\r\n\x05\x63\x61ses\x18\x12 \x01(\r\x12/\n\x08priority\x18\x13 \x01(\x0e\x32\x1d.zhiwang.exchange.v1.Priority\x12.\n\nissue_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x15 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8d\x01\n\rSealedRequest\x12\x0e\n\x06header\x18\x01 \x01(\x0c\x12\x0b\n\x03\x65nc\x18\x02 \x01(\x0c\x12\r\n\x05nonce\x18\x03 \x01(\x0c\x12\x12\n\nciphertext\x18\x04 \x01(\x0c\x12\x14\n\x0crequest_root\x18\x05 \x01(\x0c\x12\x11\n\tsignature\x18\x06 \x01(\x0c\x12\x13\n\x0b\x63\x65rtificate\x18\x07 \x01(\x0c\"0\n\x0bSealedReply\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x12\n\nciphertext\x18\x02 \x01(\x0c\"\xae\x01\n\x08OwnerKey\x12\r\n\x05owner\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\x0c\x12\x12\n\npublic_key\x18\x03 \x01(\x0c\x12\x0e\n\x06serial\x18\x04 \x01(\x04\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"H\n\x11OwnerKeyStatement\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x13\n\x0b\x63\x65rtificate\x18\x03 \x01(\x0c*v\n\tAssurance\x12\x19\n\x15\x41SSURANCE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41SSURANCE_ASSERTED\x10\x01\x12\x1b\n\x17\x41SSURANCE_AUTHENTICATED\x10\x02\x12\x19\n\x15\x41SSURANCE_CERTIFICATE\x10\x03*Q\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n\x14PRIORITY_INTERACTIVE\x10\x01\x12\x11\n\rPRIORITY_BULK\x10\x02*\xd9\x01\n\tPredicate\x12\x19\n\x15PREDICATE_UNSPECIFIED\x10\x00\x12\x14\n\x10PREDICATE_EXISTS\x10\x01\x12\x14\n\x10PREDICATE_ABSENT\x10\x02\x12\x14\n\x10PREDICATE_EQUALS\x10\x03\x12\x16\n\x12PREDICATE_AT_LEAST\x10\x04\x12\x15\n\x11PREDICATE_AT_MOST\x10\x05\x12\x13\n\x0fPREDICATE_VALID\x10\x06\x12\x15\n\x11PREDICATE_RELATED\x10\x07\x12\x14\n\x10PREDICATE_REPORT\x10\x08\x42\x63\n\x17\x64\x65v.zhiwang.exchange.v1P\x01Z0zhiwang.dev/proto/zhiwang/exchange/v1;exchangev1\xaa\x02\x13Zhiwang.Exchange.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n zhiwang/exchange/v1/sealed.proto\x12\x13zhiwang.exchange.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"3\n\x04Slot\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07ordinal\x18\x02 \x01(\r\x12\x0c\n\x04kind\x18\x03 \x01(\t\"\xad\x01\n\nClaimShape\x12\x0c\n\x04slot\x18\x01 \x01(\r\x12\x11\n\tattribute\x18\x02 \x01(\t\x12\x31\n\tpredicate\x18\x03 \x01(\x0e\x32\x1e.zhiwang.exchange.v1.Predicate\x12\x0c\n\x04\x63\x65ll\x18\x04 \x01(\t\x12\x17\n\rcompared_slot\x18\x05 \x01(\rH\x00\x12\x18\n\x0e\x63ompared_value\x18\x06 \x01(\rH\x00\x42\n\n\x08\x63ompared\"\xf5\x04\n\x06Header\x12\r\n\x05suite\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\x0c\x12\x0e\n\x06system\x18\x03 \x01(\t\x12\x1f\n\x17\x63\x65rtificate_fingerprint\x18\x04 \x01(\x0c\x12\x0c\n\x04role\x18\x05 \x01(\t\x12\x10\n\x08official\x18\x06 \x01(\t\x12\x31\n\tassurance\x18\x07 \x01(\x0e\x32\x1e.zhiwang.exchange.v1.Assurance\x12\x0e\n\x06matter\x18\x08 \x01(\t\x12\x16\n\x0ematter_version\x18\t \x01(\x0c\x12\x16\n\x0ereference_date\x18\n \x01(\t\x12\x11\n\treference\x18\x0b \x01(\t\x12\x14\n\x0cjurisdiction\x18\x0c \x01(\t\x12\r\n\x05owner\x18\r \x01(\t\x12\x14\n\x0cowner_key_id\x18\x0e \x01(\x0c\x12\x1e\n\x16owner_document_version\x18\x0f \x01(\x04\x12(\n\x05slots\x18\x10 \x03(\x0b\x32\x19.zhiwang.exchange.v1.Slot\x12/\n\x06\x63laims\x18\x11 \x03(\x0b\x32\x1f.zhiwang.exchange.v1.ClaimShape\x12\r\n\x05\x63\x61ses\x18\x12 \x01(\r\x12/\n\x08priority\x18\x13 \x01(\x0e\x32\x1d.zhiwang.exchange.v1.Priority\x12.\n\nissue_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x15 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12min_policy_version\x18\x16 \x01(\x04\"\x8d\x01\n\rSealedRequest\x12\x0e\n\x06header\x18\x01 \x01(\x0c\x12\x0b\n\x03\x65nc\x18\x02 \x01(\x0c\x12\r\n\x05nonce\x18\x03 \x01(\x0c\x12\x12\n\nciphertext\x18\x04 \x01(\x0c\x12\x14\n\x0crequest_root\x18\x05 \x01(\x0c\x12\x11\n\tsignature\x18\x06 \x01(\x0c\x12\x13\n\x0b\x63\x65rtificate\x18\x07 \x01(\x0c\"0\n\x0bSealedReply\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x12\n\nciphertext\x18\x02 \x01(\x0c\"\xae\x01\n\x08OwnerKey\x12\r\n\x05owner\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\x0c\x12\x12\n\npublic_key\x18\x03 \x01(\x0c\x12\x0e\n\x06serial\x18\x04 \x01(\x04\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"H\n\x11OwnerKeyStatement\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x13\n\x0b\x63\x65rtificate\x18\x03 \x01(\x0c*v\n\tAssurance\x12\x19\n\x15\x41SSURANCE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41SSURANCE_ASSERTED\x10\x01\x12\x1b\n\x17\x41SSURANCE_AUTHENTICATED\x10\x02\x12\x19\n\x15\x41SSURANCE_CERTIFICATE\x10\x03*Q\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n\x14PRIORITY_INTERACTIVE\x10\x01\x12\x11\n\rPRIORITY_BULK\x10\x02*\xd9\x01\n\tPredicate\x12\x19\n\x15PREDICATE_UNSPECIFIED\x10\x00\x12\x14\n\x10PREDICATE_EXISTS\x10\x01\x12\x14\n\x10PREDICATE_ABSENT\x10\x02\x12\x14\n\x10PREDICATE_EQUALS\x10\x03\x12\x16\n\x12PREDICATE_AT_LEAST\x10\x04\x12\x15\n\x11PREDICATE_AT_MOST\x10\x05\x12\x13\n\x0fPREDICATE_VALID\x10\x06\x12\x15\n\x11PREDICATE_RELATED\x10\x07\x12\x14\n\x10PREDICATE_REPORT\x10\x08\x42\x63\n\x17\x64\x65v.zhiwang.exchange.v1P\x01Z0zhiwang.dev/proto/zhiwang/exchange/v1;exchangev1\xaa\x02\x13Zhiwang.Exchange.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,24 +33,24 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'zhiwang.exchange.v1.sealed_
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\027dev.zhiwang.exchange.v1P\001Z0zhiwang.dev/proto/zhiwang/exchange/v1;exchangev1\252\002\023Zhiwang.Exchange.V1'
-  _globals['_ASSURANCE']._serialized_start=1368
-  _globals['_ASSURANCE']._serialized_end=1486
-  _globals['_PRIORITY']._serialized_start=1488
-  _globals['_PRIORITY']._serialized_end=1569
-  _globals['_PREDICATE']._serialized_start=1572
-  _globals['_PREDICATE']._serialized_end=1789
+  _globals['_ASSURANCE']._serialized_start=1396
+  _globals['_ASSURANCE']._serialized_end=1514
+  _globals['_PRIORITY']._serialized_start=1516
+  _globals['_PRIORITY']._serialized_end=1597
+  _globals['_PREDICATE']._serialized_start=1600
+  _globals['_PREDICATE']._serialized_end=1817
   _globals['_SLOT']._serialized_start=90
   _globals['_SLOT']._serialized_end=141
   _globals['_CLAIMSHAPE']._serialized_start=144
   _globals['_CLAIMSHAPE']._serialized_end=317
   _globals['_HEADER']._serialized_start=320
-  _globals['_HEADER']._serialized_end=921
-  _globals['_SEALEDREQUEST']._serialized_start=924
-  _globals['_SEALEDREQUEST']._serialized_end=1065
-  _globals['_SEALEDREPLY']._serialized_start=1067
-  _globals['_SEALEDREPLY']._serialized_end=1115
-  _globals['_OWNERKEY']._serialized_start=1118
-  _globals['_OWNERKEY']._serialized_end=1292
-  _globals['_OWNERKEYSTATEMENT']._serialized_start=1294
-  _globals['_OWNERKEYSTATEMENT']._serialized_end=1366
+  _globals['_HEADER']._serialized_end=949
+  _globals['_SEALEDREQUEST']._serialized_start=952
+  _globals['_SEALEDREQUEST']._serialized_end=1093
+  _globals['_SEALEDREPLY']._serialized_start=1095
+  _globals['_SEALEDREPLY']._serialized_end=1143
+  _globals['_OWNERKEY']._serialized_start=1146
+  _globals['_OWNERKEY']._serialized_end=1320
+  _globals['_OWNERKEYSTATEMENT']._serialized_start=1322
+  _globals['_OWNERKEYSTATEMENT']._serialized_end=1394
 # @@protoc_insertion_point(module_scope)

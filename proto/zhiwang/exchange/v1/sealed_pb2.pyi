@@ -225,6 +225,7 @@ class Header(_message.Message):
     PRIORITY_FIELD_NUMBER: _builtins.int
     ISSUE_TIME_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    MIN_POLICY_VERSION_FIELD_NUMBER: _builtins.int
     suite: _builtins.str
     """Name of the cipher suite, e.g. "zhiwang-1"."""
     request_id: _builtins.bytes
@@ -259,6 +260,8 @@ class Header(_message.Message):
     """Number of case records."""
     priority: Global___Priority.ValueType
     """Whether somebody is waiting."""
+    min_policy_version: _builtins.int
+    """Least version of the directory by which hub and owner may decide; 0 for any. Whoever is behind waits for it."""
     @_builtins.property
     def slots(self) -> _containers.RepeatedCompositeFieldContainer[Global___Slot]:
         """Slots of a case record, in its order."""
@@ -299,10 +302,11 @@ class Header(_message.Message):
         priority: Global___Priority.ValueType = ...,
         issue_time: _timestamp_pb2.Timestamp | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        min_policy_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "issue_time", b"issue_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assurance", b"assurance", "cases", b"cases", "certificate_fingerprint", b"certificate_fingerprint", "claims", b"claims", "expire_time", b"expire_time", "issue_time", b"issue_time", "jurisdiction", b"jurisdiction", "matter", b"matter", "matter_version", b"matter_version", "official", b"official", "owner", b"owner", "owner_document_version", b"owner_document_version", "owner_key_id", b"owner_key_id", "priority", b"priority", "reference", b"reference", "reference_date", b"reference_date", "request_id", b"request_id", "role", b"role", "slots", b"slots", "suite", b"suite", "system", b"system"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assurance", b"assurance", "cases", b"cases", "certificate_fingerprint", b"certificate_fingerprint", "claims", b"claims", "expire_time", b"expire_time", "issue_time", b"issue_time", "jurisdiction", b"jurisdiction", "matter", b"matter", "matter_version", b"matter_version", "min_policy_version", b"min_policy_version", "official", b"official", "owner", b"owner", "owner_document_version", b"owner_document_version", "owner_key_id", b"owner_key_id", "priority", b"priority", "reference", b"reference", "reference_date", b"reference_date", "request_id", b"request_id", "role", b"role", "slots", b"slots", "suite", b"suite", "system", b"system"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -118,6 +118,7 @@ class Context(_message.Message):
     ROLE_FIELD_NUMBER: _builtins.int
     JURISDICTION_FIELD_NUMBER: _builtins.int
     REFERENCE_DATE_FIELD_NUMBER: _builtins.int
+    MIN_POLICY_VERSION_FIELD_NUMBER: _builtins.int
     matter: _builtins.str
     """Name of the matter, e.g. "school-enrolment"."""
     reference: _builtins.str
@@ -130,6 +131,10 @@ class Context(_message.Message):
     """Where the requester acts, e.g. "nbs:440306"."""
     reference_date: _builtins.str
     """Reference date "YYYY-MM-DD" where the matter leaves it open ("today"); empty for the matter's own."""
+    min_policy_version: _builtins.int
+    """Least version of the directory by which agent, hub and owner may decide, as publishing tells it; 0 for any. Whoever
+    is behind waits for it within the call's deadline, and else says DIRECTORY_BEHIND.
+    """
     def __init__(
         self,
         *,
@@ -139,10 +144,11 @@ class Context(_message.Message):
         role: _builtins.str = ...,
         jurisdiction: _builtins.str = ...,
         reference_date: _builtins.str = ...,
+        min_policy_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["jurisdiction", b"jurisdiction", "matter", b"matter", "official", b"official", "reference", b"reference", "reference_date", b"reference_date", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["jurisdiction", b"jurisdiction", "matter", b"matter", "min_policy_version", b"min_policy_version", "official", b"official", "reference", b"reference", "reference_date", b"reference_date", "role", b"role"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
