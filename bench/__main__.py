@@ -14,7 +14,7 @@ from pathlib import Path
 import uvloop
 from rich.console import Console
 
-from bench import extracts, growth, log, policy, rehearsal, rows, verification
+from bench import directory, extracts, growth, log, policy, rehearsal, rows, verification
 from bench.result import Result, merge, show
 
 Measure = Callable[[], Coroutine[None, None, list[Result]]]
@@ -24,6 +24,11 @@ BENCHMARKS: dict[str, Measure] = {
     "single_latency": verification.measure_single,
     "policy_cached": policy.measure,
     "policy_cold": policy.measure,
+    "policy_first": policy.measure,
+    "directory_verify": directory.measure,
+    "directory_load": directory.measure,
+    "directory_swap": directory.measure,
+    "directory_change": directory.measure,
     "policy_diff": rehearsal.measure,
     "policy_who_can": rehearsal.measure,
     "policy_replay": rehearsal.measure,

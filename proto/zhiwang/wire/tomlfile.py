@@ -142,6 +142,9 @@ def as_findings(source: Source, mistakes: Iterable[Mistaken], *, name: str = "")
             line is that of the nearest table around it.
         name: What findings call the file; the path if left out.
     """
+    mistakes = list(mistakes)
+    if not mistakes:
+        return []  # lines are looked for only where something is wrong: it takes as long as reading the file
     name = _name(source, name)
     return _located(_read(source, name), name, mistakes)
 
