@@ -56,6 +56,7 @@ from certs.sealing import Opener
 from certs.signing import CertificateVerifier
 from policy.directory import DirectoryClient, DirectoryHolder
 from policy.document import parse_document
+from policy.emergency_alarms import EmergencyAlarms
 from policy.expiries import directory_expiries
 from policy.follower import begin, follow, hub_fetch
 from policy.local import LocalPolicy, make
@@ -293,6 +294,7 @@ class Adapter:
             )
             for channel in self._channels
         ]
+        self._glass = EmergencyAlarms(lambda: holder.latest, clock, self._events.put_nowait)
         if holder.latest is not None:
             self._directory_changed(holder.latest)
         holder.on_change(self._directory_changed)
@@ -454,6 +456,7 @@ class Adapter:
             self._events.put_nowait(
                 audit_pb2.DirectoryChange(directory_version=directory.version, timestamp_hash=directory.timestamp_hash)
             )
+        self._glass.look(directory)
 
     def _certificates_changed(self) -> None:
         self._log.signer = self._files.signer()

@@ -63,6 +63,7 @@ def query_of(request: audit_pb2.SearchRequest) -> Query:
         outcome=audit_pb2.Outcome.Name(request.outcome).removeprefix(OUTCOME_PREFIX) if request.outcome else "",
         version=_version(request),
         header=_header(request.header_hash),
+        emergency=request.emergency,
     )
 
 
@@ -82,6 +83,7 @@ def request_of(query: Query, **options: object) -> audit_pb2.SearchRequest:
     request.attribute = query.attribute
     request.header_hash = query.header
     request.jurisdiction = query.place
+    request.emergency = query.emergency
     for name, moment in (("since_time", query.since), ("until_time", query.until)):
         if moment is not None:
             getattr(request, name).FromMicroseconds(moment)
@@ -92,6 +94,7 @@ def words_of(query: Query) -> str:
     """A search in words: its conditions in a fixed order, times in UTC; "everything" without any."""
     said = [f"{name}={value}" for name, value in query.equalities()]
     said += [f"{name}={value}" for name in ("attribute", "place", "header") if (value := getattr(query, name))]
+    said += ["emergency"] if query.emergency else []
     said += [
         f"{name}={datetime.fromtimestamp(moment / 1_000_000, UTC).isoformat()}"
         for name, moment in (("since", query.since), ("until", query.until))

@@ -36,6 +36,7 @@ Event = (
     | audit_pb2.HoldLifted
     | audit_pb2.EvidenceProduced
     | audit_pb2.QuorumChange
+    | audit_pb2.EmergencyStep
     | audit_pb2.ShardRemoved
     | audit_pb2.PolicyStep
     | audit_pb2.LocalPolicyChange
@@ -54,6 +55,7 @@ _FIELD_OF_EVENT: Final[dict[str, str]] = {
 _OUTCOMES: Final = frozenset(audit_pb2.Outcome.values()) - {audit_pb2.OUTCOME_UNSPECIFIED}
 
 _ACTIONS: Final = frozenset(audit_pb2.PolicyAction.values()) - {audit_pb2.POLICY_ACTION_UNSPECIFIED}
+_EMERGENCY_ACTIONS: Final = frozenset(audit_pb2.EmergencyAction.values()) - {audit_pb2.EMERGENCY_ACTION_UNSPECIFIED}
 
 
 class EntryError(ValueError):
@@ -164,6 +166,15 @@ def _check_policy(kind: str, entry: audit_pb2.Entry) -> None:
         _sizes("local_policy_change", HASH_SIZE, entry.local_policy_change.content_hash)
         if not entry.local_policy_change.role:
             raise EntryError("local_policy_change lacks a field")
+    elif kind == "emergency_step":
+        _check_emergency(entry.emergency_step)
+
+
+def _check_emergency(step: audit_pb2.EmergencyStep) -> None:
+    named = step.owner and step.emergency and step.department and step.opening
+    timed = step.HasField("since_time") and step.HasField("until_time")
+    if step.action not in _EMERGENCY_ACTIONS or not named or not timed:
+        raise EntryError("emergency_step lacks a field")
 
 
 def _sizes(kind: str, size: int, *values: bytes) -> None:

@@ -6,6 +6,7 @@ subject, so neither do facts.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
@@ -20,6 +21,7 @@ from zhiwang.wire.identity import Identity
 
 OUTCOME_PREFIX: Final = "OUTCOME_"
 ACTION_PREFIX: Final = "POLICY_ACTION_"
+EMERGENCY_PREFIX: Final = "EMERGENCY_ACTION_"
 ANSWERED: Final = "ANSWERED"
 DENIED: Final = "DENIED"
 REFUSED: Final = "REFUSED"
@@ -56,6 +58,7 @@ class Facts:
         reason: Public reason of any other outcome than ANSWERED.
         version: Of the directory by which it was decided; 0 for none.
         header: SHA-256 of the header, in hex: what identifies an access in every log.
+        emergency: Opened emergency that alone allowed a claim, or that a step is about, e.g. "health/shelter".
     """
 
     time: int
@@ -73,6 +76,7 @@ class Facts:
     reason: str = ""
     version: int = 0
     header: str = ""
+    emergency: str = ""
 
 
 def facts_of(data: bytes) -> Facts:
@@ -91,11 +95,11 @@ def facts_of_entry(entry: audit_pb2.Entry) -> Facts:  # noqa: PLR0911 - one for 
     if event == "hub_access":
         hub = entry.hub_access
         outcome = audit_pb2.Outcome.Name(hub.outcome).removeprefix(OUTCOME_PREFIX)
-        return _access(time, event, hub.header, outcome, hub.reason, hub.directory_version)
+        return _access(time, event, hub, outcome, hub.reason)
     if event == "owner_access":
         owner = entry.owner_access
         outcome = DENIED if len(owner.denied_claims) == owner.claims else ANSWERED
-        return _access(time, event, owner.header, outcome, "", owner.directory_version)
+        return _access(time, event, owner, outcome, "")
     if event == "refusal":
         peer = entry.refusal.peer
         return Facts(
@@ -114,6 +118,8 @@ def facts_of_entry(entry: audit_pb2.Entry) -> Facts:  # noqa: PLR0911 - one for 
     if event == "local_policy_change":
         change = entry.local_policy_change
         return Facts(time, event, owner=change.role.removesuffix("-suspend"), version=change.directory_version)
+    if event == "emergency_step":
+        return _emergency_step(time, entry.emergency_step)
     if event in _ACTORS:
         actor = getattr(getattr(entry, event), _ACTORS[event])
         # A look-up has the reference of the citizen's request, an order to delay that of the case.
@@ -128,18 +134,35 @@ def _policy_step(time: int, step: audit_pb2.PolicyStep) -> Facts:
         _department(step.admin),
         step.admin,
         reference=step.proposal_id,
-        owner=step.role.removesuffix("-suspend"),
+        owner=step.role.removesuffix("-suspend").removesuffix("-emergency"),
         outcome=audit_pb2.PolicyAction.Name(step.action).removeprefix(ACTION_PREFIX),
         version=step.directory_version,
     )
 
 
-def _access(time: int, event: str, header_bytes: bytes, outcome: str, reason: str, version: int) -> Facts:
+def _emergency_step(time: int, step: audit_pb2.EmergencyStep) -> Facts:
+    return Facts(
+        time,
+        "emergency_step",
+        step.department,
+        step.by,
+        reference=f"{step.department}-{step.opening}",
+        owner=step.owner,
+        outcome=audit_pb2.EmergencyAction.Name(step.action).removeprefix(EMERGENCY_PREFIX),
+        version=step.directory_version,
+        emergency=f"{step.owner}/{step.emergency}",
+    )
+
+
+def _access(
+    time: int, event: str, access: audit_pb2.HubAccess | audit_pb2.OwnerAccess, outcome: str, reason: str
+) -> Facts:
+    version, emergency = access.directory_version, _emergency(access.rule_ids)
     try:
-        header = sealed_pb2.Header.FromString(header_bytes)
+        header = sealed_pb2.Header.FromString(access.header)
     except DecodeError:
-        digest = sha256(header_bytes).hexdigest()
-        return Facts(time, event, outcome=outcome, reason=reason, version=version, header=digest)
+        digest = sha256(access.header).hexdigest()
+        return Facts(time, event, outcome=outcome, reason=reason, version=version, header=digest, emergency=emergency)
     return Facts(
         time=time,
         event=event,
@@ -155,8 +178,19 @@ def _access(time: int, event: str, header_bytes: bytes, outcome: str, reason: st
         outcome=outcome,
         reason=reason,
         version=version,
-        header=sha256(header_bytes).hexdigest(),
+        header=sha256(access.header).hexdigest(),
+        emergency=emergency,
     )
+
+
+def _emergency(rule_ids: Iterable[str]) -> str:
+    """The emergency without which some claim had been denied: what it opens is named behind every other grant."""
+    for text in rule_ids:
+        owner, _, rule = text.partition(",")[0].partition("/")
+        kind, _, name = rule.partition("/")
+        if kind == "emergency" and name:
+            return f"{owner}/{name.partition('/')[0]}"
+    return ""
 
 
 def _department(uri: str) -> str:

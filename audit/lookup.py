@@ -125,6 +125,8 @@ def _conditions(connection: sqlite3.Connection, query: Query) -> Iterator[_Condi
         first, last = (int(query.header[:HEADER_DIGITS].ljust(HEADER_DIGITS, end), 16) for end in "0f")
         test = ">= ? AND header <= ?"
         yield _Condition(f"found.header {test}", (first, last), "header", test=test)
+    if query.emergency:
+        yield _Condition("found.emergency IS NOT NULL", (), "emergency", test="IS NOT NULL")
     if query.place:
         places = _places(connection, query.place)
         yield _Condition(_among("place", places), places, impossible=not places)

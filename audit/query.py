@@ -32,6 +32,7 @@ class Query:
         reason: Public reason.
         version: Of the directory.
         header: First digits of the header hash, in hex.
+        emergency: Allowed by an opened emergency alone, or a step of one.
     """
 
     since: int | None = None
@@ -50,12 +51,13 @@ class Query:
     reason: str = ""
     version: int = 0
     header: str = ""
+    emergency: bool = False
 
     def equalities(self) -> Iterator[tuple[str, str | int]]:
-        """(column, value) of what must be equal: all that is set but times, place, attribute and header."""
+        """(column, value) of what must be equal: all that is set but the others that `admits` tells."""
         for field in fields(self):
             value = getattr(self, field.name)
-            if value and field.name not in {"since", "until", "place", "attribute", "header"}:
+            if value and field.name not in {"since", "until", "place", "attribute", "header", "emergency"}:
                 yield field.name, value
 
     def admits(self, facts: Facts) -> bool:
@@ -68,7 +70,7 @@ class Query:
             return False
         if self.place and not lies_in(facts.place, self.place):
             return False
-        if self.header and not facts.header.startswith(self.header):
+        if (self.emergency and not facts.emergency) or not facts.header.startswith(self.header):
             return False
         return all(getattr(facts, name) == value for name, value in self.equalities())
 

@@ -40,12 +40,24 @@ RETRY_SECONDS: Final = 10.0
 WORDS: Final = 100_000
 """Words that are remembered."""
 
-_WORDS: Final = ("event", "department", "system", "official", "role", "matter", "place", "owner", "outcome", "reason")
+_WORDS: Final = (
+    "event",
+    "department",
+    "system",
+    "official",
+    "role",
+    "matter",
+    "place",
+    "owner",
+    "outcome",
+    "reason",
+    "emergency",
+)
 _COLUMNS: Final = (*_WORDS, "reference", "version", "header")
 _PLACE: Final = 3 + _WORDS.index("place")
 _HEADER_BYTES: Final = HEADER_DIGITS // 2
 """Of a header hash: enough to tell millions of accesses from each other, and small enough to index."""
-_LAYOUT: Final = 2
+_LAYOUT: Final = 3
 _SCHEMA: Final = (
     "CREATE TABLE about (layout INTEGER NOT NULL, origin TEXT NOT NULL, size INTEGER NOT NULL, tip BLOB, seen INTEGER)",
     "CREATE TABLE word (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE)",

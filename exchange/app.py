@@ -39,6 +39,7 @@ from exchange.views import OwnerViews
 from policy.archive import Archive
 from policy.authorise import Authorisation, authorise
 from policy.directory import DirectoryClient, DirectoryHolder
+from policy.emergency_alarms import EmergencyAlarms
 from policy.expiries import directory_expiries
 from policy.follower import begin, follow, hub_fetch
 from policy.mirror import Mirror
@@ -327,8 +328,11 @@ async def main(profile: Profile, process: Process) -> None:
 
     client = DirectoryClient((profile.root / ROOT_METADATA).read_bytes(), files.ca_pem, state.policy, hub_fetch(stub))
 
+    glass = EmergencyAlarms(lambda: holder.latest, clock, parts.hub.note_event)
+
     def directory_changed(directory: Directory) -> None:
         parts.hub.note_directory(directory)
+        glass.look(directory)
 
     def certificates_changed() -> None:
         registrar.renew()

@@ -163,7 +163,13 @@ class Waiting(Ticket):
 class Record:
     """An entry to append, and what is delivered to whom after its COMMIT."""
 
-    event: audit_pb2.HubAccess | audit_pb2.Refusal | audit_pb2.DirectoryChange | audit_pb2.QuorumChange
+    event: (
+        audit_pb2.HubAccess
+        | audit_pb2.Refusal
+        | audit_pb2.DirectoryChange
+        | audit_pb2.QuorumChange
+        | audit_pb2.EmergencyStep
+    )
     caller: Caller | None = None
     correlation_id: int = 0
     answer: exchange_pb2.ExchangeResult | None = None
@@ -543,7 +549,12 @@ class Hub:
 
     def note_directory(self, directory: Directory) -> None:
         """The hub decides by another snapshot from now on."""
-        event = audit_pb2.DirectoryChange(directory_version=directory.version, timestamp_hash=directory.timestamp_hash)
+        self.note_event(
+            audit_pb2.DirectoryChange(directory_version=directory.version, timestamp_hash=directory.timestamp_hash)
+        )
+
+    def note_event(self, event: audit_pb2.DirectoryChange | audit_pb2.EmergencyStep) -> None:
+        """Record something that came into force."""
         self._spawn(self._record([Record(event)]))
 
     def _check_idle(self) -> None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from audit import service as audit_service
 from audit.entry import decode_entry, event_number
 from audit.log import AuditLog
+from audit.origins import year_of
 from audit.query import Scope, scope_of
 from audit.search import SearchIndexes, keep_up
 from audit.witnessed import make_cosigning
@@ -24,6 +26,7 @@ from exchange.config import StateFiles
 from exchange.readiness import RELOAD_SECONDS, keep_true
 from exchange.store import open_log
 from policy import registrar as policy_registrar
+from policy.emergency_alarms import EmergencyAlarms, remind
 from policy.expiries import directory_expiries
 from policy.guard import GUARD
 from policy.model import Directory
@@ -94,22 +97,36 @@ def registrar_identity(profile: Profile) -> IdentityFiles:
 def recorded(store: YearlyLog) -> dict[str, int]:
     """Newest version of each role whose publication the log holds, in whichever year. Reads the whole of it; blocks."""
     found: dict[str, int] = {}
-    for log in store.shards():
-        for start in range(0, log.newest.size, PAGE):
-            for data in log.entries(start, PAGE):
-                if event_number(data) == audit_pb2.Entry.POLICY_STEP_FIELD_NUMBER:
-                    step = decode_entry(data).policy_step
-                    if step.action == audit_pb2.POLICY_ACTION_PUBLISHED:
-                        found[step.role] = max(found.get(step.role, 0), step.role_version)
+    for entry in _entries(store, audit_pb2.Entry.POLICY_STEP_FIELD_NUMBER):
+        step = entry.policy_step
+        if step.action == audit_pb2.POLICY_ACTION_PUBLISHED:
+            found[step.role] = max(found.get(step.role, 0), step.role_version)
     return found
 
 
-async def record(log: AuditLog, step: Step) -> None:
+def emergencies(store: YearlyLog) -> list[audit_pb2.EmergencyStep]:
+    """Every step of emergencies that the log holds, oldest first. Reads the whole of it; blocks."""
+    return [entry.emergency_step for entry in _entries(store, audit_pb2.Entry.EMERGENCY_STEP_FIELD_NUMBER)]
+
+
+def _entries(store: YearlyLog, event: int) -> Iterator[audit_pb2.Entry]:
+    """Entries of a kind, in whichever year, oldest first."""
+    for log in sorted(store.shards(), key=lambda one: year_of(one.origin)):
+        for start in range(0, log.newest.size, PAGE):
+            for data in log.entries(start, PAGE):
+                if event_number(data) == event:
+                    yield decode_entry(data)
+
+
+async def record(log: AuditLog, step: Step | audit_pb2.EmergencyStep) -> None:
     """Make a step durable.
 
     Raises:
         ZhiwangError: It could not be.
     """
+    if isinstance(step, audit_pb2.EmergencyStep):
+        await log.record(step)
+        return
     await log.record(
         audit_pb2.PolicyStep(
             action=audit_pb2.PolicyAction.ValueType(step.action.value),
@@ -190,6 +207,8 @@ async def serve(process: Process, profile: Profile) -> None:
         store.signer = files.signer()
 
     registrar.holder.on_change(note)
+    glass = EmergencyAlarms(lambda: registrar.holder.latest, time.time)
+    registrar.holder.on_change(glass.look)
     files.on_change(certificates_changed)
     alarms = ExpiryAlarms(
         lambda: [*certificate_expiries(files), *directory_expiries(registrar.holder.latest, files.identity.department)],
@@ -210,6 +229,7 @@ async def serve(process: Process, profile: Profile) -> None:
     await asyncio.to_thread(cosigning.recall)
 
     async def make_good() -> None:
+        registrar.recall(await asyncio.to_thread(emergencies, store))
         await registrar.make_good(await asyncio.to_thread(recorded, store))
 
     await make_good()
@@ -223,6 +243,7 @@ async def serve(process: Process, profile: Profile) -> None:
         background(files.watch()),
         background(alarms.watch()),
         *([background(cosigning.run())] if profile.cosigning.used else []),
+        background(remind(lambda: registrar.openings.unreviewed)),
     ]
     try:
         listen = server.listen(profile.listen or DEFAULT_LISTEN, files.server_credentials())

@@ -7,7 +7,7 @@ lost its signatures is left out by itself (`lapsed`): it neither asks nor answer
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from types import MappingProxyType
@@ -17,13 +17,17 @@ from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 
 from certs.revocation import RevocationList
 from policy.centre import parse_centre, parse_matter
-from policy.document import parse_document, parse_suspensions
+from policy.document import parse_activations, parse_document, parse_suspensions
+from policy.emergencies import Seen, counting
 from policy.metadata import (
     CENTRE,
     CENTRE_FILE,
+    EMERGENCY,
     MATTERS,
     REVOCATIONS_FILE,
     SUSPEND,
+    activations_path,
+    check_activations,
     check_centre,
     check_department,
     check_root,
@@ -34,7 +38,7 @@ from policy.metadata import (
     role_keys,
     suspensions_path,
 )
-from policy.model import Centre, Directory, Document, Matter, Suspension
+from policy.model import Activation, Centre, Directory, Document, Matter, Suspension
 from zhiwang.wire.errors import FatalError, Reason, ZhiwangError
 from zhiwang.wire.tomlfile import FileError
 
@@ -61,18 +65,19 @@ class Parts:
     lapsed: Mapping[str, str] = field(default_factory=dict)
 
 
-def assemble(parts: Parts, ca_pem: bytes) -> Directory:
+def assemble(parts: Parts, ca_pem: bytes, seen: Collection[Seen] = ()) -> Directory:
     """The directory.
 
     Args:
         parts: Verified.
         ca_pem: The pinned authority, for the revocation list.
+        seen: Openings of emergencies that counted before.
 
     Raises:
         FatalError: METADATA_INVALID or DOCUMENT_INVALID, with what is wrong and where.
     """
     try:
-        return _assemble(parts, ca_pem)
+        return _assemble(parts, ca_pem, seen)
     except FileError as error:
         raise FatalError(Reason.DOCUMENT_INVALID, str(error)) from error
     except FatalError:
@@ -81,7 +86,7 @@ def assemble(parts: Parts, ca_pem: bytes) -> Directory:
         raise FatalError(Reason.METADATA_INVALID, error.detail or error.reason.name) from error
 
 
-def _assemble(parts: Parts, ca_pem: bytes) -> Directory:
+def _assemble(parts: Parts, ca_pem: bytes, seen: Collection[Seen]) -> Directory:
     targets = parts.roles[CENTRE]
     check_root(parts.root)
     check_centre(targets)
@@ -110,6 +115,7 @@ def _assemble(parts: Parts, ca_pem: bytes) -> Directory:
             documents[department] = document
         lifted = frozenset() if document is None else document.lifted
         suspensions += [entry for entry in _suspensions(parts, department) if entry.id not in lifted]
+    openings = [entry for department in documents for entry in _activations(parts, department)]
     return Directory(
         version=parts.snapshot.version,
         role_versions=MappingProxyType(
@@ -131,6 +137,7 @@ def _assemble(parts: Parts, ca_pem: bytes) -> Directory:
         lapsed=MappingProxyType(dict(parts.lapsed)),
         timestamp_hash=hashlib.sha256(parts.timestamp_bytes).digest(),
         expiries=MappingProxyType(expiries),
+        activations=counting(documents, openings, seen),
     )
 
 
@@ -154,6 +161,20 @@ def _suspensions(parts: Parts, department: str) -> tuple[Suspension, ...]:
     if path not in metadata.targets:
         return ()
     named, entries = _file(parts, path, _suspended)
+    if named != department:
+        raise FatalError(Reason.DOCUMENT_INVALID, f'{path} says department = "{named}"')
+    return entries
+
+
+def _activations(parts: Parts, department: str) -> tuple[Activation, ...]:
+    metadata = parts.roles.get(department + EMERGENCY)
+    path = activations_path(department)
+    if metadata is None:
+        return ()
+    check_activations(department, metadata)
+    if path not in metadata.targets:
+        return ()
+    named, entries = _file(parts, path, _activated)
     if named != department:
         raise FatalError(Reason.DOCUMENT_INVALID, f'{path} says department = "{named}"')
     return entries
@@ -190,3 +211,8 @@ def parse_document_bytes(content: bytes) -> Document:
 @lru_cache(maxsize=256)
 def _suspended(content: bytes) -> tuple[str, tuple[Suspension, ...]]:
     return parse_suspensions(content)
+
+
+@lru_cache(maxsize=256)
+def _activated(content: bytes) -> tuple[str, tuple[Activation, ...]]:
+    return parse_activations(content)

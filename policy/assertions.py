@@ -1,7 +1,8 @@
 """Assertions: cases that a department wants to stay allowed or denied, checked before anything is published.
 
 They are about grants. The centre's denies and the departments' suspensions are left aside: a wish must not hold up a
-kill switch, and "denied" must not rest on a suspension that ends.
+kill switch, and "denied" must not rest on a suspension that ends. What must stay denied must stay so in an emergency,
+too: what is prepared counts as granted there, and for what must stay allowed it does not.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from policy.enforcer import Enforcer
-from policy.model import Assertion, Attribute, Directory
+from policy.model import Assertion, Attribute, Directory, Document
 from zhiwang.wire.places import Jurisdiction, Level
 
 _LEAST, _MOST = 1, 3
@@ -27,13 +28,21 @@ def failing(directory: Directory, now: float) -> list[tuple[str, Assertion]]:
         directory: Need not be in force.
         now: Seconds since the epoch. An allow must hold then; a deny also at every time after it.
     """
-    enforcer = Enforcer(replace(directory, suspensions=(), centre=replace(directory.centre, denies=())))
+    plain = replace(directory, suspensions=(), activations=(), centre=replace(directory.centre, denies=()))
+    granted = Enforcer(plain)
+    emergency = Enforcer(replace(plain, documents={name: _all_open(one) for name, one in plain.documents.items()}))
     return [
         (document.department, assertion)
         for document in directory.documents.values()
         for assertion in document.assertions
-        if not _holds(enforcer, assertion, now)
+        if not _holds(granted if assertion.allow else emergency, assertion, now)
     ]
+
+
+def _all_open(document: Document) -> Document:
+    """A document that grants what it has prepared for emergencies."""
+    prepared = (grant for emergency in document.emergencies for grant in emergency.grants)
+    return replace(document, grants=(*document.grants, *prepared))
 
 
 def broken(

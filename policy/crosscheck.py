@@ -36,6 +36,15 @@ def check_document(document: Document, directory: Directory) -> list[Mistake]:
                 mistakes.append(Mistake((word, index, "matter"), f"there is no matter {rule.matter}"))
             if rule.role.partition("/")[0] not in centre.departments:
                 mistakes.append(Mistake((word, index, "role"), f"{rule.role.partition('/')[0]} is no member"))
+    for index, emergency in enumerate(document.emergencies):
+        grant = emergency.grants[0]
+        if grant.matter not in directory.matters:
+            mistakes.append(Mistake(("emergency", index, "matter"), f"there is no matter {grant.matter}"))
+        mistakes += [
+            Mistake(("emergency", index, key), f"{department} is no member")
+            for key, departments in (("role", {grant.role.partition("/")[0]}), ("admins", emergency.admins))
+            for department in sorted(departments - set(centre.departments))
+        ]
     return mistakes
 
 

@@ -27,13 +27,17 @@ from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 from tuf.ngclient import Updater, UpdaterConfig
 from tuf.ngclient.fetcher import FetcherInterface
 
+from policy import emergencies
 from policy.assemble import Parts, assemble
 from policy.enforcer import Enforcer
 from policy.metadata import (
     CENTRE,
+    EMERGENCY,
     MAX_FILE,
     MAX_METADATA,
     SUSPEND,
+    activations_path,
+    check_activations,
     check_centre,
     check_department,
     check_suspensions,
@@ -47,6 +51,7 @@ from policy.model import AuditorInfo, Directory
 from policy.standing import lost, unseen
 from zhiwang.wire.errors import FatalError, Reason, RefusedError, ZhiwangError
 from zhiwang.wire.identity import Identity
+from zhiwang.wire.kept import PUBLIC, replace_durably
 
 Fetch = Callable[[str], bytes]
 """Gives the bytes at a path ("metadata/timestamp.json"). Raises RefusedError(FILE_UNKNOWN) if there is no such file,
@@ -105,6 +110,7 @@ class DirectoryClient:
         self._ca_pem = ca_pem
         self._metadata = state / "metadata"
         self._targets = state / "targets"
+        self._seen = state / "emergencies.json"
         self._fetch = fetch
         self._pins = pins
         self._running = threading.Lock()
@@ -190,8 +196,10 @@ class DirectoryClient:
             raise FatalError(Reason.METADATA_INVALID, error.detail) from error
         content = {path: self._download(updater, path) for role in roles.values() for path in role.targets}
         parts = Parts(root, timestamp, snapshot, roles, content.__getitem__, timestamp_bytes, lapsed)
-        directory = assemble(parts, self._ca_pem)
+        seen = self._read_seen()
+        directory = assemble(parts, self._ca_pem, seen)
         self._check_pins(directory)
+        self._remember(seen, directory)
         self._files = self._collect(parts, content, fetcher)
         self._roles = MappingProxyType(roles)
         self._prune(content)
@@ -232,6 +240,40 @@ class DirectoryClient:
             lapsed[department] = "had lapsed when it was seen last"
         else:
             roles.update(found)
+            self._visit_emergencies(updater, department, snapshot, roles, offline=offline)
+
+    def _visit_emergencies(
+        self, updater: Updater, department: str, snapshot: Snapshot, roles: dict[str, Targets], *, offline: bool
+    ) -> None:
+        """As `_visit`; but what expired or is signed by a former admin opens nothing, and nobody lapses by it."""
+        role = department + EMERGENCY
+        if not role_keys(roles[department], role) or not _listed(snapshot, role):
+            return
+        try:
+            updater.get_targetinfo(activations_path(department))
+        except (ExpiredMetadataError, UnsignedMetadataError):
+            return
+        except DownloadError:
+            if not offline:
+                raise
+            return
+        found = self._role(role)
+        check_activations(department, found)
+        roles[role] = found
+
+    def _read_seen(self) -> frozenset[emergencies.Seen]:
+        if not self._seen.exists():
+            return frozenset()
+        try:
+            return emergencies.load(self._seen.read_bytes())
+        except ValueError as error:
+            # To forget would let an emergency be opened again; the operator has to look.
+            raise FatalError(Reason.INTERNAL, f"{self._seen}: {error}; move it away to begin anew") from error
+
+    def _remember(self, seen: frozenset[emergencies.Seen], directory: Directory) -> None:
+        kept = emergencies.remembered(seen, directory.activations, time.time())
+        if kept != seen:
+            replace_durably(self._seen, emergencies.dump(kept), mode=PUBLIC)
 
     def _role(self, role: str) -> Targets:
         return Metadata[Targets].from_file(str(self._metadata / f"{parse.quote(role, '')}.json")).signed

@@ -1,4 +1,4 @@
-"""What a department says: `document.toml` and `suspend.toml`, from TOML to the model.
+"""What a department says: `document.toml`, `suspend.toml` and `emergency.toml`, from TOML to the model.
 
 Every mistake of a file is named by key and line at once. What needs other files to be judged (does this matter exist,
 is that department a member) is `crosscheck.py`.
@@ -17,14 +17,26 @@ from typing import Any, NamedTuple, TypeVar
 from policy.authorise import local_midnight
 from policy.model import (
     SENSITIVITIES,
+    Activation,
     Assertion,
     Attribute,
     Document,
+    Emergency,
     Grant,
     Suspension,
     Title,
 )
-from policy.shapes import AssertFile, AttributeFile, DocumentFile, GrantFile, SuspendEntry, SuspendFile, TitleFile
+from policy.shapes import (
+    ActivationFile,
+    AssertFile,
+    AttributeFile,
+    DocumentFile,
+    EmergencyFile,
+    GrantFile,
+    SuspendEntry,
+    SuspendFile,
+    TitleFile,
+)
 from zhiwang.wire.claims import Ask, Predicate
 from zhiwang.wire.tomlfile import FileError, as_findings, load
 
@@ -74,8 +86,9 @@ def parse_document(source: SourceFile, *, version: int = 0) -> Document:
     for name, entry in file.attribute.items():
         attributes[name] = _attribute(file.department, name, entry, mistakes)
     mistakes += _check_roles(file)
-    grants = [_grant(file.department, entry) for entry in file.grant]
+    grants = [_grant(file.department, entry, entry.ask) for entry in file.grant]
     mistakes += _check_grants(file, attributes)
+    mistakes += _check_emergencies(file, attributes)
     mistakes += _check_assertions(file, attributes)
     refuse(source, mistakes)
     return Document(
@@ -93,6 +106,7 @@ def parse_document(source: SourceFile, *, version: int = 0) -> Document:
         assertions=tuple(_assertion(entry) for entry in file.assert_),
         version=version,
         lifted=frozenset(file.lifted),
+        emergencies=tuple(_emergency(file.department, entry) for entry in file.emergency),
     )
 
 
@@ -202,10 +216,29 @@ def _check_grants(file: DocumentFile, attributes: Mapping[str, Attribute]) -> It
         if grant.id in seen:
             yield Mistake(("grant", index, "id"), f"{grant.id} stands twice")
         seen.add(grant.id)
-        if grant.not_before and grant.not_after and grant.not_before >= grant.not_after:
-            yield Mistake(("grant", index, "not_after"), "is not after not_before")
-        if grant.sensitivity is not None and not _is_range(grant.sensitivity):
-            yield Mistake(("grant", index, "sensitivity"), "must be [lowest, highest]")
+        yield from _check_bounds(("grant", index), grant)
+
+
+def _check_emergencies(file: DocumentFile, attributes: Mapping[str, Attribute]) -> Iterable[Mistake]:
+    seen: set[str] = set()
+    for index, entry in enumerate(file.emergency):
+        for place, ask in enumerate(entry.asks):
+            message = _check_ask(ask, file.department, attributes)
+            if message:
+                yield Mistake(("emergency", index, "asks", place), message)
+        if len(set(entry.asks)) < len(entry.asks):
+            yield Mistake(("emergency", index, "asks"), "names a question twice")
+        if entry.id in seen:
+            yield Mistake(("emergency", index, "id"), f"{entry.id} stands twice")
+        seen.add(entry.id)
+        yield from _check_bounds(("emergency", index), entry)
+
+
+def _check_bounds(key: tuple[str | int, ...], entry: GrantFile | EmergencyFile) -> Iterable[Mistake]:
+    if entry.not_before and entry.not_after and entry.not_before >= entry.not_after:
+        yield Mistake((*key, "not_after"), "is not after not_before")
+    if entry.sensitivity is not None and not _is_range(entry.sensitivity):
+        yield Mistake((*key, "sensitivity"), "must be [lowest, highest]")
 
 
 def _is_range(pair: tuple[int, ...]) -> bool:
@@ -223,12 +256,17 @@ def _check_assertions(file: DocumentFile, attributes: Mapping[str, Attribute]) -
             yield Mistake(("assert", index, word), message)
 
 
-def _grant(owner: str, file: GrantFile) -> Grant:
+def _emergency(owner: str, file: EmergencyFile) -> Emergency:
+    grants = tuple(_grant(owner, file, ask) for ask in file.asks)
+    return Emergency(file.id, title(file.title), grants, file.hours, frozenset(file.admins))
+
+
+def _grant(owner: str, file: GrantFile | EmergencyFile, ask: Ask) -> Grant:
     return Grant(
         id=file.id,
         owner=owner,
         role=file.role,
-        ask=file.ask,
+        ask=ask,
         matter=file.matter,
         places=file.place,
         level=file.level,
@@ -293,6 +331,30 @@ def _suspension(department: str, file: SuspendEntry) -> Suspension:
         not_before=None if file.not_before is None else local_midnight(file.not_before),
         not_after=None if file.not_after is None else local_midnight(file.not_after),
     )
+
+
+def parse_activations(source: SourceFile) -> tuple[str, tuple[Activation, ...]]:
+    """emergency.toml: the department that it says it is of, and what its admins have opened.
+
+    Raises:
+        FileError: With every finding.
+    """
+    file = load(source, ActivationFile)
+    mistakes = []
+    seen: set[str] = set()
+    for index, entry in enumerate(file.activation):
+        if entry.id in seen:
+            mistakes.append(Mistake(("activation", index, "id"), f"{entry.id} stands twice"))
+        seen.add(entry.id)
+        if entry.since >= entry.until:
+            mistakes.append(Mistake(("activation", index, "until"), "is not after since"))
+    refuse(source, mistakes)
+    found = []
+    for entry in file.activation:
+        owner, _, name = entry.emergency.partition("/")
+        reason = bytes.fromhex(entry.reason)
+        found.append(Activation(entry.id, file.department, owner, name, entry.since, entry.until, reason))
+    return file.department, tuple(found)
 
 
 def title(file: TitleFile) -> Title:

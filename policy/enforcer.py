@@ -26,6 +26,7 @@ import casbin
 from casbin.model import Model
 
 from certs.identity import Identity, Kind
+from policy.emergencies import grants
 from policy.model import SENSITIVITIES, Attribute, Deny, Directory, Grant, Suspension
 from zhiwang.wire.claims import Predicate
 from zhiwang.wire.errors import FatalError, Reason
@@ -147,7 +148,8 @@ class Decision:
     Attributes:
         reason: None if allowed.
         rule_ids: All rules that matched; of an allowed question they are grants. Prefixed with who made the rule
-            ("hrss/enrolment-pension", "centre/deny-1").
+            ("hrss/enrolment-pension", "centre/deny-1"); those that an emergency opened come after the others
+            ("health/emergency/shelter/civil-20261127-3f9c2a").
     """
 
     allowed: bool
@@ -198,9 +200,8 @@ class Enforcer:
     def __init__(self, directory: Directory) -> None:
         self.directory = directory
         self._grants: dict[tuple[str, str, str], list[Grant]] = defaultdict(list)
-        for document in directory.documents.values():
-            for grant in document.grants:
-                self._grants[grant.ask.owner, grant.ask.attribute, grant.matter].append(grant)
+        for grant in grants(directory):
+            self._grants[grant.ask.owner, grant.ask.attribute, grant.matter].append(grant)
         self._officials = frozenset(s.official for s in directory.suspensions if s.official is not None)
         self._rules: dict[tuple[str, str, str], _Rules] = {}
         self._decisions: dict[tuple[object, ...], Timed] = {}

@@ -6,14 +6,15 @@ Read from the same directory; a test holds that these conditions and the enforce
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
 from certs.identity import Kind
+from policy.emergencies import RULE
+from policy.emergencies import grants as grants_of
 from policy.enforcer import Question
 from policy.model import Attribute, Deny, Directory, Grant, Suspension
+from policy.words import day_text
 from zhiwang.wire.claims import Ask
-from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.places import Jurisdiction
 
 
@@ -41,14 +42,11 @@ def explain(directory: Directory, question: Question) -> list[Ground]:
     home = directory.centre.home(question.system.department, question.system.name)
     if attribute is None or home is None:
         return conditions
-    grants = [
-        _granted(grant, attribute, question, home)
-        for document in directory.documents.values()
-        for grant in document.grants
-        if (grant.ask.owner, grant.ask.attribute) == (question.owner, question.attribute)
-        and grant.ask.predicate is question.predicate
-        and grant.matter == question.matter
+    asked_about = [
+        grant for grant in grants_of(directory) if grant.ask == _ask(question) and grant.matter == question.matter
     ]
+    grants = [_granted(grant, attribute, question, home) for grant in asked_about]
+    grants += list(_shut(directory, question, {grant.id for grant in asked_about}))
     if not grants:
         asked = f"{question.attribute} {question.predicate} and {question.matter}"
         grants = [Ground("grant", holds=False, text=f"{question.owner} has no grant for {asked}")]
@@ -104,12 +102,27 @@ def _granted(grant: Grant, attribute: Attribute, question: Question, home: Juris
     if question.assurance < grant.assurance:
         against.append("it wants a better assurance of the official")
     if grant.not_before is not None and question.now < grant.not_before:
-        against.append(f"it begins on {_day(grant.not_before)}")
+        against.append(f"it begins on {day_text(grant.not_before)}")
     if grant.not_after is not None and question.now >= grant.not_after:
-        against.append(f"it ended on {_day(grant.not_after)}")
+        against.append(f"it ended on {day_text(grant.not_after)}")
     name = f"grant {grant.owner}/{grant.id}"
     text = f"{name} does not apply: {'; '.join(against)}" if against else f"{name} applies"
     return Ground("grant", not against, text)
+
+
+def _shut(directory: Directory, question: Question, standing: set[str]) -> Iterator[Ground]:
+    """Emergencies that are prepared for this and that nobody has opened."""
+    document = directory.documents.get(question.owner)
+    for emergency in () if document is None else document.emergencies:
+        about = any(
+            (grant.ask, grant.matter, grant.role) == (_ask(question), question.matter, question.role)
+            for grant in emergency.grants
+        )
+        if about and not any(name.startswith(f"{RULE}{emergency.id}/") for name in standing):
+            admins = ", ".join(sorted(emergency.admins))
+            name = f"{question.owner}/{emergency.id}"
+            text = f"the emergency {name} is prepared and not open; an admin of {admins} can open it"
+            yield Ground("grant", holds=False, text=text)
 
 
 def _denies(deny: Deny, question: Question) -> bool:
@@ -129,7 +142,3 @@ def _suspends(entry: Suspension, question: Question) -> bool:
 
 def _ask(question: Question) -> Ask:
     return Ask(question.owner, question.attribute, question.predicate)
-
-
-def _day(time: int) -> str:
-    return datetime.fromtimestamp(time, UTC).astimezone(CITY_TIME).date().isoformat()

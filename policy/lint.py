@@ -40,9 +40,23 @@ def lint(document: Document, directory: Directory, now: float) -> Iterator[Mista
             yield from (
                 Mistake(("grant", index, *key), message) for key, message in _too_wide(grant, attribute, directory)
             )
+    yield from _emergencies(document, reach, now)
     for index, others in _redundant(document, told):
         names = ", ".join(others)
         yield Mistake(("grant", index), f"is redundant: {names} {'allows' if len(others) == 1 else 'allow'} all of it")
+
+
+def _emergencies(document: Document, reach: Reach, now: float) -> Iterator[Mistake]:
+    """The same of what is prepared for emergencies, while there is time to mend it; each thing once."""
+    for index, emergency in enumerate(document.emergencies):
+        found: dict[tuple[tuple[str, ...], str], None] = {}
+        for grant in emergency.grants:
+            attribute = document.attributes.get(grant.ask.attribute)
+            if attribute is not None:
+                idle = list(_idle(grant, attribute, reach, now))
+                found |= dict.fromkeys(idle or _too_wide(grant, attribute, reach.directory))
+        for key, message in found:
+            yield Mistake(("emergency", index, *("asks" if part == "ask" else part for part in key)), message)
 
 
 _Keyed = tuple[tuple[str, ...], str]

@@ -4,8 +4,9 @@
 |-----------------|----------------------------------|------------------------------------------------------------|
 | root            | a threshold of the root keys     | the keys of the four top-level roles                       |
 | targets         | a threshold of the centre        | centre.toml, matters/<name>.toml, crl.pem; the departments |
-| <dept>          | two of the department's admins   | <dept>/document.toml; its role for suspensions             |
+| <dept>          | two of the department's admins   | <dept>/document.toml; its two roles below                  |
 | <dept>-suspend  | one of the department's admins   | <dept>/suspend/current.toml                                |
+| <dept>-emergency| one of the department's admins   | <dept>/emergency/current.toml                              |
 | snapshot        | the registrar                    | versions and hashes of all of the above                    |
 | timestamp       | the registrar                    | version and hash of the snapshot                           |
 
@@ -34,6 +35,9 @@ CENTRE = "targets"
 SUSPEND = "-suspend"
 """Ending of a department's role for suspensions; no department's name has a hyphen."""
 
+EMERGENCY = "-emergency"
+"""Ending of a department's role for the emergencies that its admins have opened."""
+
 CENTRE_FILE = "centre.toml"
 REVOCATIONS_FILE = "crl.pem"
 MATTERS = "matters/"
@@ -46,7 +50,13 @@ MAX_FILE = 2_000_000
 """Longest metadata and longest file in bytes."""
 
 DAY = 86_400
-LIFETIMES = {"root": 1825 * DAY, CENTRE: 365 * DAY, "department": 365 * DAY, "suspend": 3650 * DAY}
+LIFETIMES = {
+    "root": 1825 * DAY,
+    CENTRE: 365 * DAY,
+    "department": 365 * DAY,
+    "suspend": 3650 * DAY,
+    "emergency": 30 * DAY,
+}
 """Seconds for which signed metadata is good. A suspension must not end because somebody forgot to renew it."""
 
 
@@ -58,6 +68,16 @@ def document_path(department: str) -> str:
 def suspensions_path(department: str) -> str:
     """Where its suspensions stand."""
     return f"{department}/suspend/current.toml"
+
+
+def activations_path(department: str) -> str:
+    """Where the emergencies stand that its admins have opened."""
+    return f"{department}/emergency/current.toml"
+
+
+def department_of(role: str) -> str:
+    """Whose role it is, itself or one that it delegates."""
+    return role.removesuffix(SUSPEND).removesuffix(EMERGENCY)
 
 
 def matter_path(matter: str) -> str:
@@ -191,7 +211,8 @@ def check_centre(targets: Targets) -> None:
         for name, role in delegations.roles.items():
             if not _is_department(name):
                 _refuse(f"delegates to {name!r}, which is no name of a department")
-            if role.paths != [f"{name}/*", f"{name}/suspend/*"] or not role.terminating:
+            # Centres that signed before there were emergencies delegate the first two; nothing can be opened there.
+            if role.paths not in (_prefixes(name)[:2], _prefixes(name)) or not role.terminating:
                 _refuse(f"delegates to {name} something else than its own prefix")
             if role.threshold < FOUR_EYES:
                 _refuse(f"{name} must sign with at least two keys")
@@ -203,7 +224,7 @@ def check_centre(targets: Targets) -> None:
 
 
 def check_department(department: str, targets: Targets) -> None:
-    """A department lists its document only and delegates only its suspensions.
+    """A department lists its document only and delegates only its suspensions and emergencies.
 
     Raises:
         RefusedError: METADATA_INVALID.
@@ -215,13 +236,13 @@ def check_department(department: str, targets: Targets) -> None:
     delegations = targets.delegations
     if delegations is None:
         return
-    name = department + SUSPEND
-    if delegations.roles is None or set(delegations.roles) != {name}:
-        _refuse(f"{department} delegates something else than its suspensions")
-    role = delegations.roles[name]
-    if role.paths != [f"{department}/suspend/*"] or not role.terminating:
-        _refuse(f"{department} delegates something else than its suspensions")
-    _check_distinct(role_keys(targets, name), role)
+    below = {department + SUSPEND: "suspend", department + EMERGENCY: "emergency"}
+    if not delegations.roles or not set(delegations.roles) <= set(below):
+        _refuse(f"{department} delegates something else than its suspensions and emergencies")
+    for name, role in delegations.roles.items():
+        if role.paths != [f"{department}/{below[name]}/*"] or not role.terminating:
+            _refuse(f"{department} delegates something else than its suspensions and emergencies")
+        _check_distinct(role_keys(targets, name), role)
 
 
 def check_suspensions(department: str, targets: Targets) -> None:
@@ -233,6 +254,22 @@ def check_suspensions(department: str, targets: Targets) -> None:
     _check_files(targets)
     if set(targets.targets) - {suspensions_path(department)} or targets.delegations is not None:
         _refuse(f"the suspensions of {department} list something else")
+
+
+def check_activations(department: str, targets: Targets) -> None:
+    """Opened emergencies stand in one file and nothing is delegated further.
+
+    Raises:
+        RefusedError: METADATA_INVALID.
+    """
+    _check_files(targets)
+    if set(targets.targets) - {activations_path(department)} or targets.delegations is not None:
+        _refuse(f"the emergencies of {department} list something else")
+
+
+def _prefixes(department: str) -> list[str]:
+    """What the centre delegates to a department; a pattern does not cross a slash."""
+    return [f"{department}/*", f"{department}/suspend/*", f"{department}/emergency/*"]
 
 
 def _check_files(targets: Targets) -> None:
@@ -324,7 +361,7 @@ def build_centre(
         keys = {department: sorted(role_keys(current, department)) for department in departments_of(current)}
     keys.update(admins or {})
     roles = {
-        department: _delegated(department, [f"{department}/*", f"{department}/suspend/*"], raws, FOUR_EYES)
+        department: _delegated(department, _prefixes(department), raws, FOUR_EYES)
         for department, raws in sorted(keys.items())
         if raws
     }
@@ -342,15 +379,18 @@ def build_centre(
 def build_department(
     department: str, current: Targets | None, *, document: bytes, admins: Iterable[bytes], now: float
 ) -> Metadata[Targets]:
-    """A department's next metadata, not signed yet. Any one of `admins` may suspend."""
+    """A department's next metadata, not signed yet. Any one of `admins` may suspend, and open emergencies."""
     path = document_path(department)
     keys = sorted(admins)
-    name = department + SUSPEND
+    roles = {
+        name: _delegated(name, [f"{department}/{folder}/*"], keys, 1)
+        for name, folder in ((department + SUSPEND, "suspend"), (department + EMERGENCY, "emergency"))
+    }
     targets = Targets(
         version=1 if current is None else current.version + 1,
         expires=moment(now + LIFETIMES["department"]),
         targets={path: target_file(path, document)},
-        delegations=Delegations(_by_id(keys), {name: _delegated(name, [f"{department}/suspend/*"], keys, 1)}),
+        delegations=Delegations(_by_id(keys), roles),
     )
     check_department(department, targets)
     return Metadata(targets)
@@ -365,6 +405,18 @@ def build_suspensions(department: str, current: Targets | None, *, suspensions: 
         targets={path: target_file(path, suspensions)},
     )
     check_suspensions(department, targets)
+    return Metadata(targets)
+
+
+def build_activations(department: str, current: Targets | None, *, content: bytes, now: float) -> Metadata[Targets]:
+    """A department's next opened emergencies, not signed yet."""
+    path = activations_path(department)
+    targets = Targets(
+        version=1 if current is None else current.version + 1,
+        expires=moment(now + LIFETIMES["emergency"]),
+        targets={path: target_file(path, content)},
+    )
+    check_activations(department, targets)
     return Metadata(targets)
 
 

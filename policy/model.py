@@ -192,6 +192,46 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True)
+class Emergency:
+    """What an owner has prepared for an emergency. By itself it permits nothing; see `policy.emergencies`.
+
+    Attributes:
+        id: Unique within the document.
+        title: What it is for.
+        grants: What it permits while it is open, one for each question; their id is the emergency's.
+        hours: For how long it can be opened at most.
+        admins: Departments whose admins may open it, each of them alone.
+    """
+
+    id: str
+    title: Title
+    grants: tuple[Grant, ...]
+    hours: int
+    admins: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """That an emergency was opened, signed by one admin of a department. Whether it counts is `policy.emergencies`'.
+
+    Attributes:
+        department: Whose admin opened it.
+        owner: Department that prepared it.
+        since: First second at which it is open.
+        until: First second at which it is no longer.
+        reason_hash: SHA-256 of a salt and the reason, which stand in the registrar's log (`policy.glass`).
+    """
+
+    id: str
+    department: str
+    owner: str
+    emergency: str
+    since: int
+    until: int
+    reason_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Assertion:
     """A case that must stay allowed or denied by an owner's grants.
 
@@ -225,6 +265,7 @@ class Document:
         roles: Roles of each of its systems, whole ("edu/enrolment-clerk"), by system.
         attributes: By name without the owner.
         lifted: Ids of the department's suspensions that no longer hold.
+        emergencies: What it has prepared for emergencies.
     """
 
     department: str
@@ -236,6 +277,11 @@ class Document:
     assertions: tuple[Assertion, ...] = ()
     version: int = 0
     lifted: frozenset[str] = frozenset()
+    emergencies: tuple[Emergency, ...] = ()
+
+    def emergency(self, name: str) -> Emergency | None:
+        """What was prepared under an id."""
+        return next((one for one in self.emergencies if one.id == name), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,6 +391,7 @@ class Directory:
         timestamp_hash: SHA-256 of the timestamp metadata.
         expiries: When signed parts run out, since the epoch: each role by its name, and "crl.pem" at
             its next update. By these people are alarmed; `expires` alone decides.
+        activations: Openings of emergencies that count (`policy.emergencies.counting`), at whichever time.
     """
 
     version: int
@@ -361,6 +408,7 @@ class Directory:
     lapsed: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
     timestamp_hash: bytes = b""
     expiries: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    activations: tuple[Activation, ...] = ()
 
     def attribute(self, owner: str, name: str) -> Attribute | None:
         """The published attribute, if there is one."""

@@ -23,7 +23,7 @@ from typing import Final
 import structlog
 from tuf.api.metadata import Signature, Targets
 
-from policy.metadata import SUSPEND, Publication, parse_metadata
+from policy.metadata import Publication, department_of, parse_metadata
 from policy.repository import write_durably
 from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.identifiers import contains_identifier
@@ -75,7 +75,7 @@ class Proposal:
     @property
     def department(self) -> str:
         """Whose admins it concerns; "targets" for the centre's."""
-        return self.role.removesuffix(SUSPEND)
+        return department_of(self.role)
 
     @property
     def version(self) -> int:

@@ -20,19 +20,23 @@ from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 
 from policy.centre import parse_centre, parse_matter
 from policy.directory import Fetch
-from policy.document import parse_document, parse_suspensions
+from policy.document import parse_activations, parse_document, parse_suspensions
 from policy.metadata import (
     CENTRE,
     CENTRE_FILE,
+    EMERGENCY,
     FOUR_EYES,
     REVOCATIONS_FILE,
     SUSPEND,
     Publication,
     RawSigner,
     TufSigner,
+    activations_path,
+    build_activations,
     build_centre,
     build_department,
     build_suspensions,
+    department_of,
     departments_of,
     document_path,
     matter_path,
@@ -139,7 +143,8 @@ def read_current(fetch: Fetch, root_json: bytes, now: float) -> Current:
     roles: dict[str, Targets] = {CENTRE: centre.signed}
     lapsed = set()
     for department in departments_of(centre.signed):
-        for delegator, role in ((CENTRE, department), (department, department + SUSPEND)):
+        below = ((department, department + ending) for ending in (SUSPEND, EMERGENCY))
+        for delegator, role in ((CENTRE, department), *below):
             if delegator in roles and f"{role}.json" in snapshot.meta:
                 metadata = _read(fetch, snapshot, role)
                 roles[role] = metadata.signed
@@ -319,6 +324,26 @@ def _draft_suspensions(department: str, content: bytes, current: Current, drafts
     return Draft(suspend, built, {suspensions_path(department): content}, role_keys(own, suspend), 1)
 
 
+def draft_activations(department: str, content: bytes, current: Current, now: float) -> Draft:
+    """What one admin of a department signs to open an emergency.
+
+    Raises:
+        FileError: What is wrong with emergency.toml.
+        RefusedError: METADATA_INVALID: nobody delegates the emergencies of this department.
+    """
+    named, _ = parse_activations(content)
+    role, own = department + EMERGENCY, current.roles.get(department)
+    keys = frozenset() if own is None else role_keys(own, role)
+    if not keys or named != department:
+        raise RefusedError(
+            Reason.METADATA_INVALID,
+            f"{department} can open no emergency: centre.toml and the document of {department} have to be published by "
+            "this version of zhiwang first",
+        )
+    built = build_activations(department, current.roles.get(role), content=content, now=now)
+    return Draft(role, built, {activations_path(department): content}, keys, 1)
+
+
 # Signing -------------------------------------------------------------------------------------------------------------
 
 
@@ -348,7 +373,7 @@ def sign_some(drafted: Draft, signers: Iterable[RawSigner]) -> Publication:
 
 
 def _too_few(drafted: Draft, count: int) -> RefusedError:
-    whose = "the centre" if drafted.role == CENTRE else drafted.role.removesuffix(SUSPEND)
+    whose = "the centre" if drafted.role == CENTRE else department_of(drafted.role)
     return RefusedError(
         Reason.METADATA_INVALID,
         f"{drafted.role} needs {drafted.threshold} signatures of admins of {whose}, and here are {count}",

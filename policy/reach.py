@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
+from policy.emergencies import grants
 from policy.model import Deny, Directory, Grant, Suspension
 from zhiwang.wire.claims import Ask
 from zhiwang.wire.places import Jurisdiction
@@ -204,12 +205,12 @@ class Reach:
             for system, roles in document.roles.items():
                 for role in roles:
                     self._holders[role].append(f"{document.department}/{system}")
-            for grant in document.grants:
-                self._grants[grant.ask, grant.matter].append(grant)
-                # The systems come later: every role is used by a few of them, and most are not asked about.
-                key = Key("", grant.role, grant.ask, grant.matter)
-                self._by_role[grant.role].add(key)
-                self._by_attribute[grant.ask.owner, grant.ask.attribute].add(key)
+        for grant in grants(directory):
+            self._grants[grant.ask, grant.matter].append(grant)
+            # The systems come later: every role is used by a few of them, and most are not asked about.
+            key = Key("", grant.role, grant.ask, grant.matter)
+            self._by_role[grant.role].add(key)
+            self._by_attribute[grant.ask.owner, grant.ask.attribute].add(key)
 
     def keys(self, *, owner: str = "", attribute: str = "", system: str = "", role: str = "") -> list[Key]:
         """What some grant is about and some system could use, in order.

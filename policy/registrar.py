@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 import structlog
@@ -21,6 +21,7 @@ from certs.identity import CA_CERTIFICATE, ROOT_METADATA
 from policy import guard
 from policy.archive import Archive
 from policy.directory import DirectoryHolder
+from policy.glass import SALT_SIZE, Openings, check_words, reason_hash, review_of, step_of
 from policy.guard import GUARD
 from policy.metadata import Publication, parse_metadata
 from policy.mirror import TIMESTAMP, Mirror
@@ -28,6 +29,7 @@ from policy.model import Directory
 from policy.proposals import Approval, Proposal, Proposals, check_note
 from policy.repository import RESIGN_SECONDS, RegistrarKeys, Repository, Signed
 from policy.steps import Action, Journal, Step
+from zhiwang.audit.v1 import audit_pb2
 from zhiwang.wire.errors import FatalError, Reason, RefusedError, ZhiwangError
 from zhiwang.wire.identity import Identity
 from zhiwang.wire.profile import Profile
@@ -116,6 +118,7 @@ class Registrar:
         self._guard = guard_file
         self._journal = journal
         self._changing = asyncio.Lock()
+        self.openings = Openings()
         self._proposals = None if proposals is None else Proposals(proposals, clock)
         self.mirror = Mirror(None if published is None else Archive(published))
         self.holder = DirectoryHolder(clock)
@@ -193,6 +196,56 @@ class Registrar:
                             MADE_GOOD,
                         )
                     )
+
+    # Emergencies.
+
+    def recall(self, steps: Iterable[audit_pb2.EmergencyStep]) -> None:
+        """Know again what the log holds of emergencies; steps in its order."""
+        self.openings = Openings(steps)
+
+    async def open_emergency(self, publication: Publication, admin: Identity, reason: str, salt: bytes) -> Directory:
+        """Records that an emergency is opened, and publishes it.
+
+        Args:
+            publication: Signed by one admin of a department that the owner named.
+            admin: Who handed it in.
+            reason: Why, in words.
+            salt: Of the reason's hash.
+
+        Raises:
+            RefusedError: NOTE_INVALID, EMERGENCY_UNREVIEWED, or as `Repository.publish`. Nothing is in force then.
+            ZhiwangError: Of the journal. Nothing is opened that is not recorded.
+        """
+        reason = check_words(reason)
+        async with self._changing:
+            activation = await asyncio.to_thread(self._repository.opening, publication)
+            if len(salt) != SALT_SIZE or reason_hash(salt, reason) != activation.reason_hash:
+                raise RefusedError(Reason.METADATA_INVALID, "the reason is not the one that was signed", field="reason")
+            self.openings.check_new(activation)
+            await self._note(
+                step_of(audit_pb2.EMERGENCY_ACTION_OPENED, activation, by=admin.uri, note=reason, salt=salt)
+            )
+        try:
+            return await self.publish(publication, admin)
+        except (ZhiwangError, OSError):
+            await self._note(step_of(audit_pb2.EMERGENCY_ACTION_WITHDRAWN, activation, by=admin.uri))
+            raise
+
+    async def review_emergency(self, name: str, reviewer: Identity, note: str) -> None:
+        """Records what somebody found who looked at an opened emergency.
+
+        Raises:
+            RefusedError: NOTE_INVALID, EMERGENCY_UNKNOWN.
+            ZhiwangError: Of the journal.
+        """
+        note = check_words(note)
+        async with self._changing:
+            opening = self.openings.to_review(name, reviewer, office=self.holder.auditor(reviewer).office)
+            await self._note(review_of(opening, reviewer, note))
+
+    async def _note(self, step: audit_pb2.EmergencyStep) -> None:
+        await self._record(step)
+        self.openings.take(step)
 
     # Proposals.
 
@@ -291,7 +344,7 @@ class Registrar:
             except (ZhiwangError, OSError) as error:
                 _log.error("a proposal that has lapsed is still kept", id=proposal.id, error=type(error).__name__)
 
-    async def _record(self, step: Step) -> None:
+    async def _record(self, step: Step | audit_pb2.EmergencyStep) -> None:
         if self._journal is not None:
             await self._journal(step)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -26,22 +27,27 @@ from policy.assemble import Parts, assemble, parse_document_bytes
 from policy.assertions import broken
 from policy.crosscheck import check_document, check_matter
 from policy.directory import DirectoryClient
-from policy.document import Mistake, parse_suspensions
+from policy.document import Mistake, parse_activations, parse_suspensions
+from policy.emergencies import counting, prepared
 from policy.keys import RegistrarKeys, load_key, new_key
 from policy.metadata import (
     CENTRE,
     CENTRE_FILE,
     DAY,
+    EMERGENCY,
     LIFETIMES,
     MATTERS,
     MAX_FILE,
     REVOCATIONS_FILE,
     SUSPEND,
     Publication,
+    activations_path,
+    check_activations,
     check_centre,
     check_department,
     check_root,
     check_suspensions,
+    department_of,
     departments_of,
     document_path,
     matter_path,
@@ -52,7 +58,7 @@ from policy.metadata import (
     stored_path,
     suspensions_path,
 )
-from policy.model import Directory, Suspension
+from policy.model import Activation, Directory, Suspension
 from policy.standing import missing
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
 from zhiwang.wire.kept import PUBLIC, replace_durably
@@ -69,6 +75,9 @@ RESIGN_SECONDS = 6 * 3600
 
 MAX_FINDINGS = 50
 """Findings that one refusal tells."""
+
+OPENING_SKEW = 300
+"""Seconds by which the beginning of an opened emergency may differ from the registrar's clock."""
 
 _log = structlog.get_logger(__name__)
 
@@ -228,6 +237,25 @@ class Repository:
         self._judge(self._sign(candidate, now, snapshot=True), publication.role, now, unsigned=publication.role)
         return self.signed(publication)
 
+    def opening(self, publication: Publication) -> Activation:
+        """Checks what would open an emergency, as `examine` does.
+
+        Returns:
+            What it opens.
+
+        Raises:
+            RefusedError: As `examine`.
+        """
+        role = publication.role
+        department = role.removesuffix(EMERGENCY)
+        if role == department:
+            _refuse(f"{role[:64]!r} opens no emergency")
+        self.examine(publication)
+        path = activations_path(department)
+        before = _opened(self._state.targets.get(path))
+        (found,) = (entry for entry in _opened(publication.files.get(path)) if entry not in before)
+        return found
+
     def publications(self) -> list[Publication]:
         """The metadata of each role that is in force, without files; the newest root first."""
         found = [Publication("root", self._state.roots[-1], {})]
@@ -300,6 +328,8 @@ class Repository:
             self._check_revocations(targets)
         if role.endswith(SUSPEND):
             self._check_suspensions(role.removesuffix(SUSPEND), targets, now)
+        if role.endswith(EMERGENCY):
+            self._check_activations(role.removesuffix(EMERGENCY), targets, now)
         return replace(
             self._state,
             metadata={**self._state.metadata, role: publication.metadata},
@@ -309,7 +339,7 @@ class Repository:
     def _delegator(self, role: str) -> tuple[Root | Targets, Callable[[Targets], None]]:
         if role == CENTRE:
             return self._state.root, check_centre
-        department = role.removesuffix(SUSPEND)
+        department = department_of(role)
         centre = self._state.role(CENTRE)
         if centre is None or department not in departments_of(centre):
             _refuse(f"nobody delegates to {role[:64]!r}")
@@ -317,7 +347,9 @@ class Repository:
             return centre, lambda targets: check_department(department, targets)
         own = self._state.role(department)
         if own is None:
-            _refuse(f"{department} has to publish its document before it can suspend")
+            _refuse(f"{department} has to publish its document first")
+        if role.endswith(EMERGENCY):
+            return own, lambda targets: check_activations(department, targets)
         return own, lambda targets: check_suspensions(department, targets)
 
     def _with_files(self, role: Targets, current: Targets | None, files: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -353,6 +385,25 @@ class Repository:
         for entry in after:
             if entry.id in document.lifted and entry not in before:
                 _refuse(f"a suspension called {entry.id} was lifted once; take another id")
+
+    def _check_activations(self, department: str, targets: Mapping[str, bytes], now: float) -> None:
+        """Refuse what readers would pass over, and what was not signed just now: nobody keeps openings in store."""
+        directory = self._directory
+        before, after = (_opened(held.get(activations_path(department))) for held in (self._state.targets, targets))
+        new = [entry for entry in after if entry not in before]
+        if directory is None or len(new) != 1:
+            _refuse("one emergency is opened at a time, and those that were opened stay as they are")
+        (entry,) = new
+        document = directory.documents.get(entry.owner)
+        emergency = None if document is None else document.emergency(entry.emergency)
+        if emergency is None or department not in emergency.admins:
+            _refuse(f"{entry.owner} has prepared no emergency {entry.emergency} that {department} may open")
+        if prepared(directory.documents, entry) is None:
+            _refuse(f"{entry.owner}/{entry.emergency} can be opened for {emergency.hours} hours at most")
+        if abs(entry.since - now) > OPENING_SKEW:
+            _refuse("an emergency is opened from now on; is this machine's clock right?")
+        if entry not in counting(directory.documents, [*directory.activations, entry]):
+            _refuse(f"{entry.owner}/{entry.emergency} was opened less than a day before; what lasts longer is a grant")
 
     def _check_revocations(self, targets: Mapping[str, bytes]) -> None:
         """Refuse to lose the revocation list, or to go back to an older one: whoever was revoked would be back."""
@@ -422,6 +473,11 @@ class Repository:
                 lapsed[department] = f"{type(error).__name__}: {error}"
             else:
                 roles |= found
+                emergency = department + EMERGENCY
+                # What expired or is signed by a former admin opens nothing, and nobody lapses by it.
+                with suppress(RepositoryError, ValueError):
+                    if emergency in state.metadata:
+                        roles[emergency] = _verified(own, emergency, state.metadata[emergency], now)
         return Parts(
             root=state.root,
             timestamp=parse_metadata(state.timestamp, Timestamp).signed,
@@ -533,13 +589,23 @@ def _listed(content: bytes | None) -> tuple[Suspension, ...]:
         return ()
 
 
+def _opened(content: bytes | None) -> tuple[Activation, ...]:
+    """Openings of a file; none of one that cannot be read, which is refused elsewhere."""
+    if content is None:
+        return ()
+    try:
+        return parse_activations(content)[1]
+    except FileError:
+        return ()
+
+
 def _is_known(role: str, path: str) -> bool:
     """Whether readers make anything of a file; they pass over what they do not know below a role's own prefix."""
     if role == CENTRE:
         name = path.removeprefix(MATTERS)
         is_matter = path.startswith(MATTERS) and "/" not in name and name.endswith(".toml")
         return path in {CENTRE_FILE, REVOCATIONS_FILE} or is_matter
-    return role.endswith(SUSPEND) or path == document_path(role)
+    return role.endswith((SUSPEND, EMERGENCY)) or path == document_path(role)
 
 
 def _beside_others(candidate: _State, directory: Directory, role: str) -> list[str]:

@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from policy.directory import DirectoryHolder
 from policy.enforcer import Question
-from policy.metadata import CENTRE, SUSPEND, Publication
+from policy.metadata import CENTRE, SUSPEND, Publication, department_of
 from policy.mirror import Mirror
 from policy.proposals import Proposal
 from policy.registrar import Registrar
@@ -45,8 +45,9 @@ POLICY_ADMIN_RULES: RpcRules = {
         "ApproveProposal",
         "RejectProposal",
         "PublishProposal",
+        "OpenEmergency",
     )
-}
+} | {"/zhiwang.policy.v1.PolicyAdminService/ReviewEmergency": frozenset({Kind.ADMIN, Kind.AUDITOR})}
 
 MAX_PAGE = 100
 T = TypeVar("T")
@@ -175,13 +176,30 @@ class PolicyAdminServicer(policy_pb2_grpc.PolicyAdminServiceServicer):
             directory_version=directory.version, role_version=directory.role_versions[proposal.role]
         )
 
+    async def OpenEmergency(self, request: Any, context: Any) -> policy_pb2.OpenEmergencyResponse:  # noqa: ARG002, D102, N802 # gRPC's
+        role = request.publication.role
+        admin, publication = self._handed_in(request.publication, department_of(role))
+        opening = self._registrar.open_emergency(publication, admin, request.reason, request.salt)
+        directory = await _to_its_end(opening)
+        return policy_pb2.OpenEmergencyResponse(
+            directory_version=directory.version, role_version=directory.role_versions[role]
+        )
+
+    async def ReviewEmergency(self, request: Any, context: Any) -> policy_pb2.ReviewEmergencyResponse:  # noqa: ARG002, D102, N802 # gRPC's
+        reviewer = current_peer().identity
+        await _to_its_end(self._registrar.review_emergency(request.opening, reviewer, request.note))
+        return policy_pb2.ReviewEmergencyResponse()
+
     def _speaks_for(self, admin: Identity) -> frozenset[str]:
         """Roles, without what they delegate on, that an admin may hand things in for."""
         return frozenset({admin.department, CENTRE, "root"} if admin.department == self._centre else {admin.department})
 
-    def _handed_in(self, request: policy_pb2.PublishRequest) -> tuple[Identity, Publication]:
+    def _handed_in(
+        self, request: policy_pb2.PublishRequest, department: str | None = None
+    ) -> tuple[Identity, Publication]:
+        """What an admin handed in for a role, or for what it delegates; emergencies are opened by their own RPC."""
         admin = current_peer().identity
-        if request.role.removesuffix(SUSPEND) not in self._speaks_for(admin):
+        if (department or request.role.removesuffix(SUSPEND)) not in self._speaks_for(admin):
             raise RefusedError(Reason.RPC_NOT_ALLOWED, f"{admin.short} does not speak for this role", field="role")
         files = {file.path: file.content for file in request.files}
         if len(files) != len(request.files):

@@ -64,6 +64,9 @@ def _pattern(text: str) -> str:
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z](?:[a-z0-9_]{0,46}[a-z0-9])?$")]
 Label = Annotated[str, StringConstraints(pattern=r"^[a-z](?:[a-z0-9_-]{0,46}[a-z0-9])?$")]
 GrantId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?$")]
+EmergencyName = Annotated[
+    str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,47}/[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?$")
+]
 RoleName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,47}/[a-z][a-z0-9_-]{0,47}$")]
 OfficialName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,47}/[A-Za-z0-9._-]{1,32}$")]
 AttributeName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,47}\.[a-z][a-z0-9_]{0,63}$")]
@@ -102,6 +105,12 @@ def _day(value: object) -> date:
     return value
 
 
+def _moment(value: object) -> int:
+    if not isinstance(value, datetime) or value.tzinfo is None or value.microsecond:
+        raise ValueError("must be a time with its offset and without fractions, as 2026-03-01T22:00:00+08:00")
+    return int(value.timestamp())
+
+
 def _reference_date(value: object) -> date | None:
     return None if value == "today" else _day(value)
 
@@ -123,6 +132,7 @@ Places = Annotated[
     tuple[Jurisdiction, ...], PlainValidator(_places), Form('"@self", a place, or a list of places', empty='"@self"')
 ]
 Day = Annotated[date, PlainValidator(_day), Form("a day")]
+Moment = Annotated[int, PlainValidator(_moment), Form("a time with its offset")]
 ReferenceDate = Annotated[date | None, PlainValidator(_reference_date), Form('a day, or "today"')]
 
 
@@ -311,6 +321,40 @@ class GrantFile(StrictModel):
     not_after: Day | None = None
 
 
+class EmergencyFile(StrictModel):
+    """What is prepared for an emergency; it permits nothing until an admin of one of `admins` opens it.
+
+    Attributes:
+        id: Shows in decisions and logs; unique in the document.
+        title: What it is for.
+        role: Who may ask while it is open: role of a department.
+        asks: What may be asked then, of this department only.
+        matter: For what.
+        place: Where the requester must act; `"@self"` is anywhere within its system's own home.
+        level: Lowest level of a system's home that is admitted; `"community"` admits all.
+        sensitivity: Lowest and highest sensitivity of the attributes at which it still holds; `[1, 5]` if left out.
+        assurance: Least assurance of the official.
+        hours: For how long it can be opened at most, 1 to 12.
+        admins: Departments whose admins may open it, each of them alone.
+        not_before: First day on which it is prepared, from 00:00 +08:00; always if left out.
+        not_after: Day at whose beginning it is no longer; never if left out.
+    """
+
+    id: GrantId
+    title: TitleFile
+    role: RoleName
+    asks: Annotated[tuple[AskText, ...], Field(min_length=1, max_length=64)]
+    matter: Label
+    place: Places = ()
+    level: LevelText = Level.COMMUNITY
+    sensitivity: tuple[Sensitivity, ...] | None = None
+    assurance: AssuranceText = "asserted"
+    hours: Annotated[int, Field(ge=1, le=12)]
+    admins: Annotated[tuple[Name, ...], Field(min_length=1)]
+    not_before: Day | None = None
+    not_after: Day | None = None
+
+
 class AssertFile(StrictModel):
     """A case that must stay allowed, or denied; checked before anything is published. Either `allow` or `deny`.
 
@@ -343,6 +387,7 @@ class DocumentFile(StrictModel):
         system: Its systems by name; one without roles may ask nothing.
         attribute: What it can be asked about, by name.
         grant: Who may ask it.
+        emergency: Who may ask it in an emergency, for some hours.
         assert_: Cases that must stay allowed or denied (key `assert`).
         lifted: Ids of this department's suspensions that two admins have lifted.
     """
@@ -354,6 +399,7 @@ class DocumentFile(StrictModel):
     system: dict[Label, RolesFile] = Field(default_factory=dict)
     attribute: dict[Name, AttributeFile] = Field(default_factory=dict)
     grant: tuple[GrantFile, ...] = ()
+    emergency: tuple[EmergencyFile, ...] = ()
     assert_: tuple[AssertFile, ...] = Field(default=(), alias="assert")
 
 
@@ -454,3 +500,35 @@ class SuspendFile(StrictModel):
 
     department: Name
     suspend: tuple[SuspendEntry, ...] = ()
+
+
+class ActivationEntry(StrictModel):
+    """An emergency that is open for some hours.
+
+    Attributes:
+        id: Shows in decisions and logs; unique here.
+        emergency: `OWNER/ID`, as the owner prepared it.
+        since: From when on it is open; a time with its offset.
+        until: Until when.
+        reason: SHA-256 of salt and reason, in hexadecimal; the reason itself stands in the registrar's log.
+    """
+
+    id: GrantId
+    emergency: EmergencyName
+    since: Moment
+    until: Moment
+    reason: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class ActivationFile(StrictModel):
+    """emergency.toml: the emergencies that a department's admins have opened; `zhiwang policy activate` makes it.
+
+    Public, signed by one admin. What it opens ends by itself, and is never more than the owner has prepared.
+
+    Attributes:
+        department: Whose admins opened them.
+        activation: What is open.
+    """
+
+    department: Name
+    activation: Annotated[tuple[ActivationEntry, ...], Field(max_length=64)] = ()

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from enum import Enum
 from typing import NamedTuple
 
+from zhiwang.audit.v1 import audit_pb2
 from zhiwang.wire.identity import Identity
 
 
@@ -44,5 +45,5 @@ class Step(NamedTuple):
     note: str = ""
 
 
-Journal = Callable[[Step], Awaitable[None]]
+Journal = Callable[[Step | audit_pb2.EmergencyStep], Awaitable[None]]
 """Makes a step durable. Raises ZhiwangError if it cannot."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple, Protocol
 
-from policy.model import Attribute, Centre, Grant, Matter
+from policy.model import Attribute, Centre, Emergency, Grant, Matter
 from policy.reach import EVERYBODY, FOREVER, Change, Span, Where, span_of
 from zhiwang.wire.claims import Ask
 from zhiwang.wire.clock import CITY_TIME
@@ -116,6 +116,20 @@ class Words:
             f"{grant.role} of {self.department(department).en}, of a {grant.level.word} or above, may ask {ask.en} for "
             f"{matter.en}, in {where.en}{until.en}{assured.en}",
         )
+
+    def emergency(self, owner: str, emergency: Emergency) -> list[Sentence]:
+        """What is prepared for an emergency: who can open it for how long, then each of its grants."""
+        titles = [self.department(name) for name in sorted(emergency.admins)]
+        zh, en = "、".join(title.zh for title in titles), ", ".join(title.en for title in titles)
+        return [
+            Sentence(
+                f"应急授权 {owner}/{emergency.id}“{emergency.title.zh}”："
+                f"由{zh}任一管理员启用，每次至多 {emergency.hours} 小时",
+                f"emergency {owner}/{emergency.id} ({emergency.title.en}): any one admin of {en} can open it, for "
+                f"{emergency.hours} hours at most",
+            ),
+            *map(self.grant, emergency.grants),
+        ]
 
     def ask(self, ask: Ask) -> Sentence:
         """What is asked: the owner, the attribute's question and its name."""

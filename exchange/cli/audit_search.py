@@ -35,6 +35,7 @@ COLUMNS = (
     ("编号", "reference"),
     ("辖区", "place"),
     ("核验项", "attributes"),
+    ("应急", "emergency"),
 )
 
 
@@ -59,6 +60,7 @@ def search(
     reason: select.Reason = "",
     directory: select.Directory = 0,
     header: select.Header = "",
+    emergency: select.Emergency = False,  # noqa: FBT002 # typer's way
     limit: Annotated[int, typer.Option(min=0, help="Entries at most; 0 for all.")] = LIMIT,
     proofs: Annotated[bool, typer.Option("--proofs", help="Prove each entry to be in the log.")] = False,  # noqa: FBT002 # typer's way
     as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated, with a heading.")] = False,  # noqa: FBT002 # the same
@@ -90,6 +92,7 @@ def search(
         reason=reason,
         directory=directory,
         header=header,
+        emergency=emergency,
     )
     show = _writer(as_csv=as_csv, as_json=as_json)
 
@@ -166,6 +169,7 @@ def _cells(origin: str, index: int, facts: Facts) -> list[object]:
         facts.reference,
         facts.place,
         " ".join(facts.attributes),
+        facts.emergency,
     )
     year = year_of(origin)
     return [

@@ -33,6 +33,10 @@ Reason = Annotated[str, typer.Option(help="Public reason of another outcome than
 Header = Annotated[str, typer.Option(help="First digits, eight at least, of the header hash.")]
 Directory = Annotated[int, typer.Option(min=0, help="Version of the directory by which it was decided.")]
 
+Emergency = Annotated[
+    bool, typer.Option("--emergency", help="Only what an opened emergency alone allowed, and its steps.")
+]
+
 DivisionsFile = Annotated[
     Path | None,
     typer.Option(
@@ -65,6 +69,7 @@ def selected(
     reason: str = "",
     directory: int = 0,
     header: str = "",
+    emergency: bool = False,
 ) -> Query:
     """What these options look for; ends with a usage error if one of them is none."""
     query = Query(
@@ -83,6 +88,7 @@ def selected(
         reason=reason,
         version=directory,
         header=header.lower(),
+        emergency=emergency,
     )
     if not system:
         return query

@@ -15,6 +15,7 @@ from certs.identity import ROOT_METADATA
 from certs.signing import Signer
 from exchange.cli import (
     output,
+    policy_emergency,
     policy_export,
     policy_offline,
     policy_proposals,
@@ -27,8 +28,10 @@ from exchange.cli import (
 from exchange.cli.registrar_link import RegistrarLink, with_registrar
 from policy import ceremony, publishing
 from policy.document import ASSURANCES
+from policy.emergencies import open_at
 from policy.enforcer import Enforcer, Question
 from policy.explain import explain as explain_question
+from policy.glass import name_of
 from policy.model import Attribute, Directory, Document
 from policy.registrar import read_public_keys
 from policy.words import Words
@@ -115,6 +118,9 @@ app.command()(policy_proposals.reject)
 app.command()(policy_proposals.rollback)
 app.command()(policy_suspend.suspend)
 app.command()(policy_suspend.lift)
+app.command()(policy_emergency.activate)
+app.command()(policy_emergency.emergencies)
+app.command()(policy_emergency.review)
 app.command()(policy_proposals.history)
 app.command("list")(policy_rights.list_attributes)
 app.command("who-can")(policy_rights.who_can)
@@ -321,6 +327,12 @@ def _show_directory(directory: Directory) -> None:
     )
     stops = [("centre", deny.id) for deny in directory.centre.denies]
     stops += [(entry.department, entry.id) for entry in directory.suspensions]
+    openings = [
+        (f"{one.owner}/{one.emergency}", name_of(one), output.local_time(one.until))
+        for one in open_at(directory, time.time())
+    ]
+    if openings:
+        output.print_table(("应急授权 emergency, open", "启用 opening", "至 until"), openings)
     if stops:
         output.print_table(("denied by", "id"), stops)
 
@@ -346,6 +358,7 @@ def _show_document(document: Document, directory: Directory) -> None:
         ("grant", "说明 in words"),
         [(grant.id, f"{(said := words.grant(grant)).zh}\n{said.en}") for grant in document.grants],
     )
+    policy_rights.print_emergencies([(document.department, one) for one in document.emergencies], words)
     output.print_table(
         ("system", "roles"), [(system, " ".join(sorted(roles))) for system, roles in document.roles.items()]
     )
@@ -368,6 +381,7 @@ def _as_json(directory: Directory, department: str) -> dict[str, Any]:
                 {"id": grant.id, "role": grant.role, "ask": str(grant.ask), "matter": grant.matter}
                 for grant in document.grants
             ],
+            "emergencies": [policy_rights.emergency_json(name, one) for one in document.emergencies],
         }
         for name, document in directory.documents.items()
         if department in {"", name}
@@ -378,6 +392,15 @@ def _as_json(directory: Directory, department: str) -> dict[str, Any]:
         "roles": dict(directory.role_versions),
         "matters": sorted(directory.matters),
         "documents": documents,
+        "open": [
+            {
+                "emergency": f"{one.owner}/{one.emergency}",
+                "opening": name_of(one),
+                "since": one.since,
+                "until": one.until,
+            }
+            for one in open_at(directory, time.time())
+        ],
         "suspended": [f"{entry.department}/{entry.id}" for entry in directory.suspensions],
         "lapsed": dict(directory.lapsed),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +13,8 @@ import typer
 from exchange.cli import output
 from exchange.cli.registrar_link import with_registrar
 from policy.document import ASSURANCES
-from policy.model import Directory
+from policy.emergencies import RULE
+from policy.model import Directory, Emergency, Grant
 from policy.publishing import Named
 from policy.reach import FOREVER, Key, Reach, Right
 from policy.rehearse import rehearsed
@@ -126,7 +127,18 @@ def who_can(
         for key in reach.keys(owner=owner, attribute=name)
         if matter in {"", key.matter} and predicate in {None, key.ask.predicate}
     ]
-    _print(reach, keys, place, moment(at), as_json=as_json)
+    _print(
+        reach,
+        keys,
+        place,
+        moment(at),
+        lambda grant: (
+            (grant.ask.owner, grant.ask.attribute) == (owner, name)
+            and matter in {"", grant.matter}
+            and predicate in {None, grant.ask.predicate}
+        ),
+        as_json=as_json,
+    )
 
 
 def what_can(
@@ -145,24 +157,53 @@ def what_can(
     directory = directory_of(profile, files or ())
     reach = Reach(directory)
     if ":" in who:
-        _print(reach, reach.keys(), who, moment(at), as_json=as_json)
+        _print(reach, reach.keys(), who, moment(at), lambda _grant: True, as_json=as_json)
         return
     keys = {*reach.keys(system=who), *reach.keys(role=who)}
     department, _, name = who.partition("/")
     if not keys and directory.centre.home(department, name) is None and not reach.holders(who):
         output.usage_error(f"there is no system and no role {who}; see: zhiwang policy show")
-    _print(reach, sorted(keys, key=str), "", moment(at), as_json=as_json)
+    _print(
+        reach,
+        sorted(keys, key=str),
+        "",
+        moment(at),
+        lambda grant: who == grant.role or who in reach.holders(grant.role),
+        as_json=as_json,
+    )
 
 
-def _print(reach: Reach, keys: Sequence[Key], place: str, at: float, *, as_json: bool) -> None:
+def _print(
+    reach: Reach,
+    keys: Sequence[Key],
+    place: str,
+    at: float,
+    about: Callable[[Grant], bool],
+    *,
+    as_json: bool,
+) -> None:
+    """Rights, then what is prepared for emergencies that `about` says is about the same."""
     where = Jurisdiction.parse(place) if place else None
     rights = [
         right for right in reach.rights(keys, at) if where is None or any(one.covers(where) for one in right.places)
     ]
     words = Words(reach.directory)
+    prepared = [
+        (owner, emergency)
+        for owner, document in sorted(reach.directory.documents.items())
+        for emergency in document.emergencies
+        if any(
+            about(grant) and (where is None or not grant.places or any(one.covers(where) for one in grant.places))
+            for grant in emergency.grants
+        )
+    ]
     if as_json:
         output.print_json(
-            {"directory": reach.directory.version, "rights": [_as_json(right, words) for right in rights]}
+            {
+                "directory": reach.directory.version,
+                "rights": [_as_json(right, words) for right in rights],
+                "emergencies": [emergency_json(owner, emergency) for owner, emergency in prepared],
+            }
         )
         return
     output.print_table(
@@ -182,6 +223,34 @@ def _print(reach: Reach, keys: Sequence[Key], place: str, at: float, *, as_json:
         ],
         title=f"directory {reach.directory.version} · {len(rights)} 项 rights",
     )
+    print_emergencies(prepared, words)
+
+
+def print_emergencies(prepared: Sequence[tuple[str, Emergency]], words: Words) -> None:
+    """What is prepared for emergencies, in words; nothing where there is none."""
+    if prepared:
+        output.print_table(
+            ("应急授权 emergency", "未启用时不授权 permits nothing until it is opened"),
+            [
+                (
+                    f"{owner}/{emergency.id}",
+                    "\n".join(text for said in words.emergency(owner, emergency) for text in said),
+                )
+                for owner, emergency in prepared
+            ],
+        )
+
+
+def emergency_json(owner: str, emergency: Emergency) -> dict[str, Any]:
+    """What is prepared, for machines."""
+    return {
+        "id": f"{owner}/{emergency.id}",
+        "role": emergency.grants[0].role,
+        "asks": [str(grant.ask) for grant in emergency.grants],
+        "matter": emergency.grants[0].matter,
+        "hours": emergency.hours,
+        "admins": sorted(emergency.admins),
+    }
 
 
 def _as_json(right: Right, words: Words) -> dict[str, Any]:
@@ -196,4 +265,5 @@ def _as_json(right: Right, words: Words) -> dict[str, Any]:
         "assurance": ASSURANCE_WORDS[right.assurance],
         "until": None if right.span.until == FOREVER else day_text(right.span.until),
         "rules": list(right.rules),
+        "emergency": all(f"/{RULE}" in rule for rule in right.rules),
     }

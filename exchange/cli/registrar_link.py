@@ -58,6 +58,18 @@ class RegistrarLink:
         response: policy_pb2.PublishResponse = await self._ask(self._admin.Publish, _request(publication))
         return response
 
+    async def open_emergency(
+        self, publication: Publication, reason: str, salt: bytes
+    ) -> policy_pb2.OpenEmergencyResponse:
+        """Opens an emergency."""
+        request = policy_pb2.OpenEmergencyRequest(publication=_request(publication), reason=reason, salt=salt)
+        response: policy_pb2.OpenEmergencyResponse = await self._ask(self._admin.OpenEmergency, request)
+        return response
+
+    async def review_emergency(self, opening: str, note: str) -> None:
+        """Hands in what was found of an opened emergency."""
+        await self._ask(self._admin.ReviewEmergency, policy_pb2.ReviewEmergencyRequest(opening=opening, note=note))
+
     async def propose(self, publication: Publication, note: str) -> policy_pb2.Proposal:
         """Hands in what one admin has signed."""
         request = policy_pb2.ProposeRequest(publication=_request(publication), note=note)

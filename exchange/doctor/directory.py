@@ -16,14 +16,16 @@ from certs.identity import AUTH_CERTIFICATE, ROOT_METADATA, SIGNING_CERTIFICATE
 from exchange.doctor.local import Host, expiry
 from exchange.doctor.network import Peer
 from policy.directory import DirectoryClient
+from policy.emergencies import open_at
 from policy.expiries import directory_expiries
 from policy.follower import hub_fetch
+from policy.glass import name_of
 from policy.kept import has_kept, load_kept
 from policy.model import Directory
 from policy.registrar import open_repository
 from zhiwang.exchange.v1 import exchange_pb2_grpc
 from zhiwang.wire.channel import open_channel
-from zhiwang.wire.diagnosis import Diagnosis, ok, wrong
+from zhiwang.wire.diagnosis import Diagnosis, ok, warning, wrong
 from zhiwang.wire.identity import Kind, server_name
 from zhiwang.wire.process import read_address
 
@@ -115,7 +117,21 @@ def look(host: Host, directory: Directory) -> Iterator[Diagnosis]:
     if department in directory.lapsed:
         remedy = "zhiwang policy publish document.toml --sign … --sign …"
         yield wrong("directory", f"{department} 的文件已失效", f"what {department} signed has lapsed", remedy)
+    yield from _emergencies(host, directory)
     yield from _revoked(host, directory.revoked)
+
+
+def _emergencies(host: Host, directory: Directory) -> Iterator[Diagnosis]:
+    """What is open now; whether what was opened is reviewed stands in the registrar's log."""
+    for activation in open_at(directory, host.now):
+        name, opening = f"{activation.owner}/{activation.emergency}", name_of(activation)
+        until = time.strftime("%Y-%m-%d %H:%M", time.localtime(activation.until))
+        yield warning(
+            "emergency",
+            f"应急授权 {name} 已启用（{opening}），至 {until}",
+            f"the emergency {name} is open ({opening}) until {until}",
+            f"zhiwang policy emergencies; then zhiwang policy review {opening} --note …",
+        )
 
 
 def _revoked(host: Host, revoked: frozenset[int]) -> Iterator[Diagnosis]:

@@ -43,6 +43,7 @@ EVENTS: Final[dict[str, tuple[str, str]]] = {
     "evidence_produced": ("向法院或机关出具了证据", "entries were handed to a court or an office"),
     "quorum_change": ("见证的法定数量失去或恢复", "the quorum of witnesses was lost, or is back"),
     "shard_removed": ("往年日志到期移除", "an earlier year's log was removed"),
+    "emergency_step": ("应急授权被启用、生效或复核", "an emergency was opened, came into force or was reviewed"),
     "policy_step": ("管理员变更政策", "an admin changed the policy, or took a step towards it"),
     "local_policy_change": (
         "适配器启用或停用了名录之外的本地政策",

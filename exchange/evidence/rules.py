@@ -17,7 +17,9 @@ from google.protobuf.message import DecodeError
 
 from exchange.evidence.plain import printable
 from policy.directory import Fetch
+from policy.emergencies import RULE
 from policy.history import History, PastDirectory
+from policy.model import Document
 from policy.words import Words
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.exchange.v1 import sealed_pb2
@@ -173,12 +175,30 @@ class Told:
             said["sentence"] = _pair(
                 f"另有 {identifier[1:]} 条，记录中未列出", f"{identifier[1:]} more, not named in the entry"
             )
+        elif document is not None and name.startswith(RULE):
+            said |= self._emergency(owner, document, name)
         elif grant is not None:
             said["sentence"] = _pair(*map(printable, self._words.grant(grant)))
             said["source"], said["line"] = self._lines.get(owner, {}).get(name, ("", None))
         elif document is not None:
             said["sentence"] = _pair("该版文件中没有此规则", "the document of this version has no such rule")
         return said
+
+    def _emergency(self, owner: str, document: Document, name: str) -> dict[str, Any]:
+        """What had been prepared, and which opening of it let the request through."""
+        prepared, _, opening = name.removeprefix(RULE).partition("/")
+        emergency = document.emergency(prepared)
+        if emergency is None:
+            return {"sentence": _pair("该版文件中没有此规则", "the document of this version has no such rule")}
+        said = self._words.emergency(owner, emergency)[0]
+        source, line = self._lines.get(owner, {}).get(name[: -len(opening) - 1], ("", None))
+        return {
+            "sentence": _pair(
+                printable(f"{said.zh}；本次启用 {opening}"), printable(f"{said.en}; this was opened as {opening}")
+            ),
+            "source": source,
+            "line": line,
+        }
 
     def as_object(self, kind: str, event: Access) -> dict[str, Any]:
         """By which policy it was decided, and how far that is proved."""
@@ -235,18 +255,20 @@ class Told:
 
 
 def _grant_lines(source: bytes) -> dict[str, tuple[str, int]]:
-    """Each grant of a document as it is written there, and on which line it begins."""
+    """Each grant and prepared emergency of a document as it is written there, and on which line it begins."""
     text = source.decode()
     lines = text.split("\n")
     places = key_lines(text)
-    grants = tomllib.loads(text).get("grant", [])
+    parsed = tomllib.loads(text)
     found = {}
-    for number, grant in enumerate(grants):
-        begin = places.get(("grant", number))
-        if begin is None:
-            continue
-        end = next((i for i in range(begin, len(lines)) if lines[i].lstrip().startswith("[")), len(lines))
-        found[str(grant.get("id", ""))] = ("\n".join(map(printable, lines[begin - 1 : end])).rstrip(), begin)
+    for table, prefix in (("grant", ""), ("emergency", RULE)):
+        for number, grant in enumerate(parsed.get(table, [])):
+            begin = places.get((table, number))
+            if begin is None:
+                continue
+            end = next((i for i in range(begin, len(lines)) if lines[i].lstrip().startswith("[")), len(lines))
+            name = f"{prefix}{grant.get('id', '')}"
+            found[name] = ("\n".join(map(printable, lines[begin - 1 : end])).rstrip(), begin)
     return found
 
 

@@ -6,14 +6,17 @@ import dataclasses
 import random
 
 from certs.identity import Identity, Kind
+from policy.emergencies import opened
 from policy.enforcer import Question
 from policy.model import (
+    Activation,
     Attribute,
     Centre,
     Deny,
     DepartmentInfo,
     Directory,
     Document,
+    Emergency,
     Grant,
     Matter,
     Suspension,
@@ -124,6 +127,53 @@ def random_directory(rnd: random.Random) -> Directory:
     return Directory(1, {}, 9e9, Centre("shenzhen", {}, departments, denies), documents, matters, suspensions)
 
 
+def with_emergencies(rnd: random.Random, directory: Directory) -> Directory:
+    """The same with prepared emergencies, and openings of them by whomever and for however long."""
+    documents = {}
+    for owner, document in directory.documents.items():
+        emergencies = []
+        for name in ("flood", "fire"):
+            asked = [rnd.choice(["one", "two"]) for _ in range(rnd.randint(1, 2))]
+            low, high = sorted((rnd.randint(1, 5), rnd.randint(1, 5)))
+            template = Grant(
+                id=name,
+                owner=owner,
+                role=rnd.choice(ROLES),
+                ask=Ask(owner, "one", Predicate.EXISTS),
+                matter=rnd.choice(MATTERS),
+                places=tuple(rnd.sample(PLACES, rnd.choice([0, 0, 1, 2]))),
+                level=rnd.choice([*Level, *[Level.COMMUNITY] * 3]),
+                sensitivity=rnd.choice([(1, 5), (1, 5), (low, high)]),
+                assurance=rnd.choice([1, 1, 2, 3]),
+                not_before=rnd.choice([None, None, 2000]),
+                not_after=rnd.choice([None, None, 3000]),
+            )
+            grants = tuple(
+                dataclasses.replace(
+                    template, ask=Ask(owner, about, rnd.choice(sorted(document.attributes[about].predicates)))
+                )
+                for about in asked
+            )
+            admins = frozenset(rnd.sample(OWNERS, rnd.randint(1, 3)))
+            emergencies.append(Emergency(name, TITLE, grants, rnd.randint(1, 2), admins))
+        documents[owner] = dataclasses.replace(document, emergencies=tuple(emergencies))
+    activations = []
+    for number in range(rnd.randint(4, 16)):
+        since = rnd.choice([*TIMES, 2001, 1000 - 86_400, 1001 - 86_400, -8000])
+        activations.append(
+            Activation(
+                f"a{number}",
+                rnd.choice(OWNERS),
+                rnd.choice([*OWNERS, *OWNERS, "nobody"]),
+                rnd.choice(["flood", "fire", "flood", "fire", "war"]),
+                since,
+                since + rnd.choice([600, 1200, 1800, 3600, 3601, 7200, 90_000]),
+                bytes(32),
+            )
+        )
+    return dataclasses.replace(directory, documents=documents, activations=tuple(activations))
+
+
 def random_question(rnd: random.Random) -> Question:
     department = rnd.choice(OWNERS)
     kind = Kind.SYSTEM if rnd.random() < 0.97 else Kind.AGENT
@@ -144,6 +194,7 @@ def random_question(rnd: random.Random) -> Question:
 def likely_question(rnd: random.Random, directory: Directory) -> Question:
     """Built around a grant, so that allowed and nearly allowed requests are common."""
     grants = [grant for document in directory.documents.values() for grant in document.grants]
+    grants = list(opened(directory)) * 4 + grants
     question = random_question(rnd)
     if not grants:
         return question
@@ -163,4 +214,5 @@ def likely_question(rnd: random.Random, directory: Directory) -> Question:
             [*(place for place in (*PLACES, *grant.places) if home.covers(place)), question.jurisdiction]
         ),
         assurance=rnd.choice([3, question.assurance]),
+        now=question.now if grant.not_before is None or rnd.random() < 0.5 else max(grant.not_before, 0) + 1.0,
     )

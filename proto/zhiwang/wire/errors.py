@@ -379,6 +379,18 @@ class Reason(Enum):
         "理由过长或含有身份信息",
         "A reason in words is too long, or contains an identifier.",
     )
+    EMERGENCY_UNKNOWN = Meaning(
+        "NOT_FOUND",
+        Actor.REQUESTER_ADMIN,
+        "没有此应急启用，或不由您复核",
+        "There is no such opened emergency that you may review.",
+    )
+    EMERGENCY_UNREVIEWED = Meaning(
+        "FAILED_PRECONDITION",
+        Actor.OWNER,
+        "此应急授权上次启用尚未复核",
+        "The last opening of this emergency has not been reviewed, or began less than a day ago.",
+    )
     FILE_UNKNOWN = Meaning("NOT_FOUND", Actor.NOBODY, "没有此文件", "The directory has no such file.")
     # The log.
     ENTRY_UNKNOWN = Meaning(

@@ -10,13 +10,16 @@ from pydantic import BaseModel
 
 import adapters.mapping
 from policy.centre import parse_centre, parse_matter
-from policy.document import parse_document, parse_suspensions
+from policy.document import parse_activations, parse_document, parse_suspensions
 from policy.shapes import (
+    ActivationEntry,
+    ActivationFile,
     AssertFile,
     AttributeFile,
     CentreFile,
     DenyFile,
     DocumentFile,
+    EmergencyFile,
     GrantFile,
     MatterFile,
     MemberFile,
@@ -47,6 +50,8 @@ def test_the_examples_are_what_the_parsers_take() -> None:
     assert matter.rule is not None
     document = parse_document(example("document.toml"))
     assert len(document.grants) == 2
+    assert [emergency.hours for emergency in document.emergencies] == [8]
+    assert len(parse_activations(example("emergency.toml"))[1]) == 1
     assert len(parse_suspensions(example("suspend.toml"))[1]) == 3
     assert load(example("profile.toml"), ProfileFile).defaults.official == "clerk-17"
 
@@ -66,7 +71,10 @@ def test_the_example_mapping_is_what_the_adapter_takes() -> None:
         ("document.toml", "", DocumentFile),
         ("document.toml", "attribute.NAME.", AttributeFile),
         ("document.toml", "grant.", GrantFile),
+        ("document.toml", "emergency.", EmergencyFile),
         ("document.toml", "assert.", AssertFile),
+        ("emergency.toml", "", ActivationFile),
+        ("emergency.toml", "activation.", ActivationEntry),
         ("suspend.toml", "", SuspendFile),
         ("suspend.toml", "suspend.", SuspendEntry),
         ("profile.toml", "", ProfileFile),

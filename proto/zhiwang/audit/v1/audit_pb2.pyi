@@ -93,6 +93,38 @@ POLICY_ACTION_LAPSED: PolicyAction.ValueType  # 5
 """Taken away because something else of the same role was published, or after its time."""
 Global___PolicyAction: _TypeAlias = PolicyAction  # noqa: Y015
 
+class _EmergencyAction:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EmergencyActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EmergencyAction.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EMERGENCY_ACTION_UNSPECIFIED: _EmergencyAction.ValueType  # 0
+    """Never used."""
+    EMERGENCY_ACTION_OPENED: _EmergencyAction.ValueType  # 1
+    """An admin opened it: recorded by the registrar before it comes into force."""
+    EMERGENCY_ACTION_WITHDRAWN: _EmergencyAction.ValueType  # 2
+    """It could not be published after all."""
+    EMERGENCY_ACTION_IN_FORCE: _EmergencyAction.ValueType  # 3
+    """The hub or the owner decides by it from here on."""
+    EMERGENCY_ACTION_REVIEWED: _EmergencyAction.ValueType  # 4
+    """Somebody else looked at what was done under it."""
+
+class EmergencyAction(_EmergencyAction, metaclass=_EmergencyActionEnumTypeWrapper):
+    """What became of an emergency that an owner had prepared."""
+
+EMERGENCY_ACTION_UNSPECIFIED: EmergencyAction.ValueType  # 0
+"""Never used."""
+EMERGENCY_ACTION_OPENED: EmergencyAction.ValueType  # 1
+"""An admin opened it: recorded by the registrar before it comes into force."""
+EMERGENCY_ACTION_WITHDRAWN: EmergencyAction.ValueType  # 2
+"""It could not be published after all."""
+EMERGENCY_ACTION_IN_FORCE: EmergencyAction.ValueType  # 3
+"""The hub or the owner decides by it from here on."""
+EMERGENCY_ACTION_REVIEWED: EmergencyAction.ValueType  # 4
+"""Somebody else looked at what was done under it."""
+Global___EmergencyAction: _TypeAlias = EmergencyAction  # noqa: Y015
+
 @_typing.final
 class Entry(_message.Message):
     """One record of a log. Its serialised bytes are the log's leaf data."""
@@ -119,6 +151,7 @@ class Entry(_message.Message):
     QUORUM_CHANGE_FIELD_NUMBER: _builtins.int
     POLICY_STEP_FIELD_NUMBER: _builtins.int
     LOCAL_POLICY_CHANGE_FIELD_NUMBER: _builtins.int
+    EMERGENCY_STEP_FIELD_NUMBER: _builtins.int
     schema_version: _builtins.int
     """Version of this schema; 1."""
     nonce: _builtins.bytes
@@ -195,6 +228,10 @@ class Entry(_message.Message):
     def local_policy_change(self) -> Global___LocalPolicyChange:
         """An adapter began, or ceased, to decide by what stands beside the directory on its own disk."""
 
+    @_builtins.property
+    def emergency_step(self) -> Global___EmergencyStep:
+        """An emergency was opened, came into force here, or was reviewed."""
+
     def __init__(
         self,
         *,
@@ -218,12 +255,13 @@ class Entry(_message.Message):
         quorum_change: Global___QuorumChange | None = ...,
         policy_step: Global___PolicyStep | None = ...,
         local_policy_change: Global___LocalPolicyChange | None = ...,
+        emergency_step: Global___EmergencyStep | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["audit_read", b"audit_read", "directory_change", b"directory_change", "entries_delayed", b"entries_delayed", "event", b"event", "evidence_produced", b"evidence_produced", "hold_lifted", b"hold_lifted", "hold_placed", b"hold_placed", "hub_access", b"hub_access", "local_policy_change", b"local_policy_change", "log_opened", b"log_opened", "owner_access", b"owner_access", "owner_key_published", b"owner_key_published", "policy_step", b"policy_step", "quorum_change", b"quorum_change", "refusal", b"refusal", "shard_removed", b"shard_removed", "subject_erased", b"subject_erased", "subject_read", b"subject_read", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit_read", b"audit_read", "directory_change", b"directory_change", "emergency_step", b"emergency_step", "entries_delayed", b"entries_delayed", "event", b"event", "evidence_produced", b"evidence_produced", "hold_lifted", b"hold_lifted", "hold_placed", b"hold_placed", "hub_access", b"hub_access", "local_policy_change", b"local_policy_change", "log_opened", b"log_opened", "owner_access", b"owner_access", "owner_key_published", b"owner_key_published", "policy_step", b"policy_step", "quorum_change", b"quorum_change", "refusal", b"refusal", "shard_removed", b"shard_removed", "subject_erased", b"subject_erased", "subject_read", b"subject_read", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_read", b"audit_read", "directory_change", b"directory_change", "entries_delayed", b"entries_delayed", "event", b"event", "evidence_produced", b"evidence_produced", "hold_lifted", b"hold_lifted", "hold_placed", b"hold_placed", "hub_access", b"hub_access", "local_policy_change", b"local_policy_change", "log_opened", b"log_opened", "nonce", b"nonce", "owner_access", b"owner_access", "owner_key_published", b"owner_key_published", "policy_step", b"policy_step", "quorum_change", b"quorum_change", "refusal", b"refusal", "schema_version", b"schema_version", "shard_removed", b"shard_removed", "subject_erased", b"subject_erased", "subject_read", b"subject_read", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_read", b"audit_read", "directory_change", b"directory_change", "emergency_step", b"emergency_step", "entries_delayed", b"entries_delayed", "event", b"event", "evidence_produced", b"evidence_produced", "hold_lifted", b"hold_lifted", "hold_placed", b"hold_placed", "hub_access", b"hub_access", "local_policy_change", b"local_policy_change", "log_opened", b"log_opened", "nonce", b"nonce", "owner_access", b"owner_access", "owner_key_published", b"owner_key_published", "policy_step", b"policy_step", "quorum_change", b"quorum_change", "refusal", b"refusal", "schema_version", b"schema_version", "shard_removed", b"shard_removed", "subject_erased", b"subject_erased", "subject_read", b"subject_read", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["log_opened", "owner_access", "hub_access", "refusal", "directory_change", "owner_key_published", "audit_read", "subject_read", "entries_delayed", "subject_erased", "hold_placed", "hold_lifted", "evidence_produced", "shard_removed", "quorum_change", "policy_step", "local_policy_change"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["log_opened", "owner_access", "hub_access", "refusal", "directory_change", "owner_key_published", "audit_read", "subject_read", "entries_delayed", "subject_erased", "hold_placed", "hold_lifted", "evidence_produced", "shard_removed", "quorum_change", "policy_step", "local_policy_change", "emergency_step"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -941,6 +979,74 @@ class LocalPolicyChange(_message.Message):
 Global___LocalPolicyChange: _TypeAlias = LocalPolicyChange  # noqa: Y015
 
 @_typing.final
+class EmergencyStep(_message.Message):
+    """A step in the life of one opening of an emergency. The registrar's log has who and why; hub and owner record that they
+    decide by it, and name it in the rule_ids of each access that it alone allowed ("OWNER/emergency/EMERGENCY/OPENING").
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTION_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    EMERGENCY_FIELD_NUMBER: _builtins.int
+    DEPARTMENT_FIELD_NUMBER: _builtins.int
+    OPENING_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    SINCE_TIME_FIELD_NUMBER: _builtins.int
+    UNTIL_TIME_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    SALT_FIELD_NUMBER: _builtins.int
+    DIRECTORY_VERSION_FIELD_NUMBER: _builtins.int
+    action: Global___EmergencyAction.ValueType
+    """What was done."""
+    owner: _builtins.str
+    """Department that prepared the emergency."""
+    emergency: _builtins.str
+    """Its id in that department's document."""
+    department: _builtins.str
+    """Department whose admin opened it."""
+    opening: _builtins.str
+    """Id of the opening within that department."""
+    by: _builtins.str
+    """SPIFFE identity of who opened or reviewed it; empty where nobody did anything."""
+    note: _builtins.str
+    """Of OPENED why, of REVIEWED what was found, in words. Never an identifier of a citizen."""
+    salt: _builtins.bytes
+    """Of OPENED: 16 random bytes. What the admin signed has the SHA-256 of these bytes and the note in UTF-8."""
+    directory_version: _builtins.int
+    """Version of the snapshot by which the hub or the owner decides; 0 for other steps."""
+    @_builtins.property
+    def since_time(self) -> _timestamp_pb2.Timestamp:
+        """First moment at which it is open."""
+
+    @_builtins.property
+    def until_time(self) -> _timestamp_pb2.Timestamp:
+        """First moment at which it is no longer."""
+
+    def __init__(
+        self,
+        *,
+        action: Global___EmergencyAction.ValueType = ...,
+        owner: _builtins.str = ...,
+        emergency: _builtins.str = ...,
+        department: _builtins.str = ...,
+        opening: _builtins.str = ...,
+        by: _builtins.str = ...,
+        since_time: _timestamp_pb2.Timestamp | None = ...,
+        until_time: _timestamp_pb2.Timestamp | None = ...,
+        note: _builtins.str = ...,
+        salt: _builtins.bytes = ...,
+        directory_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since_time", b"since_time", "until_time", b"until_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "by", b"by", "department", b"department", "directory_version", b"directory_version", "emergency", b"emergency", "note", b"note", "opening", b"opening", "owner", b"owner", "salt", b"salt", "since_time", b"since_time", "until_time", b"until_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EmergencyStep: _TypeAlias = EmergencyStep  # noqa: Y015
+
+@_typing.final
 class LoggedEntry(_message.Message):
     """An entry with the proof that the accompanying log head covers it."""
 
@@ -1264,6 +1370,7 @@ class SearchRequest(_message.Message):
     PROOFS_FIELD_NUMBER: _builtins.int
     HEADER_HASH_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
+    EMERGENCY_FIELD_NUMBER: _builtins.int
     event: _builtins.str
     """Kind of entry: the name of a field of Entry.event, e.g. "hub_access"."""
     department: _builtins.str
@@ -1302,6 +1409,8 @@ class SearchRequest(_message.Message):
     """First hexadecimal digits, eight at least, of the SHA-256 of the header: what identifies an access in every log."""
     origin: _builtins.str
     """In which log of this identity; empty for all of them, one after another, the newest first."""
+    emergency: _builtins.bool
+    """Only what was allowed by an opened emergency alone, and the steps of emergencies."""
     @_builtins.property
     def since_time(self) -> _timestamp_pb2.Timestamp:
         """Recorded at this time or later."""
@@ -1334,10 +1443,11 @@ class SearchRequest(_message.Message):
         proofs: _builtins.bool = ...,
         header_hash: _builtins.str = ...,
         origin: _builtins.str = ...,
+        emergency: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["since_time", b"since_time", "until_time", b"until_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribute", b"attribute", "department", b"department", "directory_version", b"directory_version", "event", b"event", "header_hash", b"header_hash", "jurisdiction", b"jurisdiction", "matter", b"matter", "max_entries", b"max_entries", "official", b"official", "origin", b"origin", "outcome", b"outcome", "owner", b"owner", "page_size", b"page_size", "page_token", b"page_token", "proofs", b"proofs", "reason", b"reason", "reference", b"reference", "role", b"role", "since_time", b"since_time", "system", b"system", "until_time", b"until_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribute", b"attribute", "department", b"department", "directory_version", b"directory_version", "emergency", b"emergency", "event", b"event", "header_hash", b"header_hash", "jurisdiction", b"jurisdiction", "matter", b"matter", "max_entries", b"max_entries", "official", b"official", "origin", b"origin", "outcome", b"outcome", "owner", b"owner", "page_size", b"page_size", "page_token", b"page_token", "proofs", b"proofs", "reason", b"reason", "reference", b"reference", "role", b"role", "since_time", b"since_time", "system", b"system", "until_time", b"until_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -550,6 +550,107 @@ class PublishProposalResponse(_message.Message):
 Global___PublishProposalResponse: _TypeAlias = PublishProposalResponse  # noqa: Y015
 
 @_typing.final
+class OpenEmergencyRequest(_message.Message):
+    """Opens an emergency."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PUBLICATION_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    SALT_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why, in words; stands in the registrar's log and nowhere else. Never an identifier of a citizen."""
+    salt: _builtins.bytes
+    """16 random bytes: the file has the SHA-256 of these bytes and the reason in UTF-8."""
+    @_builtins.property
+    def publication(self) -> Global___PublishRequest:
+        """Role "DEPARTMENT-emergency", its metadata and emergency/current.toml, signed by one admin."""
+
+    def __init__(
+        self,
+        *,
+        publication: Global___PublishRequest | None = ...,
+        reason: _builtins.str = ...,
+        salt: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["publication", b"publication"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["publication", b"publication", "reason", b"reason", "salt", b"salt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OpenEmergencyRequest: _TypeAlias = OpenEmergencyRequest  # noqa: Y015
+
+@_typing.final
+class OpenEmergencyResponse(_message.Message):
+    """It is in force."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIRECTORY_VERSION_FIELD_NUMBER: _builtins.int
+    ROLE_VERSION_FIELD_NUMBER: _builtins.int
+    directory_version: _builtins.int
+    """Version of the new snapshot."""
+    role_version: _builtins.int
+    """Version of the role's metadata."""
+    def __init__(
+        self,
+        *,
+        directory_version: _builtins.int = ...,
+        role_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["directory_version", b"directory_version", "role_version", b"role_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OpenEmergencyResponse: _TypeAlias = OpenEmergencyResponse  # noqa: Y015
+
+@_typing.final
+class ReviewEmergencyRequest(_message.Message):
+    """Ends the wait for a review."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPENING_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    opening: _builtins.str
+    """Which, e.g. "civil-20261127-3f9c2a"."""
+    note: _builtins.str
+    """What was found, in words; stands in the log. Never an identifier of a citizen."""
+    def __init__(
+        self,
+        *,
+        opening: _builtins.str = ...,
+        note: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["note", b"note", "opening", b"opening"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReviewEmergencyRequest: _TypeAlias = ReviewEmergencyRequest  # noqa: Y015
+
+@_typing.final
+class ReviewEmergencyResponse(_message.Message):
+    """It stands in the log."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReviewEmergencyResponse: _TypeAlias = ReviewEmergencyResponse  # noqa: Y015
+
+@_typing.final
 class Proposal(_message.Message):
     """Something that one admin wants and another has to agree to."""
 

@@ -190,6 +190,16 @@ class PolicyAdminServiceStub:
                 request_serializer=zhiwang_dot_policy_dot_v1_dot_policy__pb2.PublishProposalRequest.SerializeToString,
                 response_deserializer=zhiwang_dot_policy_dot_v1_dot_policy__pb2.PublishProposalResponse.FromString,
                 _registered_method=True)
+        self.OpenEmergency = channel.unary_unary(
+                '/zhiwang.policy.v1.PolicyAdminService/OpenEmergency',
+                request_serializer=zhiwang_dot_policy_dot_v1_dot_policy__pb2.OpenEmergencyRequest.SerializeToString,
+                response_deserializer=zhiwang_dot_policy_dot_v1_dot_policy__pb2.OpenEmergencyResponse.FromString,
+                _registered_method=True)
+        self.ReviewEmergency = channel.unary_unary(
+                '/zhiwang.policy.v1.PolicyAdminService/ReviewEmergency',
+                request_serializer=zhiwang_dot_policy_dot_v1_dot_policy__pb2.ReviewEmergencyRequest.SerializeToString,
+                response_deserializer=zhiwang_dot_policy_dot_v1_dot_policy__pb2.ReviewEmergencyResponse.FromString,
+                _registered_method=True)
 
 
 class PolicyAdminServiceServicer:
@@ -245,6 +255,21 @@ class PolicyAdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def OpenEmergency(self, request, context):
+        """Opens an emergency that an owner has prepared, by the signature of one admin of a department that it named.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReviewEmergency(self, request, context):
+        """Records that somebody else looked at what was done under an opened emergency. Callers: admins of the owner, but for
+        the one who opened it, and auditors.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PolicyAdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -282,6 +307,16 @@ def add_PolicyAdminServiceServicer_to_server(servicer, server):
                     servicer.PublishProposal,
                     request_deserializer=zhiwang_dot_policy_dot_v1_dot_policy__pb2.PublishProposalRequest.FromString,
                     response_serializer=zhiwang_dot_policy_dot_v1_dot_policy__pb2.PublishProposalResponse.SerializeToString,
+            ),
+            'OpenEmergency': grpc.unary_unary_rpc_method_handler(
+                    servicer.OpenEmergency,
+                    request_deserializer=zhiwang_dot_policy_dot_v1_dot_policy__pb2.OpenEmergencyRequest.FromString,
+                    response_serializer=zhiwang_dot_policy_dot_v1_dot_policy__pb2.OpenEmergencyResponse.SerializeToString,
+            ),
+            'ReviewEmergency': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReviewEmergency,
+                    request_deserializer=zhiwang_dot_policy_dot_v1_dot_policy__pb2.ReviewEmergencyRequest.FromString,
+                    response_serializer=zhiwang_dot_policy_dot_v1_dot_policy__pb2.ReviewEmergencyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -474,6 +509,60 @@ class PolicyAdminService:
             '/zhiwang.policy.v1.PolicyAdminService/PublishProposal',
             zhiwang_dot_policy_dot_v1_dot_policy__pb2.PublishProposalRequest.SerializeToString,
             zhiwang_dot_policy_dot_v1_dot_policy__pb2.PublishProposalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def OpenEmergency(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zhiwang.policy.v1.PolicyAdminService/OpenEmergency',
+            zhiwang_dot_policy_dot_v1_dot_policy__pb2.OpenEmergencyRequest.SerializeToString,
+            zhiwang_dot_policy_dot_v1_dot_policy__pb2.OpenEmergencyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReviewEmergency(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zhiwang.policy.v1.PolicyAdminService/ReviewEmergency',
+            zhiwang_dot_policy_dot_v1_dot_policy__pb2.ReviewEmergencyRequest.SerializeToString,
+            zhiwang_dot_policy_dot_v1_dot_policy__pb2.ReviewEmergencyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -90,6 +90,12 @@ class PolicyAdminServiceStub:
     """Takes a proposal away, for a stated reason."""
     PublishProposal: _grpc.UnaryUnaryMultiCallable[_policy_pb2.PublishProposalRequest, _policy_pb2.PublishProposalResponse]
     """Publishes a proposal that has enough signatures."""
+    OpenEmergency: _grpc.UnaryUnaryMultiCallable[_policy_pb2.OpenEmergencyRequest, _policy_pb2.OpenEmergencyResponse]
+    """Opens an emergency that an owner has prepared, by the signature of one admin of a department that it named."""
+    ReviewEmergency: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ReviewEmergencyRequest, _policy_pb2.ReviewEmergencyResponse]
+    """Records that somebody else looked at what was done under an opened emergency. Callers: admins of the owner, but for
+    the one who opened it, and auditors.
+    """
 
 @_typing.type_check_only
 class PolicyAdminServiceAsyncStub(PolicyAdminServiceStub):
@@ -110,6 +116,12 @@ class PolicyAdminServiceAsyncStub(PolicyAdminServiceStub):
     """Takes a proposal away, for a stated reason."""
     PublishProposal: _aio.UnaryUnaryMultiCallable[_policy_pb2.PublishProposalRequest, _policy_pb2.PublishProposalResponse]  # type: ignore[assignment]
     """Publishes a proposal that has enough signatures."""
+    OpenEmergency: _aio.UnaryUnaryMultiCallable[_policy_pb2.OpenEmergencyRequest, _policy_pb2.OpenEmergencyResponse]  # type: ignore[assignment]
+    """Opens an emergency that an owner has prepared, by the signature of one admin of a department that it named."""
+    ReviewEmergency: _aio.UnaryUnaryMultiCallable[_policy_pb2.ReviewEmergencyRequest, _policy_pb2.ReviewEmergencyResponse]  # type: ignore[assignment]
+    """Records that somebody else looked at what was done under an opened emergency. Callers: admins of the owner, but for
+    the one who opened it, and auditors.
+    """
 
 class PolicyAdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """Changes the directory. Served by the registrar. Callers: admins; the registrar believes only TUF signatures."""
@@ -169,5 +181,23 @@ class PolicyAdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_policy_pb2.PublishProposalResponse, _abc.Awaitable[_policy_pb2.PublishProposalResponse]]:
         """Publishes a proposal that has enough signatures."""
+
+    @_abc_1.abstractmethod
+    def OpenEmergency(
+        self,
+        request: _policy_pb2.OpenEmergencyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.OpenEmergencyResponse, _abc.Awaitable[_policy_pb2.OpenEmergencyResponse]]:
+        """Opens an emergency that an owner has prepared, by the signature of one admin of a department that it named."""
+
+    @_abc_1.abstractmethod
+    def ReviewEmergency(
+        self,
+        request: _policy_pb2.ReviewEmergencyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.ReviewEmergencyResponse, _abc.Awaitable[_policy_pb2.ReviewEmergencyResponse]]:
+        """Records that somebody else looked at what was done under an opened emergency. Callers: admins of the owner, but for
+        the one who opened it, and auditors.
+        """
 
 def add_PolicyAdminServiceServicer_to_server(servicer: PolicyAdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
