@@ -250,12 +250,14 @@ class DirectoryClient:
         if not role_keys(roles[department], role) or not _listed(snapshot, role):
             return
         try:
-            updater.get_targetinfo(activations_path(department))
+            listed = updater.get_targetinfo(activations_path(department))
         except (ExpiredMetadataError, UnsignedMetadataError):
             return
         except DownloadError:
             if not offline:
                 raise
+            return
+        if listed is None:  # nothing is open, or the centre delegates no emergencies
             return
         found = self._role(role)
         check_activations(department, found)

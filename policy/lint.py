@@ -47,16 +47,19 @@ def lint(document: Document, directory: Directory, now: float) -> Iterator[Mista
 
 
 def _emergencies(document: Document, reach: Reach, now: float) -> Iterator[Mistake]:
-    """The same of what is prepared for emergencies, while there is time to mend it; each thing once."""
+    """The same of what is prepared for emergencies, while there is time to mend it; each thing once.
+
+    But for what no claim of the matter asks: that is what an emergency is for.
+    """
     for index, emergency in enumerate(document.emergencies):
         found: dict[tuple[tuple[str, ...], str], None] = {}
         for grant in emergency.grants:
             attribute = document.attributes.get(grant.ask.attribute)
             if attribute is not None:
-                idle = list(_idle(grant, attribute, reach, now))
+                idle = [keyed for keyed in _idle(grant, attribute, reach, now) if keyed[0] != ("ask",)]
                 found |= dict.fromkeys(idle or _too_wide(grant, attribute, reach.directory))
         for key, message in found:
-            yield Mistake(("emergency", index, *("asks" if part == "ask" else part for part in key)), message)
+            yield Mistake(("emergency", index, *key), message)
 
 
 _Keyed = tuple[tuple[str, ...], str]

@@ -349,6 +349,10 @@ class Repository:
         if own is None:
             _refuse(f"{department} has to publish its document first")
         if role.endswith(EMERGENCY):
+            delegations = centre.delegations
+            roles = {} if delegations is None or delegations.roles is None else delegations.roles
+            if not roles[department].is_delegated_path(activations_path(department)):
+                _refuse("the centre has to publish centre.toml again before anybody can open an emergency")
             return own, lambda targets: check_activations(department, targets)
         return own, lambda targets: check_suspensions(department, targets)
 
