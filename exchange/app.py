@@ -43,7 +43,6 @@ from policy.emergency_alarms import EmergencyAlarms
 from policy.expiries import directory_expiries
 from policy.follower import begin, follow, hub_fetch
 from policy.mirror import Mirror
-from policy.model import Directory
 from policy.service import DIRECTORY_RULES, POLICY_RULES, DirectoryServicer, PolicyServicer
 from zhiwang.adapter.v1 import adapter_pb2_grpc
 from zhiwang.audit.v1 import audit_pb2, audit_pb2_grpc
@@ -328,17 +327,12 @@ async def main(profile: Profile, process: Process) -> None:
 
     client = DirectoryClient((profile.root / ROOT_METADATA).read_bytes(), files.ca_pem, state.policy, hub_fetch(stub))
 
-    glass = EmergencyAlarms(lambda: holder.latest, clock, parts.hub.note_event)
-
-    def directory_changed(directory: Directory) -> None:
-        parts.hub.note_directory(directory)
-        glass.look(directory)
-
     def certificates_changed() -> None:
         registrar.renew()
         store.signer = files.signer()
 
-    holder.on_change(directory_changed)
+    holder.on_change(parts.hub.note_directory)
+    holder.on_change(EmergencyAlarms(lambda: holder.latest, clock, parts.hub.note_event).look)
     files.on_change(certificates_changed)
     alarms = ExpiryAlarms(
         lambda: [*certificate_expiries(files), *directory_expiries(holder.latest, files.identity.department)],

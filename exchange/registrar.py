@@ -26,6 +26,7 @@ from exchange.config import StateFiles
 from exchange.readiness import RELOAD_SECONDS, keep_true
 from exchange.store import open_log
 from policy import registrar as policy_registrar
+from policy.directory import DirectoryHolder
 from policy.emergency_alarms import EmergencyAlarms, remind
 from policy.expiries import directory_expiries
 from policy.guard import GUARD
@@ -196,19 +197,11 @@ async def serve(process: Process, profile: Profile) -> None:
         observe=RpcMetrics(),
     )
     metrics = None if profile.metrics is None else MetricsServer(profile.metrics)
-    expires = gauge("zhiwang_directory_expire_time_seconds", "When the directory's timestamp expires, since the epoch")
-    version = gauge("zhiwang_directory_version", "Version of the directory's snapshot")
-
-    def note(directory: Directory) -> None:
-        expires.set(directory.expires)
-        version.set(directory.version)
 
     def certificates_changed() -> None:
         store.signer = files.signer()
 
-    registrar.holder.on_change(note)
-    glass = EmergencyAlarms(lambda: registrar.holder.latest, time.time)
-    registrar.holder.on_change(glass.look)
+    _tell_of(registrar.holder)
     files.on_change(certificates_changed)
     alarms = ExpiryAlarms(
         lambda: [*certificate_expiries(files), *directory_expiries(registrar.holder.latest, files.identity.department)],
@@ -261,6 +254,19 @@ async def serve(process: Process, profile: Profile) -> None:
         store.engine.dispose()
         if metrics is not None:
             metrics.close()
+
+
+def _tell_of(holder: DirectoryHolder) -> None:
+    """Metrics and alarms about what is in force."""
+    expires = gauge("zhiwang_directory_expire_time_seconds", "When the directory's timestamp expires, since the epoch")
+    version = gauge("zhiwang_directory_version", "Version of the directory's snapshot")
+
+    def note(directory: Directory) -> None:
+        expires.set(directory.expires)
+        version.set(directory.version)
+
+    holder.on_change(note)
+    holder.on_change(EmergencyAlarms(lambda: holder.latest, time.time).look)
 
 
 async def _record_changes(log: AuditLog, changes: asyncio.Queue[audit_pb2.QuorumChange]) -> None:
