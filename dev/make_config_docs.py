@@ -24,7 +24,7 @@ from pydantic_core import PydanticUndefined
 
 from adapters.mapping import Mapping as MappingFile
 from dev.written import LackingError, write_or_compare
-from policy.shapes import CentreFile, DocumentFile, MatterFile, SuspendFile
+from policy.shapes import ActivationFile, CentreFile, DocumentFile, MatterFile, SuspendFile
 from zhiwang.wire.places import Level
 from zhiwang.wire.profile import ProfileFile
 from zhiwang.wire.tomlfile import Form, StrictModel
@@ -40,6 +40,10 @@ FILES: Mapping[str, tuple[type[StrictModel], str]] = {
     "matter.toml": (MatterFile, "A public service for which one asks. Public, signed by the centre."),
     "centre.toml": (CentreFile, "Who belongs, and what nobody may do. Public, signed by the centre."),
     "suspend.toml": (SuspendFile, "What stops at once. Public, signed by one of a department's admins."),
+    "emergency.toml": (
+        ActivationFile,
+        "What is open for hours. Public, made by `zhiwang policy activate`, signed by one of a department's admins.",
+    ),
 }
 """Every file that people write, with its model and what it is for."""
 

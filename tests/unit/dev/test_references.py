@@ -16,7 +16,7 @@ import pytest
 from adapters.mapping import load_mapping
 from dev import make_cli_docs, make_config_docs
 from policy.centre import parse_centre, parse_matter
-from policy.document import parse_document, parse_suspensions
+from policy.document import parse_activations, parse_document, parse_suspensions
 from zhiwang.wire.profile import load_profile
 from zhiwang.wire.tomlfile import StrictModel
 
@@ -57,6 +57,7 @@ def _models(base: type[StrictModel]) -> set[type[StrictModel]]:
         ("matter.toml", parse_matter),
         ("centre.toml", parse_centre),
         ("suspend.toml", parse_suspensions),
+        ("emergency.toml", parse_activations),
     ],
 )
 def test_the_example_of_a_file_is_accepted(name: str, read: Any) -> None:
