@@ -65,7 +65,6 @@ EVENTS: list[Event] = [
         role_version=3,
         content_hash=b"c" * 32,
     ),
-<<<<<<< HEAD
     audit_pb2.LocalPolicyChange(
         in_force=True,
         role="hrss-suspend",
@@ -74,7 +73,7 @@ EVENTS: list[Event] = [
         key_ids=["ab" * 32],
         suspension_ids=["2026-007"],
         directory_version=8,
-=======
+    ),
     audit_pb2.EmergencyStep(
         action=audit_pb2.EMERGENCY_ACTION_IN_FORCE,
         owner="health",
@@ -84,7 +83,6 @@ EVENTS: list[Event] = [
         since_time=Timestamp(seconds=1_790_000_000),
         until_time=Timestamp(seconds=1_790_028_800),
         directory_version=9,
->>>>>>> 2552a58 (Emergencies: what registrar, admins and hubs can try is refused; review, alarms and commands)
     ),
     audit_pb2.ShardRemoved(origin="shenzhen/centre/hub/main", size=9, root=b"r" * 32, retention_years=5, note="none"),
 ]
