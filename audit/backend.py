@@ -1,125 +1,29 @@
-"""What a log needs of the database that it stands in, where SQLite and PostgreSQL differ.
-
-A write transaction belongs to one writer at a time, among all threads and processes that share the log: on SQLite from
-its beginning (BEGIN IMMEDIATE), on PostgreSQL from where it reads the head, whose row it then holds. So whoever signs
-a head has read the one before it and nobody can put another in between; there is nothing to be tried again.
-"""
+"""The databases that a log can stand in, SQLite and PostgreSQL. What is asked of them is in `audit.database`."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from threading import RLock
-from typing import Any, Final
+from typing import Final
+from weakref import WeakKeyDictionary
 
+import structlog
 from sqlalchemy import Connection, Engine
 
-from audit import postgres, postgres_check, schema, sqlite
+from audit import postgres, postgres_check, schema, shards, sqlite
 from audit.appended import Head
+from audit.database import Backend, Row, Tile, as_head
+from audit.origins import FIRST
 from audit.schema import TABLES, Tables
+from audit.shards import Ended, Removal
 from zhiwang.wire import merkle
 from zhiwang.wire.errors import FatalError, Reason
 
-Row = tuple[int, bytes, bytes, bytes]
-"""Index, key, leaf hash and data of an entry."""
+WAIT_SECONDS: Final = 5.0
+"""How long readers are waited for before the write-ahead log, which still holds what was removed, is emptied."""
 
-Tile = tuple[int, int, bytes]
-"""Tile level, index and hashes of a complete tile."""
-
-_HEAD: Final = "SELECT size, root, checkpoint, certificate FROM {head}"
-
-
-class Backend(ABC):
-    """The database of one log.
-
-    Args:
-        engine: From `audit.sqlite.open_sqlite` or `audit.postgres.open_postgres`.
-        tables: Of the log.
-
-    Attributes:
-        reading: The engine for transactions that only read, each in one snapshot: they wait for no writer and stop
-            none.
-        yearly: Whether a log ends with its year, and the next one's is begun by this process.
-    """
-
-    yearly: bool
-
-    def __init__(self, engine: Engine, tables: Tables) -> None:
-        self.engine = engine
-        self.tables = tables
-        self.reading = self._reading(engine)
-        self._head = self.sql(_HEAD)
-
-    @abstractmethod
-    def sql(self, text: str) -> str:
-        """A statement with the log's tables in it and the driver's marks for parameters in place of `?`."""
-
-    @staticmethod
-    @abstractmethod
-    def _reading(engine: Engine) -> Engine:
-        """See `reading`."""
-
-    @abstractmethod
-    def writing(self) -> AbstractContextManager[Connection]:
-        """A transaction in which `locked_head` and `append` may be called. It is durable once it has ended well."""
-
-    @abstractmethod
-    def install(self, connection: Connection) -> None:
-        """Make an empty log of size 0 within a write transaction, as far as this process may make it.
-
-        Raises:
-            FatalError: LOG_UNAVAILABLE: there is a log already, or what others have to make is not there.
-        """
-
-    @abstractmethod
-    def check(self, connection: Connection, *, ended: bool = False) -> None:
-        """Check that everything in the database that keeps the log append-only is as it was made.
-
-        Args:
-            connection: In a transaction.
-            ended: Whether nothing is appended to the log any more.
-
-        Raises:
-            FatalError: LOG_UNAVAILABLE: it is not, or there is no log.
-        """
-
-    @abstractmethod
-    def end(self, connection: Connection) -> None:
-        """Let nothing be appended any more, from this write transaction on.
-
-        Raises:
-            FatalError: LOG_UNAVAILABLE: in this database a log does not end with its year (`yearly`).
-        """
-
-    def head(self, connection: Connection) -> Head | None:
-        """The stored head, as of the transaction's snapshot."""
-        return _as_head(connection.exec_driver_sql(self._head).first())
-
-    @abstractmethod
-    def locked_head(self, connection: Connection) -> Head | None:
-        """The stored head, which nobody else can move from now to the end of this write transaction."""
-
-    @abstractmethod
-    def append(
-        self, connection: Connection, before: Head, head: Head, rows: Sequence[Row], tiles: Sequence[Tile]
-    ) -> None:
-        """Write entries, the tiles that they complete and the new head, within a write transaction.
-
-        Raises:
-            FatalError: LOG_UNAVAILABLE: the head is no longer `before`.
-        """
-
-    @abstractmethod
-    def renew(self, *, failed: bool) -> None:
-        """Before a log is opened: see to it that what is read then is what the database keeps.
-
-        Args:
-            failed: The log has stopped, so that connections may be broken and memory may differ from the disk.
-
-        Raises:
-            FatalError: LOG_UNAVAILABLE: it could not be done.
-        """
+_log = structlog.get_logger(__name__)
 
 
 def backend_of(engine: Engine, tables: Tables = TABLES) -> Backend:
@@ -129,8 +33,6 @@ def backend_of(engine: Engine, tables: Tables = TABLES) -> Backend:
 
 class SqliteBackend(Backend):
     """In an SQLite file. The hot path goes to the driver directly; SQLAlchemy costs more than SQLite's own work."""
-
-    yearly = True
 
     def __init__(self, engine: Engine, tables: Tables) -> None:
         super().__init__(engine, tables)
@@ -164,13 +66,54 @@ class SqliteBackend(Backend):
         """Check tables and triggers."""
         schema.check(connection, self.tables, ended=ended)
 
-    def end(self, connection: Connection) -> None:
+    def install_years(self, connection: Connection) -> None:
+        """Make the tables; a store of an older release has none."""
+        shards.install(connection)
+
+    def check_years(self, connection: Connection, log: str) -> list[Ended]:
+        """See `Backend.check_years`."""
+        shards.check(connection)
+        ended = self.logs(connection)
+        shards.check_known(log, ended, shards.there(connection))
+        return ended
+
+    def logs(self, connection: Connection) -> list[Ended]:
+        """As of `Backend`; none in a store of an older release, which knows of no years."""
+        return super().logs(connection) if shards.installed(connection) else []
+
+    def has_ended(self, connection: Connection) -> bool:
+        """The transaction had the right to write from its beginning."""
+        return shards.successor(connection, self.year) is not None
+
+    def check_prepared(self, connection: Connection) -> None:
+        """Whoever can write the file can make the tables."""
+
+    def end(self, connection: Connection, ended: Ended) -> None:
         """Put triggers in place that refuse everything."""
         schema.end(connection, self.tables)
+        shards.record_end(connection, ended)
+
+    def end_without_entries(self, connection: Connection, ended: Ended, removal: Removal) -> None:
+        """There are no tables that would have to be emptied."""
+        shards.record_end(connection, ended)
+        shards.record_removal(connection, ended.year, removal.year, removal.index)
+        shards.record_removed(connection, ended.year)
+
+    def record_removal(self, connection: Connection, year: int, recorded_year: int, recorded_index: int) -> None:
+        """From now on the triggers let go."""
+        shards.record_removal(connection, year, recorded_year, recorded_index)
+
+    def remove(self, year: int, batch: int, progress: Callable[[int], None]) -> bool | None:
+        """Delete and overwrite them in small transactions, and drop the tables."""
+        for done in shards.emptied(self.engine, year, batch):
+            progress(done)
+        with self.writing() as connection:
+            shards.finish_removal(connection, year)
+        return sqlite.clear_log(self.engine, WAIT_SECONDS)
 
     def locked_head(self, connection: Connection) -> Head | None:
         """The transaction had the right to write from its beginning."""
-        return _as_head(sqlite.driver(connection).execute(self._head).fetchone())
+        return as_head(sqlite.driver(connection).execute(self._head).fetchone())
 
     def append(
         self, connection: Connection, before: Head, head: Head, rows: Sequence[Row], tiles: Sequence[Tile]
@@ -191,19 +134,24 @@ class SqliteBackend(Backend):
         sqlite.force_to_disk(self.engine, wait=failed)
 
 
+_TURNS: Final[WeakKeyDictionary[Engine, RLock]] = WeakKeyDictionary()
+"""Of each database, who of this process's threads writes."""
+
+
 class PostgresBackend(Backend):
     """In a PostgreSQL database, whose server may serve several processes that append to the log.
 
-    This process may only read, and call the two functions that `audit.postgres_schema` tells of.
+    This process may only read, and call the functions that `audit.postgres_schema` gives it.
     """
-
-    yearly = False
 
     def __init__(self, engine: Engine, tables: Tables) -> None:
         super().__init__(engine, tables)
         # The right edge of the tree belongs to whoever holds the head. The server frees the head when a connection is
-        # lost, which its thread has yet to notice: so within this process a lock says who holds it.
-        self._turn = RLock()
+        # lost, which its thread has yet to notice: so within this process a lock says who holds it. It is one for all
+        # years, since a transaction goes on from one to the next.
+        self._turn = _TURNS.setdefault(engine, RLock())
+        self._ended = self.sql("SELECT {head}_ended()")
+        self._end = self.sql("SELECT {head}_end(?, ?, ?, ?, ?, ?)")
         self._lock_head = self.sql("SELECT size, root, checkpoint, certificate FROM {head}_lock()")
         self._append = self.sql(
             # Binary, since arrays are written as text by one regular expression for each element.
@@ -232,18 +180,56 @@ class PostgresBackend(Backend):
         if head is None or head.size:
             raise FatalError(Reason.LOG_UNAVAILABLE, "the store holds a log already; a log is made once")
 
-    def check(self, connection: Connection, *, ended: bool = False) -> None:  # noqa: ARG002 - none ends here
+    def check(self, connection: Connection, *, ended: bool = False) -> None:  # noqa: ARG002 - its triggers look it up
         """Check tables, triggers, functions and rights."""
         postgres_check.check(connection, self.tables)
 
-    def end(self, connection: Connection) -> None:
-        """This process may make no tables, so the log goes on in those that it has."""
-        del connection
-        raise FatalError(Reason.LOG_UNAVAILABLE, "in PostgreSQL a log does not end with its year")
+    def install_years(self, connection: Connection) -> None:
+        """An administrator has made them."""
+
+    def check_years(self, connection: Connection, log: str) -> list[Ended]:
+        """See `Backend.check_years`. Tables of a year that never began stand there in advance."""
+        postgres_check.check_years(connection)
+        for account in postgres_check.members(connection):
+            _log.warning("an account can become the owner of the log's tables", account=account, origin=log)
+        ended = self.logs(connection)
+        begun = {FIRST, *(year for one in ended for year in (one.year, one.successor))}
+        made = postgres_check.there(connection)
+        shards.check_known(log, ended, {shards.tables_of(year).entry for year in made & begun})
+        return ended
+
+    def has_ended(self, connection: Connection) -> bool:
+        """Waits until no other process holds the head."""
+        return bool(connection.exec_driver_sql(self._ended).scalar_one())
+
+    def check_prepared(self, connection: Connection) -> None:
+        """Check what an administrator has made."""
+        postgres_check.check(connection, self.tables)
+
+    def end(self, connection: Connection, ended: Ended) -> None:
+        """Write the row by which the triggers refuse everything; the function compares the head with what is told."""
+        head = ended.head
+        connection.exec_driver_sql(
+            self._end, (ended.successor, head.size, head.root, head.checkpoint, head.certificate, ended.opened)
+        )
+
+    def end_without_entries(self, connection: Connection, ended: Ended, removal: Removal) -> None:
+        """The tables of that year are needed to say so; then an administrator drops them."""
+        self.check_prepared(connection)
+        self.end(connection, ended)
+        self.record_removal(connection, ended.year, removal.year, removal.index)
+
+    def record_removal(self, connection: Connection, year: int, recorded_year: int, recorded_index: int) -> None:
+        """From now on an administrator may drop the tables, by what `zhiwang audit retention --sql` prints."""
+        connection.exec_driver_sql("SELECT log_shard_let_go(%s, %s, %s)", (year, recorded_year, recorded_index))
+
+    def remove(self, year: int, batch: int, progress: Callable[[int], None]) -> bool | None:  # noqa: ARG002 - not ours
+        """This process may not."""
+        return None
 
     def locked_head(self, connection: Connection) -> Head | None:
         """Waits until no other process holds it."""
-        return _as_head(connection.exec_driver_sql(self._lock_head).first())
+        return as_head(connection.exec_driver_sql(self._lock_head).first())
 
     def append(
         self, connection: Connection, before: Head, head: Head, rows: Sequence[Row], tiles: Sequence[Tile]
@@ -273,7 +259,3 @@ class PostgresBackend(Backend):
         """After a failure begin with new connections: the old ones may lead to a server that is no more."""
         if failed:
             self.engine.dispose()
-
-
-def _as_head(row: Any) -> Head | None:
-    return None if row is None else Head(*row)

@@ -92,36 +92,49 @@ def copy_store(source: Path, target: Path) -> None:
 
 
 def copy_log(source: Engine, target: Engine) -> Head:
-    """Copy a log from one database into another, of the same or of the other kind, as it stands at one moment.
+    """Copy the logs of an identity from one database into another, of the same or of the other kind, at one moment.
 
-    All of it is one transaction at the target, so that what is there is nothing or the whole log.
+    All of it is one transaction at the target, so that what is there is nothing or the whole log. Of a year whose
+    entries are gone, or to go, is copied how it ended. In PostgreSQL its tables stay for an administrator to remove.
 
     Args:
         source: Its database; may be appended to meanwhile.
-        target: Where no log has begun yet.
+        target: Where no log has begun yet. In PostgreSQL there is room for each year.
+
+    Returns:
+        The head of the newest log.
 
     Raises:
         FatalError: LOG_UNAVAILABLE: one of them cannot be used, or the target holds a log.
     """
-    old, new = LogReader(source), backend_of(target)
+    years, there = backend_of(source), backend_of(target)
     try:
-        if old.backend.yearly:
-            with old.backend.reading.connect() as reading:
-                if shards.logs(reading):
-                    raise FatalError(
-                        Reason.LOG_UNAVAILABLE,
-                        "this log has gone through several years, and only its file can be copied whole",
-                    )
-        with old.backend.reading.connect() as reading, new.writing() as writing:
-            new.install(writing)
-            head, before = old.head(reading), new.locked_head(writing)
-            while before is not None and before.size < head.size:
-                # Only the last head is ever committed; those on the way are not signed.
-                after = replace(head, size=min(before.size + COPIED, head.size))
-                new.append(writing, before, after, *old.part(reading, before.size, after.size))
-                before = after
+        with years.reading.connect() as reading, there.writing() as writing:
+            there.install_years(writing)
+            ended = years.logs(reading)
+            for one in ended:
+                copy = backend_of(target, shards.tables_of(one.year))
+                if one.removal is None:
+                    _copy_one(reading, source, writing, target, one.year)
+                    copy.end(writing, one)
+                else:
+                    copy.end_without_entries(writing, one, one.removal)
+            head = _copy_one(reading, source, writing, target, ended[-1].successor if ended else FIRST)
     except ERRORS as error:
         raise FatalError(Reason.LOG_UNAVAILABLE, f"the log cannot be copied: {cause_of(error)}") from error
+    return head
+
+
+def _copy_one(reading: Connection, source: Engine, writing: Connection, target: Engine, year: int) -> Head:
+    """Copy the log of a year, in a snapshot of the one and a transaction of the other."""
+    old, new = LogReader(source, shards.tables_of(year)), backend_of(target, shards.tables_of(year))
+    new.install(writing)
+    head, before = old.head(reading), new.locked_head(writing)
+    while before is not None and before.size < head.size:
+        # Only the last head is ever committed; those on the way are not signed.
+        after = replace(head, size=min(before.size + COPIED, head.size))
+        new.append(writing, before, after, *old.part(reading, before.size, after.size))
+        before = after
     return head
 
 
@@ -134,6 +147,8 @@ def has_begun(engine: Engine) -> bool:
     backend = backend_of(engine)
     try:
         with backend.reading.connect() as connection:
+            if backend.logs(connection):
+                return True
             backend.check(connection)
             head = backend.head(connection)
     except ERRORS as error:
@@ -352,7 +367,7 @@ def predecessor(
     engine = open_sqlite(path)
     try:
         with reading(engine).connect() as connection:
-            ended = shards.logs(connection)
+            ended = backend_of(engine).logs(connection)
         year = ended[-1].successor if ended else FIRST
         reader = LogReader(engine, shards.tables_of(year))
         origin = origin_of(origin, year)

@@ -19,8 +19,9 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from audit import layout, shards, tiles
-from audit.backend import Backend, backend_of
+from audit.backend import backend_of
 from audit.checkpoint import Checkpoint
+from audit.database import Backend
 from audit.fsck import Examined, examine
 from audit.origins import FIRST, origin_of, year_of
 from audit.reader import LogReader
@@ -141,7 +142,7 @@ def newest_origin(engine: Engine, log: str) -> str:
         log: The identity's `log_origin`.
     """
     with backend_of(engine).reading.connect() as connection:
-        ended = shards.logs(connection) if backend_of(engine).yearly else []
+        ended = backend_of(engine).logs(connection)
     return origin_of(log, ended[-1].successor if ended else FIRST)
 
 

@@ -1,4 +1,4 @@
-"""Whether a log in PostgreSQL is as `audit.postgres_schema` makes it, and whether its rights are as narrow.
+"""Whether logs in PostgreSQL are as `audit.postgres_schema` makes them, and their rights as narrow.
 
 What the catalogue says is compared piece by piece with what should stand there: each table with its columns and
 constraints, each trigger with when it fires, each function with its body, and who may do what. Nothing may be missing
@@ -12,15 +12,27 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
+from audit.origins import FIRST
 from audit.postgres import SCHEMA
-from audit.postgres_schema import FUNCTIONS, SEARCH_PATH, TRIGGERS
-from audit.schema import Tables
+from audit.postgres_tables import LOG, SEARCH_PATH, Part
+from audit.postgres_years import YEARS
+from audit.schema import TABLES, Tables
 from zhiwang.wire.errors import FatalError, Reason
 
 _COLUMNS: Final = {
     "{entry}": ("idx bigint", "key bytea", "leaf_hash bytea", "data bytea"),
     "{tile}": ("level integer", "idx bigint", "hashes bytea"),
     "{head}": ("id integer", "size bigint", "root bytea", "checkpoint bytea", "certificate bytea"),
+    "log_shard": (
+        "year integer",
+        "successor integer",
+        "size bigint",
+        "root bytea",
+        "checkpoint bytea",
+        "certificate bytea",
+        "opened bytea",
+    ),
+    "log_shard_removed": ("year integer", "recorded_year integer", "recorded_idx bigint", "done integer"),
 }
 _CONSTRAINTS: Final = {
     "{entry}": ("CHECK ((octet_length(key) = 32))", "CHECK ((octet_length(leaf_hash) = 32))", "PRIMARY KEY (idx)"),
@@ -31,8 +43,22 @@ _CONSTRAINTS: Final = {
         "PRIMARY KEY (level, idx)",
     ),
     "{head}": ("CHECK ((id = 1))", "CHECK ((octet_length(root) = 32))", "PRIMARY KEY (id)"),
+    "log_shard": (
+        "CHECK ((octet_length(root) = 32))",
+        "CHECK ((size > 0))",
+        "CHECK ((successor > year))",
+        "PRIMARY KEY (year)",
+        "UNIQUE (successor)",
+    ),
+    "log_shard_removed": (
+        "CHECK (((done >= 0) AND (done <= 1)))",
+        "CHECK ((recorded_idx > 0))",
+        "PRIMARY KEY (year)",
+    ),
 }
 """As the catalogue writes them; NOT NULL stands with the columns."""
+_INDEXES: Final = {"log_shard": ("log_shard_pkey", "log_shard_successor_key")}
+"""Where there are others than that of the primary key."""
 
 _PLAIN_TABLE: Final = "rp"
 _INSTALLED: Final = """
@@ -106,23 +132,68 @@ WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = %(head)s AND 
 """
 
 
+_SCRIPT: Final = "zhiwang hub init --sql"
+_THERE: Final = """
+SELECT c.relname FROM pg_class c
+WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relkind = 'r' AND c.relname ~ ('^' || %(name)s || '$')
+"""
+_MEMBERS: Final = """
+SELECT DISTINCT m.rolname FROM pg_class c JOIN pg_auth_members a ON pg_has_role(a.member, c.relowner, 'MEMBER')
+JOIN pg_roles m ON m.oid = a.member
+WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = %(table)s
+    AND NOT m.rolsuper AND m.oid <> c.relowner ORDER BY m.rolname
+"""
+"""Roles that are members of a table's owner, of themselves or by others."""
+
+
 def check(connection: Connection, tables: Tables) -> None:
     """Check a log's tables, triggers, functions and rights, and that this session cannot do more than it needs.
 
     Raises:
         FatalError: LOG_UNAVAILABLE: there is no log, or something is not as the script makes it; says what.
     """
-    names = [tables.entry, tables.tile, tables.head]
-    functions = {tables.fill(key): one for key, one in FUNCTIONS.items()}
+    script = f"{_SCRIPT} --year {tables.suffix}" if tables.suffix else _SCRIPT
+    _check_part(connection, LOG, tables, f"An administrator runs, in this database, the script that `{script}` prints")
+    _check_session(connection, {"schema": SCHEMA, "head": tables.head})
+
+
+def check_years(connection: Connection) -> None:
+    """Check what tells which log is the newest, in the same way.
+
+    Raises:
+        FatalError: LOG_UNAVAILABLE: it is not there, or not as the script makes it; says what.
+    """
+    remedy = (
+        f"An administrator runs, in this database, the script that `{_SCRIPT}` prints; if an earlier release has made "
+        f"the log, that of `{_SCRIPT} --upgrade`"
+    )
+    _check_part(connection, YEARS, TABLES, remedy)
+
+
+def there(connection: Connection) -> set[int]:
+    """Years for whose logs there are tables of entries; 0 for the first."""
+    asked = {"schema": SCHEMA, "name": "log_entry(_[0-9]{4})?"}
+    names = connection.exec_driver_sql(_THERE, asked).scalars()
+    return {int(str(name).removeprefix(TABLES.entry).removeprefix("_") or FIRST) for name in names}
+
+
+def members(connection: Connection) -> list[str]:
+    """Accounts that can become the logs' owner, superusers apart: they can take triggers away, as those can."""
+    asked = {"schema": SCHEMA, "table": YEARS.tables[0]}
+    return list(connection.exec_driver_sql(_MEMBERS, asked).scalars())
+
+
+def _check_part(connection: Connection, part: Part, tables: Tables, remedy: str) -> None:
+    names = [tables.fill(name) for name in part.tables]
+    functions = {tables.fill(key): one for key, one in part.functions.items()}
     asked = {"schema": SCHEMA, "tables": names, "functions": list(functions)}
     found = {(str(row[0]), str(row[1])): str(row[2]) for row in connection.exec_driver_sql(_INSTALLED, asked)}
     if not found:
         raise FatalError(
             Reason.LOG_UNAVAILABLE,
-            f"the database holds no tables {', '.join(names)}, or this account may not see them. An administrator "
-            "runs, in this database, the script that `zhiwang hub init --sql` prints",
+            f"the database holds no tables {', '.join(names)}, or this account may not see them. " + remedy,
         )
-    made = _made(tables)
+    made = _made(part, tables)
     wrong = sorted({" ".join(key).strip() for key in made.keys() | found.keys() if found.get(key) != made.get(key)})
     wrong += sorted(_wide(connection, asked, {name for name, one in functions.items() if one.definer}))
     if wrong:
@@ -131,24 +202,23 @@ def check(connection: Connection, tables: Tables) -> None:
             f"the log's database is not as it was made: {'; '.join(wrong)}. Somebody changed it: keep a copy for the "
             "audit office, then put back what is missing and take away what is too much (docs/log-store.md)",
         )
-    _check_session(connection, {"schema": SCHEMA, "head": tables.head})
 
 
-def _made(tables: Tables) -> dict[tuple[str, str], str]:
-    """What `_INSTALLED` finds in a log that nobody has touched."""
+def _made(part: Part, tables: Tables) -> dict[tuple[str, str], str]:
+    """What `_INSTALLED` finds in a part that nobody has touched."""
     made: dict[tuple[str, str], str] = {}
-    for key, columns in _COLUMNS.items():
-        name = tables.fill(key)
+    for key in part.tables:
+        name, columns = tables.fill(key), _COLUMNS[key]
         made[name, ""] = _PLAIN_TABLE
         made |= {(name, f"column {column.split()[0]}"): column for column in columns}
         made |= {(name, f"constraint {constraint}"): "" for constraint in _CONSTRAINTS[key]}
-        made[name, f"index {name}_pkey"] = ""
-    for key, trigger in TRIGGERS.items():
+        made |= {(name, f"index {index}"): "" for index in _INDEXES.get(key, (f"{name}_pkey",))}
+    for key, trigger in part.triggers.items():
         new = "added" if trigger.takes_new_rows else ""
         made[tables.fill(trigger.table), f"trigger {tables.fill(key)}"] = (
             f"A {trigger.kind} {SCHEMA}.{tables.fill(trigger.function)} {new}"
         )
-    for key, one in FUNCTIONS.items():
+    for key, one in part.functions.items():
         made[tables.fill(key), f"({one.arguments})"] = (
             f"{one.language} {'true' if one.definer else 'false'} {SEARCH_PATH.replace(' = ', '=')} v "
             f"{one.returns} {tables.fill(one.body)}"

@@ -16,7 +16,8 @@ from sqlalchemy import Connection, Engine
 
 from audit import checkpoint, tiles
 from audit.appended import Head
-from audit.backend import Row, Tile, backend_of
+from audit.backend import backend_of
+from audit.database import Row, Tile
 from audit.entry import EntryError, decode_entry
 from audit.origins import log_of
 from audit.schema import TABLES, Tables

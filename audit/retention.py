@@ -18,7 +18,6 @@ from typing import Final
 import structlog
 from sqlalchemy import Engine
 
-from audit import shards
 from audit.checkpoint import Checkpoint
 from audit.entry import decode_entry
 from audit.fetch import directory
@@ -27,7 +26,6 @@ from audit.holds import Hold, HoldBook
 from audit.mirror import CERTIFICATE, verify_by_root
 from audit.origins import origin_of, position, year_of
 from audit.shards import Ended
-from audit.sqlite import clear_log
 from audit.yearly import YearlyLog
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.wire.clock import CITY_TIME
@@ -36,8 +34,6 @@ from zhiwang.wire.identifiers import contains_identifier
 
 BATCH: Final = 2000
 """Entries that one transaction deletes, so that nobody who appends waits for long."""
-WAIT_SECONDS: Final = 5.0
-"""How long readers are waited for before the write-ahead log, which still holds what was removed, is emptied."""
 MARGIN: Final = 2 * 86_400
 """Seconds by which entries of a log may be older or younger than its first and the next one's: those that waited for
 their turn at New Year, and those that a clock dated which was set back."""
@@ -165,7 +161,7 @@ def remove(
     note: str = "",
     forget: Forget = _forget_nothing,
     progress: Progress = _quiet,
-) -> bool:
+) -> bool | None:
     """Remove the entries of a log that has ended; also goes on with a removal that was interrupted. Blocks.
 
     The process that serves the log may go on meanwhile.
@@ -182,7 +178,7 @@ def remove(
 
     Returns:
         Whether no bytes of them are left in the store's files. Else somebody kept its write-ahead log in use, which is
-        written over before long.
+        written over before long. None if they are all there still, for an administrator to remove (in PostgreSQL).
 
     Raises:
         RefusedError: SHARD_KEPT: its retention is not over, it is held, it has not ended, or it is gone.
@@ -199,17 +195,13 @@ def remove(
                 origin=origin, size=shard.size, root=shard.root, retention_years=years, note=note
             )
             appended = log.append(connection, [log.new_entry(removed)])
-            shards.record_removal(connection, shard.year, year_of(appended.origin), appended.first)
+            log.backend.record_removal(connection, shard.year, year_of(appended.origin), appended.first)
         log.committed(appended)
         log.refresh()
     forget(log.engine, position(shard.year, 0), position(shard.year, shard.size))
-    for done in shards.emptied(log.engine, shard.year, BATCH):
-        progress(min(done, shard.size), shard.size)
-    with log.transaction() as connection:
-        shards.finish_removal(connection, shard.year)
+    cleared = log.backend.remove(shard.year, BATCH, lambda done: progress(min(done, shard.size), shard.size))
     log.refresh()
-    cleared = clear_log(log.engine, WAIT_SECONDS)
-    if not cleared:
+    if cleared is False:
         _log.warning("what was removed stands in the write-ahead log until nobody reads there", origin=origin)
     return cleared
 
@@ -314,7 +306,7 @@ def fate(shard: Shard, now: float, kept: Sequence[str] = ()) -> tuple[str, str]:
     if shard.done:
         return "removed", "已移除 removed"
     if shard.removed:
-        return "removing", "移除未完成 not finished; run it again with --apply"
+        return "removing", "移除未完成 not finished; run it again with --apply, in PostgreSQL with --sql"
     if shard.holds:
         return "held", f"保全中 held: {', '.join(shard.holds)}"
     if shard.origin in kept:

@@ -5,14 +5,18 @@ and its first entry with the proof that it is in that tree. Rows are never chang
 log can be shown how the newest goes on from it, also when the entries themselves are gone. A removal is a row as well,
 and names the entry by which the newest log recorded it; only once it is there do the triggers of `audit.schema` let the
 tables of that log be emptied.
+
+Here is what a file holds, and what is read in a file and in PostgreSQL alike; what stands there is made in
+`audit.postgres_years`. Which of the two a log is in is known by its backend (`audit.backend`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import Connection, Engine
 
@@ -61,10 +65,14 @@ _INSTALLED: Final = (
     "SELECT name, sql FROM sqlite_master WHERE tbl_name IN ('log_shard', 'log_shard_removed') AND sql IS NOT NULL"
 )
 _LOGS: Final = "SELECT name FROM sqlite_master WHERE type = 'table' AND name GLOB 'log_entry*'"
-_SUCCESSOR: Final = "SELECT successor FROM log_shard WHERE year = ?"
-_ENDED: Final = """SELECT s.year, s.successor, s.size, s.root, s.checkpoint, s.certificate, s.opened,
+SUCCESSOR: Final = "SELECT successor FROM log_shard WHERE year = ?"
+"""Year of the log that goes on from that of a year."""
+REMOVALS: Final = "SELECT coalesce(sum(1 + done), 0) FROM log_shard_removed"
+"""How far removals have come: rises with each that is recorded or finished."""
+ENDED: Final = """SELECT s.year, s.successor, s.size, s.root, s.checkpoint, s.certificate, s.opened,
     r.recorded_year, r.recorded_idx, r.done
     FROM log_shard s LEFT JOIN log_shard_removed r ON r.year = s.year ORDER BY s.year"""
+"""For `ended_of`."""
 _END: Final = """INSERT INTO log_shard (year, successor, size, root, checkpoint, certificate, opened)
     VALUES (?, ?, ?, ?, ?, ?, ?)"""
 _REMOVE: Final = "INSERT INTO log_shard_removed (year, recorded_year, recorded_idx, done) VALUES (?, ?, ?, 0)"
@@ -110,35 +118,29 @@ def tables_of(year: int) -> Tables:
     return Tables("" if year == FIRST else str(year))
 
 
-def install(connection: Connection) -> None:
-    """Make the tables, unless they are there: a store of an older release has none."""
-    if not _installed(connection):
-        for statement in _STATEMENTS.values():
-            connection.exec_driver_sql(statement)
+def ended_of(rows: Iterable[Any]) -> list[Ended]:
+    """The logs that have ended, the oldest first, from the rows that `ENDED` selects."""
+    found = []
+    for year, successor, size, root, checkpoint, certificate, opened, recorded, index, done in rows:
+        removal = None if recorded is None else Removal(recorded, index, bool(done))
+        found.append(Ended(year, successor, Head(size, root, checkpoint, certificate), opened, removal))
+    return found
 
 
-def check(connection: Connection, log: str) -> list[Ended]:
-    """The logs that have ended, the oldest first, once tables and triggers are those of this module.
-
-    Of every log in the database must be known which it is, and none may stand there again once it was removed. What is
-    not looked at are the logs themselves.
+def check_known(log: str, ended: list[Ended], there: AbstractSet[str]) -> None:
+    """Check that every log of a database is known, and that none stands there again once it was removed.
 
     Args:
-        connection: In a transaction.
         log: The identity's `log_origin`, for messages.
+        ended: Those that have ended.
+        there: Names of the tables of entries, but for those that were made for a log which never began.
 
     Raises:
-        FatalError: LOG_UNAVAILABLE: something was changed, added or taken away.
+        FatalError: LOG_UNAVAILABLE: one is missing or too many.
     """
-    found = _installed(connection)
-    wrong = sorted(name for name in _STATEMENTS.keys() | found.keys() if found.get(name) != _STATEMENTS.get(name))
-    if wrong:
-        raise _changed(f"tables or triggers of the log are not as they were made: {', '.join(wrong)}")
-    ended = logs(connection)
     newest = ended[-1].successor if ended else FIRST
     kept = {tables_of(newest).entry: newest}
     kept |= {tables_of(one.year).entry: one.year for one in ended if one.removal is None or not one.removal.done}
-    there = {str(name) for (name,) in connection.exec_driver_sql(_LOGS)}
     for year in sorted(year for table, year in kept.items() if table not in there):
         if year != newest or ended:
             unfinished = next((one.removal for one in ended if one.year == year), None)
@@ -149,39 +151,35 @@ def check(connection: Connection, log: str) -> list[Ended]:
         raise _changed(
             f"there are tables of a log that was removed, or that none of its years knows: {', '.join(strangers)}"
         )
-    return ended
 
 
-def logs(connection: Connection) -> list[Ended]:
-    """The logs that have ended, the oldest first; none where there are no such tables."""
-    if not _installed(connection):
-        return []
-    found = []
-    for (
-        year,
-        successor,
-        size,
-        root,
-        checkpoint,
-        certificate,
-        opened,
-        recorded,
-        index,
-        done,
-    ) in connection.exec_driver_sql(_ENDED):
-        removal = None if recorded is None else Removal(recorded, index, bool(done))
-        found.append(Ended(year, successor, Head(size, root, checkpoint, certificate), opened, removal))
-    return found
+def install(connection: Connection) -> None:
+    """Make the tables in a file, unless they are there: a store of an older release has none."""
+    if not installed(connection):
+        for statement in _STATEMENTS.values():
+            connection.exec_driver_sql(statement)
 
 
-def removals(connection: Connection) -> int:
-    """How far removals have come: rises with each that is recorded or finished."""
-    return int(connection.exec_driver_sql("SELECT coalesce(sum(1 + done), 0) FROM log_shard_removed").scalar_one())
+def check(connection: Connection) -> None:
+    """Check that tables and triggers in a file are those of this module.
+
+    Raises:
+        FatalError: LOG_UNAVAILABLE: something was changed, added or taken away.
+    """
+    found = installed(connection)
+    wrong = sorted(name for name in _STATEMENTS.keys() | found.keys() if found.get(name) != _STATEMENTS.get(name))
+    if wrong:
+        raise _changed(f"tables or triggers of the log are not as they were made: {', '.join(wrong)}")
+
+
+def there(connection: Connection) -> set[str]:
+    """Names of the tables of entries in a file."""
+    return {str(name) for (name,) in connection.exec_driver_sql(_LOGS)}
 
 
 def successor(connection: Connection, year: int) -> int | None:
-    """Year of the log that goes on from one; None if it has not ended. One look-up; asked in every transaction."""
-    row = driver(connection).execute(_SUCCESSOR, (year,)).fetchone()
+    """Year of the log that goes on from one in a file; None if it has not ended. Asked in every transaction."""
+    row = driver(connection).execute(SUCCESSOR, (year,)).fetchone()
     return None if row is None else int(row[0])
 
 
@@ -230,10 +228,16 @@ def _overwriting(engine: Engine) -> Iterator[Connection]:
 def finish_removal(connection: Connection, year: int) -> None:
     """The entries of a log are gone: drop its tables."""
     schema.drop(connection, tables_of(year))
+    record_removed(connection, year)
+
+
+def record_removed(connection: Connection, year: int) -> None:
+    """There are no tables of a log any more, or never were in this file."""
     connection.exec_driver_sql(_DONE, (year,))
 
 
-def _installed(connection: Connection) -> dict[str, str]:
+def installed(connection: Connection) -> dict[str, str]:
+    """What makes each table and trigger that a file has of this module's."""
     return {str(row[0]): str(row[1]) for row in connection.exec_driver_sql(_INSTALLED)}
 
 

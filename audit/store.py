@@ -26,12 +26,13 @@ from sqlalchemy import Connection, Engine
 
 from audit import checkpoint, tiles
 from audit.appended import Appended, Head, NewEntry
-from audit.backend import Backend
+from audit.database import Backend
 from audit.entry import NONCE_SIZE, Event, encode_entry
 from audit.guard import Guard
 from audit.origins import log_of
 from audit.reader import LogReader
 from audit.schema import TABLES, Tables
+from audit.shards import Ended
 from audit.trouble import ERRORS, trouble
 from certs.signing import CertificateVerifier, Signer
 from zhiwang.audit.v1 import audit_pb2
@@ -232,12 +233,19 @@ class LogStore:
         self.stopped = None
         return head
 
-    def end(self, connection: Connection) -> Head:
-        """Let nothing be appended any more, from this write transaction on. The final head."""
+    def end(self, connection: Connection, successor: int) -> Ended:
+        """Let nothing be appended any more, from this write transaction on. How it ends.
+
+        Args:
+            connection: In that transaction.
+            successor: Year of the log that goes on from this one.
+        """
         self._check_running()
         head = self._catch_up(connection)
-        self._backend.end(connection)
-        return head
+        (opened,) = self.logged([0], head.size)
+        ended = Ended(self._backend.year, successor, head, opened.SerializeToString())
+        self._backend.end(connection, ended)
+        return ended
 
     @property
     def guard(self) -> Guard | None:

@@ -23,13 +23,14 @@ from sqlalchemy import Connection, Engine
 from audit import shards
 from audit.appended import Appended, Head, NewEntry
 from audit.checkpoint import Checkpoint, split_note
+from audit.database import Backend
 from audit.entry import Event, decode_entry
 from audit.guard import Guard
 from audit.holds import HoldBook
 from audit.origins import FIRST, end_of, log_of, origin_of, position, year_and_index, year_at, year_of
 from audit.shards import Ended
 from audit.store import LogStore
-from audit.trouble import ERRORS
+from audit.trouble import ERRORS, trouble
 from audit.years import follow_link
 from certs.signing import CertificateVerifier, Signer
 from zhiwang.audit.v1 import audit_pb2
@@ -38,8 +39,11 @@ from zhiwang.wire.errors import FatalError, Reason, RefusedError
 PREPARE_SECONDS: Final = 86_400
 """How long before a year is over the log is read for what the next one has to begin with."""
 
+NOTICE_SECONDS: Final = 31 * 86_400
+"""How long before a year is over it is looked whether the next one's log can begin."""
+
 RETRY_SECONDS: Final = 3600
-"""After how long a new year is tried again that could not begin."""
+"""After how long that is looked at again, and a new year is tried again that could not begin."""
 
 _FOR_AUDITORS: Final = "Keep store and guard for the audit office and restore the newest copy. Nothing is appended"
 
@@ -55,6 +59,10 @@ class YearlyLog:
         clock: Seconds since the epoch.
         guard: Where this process keeps the newest checkpoint; best on other storage. None for no guard.
         verifier: As for `LogStore`.
+
+    Attributes:
+        unprepared: Why the next year's log could not begin, as far as that was looked at; None if it could. What is
+            appended in the new year then stands in the old log.
     """
 
     def __init__(
@@ -79,6 +87,8 @@ class YearlyLog:
         self._ended: tuple[Ended, ...] = ()
         self._removals = 0
         self._ends = float("inf")
+        self._looked = float("-inf")
+        self.unprepared: str | None = None
         self._book = HoldBook(self)
 
     @classmethod
@@ -89,10 +99,9 @@ class YearlyLog:
         log = cls(store.engine, store.signer, store.clock, verifier=store.verifier)
         log._guard, log._current = store.guard, store
         log._stores = {FIRST: store}
-        if store.backend.yearly:
-            with store.backend.writing() as connection:
-                shards.install(connection)
-            log._set_end()
+        with store.backend.writing() as connection:
+            store.backend.install_years(connection)
+        log._set_end()
         return log
 
     def _store(self, year: int) -> LogStore:
@@ -115,6 +124,11 @@ class YearlyLog:
     def reading(self) -> Engine:
         """The engine for transactions that only read, each in one snapshot."""
         return self._backend.reading
+
+    @property
+    def backend(self) -> Backend:
+        """The database that all of them stand in."""
+        return self._backend
 
     # What is the newest log's.
 
@@ -164,10 +178,9 @@ class YearlyLog:
         first = self._current
         first.guard = self._guard
         head = first.create(predecessor=predecessor)
-        if self._backend.yearly:
-            with first.transaction() as connection:
-                shards.install(connection)
-            self._set_end()
+        with first.transaction() as connection:
+            self._backend.install_years(connection)
+        self._set_end()
         return head
 
     def open(self, guarded: Checkpoint | None = None) -> Head:
@@ -194,13 +207,8 @@ class YearlyLog:
         return self.newest
 
     def _load(self, connection: Connection, guarded: Checkpoint | None) -> None:
-        if not self._backend.yearly:
-            self._check_years((), FIRST, guarded)
-            self._current.take_up(connection, guarded)
-            self._current.guard = self._guard
-            return
-        shards.install(connection)
-        ended = shards.check(connection, self.log)
+        self._backend.install_years(connection)
+        ended = self._backend.check_years(connection, self.log)
         newest = ended[-1].successor if ended else FIRST
         self._check_years(ended, newest, guarded)
         for one in ended:
@@ -211,6 +219,10 @@ class YearlyLog:
                     raise _broken(f"the log {store.origin} is not the one that ended with {one.head.size} entries")
         current = self._store(newest)
         current.take_up(connection, _of(guarded, current.origin))
+        if current.backend.has_ended(connection):
+            # Another process ended it after we had read which log is the newest; now we hold its head.
+            self._load(connection, guarded)
+            return
         self._enter(current, ended)
         self._check_removals()
 
@@ -312,21 +324,25 @@ class YearlyLog:
 
     def _go_on(self, connection: Connection) -> None:
         """Go on to the newest log if the one we stand in has ended; inside a write transaction."""
-        if not self._backend.yearly:
-            return
-        if shards.successor(connection, year_of(self._current.origin)) is not None:
+        if self._current.backend.has_ended(connection):
             self._load(connection, None)
             _log.info("the log goes on in a new year", origin=self.origin, size=self.newest.size)
 
     def prepare(self) -> None:
-        """Read what the next log has to begin with, so that nobody waits for it. Blocks, and reads the whole log once.
+        """See whether the next log can begin, and read what it has to begin with, so that nobody waits for it.
+
+        Blocks, and reads the whole log once.
 
         Raises:
             FatalError: LOG_UNAVAILABLE.
             RefusedError: An entry says a hold that is none.
         """
-        if self._clock() >= self._ends - PREPARE_SECONDS:
-            self._book.holds_in_force(self._clock())
+        now = self._clock()
+        if now >= self._ends - NOTICE_SECONDS and not self._looked <= now < self._looked + RETRY_SECONDS:
+            self._looked = now
+            self._look_for_room(max(year_at(self._ends), year_at(now)))
+        if now >= self._ends - PREPARE_SECONDS:
+            self._book.holds_in_force(now)
 
     @property
     def _is_over(self) -> bool:
@@ -340,22 +356,37 @@ class YearlyLog:
             FatalError: LOG_UNAVAILABLE: the store failed; either log is whole.
         """
         try:
-            self.prepare()
+            self._book.holds_in_force(self._clock())
         except RefusedError as error:
             # Nothing may begin without what is held; what is appended meanwhile stands in the old log.
             _log.error("no new year begins: a hold cannot be read", origin=self.origin, detail=error.detail)
             self._ends = self._clock() + RETRY_SECONDS
             return
+        year = year_at(self._clock())
+        if not self._look_for_room(year):
+            # What is to be recorded is not lost for it: it stands in the old log.
+            self._ends = self._clock() + RETRY_SECONDS
+            return
         with self._turn() as connection:
             if not self._is_over:
                 return
-            current, year = self._current, year_at(self._clock())
-            final = current.end(connection)
-            (opened,) = current.logged([0], final.size)
-            ended = Ended(year_of(current.origin), year, final, opened.SerializeToString())
-            shards.record_end(connection, ended)
+            ended = self._current.end(connection, year)
             # Its memory is thrown away: whoever appends next, here or elsewhere, reads what was committed.
-            self._new_store(year).begin(connection, final.checkpoint, self._book.carried(self._clock()))
+            self._new_store(year).begin(connection, ended.head.checkpoint, self._book.carried(self._clock()))
+
+    def _look_for_room(self, year: int) -> bool:
+        """Whether the log of a year can begin; notes why not."""
+        try:
+            with self.reading.connect() as connection:
+                self._new_store(year).backend.check_prepared(connection)
+        except ERRORS as error:
+            raise FatalError(Reason.LOG_UNAVAILABLE, f"the log's store failed: {trouble(error)}") from error
+        except FatalError as error:
+            self.unprepared = error.detail
+            _log.error("the log of a year has no room", origin=origin_of(self.log, year), detail=error.detail)
+            return False
+        self.unprepared = None
+        return True
 
     def catch_up(self, connection: Connection) -> Head:
         """As `LogStore.catch_up`; the transaction is from `transaction`."""
@@ -373,13 +404,11 @@ class YearlyLog:
         """The newest head of the store, whichever process wrote it, in whichever year; as `LogStore.refresh`."""
         current = self._current
         current.refresh()
-        if not self._backend.yearly:
-            return current.newest
         try:
             with self.reading.connect() as connection:
-                over = shards.successor(connection, year_of(current.origin)) is not None
-                removals = shards.removals(connection)
-                ended = shards.logs(connection) if removals != self._removals and not over else None
+                over = current.backend.goes_on(connection)
+                removals = self._backend.removals(connection)
+                ended = self._backend.logs(connection) if removals != self._removals and not over else None
         except ERRORS as error:
             raise self.stop(error) from error
         if ended is not None and len(ended) >= len(self._ended):  # another thread may have gone on to a new year

@@ -117,6 +117,9 @@ class HubMetrics(Meter):
         metrics.gauge("zhiwang_hub_log_size", "Entries of the hub's log").set_function(
             lambda: hub().audit_log.store.newest.size
         )
+        metrics.gauge(
+            "zhiwang_hub_log_year_unprepared", "1 if the log of the next year could not begin, else 0"
+        ).set_function(lambda: hub().audit_log.store.unprepared is not None)
         metrics.gauge("zhiwang_hub_directory_version", "Version of the directory's snapshot in force").set_function(
             lambda: getattr(holder.latest, "version", 0)
         )

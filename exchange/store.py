@@ -5,15 +5,19 @@ Made once, by `zhiwang hub init`; a start never makes one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import Engine
 
 from audit.guard import Guard
+from audit.origins import year_at
 from audit.postgres import checked_url, open_postgres
-from audit.postgres_schema import Roles, script
+from audit.postgres_schema import COMING_YEARS, Roles, removal, script, upgrade
+from audit.schema import TABLES
+from audit.shards import tables_of
 from audit.sqlite import open_readonly, open_sqlite
 from audit.yearly import YearlyLog
 from certs.credentials import IdentityFiles
@@ -113,20 +117,45 @@ def lenient(files: IdentityFiles) -> CertificateVerifier:
     return CertificateVerifier(files.ca_pem, frozenset)
 
 
-def database_script(database: LogDatabase | None) -> str:
-    """What an administrator runs in the database of a log, before it is begun.
+def database_script(database: LogDatabase | None, years: Collection[int] = (), *, old: bool = False) -> str:
+    """What an administrator runs in the database of a log: before it is begun, or to make room for more years.
 
     Args:
-        database: From the profile; the account of its URL becomes the writer.
+        database: From the profile; the account of its URL is the writer.
+        years: Only those, beside what is there; if there are none, the first log and the years that come.
+        old: An earlier release made the log, which knew of no years: add what is missing, and the years that come.
 
     Raises:
         FatalError: INTERNAL: the profile names no database, or the account has a name that is quoted in SQL.
     """
+    roles = _roles(database)
+    if years:
+        return script(roles, *(tables_of(year) for year in sorted(set(years))))
+    present = year_at(time.time())
+    coming = [tables_of(year) for year in range(present + 1, present + 1 + COMING_YEARS)]
+    return upgrade(roles, *coming) if old else script(roles, TABLES, *coming)
+
+
+def removal_script(database: LogDatabase | None, years: Collection[int]) -> str:
+    """What an administrator runs in the database of a log to remove the entries of years whose removal is recorded.
+
+    Args:
+        database: From the profile.
+        years: Of the logs; 0 is the first.
+
+    Raises:
+        FatalError: As `database_script`.
+    """
+    roles = _roles(database)
+    return "\n".join(removal(roles, year, tables_of(year)) for year in sorted(years))
+
+
+def _roles(database: LogDatabase | None) -> Roles:
     if database is None:
         raise FatalError(
             Reason.INTERNAL, "the profile names no database for the log; write [log] with its url (docs/log-store.md)"
         )
     try:
-        return script(Roles(checked_url(database.url).username or ""))
+        return Roles(checked_url(database.url).username or "")
     except ValueError as error:
         raise FatalError(Reason.INTERNAL, f"[log] url: {error}") from None

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from audit.origins import MAX_YEAR
 from exchange import app as hub_app
 from exchange import backup
 from exchange.cli import output
@@ -29,24 +30,44 @@ def init(
     join: Annotated[  # noqa: FBT002 # the same
         bool, typer.Option("--join", help="Share the log that other hubs of this name keep already.")
     ] = False,
+    year: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--year",
+            metavar="YEAR",
+            help="With --sql: only make room for the log of this year. Several times for several.",
+            min=1000,
+            max=MAX_YEAR,
+        ),
+    ] = None,
+    upgrade: Annotated[  # noqa: FBT002 # the same
+        bool, typer.Option("--upgrade", help="With --sql: add what a log of an earlier release lacks to go on by year.")
+    ] = False,
 ) -> None:
     """Make a hub's state: an empty log and its guard. Once; `run` never makes one.
 
     The directory `guard` within the state is best put on other storage: it tells whether the log was rolled back.
 
     Where [log] in the profile names a database of PostgreSQL, its administrator first runs the script that --sql
-    prints; it makes the tables, and three roles that can do no more than they need. Further hubs that share the log
-    begin with --join. See docs/log-store.md.
+    prints; it makes the tables of the first log and of the ten years that come, and three roles that can do no more
+    than they need. When those years are used up, and doctor says so, run what --sql --year prints. Further hubs that
+    share the log begin with --join. See docs/log-store.md.
 
     Example: zhiwang hub init --profile hub.toml
 
     Example: zhiwang hub init --profile hub.toml --sql | psql --host db.city --username postgres --dbname zhiwang
+
+    Example: zhiwang hub init --profile hub.toml --sql --year 2037 | psql --host db.city --dbname zhiwang
     """
     loaded = load_profile(profile)
     if sum((successor_of is not None, sql, join)) > 1:
         output.usage_error("give one of --sql, --join and --successor-of")
+    if (year or upgrade) and not sql:
+        output.usage_error("--year and --upgrade say what --sql prints")
+    if year and upgrade:
+        output.usage_error("give one of --year and --upgrade")
     if sql:
-        sys.stdout.write(database_script(loaded.log))
+        sys.stdout.write(database_script(loaded.log, year or (), old=upgrade))
         return
     if successor_of is None:
         hub_app.init(loaded, join=join)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from psycopg import errors
 
 import audit_support as support
 from audit.entry import decode_entry
+from audit.origins import year_at
 from audit.search import SearchIndex
 from audit.store import LogStore
 from audit.yearly import YearlyLog
@@ -19,9 +23,11 @@ from certs.signing import Signer
 from certs_support import City
 from exchange import app, backup
 from exchange.config import StateFiles
+from exchange.doctor.log import diagnose
 from exchange.store import database_script, lenient, open_engine, open_log
 from log_places import PostgresDatabase
 from servers import Server
+from yearly_support import Calendar
 from zhiwang.wire.errors import FatalError
 from zhiwang.wire.profile import Profile, load_profile
 
@@ -38,6 +44,12 @@ class Machine:
         self.city = City.create(path / "city")
         self.place = PostgresDatabase(server)
         server.execute("", f"CREATE DATABASE {self.place.name} TEMPLATE template0")
+        # Accounts are the server's; other tests may have made this one, or not yet.
+        server.execute(
+            "",
+            "DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'hub') "
+            "THEN CREATE ROLE hub LOGIN; END IF; END $$",
+        )
 
     def profile(self, name: str, *, hub: str = "main", database: bool = True) -> Profile:
         """Of a hub with a state directory of this name."""
@@ -59,9 +71,7 @@ class Machine:
 
     def sign_off(self, profile: Profile) -> None:
         """What the administrator does."""
-        script = database_script(profile.log)
-        with self.place.raw("postgres") as connection:
-            connection.execute(script.encode())
+        self.place.run(database_script(profile.log))
 
 
 @pytest.fixture
@@ -123,6 +133,7 @@ def test_a_log_that_has_not_begun_does_not_run(machine: Machine) -> None:
 def test_the_ways_to_begin_exclude_each_other(machine: Machine) -> None:
     profile = machine.profile("hub")
     assert machine.zhiwang("--sql", "--join", "--profile", str(profile.path)).returncode == 2
+    assert machine.zhiwang("--year", "2037", "--profile", str(profile.path)).returncode == 2
     in_file = machine.profile("file", database=False)
     refused = machine.zhiwang("--sql", "--profile", str(in_file.path))
     assert refused.returncode == 1
@@ -257,11 +268,81 @@ def test_fsck_finds_in_a_database_what_its_triggers_did_not_stop(machine: Machin
     with machine.place.raw("postgres") as connection:
         connection.execute("ALTER TABLE zhiwang.log_entry DISABLE TRIGGER ALL")
         connection.execute("UPDATE zhiwang.log_entry SET data = data || '\\x00' WHERE idx = 3")
-        connection.execute("ALTER TABLE zhiwang.log_entry ENABLE ALWAYS TRIGGER log_entry_never")
-        connection.execute("ALTER TABLE zhiwang.log_entry ENABLE ALWAYS TRIGGER log_entry_next")
+        for name in ("never", "next", "newest"):
+            connection.execute(f"ALTER TABLE zhiwang.log_entry ENABLE ALWAYS TRIGGER log_entry_{name}".encode())
     changed = fsck()
     assert changed.returncode == 1
     assert "entry 3" in changed.stdout + changed.stderr or " 3 " in changed.stdout + changed.stderr
+
+
+def old_log(profile: Profile) -> YearlyLog:
+    """A hub's log of 2015 and of 2016, as it stands today."""
+    files, state = IdentityFiles(profile.identity, profile.root), StateFiles(profile.state)
+    app.make_state(state)
+    clock = Calendar("2015-06-01")
+    engine = open_engine(state, profile.log, create=profile.log is None)
+    log = YearlyLog(engine, files.signer(), clock, guard=state.guard, verifier=lenient(files))
+    log.create()
+    for day in ("2015-07-01", "2016-03-01"):
+        clock.set(day)
+        support.append(log, 40)
+    clock.now = time.time() - 60
+    support.append(log, 2)
+    support.close(log)
+    return log
+
+
+def test_a_year_goes_from_a_database_by_two_hands(machine: Machine) -> None:
+    profile = machine.profile("hub")
+    machine.sign_off(profile)
+    present = year_at(time.time())
+    machine.place.run(database_script(profile.log, [2016, present]))
+    assert old_log(profile).origin.endswith(str(present))
+
+    def retention(*arguments: str) -> str:
+        done = subprocess.run(  # noqa: S603 - our own command
+            [ZHIWANG, "audit", "retention", "--profile", str(profile.path), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=100,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    told = json.loads(retention("--apply", "--no-copy", "the archive has one", "--json"))
+    assert [one["fate"] for one in told["logs"]] == ["removing", "kept"]
+    with machine.place.raw() as connection:
+        assert connection.execute("SELECT count(*) FROM zhiwang.log_entry").fetchone() == (41,)
+    machine.place.run(retention("--sql"))
+    told = json.loads(retention("--json"))
+    assert [one["fate"] for one in told["logs"]] == ["removed", "kept"]
+    with machine.place.raw() as connection, pytest.raises(errors.UndefinedTable):
+        connection.execute("SELECT count(*) FROM zhiwang.log_entry")
+    # A backup of it goes into a file, and from there into another database.
+    tar, other = machine.path / "hub.tar", machine.profile("file", database=False)
+    backup.back_up_hub(profile, tar)
+    guard = StateFiles(other.state).guard
+    guard.parent.mkdir(parents=True)
+    guard.write_bytes(StateFiles(profile.state).guard.read_bytes())
+    backup.restore_hub(other, tar, ())
+    assert size(other) == size(profile) == 4
+
+
+def test_the_doctor_says_what_the_next_year_lacks_and_who_can_become_the_owner(machine: Machine) -> None:
+    profile = machine.profile("hub")
+    machine.sign_off(profile)
+    app.init(profile)
+    assert not [one for one in diagnose(profile) if "cannot begin" in one.en or "become the owner" in one.en]
+    year = year_at(time.time()) + 1
+    machine.place.run(f"DROP TABLE zhiwang.log_entry_{year}; DROP ROLE IF EXISTS keeper; CREATE ROLE keeper")
+    try:
+        machine.place.run("GRANT hub_owner TO keeper")
+        found = [one.en for one in diagnose(profile)]
+    finally:
+        machine.place.run("DROP ROLE keeper")
+    assert any(f"the log of {year} cannot begin" in one and f"log_entry_{year}" in one for one in found)
+    assert any("the account keeper can become the owner" in one for one in found)
 
 
 def test_a_successor_of_a_lost_log_begins_in_a_database(machine: Machine) -> None:

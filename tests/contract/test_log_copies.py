@@ -12,11 +12,17 @@ import pytest
 from sqlalchemy import Engine
 
 import audit_support as support
+import yearly_support as years
 from audit import backup
 from audit.checkpoint import Checkpoint
+from audit.holds import HoldBook
+from audit.retention import apply
 from log_places import Place, PostgresDatabase, SqliteFile
 from servers import Server
-from zhiwang.wire.errors import FatalError
+from yearly_support import Calendar
+from zhiwang.wire.errors import FatalError, RefusedError
+
+LOG = support.HUB.log_origin
 
 
 @pytest.fixture
@@ -79,6 +85,74 @@ def test_a_copy_is_of_one_moment_while_the_log_goes_on(
     assert store.newest.size == before.size + 4 * 7
     support.close(store)
     assert support.check_log(other) == before.size
+
+
+def test_a_log_of_several_years_is_the_same_wherever_it_was_copied_to(new_place: Callable[[str], Place]) -> None:
+    clock = Calendar("2015-06-01")
+    places = [new_place(kind) for kind in ("sqlite", "postgresql", "postgresql", "sqlite")]
+    log = years.make(places[0], clock)
+    done = [years.append(log, 300)]
+    for text in ("2016-01-01", "2019-03-01"):
+        clock.set(text)
+        done.append(years.append(log, 3))
+    ended = log.ended
+    years.close(log)
+    for here, there in pairwise(places):
+        log = years.reopen(here, clock)
+        assert copied(log.engine, there) == log.newest
+        years.close(log)
+        log = years.reopen(there, clock)
+        assert log.ended == ended
+        done.append(years.append(log, 2))
+        years.close(log)
+        assert years.check(there, *done) == [f"{LOG}/2019", f"{LOG}/2016", LOG]
+    clock.set("2020-01-01")
+    log = years.reopen(places[-1], clock)
+    assert years.append(log, 1).origin == f"{LOG}/2020"
+    years.close(log)
+
+
+def test_a_year_that_was_removed_stays_so_wherever_the_log_is_copied_to(new_place: Callable[[str], Place]) -> None:
+    clock = Calendar("2015-06-01")
+    places = [new_place(kind) for kind in ("sqlite", "postgresql", "postgresql", "sqlite")]
+    log = years.make(places[0], clock)
+    for text in ("2016-01-01", "2017-01-01", "2023-01-02"):
+        clock.set(text)
+        years.append(log, 3)
+    assert apply(log, HoldBook(log), {}, years=5, now=clock.now, no_copy="x") == []
+    assert [one.removal is None for one in log.ended] == [False, False, True]
+    years.close(log)
+    for here, there in pairwise(places):
+        log = years.reopen(here, clock)
+        copied(log.engine, there)
+        heads = [one.head for one in log.ended]
+        years.close(log)
+        for again in (False, True):
+            log = years.reopen(there, clock)
+            assert [one.head for one in log.ended] == heads
+            with pytest.raises(RefusedError, match="were removed"):
+                log.shard(LOG)
+            years.close(log)
+            if there is places[1] and not again:
+                there.remove(0)  # of the other year the administrator has not thought yet
+        assert years.check(there) == [f"{LOG}/2023", f"{LOG}/2017"]
+        engine = there.open()
+        assert backup.has_begun(engine)
+        engine.dispose()
+
+
+def test_a_year_for_which_there_is_no_room_is_not_copied(new_place: Callable[[str], Place]) -> None:
+    clock = Calendar("2013-06-01")
+    source, target = new_place("sqlite"), new_place("postgresql")
+    log = years.make(source, clock)
+    clock.set("2014-01-01")
+    years.append(log, 1)
+    engine = target.create()
+    with pytest.raises(FatalError, match="hub init --sql --year 2014"):
+        backup.copy_log(log.engine, engine)
+    assert not backup.has_begun(engine)
+    engine.dispose()
+    years.close(log)
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, suppress
 from pathlib import Path
 
@@ -15,12 +16,14 @@ from audit import retention
 from audit.checkpoint import Checkpoint
 from audit.entry import decode_entry
 from audit.holds import Hold, HoldBook
+from audit.origins import year_of
 from audit.proofs import HeadView, check_entry
 from audit.query import EVERYTHING, Query
 from audit.retention import apply, check_note, due_time, remove, survey
 from audit.search import SearchIndexes
 from audit.yearly import YearlyLog
 from audit.years import YearsView
+from log_places import Place, PostgresDatabase, SqliteFile
 from yearly_support import Calendar
 from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
@@ -34,15 +37,33 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "log.db"
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, path: Path) -> Iterator[Place]:
+    in_file = request.param == "sqlite"
+    place = SqliteFile(path) if in_file else PostgresDatabase(request.getfixturevalue("postgresql"))
+    yield place
+    place.drop()
+
+
 @pytest.fixture
 def clock() -> Calendar:
     return Calendar("2015-06-01")
 
 
 @pytest.fixture
-def log(path: Path, clock: Calendar) -> YearlyLog:
+def log(place: Place, clock: Calendar) -> YearlyLog:
+    return old_log(place, clock)
+
+
+@pytest.fixture
+def filed(path: Path, clock: Calendar) -> YearlyLog:
+    """The same, in a file."""
+    return old_log(path, clock)
+
+
+def old_log(place: Place | Path, clock: Calendar) -> YearlyLog:
     """A log of 2015 with 600 entries, one of 2016 with 3, one of 2019."""
-    log = years.make(path, clock)
+    log = years.make(place, clock)
     years.append(log, 599)
     clock.set("2016-01-01T00:00:01")
     years.append(log, 2)
@@ -55,8 +76,10 @@ def refused(match: str) -> AbstractContextManager[object]:
     return pytest.raises(RefusedError, match=match, check=lambda error: error.reason is Reason.SHARD_KEPT)
 
 
-def removal(log: YearlyLog, origin: str, clock: Calendar, note: str = "no order, no dispute") -> None:
+def removal(log: YearlyLog, place: Place, origin: str, clock: Calendar, note: str = "no order, no dispute") -> None:
     remove(log, HoldBook(log), origin, years=YEARS, now=clock.now, note=note)
+    place.remove(year_of(origin))
+    log.refresh()
 
 
 def test_a_year_is_due_when_so_many_have_passed_since_it_ended(log: YearlyLog, clock: Calendar) -> None:
@@ -78,7 +101,8 @@ def test_the_leap_day_has_its_anniversary_in_march() -> None:
     assert str(CITY_TIME) == "CST"
 
 
-def test_exactly_what_is_due_goes_and_how_it_ended_stays(log: YearlyLog, clock: Calendar, path: Path) -> None:
+def test_exactly_what_is_due_goes_and_how_it_ended_stays(filed: YearlyLog, clock: Calendar, path: Path) -> None:
+    log = filed
     clock.set("2021-01-02")
     final = log.shard(LOG).newest
     marker = b"spiffe://shenzhen/audit/auditor/one"
@@ -110,38 +134,42 @@ def test_exactly_what_is_due_goes_and_how_it_ended_stays(log: YearlyLog, clock: 
     years.close(again)
 
 
-def test_a_reader_who_saw_the_removed_year_to_its_end_still_follows(log: YearlyLog, clock: Calendar) -> None:
+def test_a_reader_who_saw_the_removed_year_to_its_end_still_follows(
+    log: YearlyLog, clock: Calendar, place: Place
+) -> None:
     view = YearsView(support.checker())
     view.verify_head(log.shard(LOG).head())
     clock.set("2021-01-02")
-    removal(log, LOG, clock)
+    removal(log, place, LOG, clock)
     assert view.verify_head(log.head(view.known_tree_size, view.known_origin)) == view.newest
     assert view.ended(LOG) == Checkpoint(LOG, 600, log.ended[0].head.root)
     assert not log.head(599, LOG).HasField("link"), "from the midst of a removed year nothing can be proved any more"
     years.close(log)
 
 
-def test_what_was_proved_before_still_holds(log: YearlyLog, clock: Calendar) -> None:
+def test_what_was_proved_before_still_holds(log: YearlyLog, clock: Calendar, place: Place) -> None:
     old = log.shard(LOG)
     head, (logged,) = old.head(), old.logged([17], 600)
     clock.set("2021-01-02")
-    removal(log, LOG, clock)
+    removal(log, place, LOG, clock)
     assert check_entry(logged, HeadView(support.checker()).verify_head(head)).audit_read.method == "ListEntries"
     years.close(log)
 
 
-def test_a_year_is_not_removed_before_its_time_nor_twice_nor_while_it_goes_on(log: YearlyLog, clock: Calendar) -> None:
+def test_a_year_is_not_removed_before_its_time_nor_twice_nor_while_it_goes_on(
+    log: YearlyLog, clock: Calendar, place: Place
+) -> None:
     clock.set("2020-12-31")
     with refused("is kept until 2021-01-01"):
-        removal(log, LOG, clock)
+        removal(log, place, LOG, clock)
     with refused("is no log of an earlier year"):
-        removal(log, log.origin, clock)
+        removal(log, place, log.origin, clock)
     with refused("is no log of an earlier year"):
-        removal(log, "shenzhen/centre/hub/other", clock)
+        removal(log, place, "shenzhen/centre/hub/other", clock)
     clock.set("2021-01-02")
-    removal(log, LOG, clock)
+    removal(log, place, LOG, clock)
     with refused("gone already"):
-        removal(log, LOG, clock)
+        removal(log, place, LOG, clock)
     years.close(log)
 
 
@@ -229,8 +257,9 @@ class StopError(Exception):
 
 @pytest.mark.parametrize("step", range(6))
 def test_a_removal_that_was_broken_off_is_finished_later(
-    log: YearlyLog, clock: Calendar, path: Path, step: int, monkeypatch: pytest.MonkeyPatch
+    filed: YearlyLog, clock: Calendar, path: Path, step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    log = filed
     clock.set("2021-01-02")
     seen = 0
 
@@ -257,15 +286,15 @@ def test_a_removal_that_was_broken_off_is_finished_later(
 
 
 def test_the_process_that_serves_the_log_goes_on_and_notices(
-    log: YearlyLog, clock: Calendar, path: Path, tmp_path: Path
+    log: YearlyLog, clock: Calendar, place: Place, tmp_path: Path
 ) -> None:
     indexes = SearchIndexes(tmp_path / "search.db", log)
     while indexes.follow():
         pass
     assert indexes.of(log.shard(LOG)).search(Query(), EVERYTHING, 600, 5)[0] == [599, 598, 597, 596, 595]
     clock.set("2021-01-02")
-    other = years.reopen(path, clock)
-    removal(other, LOG, clock)
+    other = years.reopen(place, clock)
+    removal(other, place, LOG, clock)
     years.append(log, 1)
     log.refresh()
     with pytest.raises(RefusedError, match="were removed"):
@@ -276,16 +305,17 @@ def test_the_process_that_serves_the_log_goes_on_and_notices(
     assert (tmp_path / "search-2016.db").exists()
     indexes.close()
     years.close(log, other)
-    years.check(path)
+    years.check(place)
 
 
-def test_a_removed_year_does_not_come_back_unnoticed(log: YearlyLog, clock: Calendar, path: Path) -> None:
+def test_a_removed_year_does_not_come_back_unnoticed(filed: YearlyLog, clock: Calendar, path: Path) -> None:
+    log = filed
     years.close(log)
     copy = path.with_name("copy.db")
     shutil.copy(path, copy)
     log = years.reopen(path, clock)
     clock.set("2021-01-02")
-    removal(log, LOG, clock)
+    removal(log, SqliteFile(path), LOG, clock)
     years.close(log)
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("ATTACH ? AS old", (str(copy),))
@@ -302,8 +332,9 @@ def test_a_removed_year_does_not_come_back_unnoticed(log: YearlyLog, clock: Cale
 
 
 def test_entries_that_are_gone_without_a_word_in_the_log_are_noticed(
-    log: YearlyLog, clock: Calendar, path: Path
+    filed: YearlyLog, clock: Calendar, path: Path
 ) -> None:
+    log = filed
     years.close(log)
     with closing(sqlite3.connect(path)) as connection, connection:
         with pytest.raises(sqlite3.IntegrityError, match="until its removal is recorded"):

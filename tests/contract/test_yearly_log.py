@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 import threading
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from audit.proofs import check_entry
 from audit.query import EVERYTHING, Query
 from audit.yearly import YearlyLog
 from audit.years import YearsView
+from log_places import Place, PostgresDatabase, SqliteFile
 from yearly_support import Calendar
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
@@ -36,6 +37,14 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "log.db"
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    in_file = request.param == "sqlite"
+    place = SqliteFile(tmp_path / "log.db") if in_file else PostgresDatabase(request.getfixturevalue("postgresql"))
+    yield place
+    place.drop()
+
+
 @pytest.fixture
 def clock() -> Calendar:
     return Calendar()
@@ -45,8 +54,8 @@ def first_entry(log: YearlyLog, origin: str = "") -> audit_pb2.LogOpened:
     return decode_entry(log.shard(origin).entries(0, 1)[0]).log_opened
 
 
-def test_the_log_of_a_new_year_begins_with_the_end_of_the_old_one(path: Path, clock: Calendar) -> None:
-    log = years.make(path, clock)
+def test_the_log_of_a_new_year_begins_with_the_end_of_the_old_one(place: Place, clock: Calendar) -> None:
+    log = years.make(place, clock)
     before = years.append(log, 300)
     clock.set("2021-12-31T23:59:59.999")
     last = years.append(log, 2)
@@ -65,31 +74,33 @@ def test_the_log_of_a_new_year_begins_with_the_end_of_the_old_one(path: Path, cl
     assert third.origin == f"{LOG}/2024"
     assert first_entry(log).predecessor == first.head.checkpoint
     years.close(log)
-    assert years.check(path, before, last, first, third) == [f"{LOG}/2024", f"{LOG}/2022", LOG]
+    assert years.check(place, before, last, first, third) == [f"{LOG}/2024", f"{LOG}/2022", LOG]
 
 
-def test_a_log_that_another_release_left_open_over_a_new_year_goes_on_in_this_year(path: Path, clock: Calendar) -> None:
-    store = support.make_store(path)
+def test_a_log_that_another_release_left_open_over_a_new_year_goes_on_in_this_year(
+    place: Place, clock: Calendar
+) -> None:
+    store = support.make_store(place)
     support.append(store, 3)
     support.close(store)
     clock.set("2099-01-01")
-    beyond = years.reopen(path, clock)
+    beyond = years.reopen(place, clock)
     assert years.append(beyond, 1).origin == LOG, "a clock beyond the certificate begins no year"
     years.close(beyond)
-    assert years.check(path) == [LOG]
+    assert years.check(place) == [LOG]
 
 
-def test_a_clock_that_goes_back_never_opens_an_old_year_again(path: Path, clock: Calendar) -> None:
-    log = years.make(path, clock)
+def test_a_clock_that_goes_back_never_opens_an_old_year_again(place: Place, clock: Calendar) -> None:
+    log = years.make(place, clock)
     clock.set("2022-01-01")
     years.append(log, 2)
     clock.set("2021-12-31")
     assert years.append(log, 2).origin == f"{LOG}/2022"
     years.close(log)
-    again = years.reopen(path, clock)
+    again = years.reopen(place, clock)
     assert years.append(again, 1).origin == f"{LOG}/2022"
     years.close(again)
-    years.check(path)
+    years.check(place)
 
 
 @pytest.mark.parametrize(
@@ -188,13 +199,13 @@ def test_an_end_that_was_changed_is_found_at_the_start(
 # Guards.
 
 
-def test_a_store_rolled_back_to_before_the_year_began_is_refused(path: Path, clock: Calendar, tmp_path: Path) -> None:
-    guard, copy = tmp_path / "guard", tmp_path / "copy.db"
-    log = years.make(path, clock, guard=guard)
+def test_a_store_rolled_back_to_before_the_year_began_is_refused(place: Place, clock: Calendar, tmp_path: Path) -> None:
+    guard = tmp_path / "guard"
+    log = years.make(place, clock, guard=guard)
     years.append(log, 5)
     years.close(log)
-    shutil.copy(path, copy)
-    log = years.reopen(path, clock, guard=guard)
+    copy = place.copy()
+    log = years.reopen(place, clock, guard=guard)
     clock.set("2022-01-01")
     years.append(log, 1)
     years.close(log)
@@ -209,14 +220,14 @@ def test_a_store_rolled_back_to_before_the_year_began_is_refused(path: Path, clo
     assert guard.read_bytes() == kept, "what the guard remembers is never forgotten for an older store"
 
 
-def test_a_guard_of_the_old_year_holds_the_end_of_it(path: Path, clock: Calendar, tmp_path: Path) -> None:
+def test_a_guard_of_the_old_year_holds_the_end_of_it(place: Place, clock: Calendar, tmp_path: Path) -> None:
     """As a crash leaves it that comes after the year began and before the guard was written."""
-    guard, other = tmp_path / "guard", tmp_path / "other.db"
-    log = years.make(path, clock, guard=guard)
+    guard = tmp_path / "guard"
+    log = years.make(place, clock, guard=guard)
     years.append(log, 5)
     years.close(log)
-    old, _ = guard.read_bytes(), shutil.copy(path, other)
-    for store, guarded, more in ((path, True, 3), (other, False, 1)):
+    old, other = guard.read_bytes(), place.copy()
+    for store, guarded, more in ((place, True, 3), (other, False, 1)):
         log = years.reopen(store, clock, guard=guard if guarded else None)
         clock.set("2021-12-01")
         years.append(log, more)
@@ -224,10 +235,10 @@ def test_a_guard_of_the_old_year_holds_the_end_of_it(path: Path, clock: Calendar
         years.append(log, 1)
         years.close(log)
     guard.write_bytes(old)
-    log = years.reopen(path, clock, guard=guard)
+    log = years.reopen(place, clock, guard=guard)
     years.close(log)
     # A guard that saw nine entries of the old year, and a store in which it ended with seven.
-    newest = years.reopen(path, clock)
+    newest = years.reopen(place, clock)
     guard.write_bytes(newest.ended[0].head.checkpoint)
     years.close(newest)
     forked = years.unopened(other, clock, guard=guard)
@@ -236,21 +247,15 @@ def test_a_guard_of_the_old_year_holds_the_end_of_it(path: Path, clock: Calendar
     years.close(forked)
 
 
-def test_this_process_refuses_a_store_that_was_rolled_back_under_it(
-    path: Path, clock: Calendar, tmp_path: Path
-) -> None:
-    log = years.make(path, clock)
+def test_this_process_refuses_a_store_that_was_rolled_back_under_it(place: Place, clock: Calendar) -> None:
+    log = years.make(place, clock)
     years.append(log, 5)
-    shutil.copy(path, tmp_path / "copy.db")
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    shutil.copy(path, tmp_path / "copy.db")
+    log.engine.dispose()
+    copy = place.copy()
     clock.set("2022-01-01")
     years.append(log, 1)
     log.engine.dispose()
-    for suffix in ("-wal", "-shm"):
-        Path(f"{path}{suffix}").unlink(missing_ok=True)
-    shutil.copy(tmp_path / "copy.db", path)
+    place.replace(copy)
     log.stop(OSError())
     with pytest.raises(FatalError, match=r"this process has seen .* rolled back to before that year"):
         log.open()
@@ -287,33 +292,33 @@ def test_a_backup_is_held_against_what_others_saw_of_every_year(path: Path, cloc
 # Several processes.
 
 
-def test_of_two_processes_one_begins_the_year_and_the_other_goes_on_in_it(path: Path, clock: Calendar) -> None:
-    one = years.make(path, clock)
-    two = years.reopen(path, clock)
+def test_of_two_processes_one_begins_the_year_and_the_other_goes_on_in_it(place: Place, clock: Calendar) -> None:
+    one = years.make(place, clock)
+    two = years.reopen(place, clock)
     acknowledged = [years.append(one, 2), years.append(two, 3)]
     clock.set("2022-01-01")
     acknowledged += [years.append(two, 1), years.append(one, 2), years.append(two, 1)]
     assert [one.first for one in acknowledged[2:]] == [1, 2, 4]
     assert {appended.origin for appended in acknowledged[2:]} == {f"{LOG}/2022"}
     years.close(one, two)
-    assert years.check(path, *acknowledged) == [f"{LOG}/2022", LOG]
+    assert years.check(place, *acknowledged) == [f"{LOG}/2022", LOG]
 
 
-def test_a_process_whose_clock_is_late_goes_on_in_the_year_that_another_began(path: Path, clock: Calendar) -> None:
+def test_a_process_whose_clock_is_late_goes_on_in_the_year_that_another_began(place: Place, clock: Calendar) -> None:
     late = Calendar("2021-12-31")
-    one, two = years.make(path, clock), years.reopen(path, late)
+    one, two = years.make(place, clock), years.reopen(place, late)
     clock.set("2022-01-01")
     years.append(one, 1)
     assert two.refresh().size == 2
     assert two.origin == f"{LOG}/2022"
     assert years.append(two, 1).first == 2
     years.close(one, two)
-    years.check(path)
+    years.check(place)
 
 
-def test_threads_that_append_while_the_year_turns_lose_nothing(path: Path, clock: Calendar) -> None:
-    logs = [years.make(path, clock)]
-    logs += [years.reopen(path, clock) for _ in range(2)]
+def test_threads_that_append_while_the_year_turns_lose_nothing(place: Place, clock: Calendar) -> None:
+    logs = [years.make(place, clock)]
+    logs += [years.reopen(place, clock) for _ in range(2)]
     found: list[object] = []
 
     def work(log: YearlyLog) -> None:
@@ -337,7 +342,7 @@ def test_threads_that_append_while_the_year_turns_lose_nothing(path: Path, clock
         thread.join()
     assert len(found) == 120
     years.close(*logs)
-    assert years.check(path, *found) == [f"{LOG}/2022", LOG]  # type: ignore[arg-type]  # all of them are Appended
+    assert years.check(place, *found) == [f"{LOG}/2022", LOG]  # type: ignore[arg-type]  # all of them are Appended
 
 
 def year(origin: str) -> int:
@@ -347,8 +352,8 @@ def year(origin: str) -> int:
 # Readers.
 
 
-def test_a_reader_follows_from_year_to_year(path: Path, clock: Calendar) -> None:
-    log = years.make(path, clock)
+def test_a_reader_follows_from_year_to_year(place: Place, clock: Calendar) -> None:
+    log = years.make(place, clock)
     view = YearsView(support.checker())
     for text in ("2021-07-01", "2021-12-31", "2022-01-01", "2022-02-02", "2024-03-03", "2025-01-01"):
         clock.set(text)
@@ -362,11 +367,11 @@ def test_a_reader_follows_from_year_to_year(path: Path, clock: Calendar) -> None
     assert view.given_up == 0
     assert view.ended(LOG) == Checkpoint(LOG, 7, log.ended[0].head.root)
     years.close(log)
-    years.check(path)
+    years.check(place)
 
 
-def test_a_reader_that_slept_for_years_follows_from_whatever_it_knows(path: Path, clock: Calendar) -> None:
-    log = years.make(path, clock)
+def test_a_reader_that_slept_for_years_follows_from_whatever_it_knows(place: Place, clock: Calendar) -> None:
+    log = years.make(place, clock)
     views = []
     for text in ("2021-07-01", "2022-01-01", "2023-01-01", "2025-01-01"):
         clock.set(text)
@@ -385,14 +390,13 @@ def test_a_reader_that_slept_for_years_follows_from_whatever_it_knows(path: Path
     years.close(log)
 
 
-def test_a_log_that_does_not_go_on_from_what_was_seen_is_refused(path: Path, clock: Calendar, tmp_path: Path) -> None:
-    log = years.make(path, clock)
+def test_a_log_that_does_not_go_on_from_what_was_seen_is_refused(place: Place, clock: Calendar) -> None:
+    log = years.make(place, clock)
     years.append(log, 5)
     years.close(log)
-    other = tmp_path / "other.db"
-    shutil.copy(path, other)
+    other = place.copy()
     logs = []
-    for store, more in ((path, 3), (other, 1)):
+    for store, more in ((place, 3), (other, 1)):
         clock.set("2021-12-01")
         logs.append(log := years.reopen(store, clock))
         seen = log.head()
@@ -410,7 +414,7 @@ def test_a_log_that_does_not_go_on_from_what_was_seen_is_refused(path: Path, clo
     view.verify_head(seen)
     with pytest.raises(RefusedError, match="does not show how the log before it ended"):
         view.verify_head(logs[1].head())
-    for change in ("known_origin", "opened", "path"):
+    for change in ("known_origin", "opened", "place"):
         head = logs[1].head(view.known_tree_size, view.known_origin)
         if change == "known_origin":
             head.link.known_origin = f"{LOG}/2020"
@@ -424,8 +428,8 @@ def test_a_log_that_does_not_go_on_from_what_was_seen_is_refused(path: Path, clo
     years.close(*logs)
 
 
-def test_a_reader_never_goes_back_to_a_year_that_has_ended(path: Path, clock: Calendar) -> None:
-    log = years.make(path, clock)
+def test_a_reader_never_goes_back_to_a_year_that_has_ended(place: Place, clock: Calendar) -> None:
+    log = years.make(place, clock)
     years.append(log, 5)
     view = YearsView(support.checker())
     view.verify_head(log.head())
@@ -450,15 +454,14 @@ def test_a_reader_never_goes_back_to_a_year_that_has_ended(path: Path, clock: Ca
     years.close(log)
 
 
-def test_a_head_beyond_the_end_of_a_year_is_a_fork(path: Path, clock: Calendar, tmp_path: Path) -> None:
-    log = years.make(path, clock)
+def test_a_head_beyond_the_end_of_a_year_is_a_fork(place: Place, clock: Calendar) -> None:
+    log = years.make(place, clock)
     years.append(log, 5)
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    shutil.copy(path, tmp_path / "other.db")
+    log.engine.dispose()
+    copy = place.copy()
     view = YearsView(support.checker())
     view.verify_head(log.head())
-    other = years.reopen(tmp_path / "other.db", clock)
+    other = years.reopen(copy, clock)
     beyond, _ = other.frame([years.append(other, 1)], 6)
     clock.set("2022-01-01")
     years.append(log, 1)
@@ -470,14 +473,14 @@ def test_a_head_beyond_the_end_of_a_year_is_a_fork(path: Path, clock: Calendar, 
 
 @pytest.mark.parametrize("more", [1, 3])
 def test_a_new_year_that_goes_on_from_another_end_than_was_proved_is_a_fork(
-    path: Path, clock: Calendar, tmp_path: Path, more: int
+    place: Place, clock: Calendar, more: int
 ) -> None:
-    log = years.make(path, clock)
+    log = years.make(place, clock)
     years.append(log, 5)
     years.close(log)
-    shutil.copy(path, tmp_path / "other.db")
+    copy = place.copy()
     heads = []
-    for store, count in ((path, 2), (tmp_path / "other.db", more)):
+    for store, count in ((place, 2), (copy, more)):
         clock.set("2021-12-01")
         log = years.reopen(store, clock)
         first = log.head()
@@ -498,8 +501,8 @@ def test_a_new_year_that_goes_on_from_another_end_than_was_proved_is_a_fork(
         restored.verify_head(heads[0])
 
 
-def test_what_was_made_before_the_year_ended_is_proved_under_its_end(path: Path, clock: Calendar) -> None:
-    log = years.make(path, clock)
+def test_what_was_made_before_the_year_ended_is_proved_under_its_end(place: Place, clock: Calendar) -> None:
+    log = years.make(place, clock)
     view = YearsView(support.checker())
     view.verify_head(log.head())
     before = years.append(log, 3)
@@ -513,8 +516,8 @@ def test_what_was_made_before_the_year_ended_is_proved_under_its_end(path: Path,
     years.close(log)
 
 
-def test_no_year_begins_while_a_hold_cannot_be_read_and_nothing_is_lost(path: Path, clock: Calendar) -> None:
-    log = years.make(path, clock)
+def test_no_year_begins_while_a_hold_cannot_be_read_and_nothing_is_lost(place: Place, clock: Calendar) -> None:
+    log = years.make(place, clock)
     hold = Hold("A-1", "spiffe://shenzhen/audit/auditor/one", clock.now, clock.now + 1e8, Query(), EVERYTHING).event()
     hold.placed_by = "nobody of this city"
     with log.transaction() as connection:
@@ -526,7 +529,7 @@ def test_no_year_begins_while_a_hold_cannot_be_read_and_nothing_is_lost(path: Pa
     assert [one["event"] for one in said] == ["no new year begins: a hold cannot be read"]
     assert years.append(log, 1).origin == LOG
     years.close(log)
-    years.check(path)
+    years.check(place)
 
 
 def test_origins_of_other_logs_are_not_those_of_a_year() -> None:

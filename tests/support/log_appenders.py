@@ -12,20 +12,22 @@ from pathlib import Path
 import audit_support as support
 
 APPENDER = Path(support.__file__).with_name("audit_appender.py")
+YEARLY = APPENDER.with_name("yearly_appender.py")
 
 
 class Appender:
-    """The process of audit_appender.py.
+    """The process of audit_appender.py, or of yearly_appender.py.
 
     Args:
         where: File or URL of the log.
         pem: Key and certificate of who signs.
-        count: Groups to append; for ever if 0.
+        until: How many groups to append, for ever if 0; or the file that says the time and when to stop.
         group: Entries of each.
     """
 
-    def __init__(self, where: str, pem: Path, count: int, group: int) -> None:
-        command = [sys.executable, str(APPENDER), where, str(pem), str(count), str(group)]
+    def __init__(self, where: str, pem: Path, until: int | Path, group: int) -> None:
+        program = APPENDER if isinstance(until, int) else YEARLY
+        command = [sys.executable, str(program), where, str(pem), str(until), str(group)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603 - ours
         assert self.read() == b"open\n"
 
@@ -60,9 +62,9 @@ class Appender:
 
 
 @contextmanager
-def appending(where: str, pem: Path, count: int, group: int) -> Iterator[Appender]:
+def appending(where: str, pem: Path, until: int | Path, group: int) -> Iterator[Appender]:
     """An appender that appends, and is surely gone at the end."""
-    appender = Appender(where, pem, count, group)
+    appender = Appender(where, pem, until, group)
     try:
         appender.go()
         yield appender

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from abc import ABC, abstractmethod
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,13 +14,16 @@ import psycopg
 from sqlalchemy import Engine
 
 from audit.postgres import open_postgres
-from audit.postgres_schema import Roles, script
+from audit.postgres_schema import Roles, removal, script
 from audit.schema import TABLES, Tables
+from audit.shards import tables_of
 from audit.sqlite import open_sqlite
 from servers import Server, fresh_name
 
 WRITER = "hub"
 ROLES = Roles(WRITER)
+YEARS = range(2016, 2027)
+"""For which there is room in a database beside the first log."""
 
 
 class Place(ABC):
@@ -47,8 +52,20 @@ class Place(ABC):
         """What an administrator does before a further log is made here."""
 
     @abstractmethod
+    def copy(self) -> Place:
+        """Another place with the same in it, as a copy of the disk is. No process may have this one open."""
+
+    @abstractmethod
+    def replace(self, copy: Place) -> None:
+        """Put a copy in place of what is here, as who restores an old disk. No process may have either open."""
+
+    @abstractmethod
+    def remove(self, year: int) -> None:
+        """What an administrator does to finish a removal that is recorded."""
+
+    @abstractmethod
     def drop(self) -> None:
-        """Take it away."""
+        """Take it away, and its copies."""
 
 
 class SqliteFile(Place):
@@ -56,6 +73,7 @@ class SqliteFile(Place):
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._copies = 0
 
     def create(self) -> Engine:
         return open_sqlite(self.path, create=True)
@@ -71,6 +89,23 @@ class SqliteFile(Place):
     def install(self, *logs: Tables) -> None:
         pass  # whoever can write the file can make it
 
+    def copy(self) -> SqliteFile:
+        with closing(sqlite3.connect(self.path)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._copies += 1
+        other = SqliteFile(self.path.with_name(f"{self.path.stem}-copy{self._copies}.db"))
+        shutil.copy(self.path, other.path)
+        return other
+
+    def replace(self, copy: Place) -> None:
+        assert isinstance(copy, SqliteFile)
+        for suffix in ("-wal", "-shm"):
+            Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+        shutil.copy(copy.path, self.path)
+
+    def remove(self, year: int) -> None:
+        pass  # the process has done it
+
     def drop(self) -> None:
         pass  # the directory goes with its test
 
@@ -83,25 +118,35 @@ class PostgresDatabase(Place):
     def __init__(self, server: Server) -> None:
         self.server = server
         self.name = fresh_name()
+        self._copies: list[PostgresDatabase] = []
 
     def create(self) -> Engine:
         self.create_empty()
         return self.open()
 
     def create_empty(self) -> None:
-        """What the administrator does."""
-        self.server.execute("", f"CREATE DATABASE {self.name} TEMPLATE template0")
-        self.install(TABLES)
+        """What the administrator does; there is room for the logs of `YEARS`."""
+        self.server.execute("", f"CREATE DATABASE {self.name} TEMPLATE {_prepared(self.server)}")
 
     def copy(self) -> PostgresDatabase:
-        """Another database with the same in it, made by the server; nobody may be connected to this one."""
+        """Made by the server; nobody may be connected to this one."""
         other = PostgresDatabase(self.server)
         self.server.execute("", f"CREATE DATABASE {other.name} TEMPLATE {self.name}")
+        self._copies.append(other)
         return other
 
+    def replace(self, copy: Place) -> None:
+        assert isinstance(copy, PostgresDatabase)
+        self.server.drop(self.name)
+        self.server.execute("", f"ALTER DATABASE {copy.name} RENAME TO {self.name}")
+
     def install(self, *logs: Tables) -> None:
+        self.run(script(ROLES, *logs))
+
+    def run(self, statements: str) -> None:
+        """What the administrator runs."""
         with self.raw("postgres") as connection:
-            connection.execute(script(ROLES, *logs).encode())
+            connection.execute(statements.encode())
 
     def open(self) -> Engine:
         return open_postgres(self.url())
@@ -122,8 +167,21 @@ class PostgresDatabase(Place):
             for statement in statements:
                 connection.execute(statement.encode())
 
+    def remove(self, year: int) -> None:
+        self.run(removal(ROLES, year, tables_of(year)))
+
     def drop(self) -> None:
-        self.server.drop(self.name)
+        for place in (*self._copies, self):
+            self.server.drop(place.name)
+
+
+@cache
+def _prepared(server: Server) -> str:
+    """Name of a database that the script was run in, from which others are made quickly."""
+    place = PostgresDatabase(server)
+    server.execute("", f"CREATE DATABASE {place.name} TEMPLATE template0")
+    place.install(TABLES, *(Tables(str(year)) for year in YEARS))
+    return place.name
 
 
 def as_place(place: Place | Path) -> Place:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import audit_support as support
 from audit.appended import Appended
-from audit.sqlite import open_sqlite
 from audit.yearly import YearlyLog
 from certs.identity import Identity
+from log_places import Place, as_place
 from zhiwang.wire.clock import CITY_TIME
 
 
@@ -32,21 +32,23 @@ class Calendar:
         self.now = datetime.fromisoformat(text).replace(tzinfo=CITY_TIME).timestamp()
 
 
-def make(path: Path, clock: Calendar, *, guard: Path | None = None, identity: Identity = support.HUB) -> YearlyLog:
-    engine = open_sqlite(path, create=True)
+def make(
+    place: Path | Place, clock: Calendar, *, guard: Path | None = None, identity: Identity = support.HUB
+) -> YearlyLog:
+    engine = as_place(place).create()
     log = YearlyLog(engine, support.signer(identity), clock, guard=guard, verifier=support.verifier())
     log.create()
     return log
 
 
-def unopened(path: Path, clock: Calendar, *, guard: Path | None = None, number: int = 0) -> YearlyLog:
+def unopened(place: Path | Place, clock: Calendar, *, guard: Path | None = None, number: int = 0) -> YearlyLog:
     signer = support.signer(support.HUB, number)
-    return YearlyLog(open_sqlite(path), signer, clock, guard=guard, verifier=support.verifier())
+    return YearlyLog(as_place(place).open(), signer, clock, guard=guard, verifier=support.verifier())
 
 
-def reopen(path: Path, clock: Calendar, *, guard: Path | None = None, number: int = 0) -> YearlyLog:
+def reopen(place: Path | Place, clock: Calendar, *, guard: Path | None = None, number: int = 0) -> YearlyLog:
     """The log as another process would open it."""
-    log = unopened(path, clock, guard=guard, number=number)
+    log = unopened(place, clock, guard=guard, number=number)
     log.open()
     return log
 
@@ -66,9 +68,9 @@ def append(log: YearlyLog, count: int) -> Appended:
     return appended
 
 
-def check(path: Path, *acknowledged: Appended) -> list[str]:
-    """Every log of a file holds, and holds what was acknowledged. Returns their origins, the newest first."""
-    log = reopen(path, Calendar())
+def check(place: Path | Place, *acknowledged: Appended) -> list[str]:
+    """Every log of a place holds, and holds what was acknowledged. Returns their origins, the newest first."""
+    log = reopen(place, Calendar())
     try:
         log.verify_all()
         for appended in acknowledged:
