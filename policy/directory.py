@@ -419,6 +419,13 @@ class DirectoryHolder:
                 department=entry.department,
                 suspension=entry.id,
             )
+        known = frozenset() if self.latest is None else self.latest.lapsed.keys()
+        for department in directory.lapsed.keys() - known:
+            _log.error(
+                "a department has lapsed and neither asks nor answers",
+                department=department,
+                why=directory.lapsed[department],
+            )
         # A department that has lapsed shows none; what it had must still be known when it is back.
         kept += unseen(self.latest, directory)
         if kept:

@@ -298,7 +298,8 @@ _WORDS = {
 def _message(detail: ErrorDetails, path: Key, model: type[BaseModel]) -> str:
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "extra_forbidden":
-        close = get_close_matches(str(path[-1]), sorted(_known_keys(model, set())), 1) if path else []
+        known = _known_keys(model, set())
+        close = get_close_matches(str(path[-1]), sorted(known), 1) if path and path[-1] not in known else []
         return "is not a key" + (f"; did you mean {close[0]}?" if close else " that stands here")
     if kind in {"value_error", "assertion_error"}:
         return str(context.get("error", "")) or "is wrong"

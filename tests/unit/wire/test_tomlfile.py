@@ -87,6 +87,11 @@ def test_a_good_file_is_read(tmp_path: Path) -> None:
     assert load(path, Document) == document
 
 
+def test_a_key_that_belongs_elsewhere_is_not_proposed_in_its_own_place() -> None:
+    (told,) = findings(GOOD.replace(b"[slots]", b"level = 'city'\n[slots]"))
+    assert told.endswith("level: is not a key that stands here")
+
+
 def test_every_mistake_is_named_by_line_and_key_at_once() -> None:
     assert findings(BAD) == [
         "d.toml:1: department: is missing",
