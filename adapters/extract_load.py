@@ -29,7 +29,8 @@ from typing import Final, Literal
 from pydantic import Field
 
 from adapters.extract_model import LOADS, ExtractFile
-from adapters.extract_rows import ExtractError, Row, read_rows
+from adapters.extract_rows import Row, read_rows
+from zhiwang.wire.tables import TableError
 from zhiwang.wire.tomlfile import StrictModel
 
 MEMORY: Final = 1 << 30
@@ -206,7 +207,7 @@ def _build(job: Job, target: Path) -> Result:
             connection.execute("BEGIN")
             try:
                 load = None if task.stamp is None else _load(connection, job, name, task, task.stamp)
-            except ExtractError as error:
+            except TableError as error:
                 refused[name] = str(error)
                 load = None
             except MemoryError:
@@ -245,9 +246,9 @@ def _load(connection: sqlite3.Connection, job: Job, name: str, task: Task, stamp
         counted = _Counted(read_rows(task.file, stream))
         connection.executemany(insert, counted)
         if Stamp.of(stamp.file, os.fstat(stream.fileno())) != stamp:
-            raise ExtractError("was changed while it was read")
+            raise TableError("was changed while it was read")
     if counted.rows < task.file.least_rows:
-        raise ExtractError(f"has {counted.rows} rows, fewer than the {task.file.least_rows} that it must have")
+        raise TableError(f"has {counted.rows} rows, fewer than the {task.file.least_rows} that it must have")
     # A clock ahead of ours makes no file younger than it can be.
     written = min(stamp.written // 1_000_000_000, job.now)
     return Load(stamp=stamp, settings=task.settings, written=written, rows=counted.rows)
@@ -300,7 +301,7 @@ def _opened(directory: Path, stamp: Stamp) -> Iterator[tuple[int, BufferedReader
     try:
         with _plain(folder, stamp.file) as stream:
             if Stamp.of(stamp.file, os.fstat(stream.fileno())) != stamp:
-                raise ExtractError("was changed before it was read")
+                raise TableError("was changed before it was read")
             yield folder, stream
     finally:
         os.close(folder)
@@ -316,10 +317,10 @@ def _plain(folder: int, name: str) -> Iterator[BufferedReader]:
         what = (
             "is a link; links are not followed" if error.errno == errno.ELOOP else f"cannot be read: {error.strerror}"
         )
-        raise ExtractError(what) from None
+        raise TableError(what) from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise ExtractError("is no plain file")
+        raise TableError("is no plain file")
     with os.fdopen(descriptor, "rb") as stream:
         yield stream
 
@@ -332,16 +333,16 @@ def _check_companion(folder: int, file: ExtractFile, stamp: Stamp, stream: Buffe
         with _plain(folder, name) as companion:
             written = os.fstat(companion.fileno()).st_mtime_ns
             said = _HASH.match(companion.read(_MAX_COMPANION))
-    except ExtractError as error:
-        raise ExtractError(f"its companion .{file.companion} {error}") from None
+    except TableError as error:
+        raise TableError(f"its companion .{file.companion} {error}") from None
     if file.companion == "done":
         if written < stamp.written:
-            raise ExtractError("is younger than its companion .done")
+            raise TableError("is younger than its companion .done")
         return
     if said is None:
-        raise ExtractError("its companion .sha256 holds no hash")
+        raise TableError("its companion .sha256 holds no hash")
     if hashlib.file_digest(stream, "sha256").digest() != bytes.fromhex(said[1].decode()):
-        raise ExtractError("does not have the hash that its companion .sha256 says")
+        raise TableError("does not have the hash that its companion .sha256 says")
     stream.seek(0)
 
 

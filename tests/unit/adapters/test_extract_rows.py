@@ -13,9 +13,10 @@ from openpyxl import Workbook, load_workbook
 
 from adapter_drivers import write_csv, write_xlsx
 from adapter_support import ANNA, BO
-from adapters import extract_rows
 from adapters.extract_model import ExtractFile
-from adapters.extract_rows import ExtractError, Row, read_rows
+from adapters.extract_rows import Row, read_rows
+from zhiwang.wire import sheets
+from zhiwang.wire.tables import MAX_LINE, Form, TableError
 
 HEADINGS = ("身份证号", "姓名", "月数")
 COLUMNS = {"id_card": "身份证号", "months": "月数"}
@@ -44,7 +45,7 @@ def table(*rows: str) -> str:
 
 
 def refusal(read: Callable[[], object]) -> str:
-    with pytest.raises(ExtractError) as caught:
+    with pytest.raises(TableError) as caught:
         read()
     assert caught.value.__cause__ is None
     return str(caught.value)
@@ -121,7 +122,7 @@ CSV_REFUSALS: dict[str, tuple[str | bytes, str]] = {
     "a quote that does not end": (table(f'{ANNA},"x,1', f"{BO},x,2"), "row 2: is not well-formed"),
     "text behind a quote": (table(f'{ANNA},"x"y,1'), "row 2: is not well-formed"),
     "other bytes": (table(f"{ANNA},x,1").encode() + b"\xff\xfe,x,1\n", "row 3: is not utf-8"),
-    "a line without end": (table() + "x" * extract_rows.MAX_LINE + "\n", "row 2: is longer than 1048576 bytes"),
+    "a line without end": (table() + "x" * MAX_LINE + "\n", "row 2: is longer than 1048576 bytes"),
     "an exponent": (table("4.40399E+17,x,1"), "row 2, column id_card: is a number with an exponent"),
     "NUL": (table(f"{ANNA},x,1\0"), "row 2, column months: holds a NUL character"),
     "headings beyond the end": ("a\n", "is not among the headings"),
@@ -261,8 +262,8 @@ def test_a_tag_that_is_written_such_that_it_would_be_overlooked_refuses_its_file
 def test_a_tag_that_a_chunk_cuts_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = _rewritten(_book(tmp_path), lambda data: data.replace(b'<row r="3"', b"<row r='2'"))
     for size in range(200, 420, 7):
-        monkeypatch.setattr(extract_rows, "_CHUNK", size)
-        assert "not in their order" in refusal(lambda: extract_rows._check_sheet(xlsx_file(), _Sheet(path)))
+        monkeypatch.setattr(sheets, "_CHUNK", size)
+        assert "not in their order" in refusal(lambda: sheets._check_sheet(Form(), _Sheet(path)))
 
 
 class _Sheet:
@@ -312,9 +313,9 @@ def test_an_archive_that_unpacks_to_more_than_it_may_is_refused(
 ) -> None:
     bomb = _rewritten(_book(tmp_path), lambda data: data + b" " * (64 << 20))
     assert bomb.stat().st_size < 1 << 20
-    monkeypatch.setattr(extract_rows, "MAX_UNPACKED", 32 << 20)
+    monkeypatch.setattr(sheets, "MAX_UNPACKED", 32 << 20)
     assert "is larger than" in refusal(lambda: xlsx_rows(bomb))
-    monkeypatch.setattr(extract_rows, "MAX_STRINGS", 100)
+    monkeypatch.setattr(sheets, "MAX_STRINGS", 100)
     assert "holds a part of more than 100 bytes" in refusal(lambda: xlsx_rows(_book(tmp_path)))
 
 
