@@ -34,6 +34,6 @@ def read_rows(file: ExtractFile, stream: BinaryIO) -> Iterator[Row]:
     table = xlsx_table(form, stream) if file.is_xlsx else csv_table(form, stream)
     names = tuple(file.headings)
     for number, cells, problem, column in table.take(table.places(file.headings)):
-        if problem:
-            raise TableError(problem, row=number, column=names[column] if column >= 0 else "")
+        if problem is not None:
+            raise TableError(str(problem), row=number, column=names[column] if column >= 0 else "")
         yield cells

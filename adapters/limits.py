@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from adapters.pace import Hours
+from zhiwang.wire import caps
 from zhiwang.wire.records import Outcome
 from zhiwang.wire.tomlfile import StrictModel
 
@@ -32,10 +33,10 @@ class Limits(StrictModel):
             midnight.
     """
 
-    values: Annotated[int, Field(ge=1, le=1000)] = 12
-    names: Annotated[int, Field(ge=1, le=100)] = 5
+    values: Annotated[int, Field(ge=1, le=1000)] = caps.VALUES
+    names: Annotated[int, Field(ge=1, le=100)] = caps.NAMES
     places: Annotated[int, Field(ge=1, le=100)] = 5
-    days: Annotated[int, Field(ge=1, le=366)] = 30
+    days: Annotated[int, Field(ge=1, le=366)] = caps.DAYS
     reports: Annotated[int, Field(ge=0, le=10_000)] = 30
     department_reports: Annotated[int, Field(ge=0, le=100_000)] = 300
     statements_per_second: Annotated[int, Field(ge=1, le=1_000_000)] | None = None

@@ -71,6 +71,27 @@ class SealingContext:
         self.enc = context.enc
         self._secret = context.export(SEAL_EXPORT_LABEL, SECRET_SIZE)
 
+    @classmethod
+    def restored(cls, owner: str, key_id: bytes, enc: bytes, secret: bytes) -> SealingContext:
+        """A context whose process has died, for the replies to what it sealed. It must seal nothing more.
+
+        Args:
+            owner: Department of the key.
+            key_id: Of the key.
+            enc: Of the context.
+            secret: Of the context.
+        """
+        context = cls.__new__(cls)
+        context.owner, context.key_id, context.enc = owner, key_id, enc
+        context.created = -CONTEXT_LIFE
+        context._secret = secret  # noqa: SLF001  of our own class
+        return context
+
+    @property
+    def secret(self) -> bytes:
+        """What opens the requests and replies of this context; 32 bytes. Kept as safely as what it seals."""
+        return self._secret
+
     def expired(self, now: float) -> bool:
         """Whether a new context has to take its place."""
         return not 0 <= now - self.created < CONTEXT_LIFE
@@ -84,6 +105,16 @@ class SealingContext:
         nonce = os.urandom(NONCE_SIZE)
         key = hmac.digest(self._secret, REQUEST_KEY_LABEL + header_hash, "sha256")
         return nonce, AESGCM(key).encrypt(nonce, plaintext, header_hash)
+
+    def open_request(self, header_hash: bytes, nonce: bytes, ciphertext: bytes) -> bytes:
+        """Open a request that this context sealed.
+
+        Raises:
+            RefusedError: SEAL_BROKEN.
+        """
+        return _open(
+            hmac.digest(self._secret, REQUEST_KEY_LABEL + header_hash, "sha256"), nonce, ciphertext, header_hash
+        )
 
     def open_reply(self, header_hash: bytes, nonce: bytes, ciphertext: bytes) -> bytes:
         """Open the reply to the request with this header.

@@ -24,6 +24,7 @@ from pydantic_core import PydanticUndefined
 
 from adapters.mapping import Mapping as MappingFile
 from dev.written import LackingError, write_or_compare
+from exchange.sweep.mapping import RosterColumns
 from policy.shapes import ActivationFile, CentreFile, DocumentFile, MatterFile, SuspendFile
 from zhiwang.wire.places import Level
 from zhiwang.wire.profile import ProfileFile
@@ -44,6 +45,7 @@ FILES: Mapping[str, tuple[type[StrictModel], str]] = {
         ActivationFile,
         "What is open for hours. Public, made by `zhiwang policy activate`, signed by one of a department's admins.",
     ),
+    "roster.toml": (RosterColumns, "Which column of a roster is what, for `zhiwang sweep --mapping`. Private."),
 }
 """Every file that people write, with its model and what it is for."""
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -39,6 +39,8 @@ RULINGS = {
 _STYLES = {ANSWERS[Answer.YES]: "green", ANSWERS[Answer.NO]: "red", ANSWERS[Answer.UNKNOWN]: "yellow"} | dict.fromkeys(
     STATUSES.values(), "magenta"
 )
+
+Opened = TypeVar("Opened", bound=Client)
 
 app = typer.Typer(help="核验  Verify claims about a case.", add_completion=False)
 
@@ -175,13 +177,24 @@ async def _ask(profile: Profile, case: Case, context: Context, seconds: float, *
 
 async def open_client(profile: Profile) -> Client:
     """A client of one command, with a state of its own beside that of an agent and those of other commands."""
+    return await open_beside(Client, profile, "verify")
+
+
+async def open_beside(kind: type[Opened], profile: Profile, state: str) -> Opened:
+    """A client beside others of the same profile.
+
+    Args:
+        kind: Of which class.
+        profile: Who and where.
+        state: How the names of its folders in the profile's state directory begin.
+    """
     for number in range(1, SIDE_BY_SIDE):
         try:
-            return await Client.open(profile, state=f"verify-{number}")
+            return await kind.open(profile, state=f"{state}-{number}")
         except FatalError as error:
             if "another process" not in error.detail:
                 raise
-    return await Client.open(profile, state=f"verify-{SIDE_BY_SIDE}")
+    return await kind.open(profile, state=f"{state}-{SIDE_BY_SIDE}")
 
 
 def answer_text(claim: str, answer: Answer) -> str:

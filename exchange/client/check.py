@@ -63,11 +63,17 @@ class Frame:
 
 
 class Delivery(NamedTuple):
-    """One result as it came, with the heads of its frame."""
+    """One result as it came, with the heads of its frame.
+
+    Attributes:
+        owner_log: Which of the frame's heads is its owner's.
+        sendings: How often the request had been sent by then; earlier ones may have been answered, too.
+    """
 
     result: exchange_pb2.ExchangeResult
     frame: Frame
     owner_log: int
+    sendings: int = 1
 
 
 class Answered(NamedTuple):

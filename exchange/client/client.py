@@ -27,7 +27,7 @@ from certs.expiry import Expiry, certificate_expiries
 from certs.identity import ROOT_METADATA, Kind, server_name
 from certs.signing import CertificateVerifier, Signer
 from exchange.client.case import Case, CaseResult, Context, Subject
-from exchange.client.check import Answered, check_answer, check_refusal
+from exchange.client.check import Answered, Delivery, check_answer, check_refusal
 from exchange.client.heads import Heads
 from exchange.client.keeper import Keeper
 from exchange.client.keys import OwnerKeys
@@ -38,7 +38,7 @@ from exchange.client.receipt import build_receipt
 from exchange.client.receipt_rows import Paper
 from exchange.client.report import OwnerReport, report_claims, told
 from exchange.client.roster import run_roster
-from exchange.client.seal import seal
+from exchange.client.seal import Sealed, seal
 from exchange.client.transport import CONNECT_SECONDS, Carrier, Transport
 from policy.authorise import local_date
 from policy.directory import DirectoryClient, DirectoryHolder
@@ -497,7 +497,7 @@ class Client:
             bulk=bulk,
             random=self._random,
         )
-        delivery = await self.transport.exchange(sealed.request, left, bulk=bulk)
+        delivery = await self._deliver(sealed, cases, left, bulk=bulk)
         if delivery.result.outcome == audit_pb2.OUTCOME_ANSWERED:
             return check_answer(sealed, delivery)
         reason = check_refusal(sealed, delivery)
@@ -506,6 +506,11 @@ class Client:
         if reason is Reason.CLOCK_SKEW:
             log.error("clocks differ", milliseconds=delivery.result.clock_offset_ms)
         return Failure(reason)
+
+    async def _deliver(self, sealed: Sealed, cases: Sequence[Prepared], seconds: float, *, bulk: bool) -> Delivery:
+        """Send a request and wait for its result. A sweep keeps it first (`exchange/sweep/asking.py`)."""
+        del cases
+        return await self.transport.exchange(sealed.request, seconds, bulk=bulk)
 
     async def _renew(
         self, context: Context, question: Question, index: int, case: Prepared, deadline: float

@@ -6,7 +6,7 @@ They are fetched from the hub and believed only if an adapter of that owner has 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import structlog
@@ -88,6 +88,15 @@ class OwnerKeys:
         context = SealingContext(owner, key.key_id, key.public_key, clock=self._clock)
         self._held[owner] = _Held(key, context)
         return context
+
+    async def offered(self) -> Mapping[str, VerifiedOwnerKey]:
+        """The newest key of every owner that is attached, fetched anew.
+
+        Raises:
+            RefusedError: HUB_UNREACHABLE.
+        """
+        await self._refresh()
+        return dict(self._keys)
 
     def spurn(self, owner: str, key_id: bytes) -> None:
         """The owner no longer has this key: use another."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from exchange.client.case import Answer, CaseResult, ClaimResult, Ruling, Status
 from exchange.client.check import Answered
 from exchange.client.plan import Plan, Prepared
+from policy.model import Rule
 from policy.rule import Fact, Finding, Verdict, evaluate
 from zhiwang.verification.v1 import verification_pb2
 from zhiwang.wire.errors import Reason
@@ -47,6 +48,7 @@ _ANSWER = {int(outcome): Answer(outcome.answer) for outcome in Outcome}
 _REASON = {int(outcome): outcome.reason for outcome in Outcome}
 _DENIED = frozenset({int(Outcome.DENIED_BY_HUB), int(Outcome.DENIED_BY_OWNER)})
 _FACT: Mapping[int, Fact] = {Outcome.YES: Fact.YES, Outcome.NO: Fact.NO, Outcome.UNKNOWN: Fact.UNKNOWN}
+_FACTS: Mapping[Answer, Fact] = {Answer.YES: Fact.YES, Answer.NO: Fact.NO, Answer.UNKNOWN: Fact.UNKNOWN}
 _RULING = {
     Verdict.PASSED: Ruling.PASSED,
     Verdict.CHECK_BY_HAND: Ruling.CHECK_BY_HAND,
@@ -73,6 +75,20 @@ def results(
         _result(case, index, outcomes, receipts.get(index) if receipts else None, kept=kept)
         for index, case in enumerate(cases)
     ]
+
+
+def judge(rule: Rule, known: Iterable[tuple[str, Mapping[str, int], Status, Answer]]) -> Ruling:
+    """What a rule says of claims that were not all asked together.
+
+    Args:
+        rule: The matter's.
+        known: Of each claim of the rule its name, which subject of each slot it is about, status and answer.
+    """
+    findings = [
+        Finding(name, ordinals, _FACTS[answer] if status is Status.ANSWERED else Fact.UNAVAILABLE)
+        for name, ordinals, status, answer in known
+    ]
+    return _RULING[evaluate(rule, findings)]
 
 
 def _result(

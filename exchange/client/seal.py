@@ -17,7 +17,7 @@ from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.wire.commitments import claim_commitments, sealed_hash, signature_message
 from zhiwang.wire.header import MAX_LIFETIME, REQUEST_ID_SIZE, SALT_SIZE, SUITE, Header, parse_header
 from zhiwang.wire.merkle import Tree
-from zhiwang.wire.records import CaseRecord, encode_records
+from zhiwang.wire.records import CaseRecord, decode_records, encode_records
 
 
 class Purpose(NamedTuple):
@@ -72,6 +72,73 @@ class Sealed:
         self.context = context
 
 
+def header_message(
+    part: Part,
+    purpose: Purpose,
+    signer: Signer,
+    *,
+    request_id: bytes,
+    key_id: bytes,
+    cases: int,
+    now: float,
+    lifetime: float,
+    bulk: bool,
+) -> sealed_pb2.Header:
+    """The clear header of a request.
+
+    Args:
+        part: What the owner is asked.
+        purpose: Why.
+        signer: Of the system that asks.
+        request_id: 128 random bits.
+        key_id: Of the owner's key.
+        cases: How many.
+        now: Seconds since the epoch.
+        lifetime: As of `seal`.
+        bulk: Whether nobody waits at a counter.
+    """
+    message = sealed_pb2.Header()
+    message.CopyFrom(part.header)
+    message.suite = SUITE
+    message.request_id = request_id
+    message.system = signer.identity.uri
+    message.certificate_fingerprint = signer.fingerprint
+    message.role = purpose.role
+    message.official = purpose.official
+    message.assurance = purpose.assurance  # type: ignore[assignment]  # an open enum: its numbers are ints
+    message.reference = purpose.reference
+    message.reference_date = purpose.reference_date
+    message.jurisdiction = purpose.jurisdiction
+    message.min_policy_version = purpose.min_policy_version
+    message.owner_key_id = key_id
+    message.cases = cases
+    message.priority = sealed_pb2.PRIORITY_BULK if bulk else sealed_pb2.PRIORITY_INTERACTIVE
+    issued = int(now * 1000)
+    expires = issued + int(min(lifetime, MAX_LIFETIME) * 1000)
+    message.issue_time.seconds, milliseconds = divmod(issued, 1000)
+    message.issue_time.nanos = milliseconds * 1_000_000
+    message.expire_time.seconds, milliseconds = divmod(expires, 1000)
+    message.expire_time.nanos = milliseconds * 1_000_000
+    return message
+
+
+def reopen(request: sealed_pb2.SealedRequest, context: SealingContext) -> Sealed:
+    """A request that this system sealed before, as `seal` returned it.
+
+    Args:
+        request: As it was sent.
+        context: Under which it was sealed.
+
+    Raises:
+        RefusedError: SEAL_BROKEN or REQUEST_MALFORMED: it is not whole.
+    """
+    header = parse_header(request.header)
+    records = decode_records(header, context.open_request(header.hash, request.nonce, request.ciphertext))
+    commitments = claim_commitments(header, records)
+    covered = sealed_hash(request.enc, request.nonce, request.ciphertext)
+    return Sealed(request, header, records, commitments, Tree(commitments), covered, context)
+
+
 def seal(
     part: Part,
     purpose: Purpose,
@@ -101,29 +168,18 @@ def seal(
         RefusedError: What is wrong with the header, e.g. REFERENCE_INVALID or TOO_MANY_CLAIMS; VALUE_INVALID for a
             compared value that is too long.
     """
-    message = sealed_pb2.Header()
-    message.CopyFrom(part.header)
-    message.suite = SUITE
     entropy = random(REQUEST_ID_SIZE + SALT_SIZE * len(cases))
-    message.request_id = entropy[:REQUEST_ID_SIZE]
-    message.system = signer.identity.uri
-    message.certificate_fingerprint = signer.fingerprint
-    message.role = purpose.role
-    message.official = purpose.official
-    message.assurance = purpose.assurance  # type: ignore[assignment]  # an open enum: its numbers are ints
-    message.reference = purpose.reference
-    message.reference_date = purpose.reference_date
-    message.jurisdiction = purpose.jurisdiction
-    message.min_policy_version = purpose.min_policy_version
-    message.owner_key_id = context.key_id
-    message.cases = len(cases)
-    message.priority = sealed_pb2.PRIORITY_BULK if bulk else sealed_pb2.PRIORITY_INTERACTIVE
-    issued = int(now * 1000)
-    expires = issued + int(min(lifetime, MAX_LIFETIME) * 1000)
-    message.issue_time.seconds, milliseconds = divmod(issued, 1000)
-    message.issue_time.nanos = milliseconds * 1_000_000
-    message.expire_time.seconds, milliseconds = divmod(expires, 1000)
-    message.expire_time.nanos = milliseconds * 1_000_000
+    message = header_message(
+        part,
+        purpose,
+        signer,
+        request_id=entropy[:REQUEST_ID_SIZE],
+        key_id=context.key_id,
+        cases=len(cases),
+        now=now,
+        lifetime=lifetime,
+        bulk=bulk,
+    )
     raw = message.SerializeToString(deterministic=True)
     header = parse_header(raw)
     salts = range(REQUEST_ID_SIZE, len(entropy), SALT_SIZE)

@@ -321,7 +321,7 @@ class Transport:
         for one in response.items:
             item = self._pending.get(one.correlation_id)
             if item is not None and not item.future.done():
-                item.future.set_result(Delivery(one.result, frame, one.owner_log))
+                item.future.set_result(Delivery(one.result, frame, one.owner_log, item.sendings))
         return True
 
     def _refused(self, target: str, error: ZhiwangError) -> None:

@@ -14,7 +14,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, BinaryIO, Final
 
-from zhiwang.wire.tables import MAX_EXACT, CellError, Form, RawRow, Table, TableError, check_text
+from zhiwang.wire.tables import MAX_EXACT, CellError, DigitsLostError, Form, RawRow, Table, TableError, check_text
 
 MAX_ROWS: Final = 1 << 20
 """Rows of an XLSX sheet (its specification's own limit)."""
@@ -184,7 +184,7 @@ def plain_text(value: object) -> str | None:
         return value.isoformat()
     if isinstance(value, int | float):
         if abs(value) >= MAX_EXACT:
-            raise CellError(
+            raise DigitsLostError(
                 "is a number of sixteen digits or more; its last digits are lost. Format the column as text"
             )
         return _number(value)

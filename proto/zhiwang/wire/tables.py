@@ -41,7 +41,11 @@ class TableError(Exception):
 
 
 class CellError(Exception):
-    """A cell cannot be taken; its text says why and no value."""
+    """A cell, or a whole row, cannot be taken; its text says why and no value."""
+
+
+class DigitsLostError(CellError):
+    """A long number that a spreadsheet has rounded."""
 
 
 class Form(NamedTuple):
@@ -66,13 +70,13 @@ class Record(NamedTuple):
     Attributes:
         number: Row in the file, from 1 and counting the headings.
         cells: Texts; None for an empty one, and for one that cannot be taken.
-        problem: Why the row, or the first such cell of it, cannot be taken; empty if it can.
+        problem: Why the row, or the first such cell of it, cannot be taken; None if it can.
         column: Index in `cells` of that cell; -1 for the row as a whole.
     """
 
     number: int
     cells: tuple[str | None, ...]
-    problem: str = ""
+    problem: CellError | None = None
     column: int = -1
 
 
@@ -138,7 +142,7 @@ class Table:
             width = len(cells)
             if self._exact and width != self._width:
                 what = f"has {width} fields where the headings are {self._width}"
-                yield Record(number, (None,) * len(places), what)
+                yield Record(number, (None,) * len(places), CellError(what))
                 continue
             try:
                 taken = tuple([text(cells[place]) if place < width else None for place in places])
@@ -150,14 +154,15 @@ class Table:
 
     def _spoilt(self, number: int, cells: Sequence[Any], places: Sequence[int]) -> Record:
         taken: list[str | None] = []
-        problem, column = "", -1
+        problem: CellError | None = None
+        column = -1
         for index, place in enumerate(places):
             try:
                 taken.append(self._text(cells[place]) if place < len(cells) else None)
             except CellError as error:
                 taken.append(None)
-                if not problem:
-                    problem, column = str(error), index
+                if problem is None:
+                    problem, column = error, index
         return Record(number, tuple(taken), problem, column)
 
 
@@ -171,7 +176,7 @@ def check_text(value: str) -> str | None:
     if "\0" in value:
         raise CellError("holds a NUL character")
     if _EXPONENT.fullmatch(value):
-        raise CellError(
+        raise DigitsLostError(
             "is a number with an exponent, as a spreadsheet writes a long one; its digits are lost. Export it as text"
         )
     return value or None

@@ -15,10 +15,11 @@ import pytest
 
 from adapters.mapping import load_mapping
 from dev import make_cli_docs, make_config_docs
+from exchange.sweep.mapping import RosterColumns
 from policy.centre import parse_centre, parse_matter
 from policy.document import parse_activations, parse_document, parse_suspensions
 from zhiwang.wire.profile import load_profile
-from zhiwang.wire.tomlfile import StrictModel
+from zhiwang.wire.tomlfile import StrictModel, load
 
 FOLDERS = ("zhiwang.wire", "policy", "adapters", "exchange", "audit", "certs")
 MESSAGES = {"adapters.extract_load"}
@@ -58,6 +59,7 @@ def _models(base: type[StrictModel]) -> set[type[StrictModel]]:
         ("centre.toml", parse_centre),
         ("suspend.toml", parse_suspensions),
         ("emergency.toml", parse_activations),
+        ("roster.toml", lambda path: load(path, RosterColumns)),
     ],
 )
 def test_the_example_of_a_file_is_accepted(name: str, read: Any) -> None:

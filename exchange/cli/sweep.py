@@ -1,0 +1,348 @@
+"""`zhiwang sweep`: a whole roster from a file to a file, however often it is interrupted."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sqlite3
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Final, NamedTuple
+
+import typer
+
+from exchange.cli import output
+from exchange.cli.sweep_given import check_key, check_out, columns_given, context_given, until_given
+from exchange.cli.sweep_show import Screen, print_mapping, print_plan, print_summary, summary
+from exchange.cli.verify import open_beside
+from exchange.client.case import Context
+from exchange.sweep.asking import SweepClient
+from exchange.sweep.cases import CaseReader
+from exchange.sweep.ending import Written, write_results
+from exchange.sweep.guessing import guess
+from exchange.sweep.journal import Journal, JournalError, State, is_full, journal_of
+from exchange.sweep.mapping import MappingError, RosterColumns, instances, templates_of
+from exchange.sweep.planning import plan_sweep
+from exchange.sweep.results import NOT_ASKED, UNAVAILABLE, Lines
+from exchange.sweep.rosters import Roster, find_roster
+from exchange.sweep.running import FullError, Sweep, claims_on_the_way
+from exchange.sweep.starting import begin, binding
+from policy.model import Matter
+from zhiwang.wire.profile import Profile, load_profile
+from zhiwang.wire.tables import Form, TableError
+
+PATIENCE: Final = 3600.0
+"""Seconds for which rows that nobody could answer are asked again, unless --until says otherwise."""
+
+app = typer.Typer(help="批量核验  Verify a whole roster.", add_completion=False)
+
+
+class Asked(NamedTuple):
+    """What a sweep was told on the command line, checked as far as it can be without the directory."""
+
+    roster: Roster
+    columns: RosterColumns
+    context: Context
+    out: Path
+    until: float | None
+    guessed: bool
+    yes: bool
+    before: Roster | None
+    full: Path | None
+
+
+@app.command()
+def sweep(
+    roster: Annotated[
+        Path, typer.Argument(metavar="ROSTER", help="CSV, XLSX or Parquet.", exists=True, dir_okay=False)
+    ],
+    profile: output.Profile,
+    matter: Annotated[str, typer.Option(help="For which matter, e.g. senior-card; the profile's if left out.")] = "",
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="RESULTS", help="Results; its extension says the format.")
+    ] = None,
+    key: Annotated[str, typer.Option(metavar="HEADING", help="Column that names a row in the results.")] = "",
+    subject: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SLOT=HEADING[,HEADING]", help="Column with a slot's identifier, and with the name. Several times."
+        ),
+    ] = None,
+    claim: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CLAIM",
+            help="What to ask, with {HEADING} for a compared text; all claims of the matter if left out.",
+        ),
+    ] = None,
+    mapping: Annotated[
+        Path | None, typer.Option(help="The same as a TOML file: see docs/sweep.md.", exists=True, dir_okay=False)
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option("--keep-columns", metavar="HEADING", help="Copy this column into the results. Several times."),
+    ] = None,
+    header: Annotated[int, typer.Option(min=1, max=100, help="Row of the headings.")] = 1,
+    sheet: Annotated[str, typer.Option(help="Sheet of a workbook, if it has several.")] = "",
+    separator: Annotated[str, typer.Option(help="Between the fields of a CSV file; found if left out.")] = "",
+    reference: Annotated[str, typer.Option(help="Reference of the job, in the matter's pattern.")] = "",
+    official: Annotated[str, typer.Option(help="Who asks; never an identifier of a citizen.")] = "",
+    role: Annotated[str, typer.Option(help="Role in which to ask.")] = "",
+    jurisdiction: Annotated[str, typer.Option(help="Where you act, e.g. nbs:440306.")] = "",
+    reference_date: Annotated[str, typer.Option(help="YYYY-MM-DD, where the matter leaves it open.")] = "",
+    until: Annotated[
+        str,
+        typer.Option(
+            metavar="TIME",
+            help="When to stop: 06:00, 2026-12-01T06:00 or 8h, in the city's time. If left out, all rows are asked, "
+            "and for an hour more those that nobody could answer.",
+        ),
+    ] = "",
+    changed_since: Annotated[
+        Path | None,
+        typer.Option(metavar="RESULTS", help="Write only rows that differ from these.", exists=True, dir_okay=False),
+    ] = None,
+    full: Annotated[
+        Path | None, typer.Option(metavar="RESULTS", help="With --changed-since: write the rows of all there.")
+    ] = None,
+    plan: Annotated[  # noqa: FBT002  a switch of the command line
+        bool,
+        typer.Option(
+            "--plan", help="Ask nothing: print calls, denials, caps, what runs out, and how long it would take."
+        ),
+    ] = False,
+    rate: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="With --plan: rows a second; that of the interrupted sweep if left out."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Ask by a guessed mapping without being asked.")] = False,  # noqa: FBT002  a switch of the command line
+    as_json: output.AsJson = False,  # noqa: FBT002  the same
+) -> None:
+    """Ask about every row of a roster, and write what the owners answered in the roster's order.
+
+    Interrupted by whatever, the same command goes on where it was: beside the results lies a journal, RESULTS.sweep,
+    until every row is settled. Without --subject and --mapping the columns are guessed and shown first.
+
+    Exit status: 0 if all rows were asked and answered or denied, 1 if some were not, 2 for wrong usage; 130 or 143 when
+    it was interrupted. With --plan 1 if something stands in the way.
+
+    Example: zhiwang sweep roster.xlsx --profile civil.toml --matter senior-card --reference SC2026-0001
+    --subject senior=身份证号,姓名 --key 编号 --out results.xlsx --until 06:00
+    """
+    loaded = load_profile(profile)
+    try:
+        columns = columns_given(mapping, key, subject or (), claim or (), keep or ())
+        found = find_roster(roster, Form(header, sheet=sheet or None), separator=separator)
+        if out is not None:
+            check_out(out, roster, changed_since, full)
+        elif not plan:
+            output.usage_error("say with --out where the results go")
+        before = None if changed_since is None else find_roster(changed_since, Form())
+    except (MappingError, TableError) as error:
+        output.usage_error(str(error))
+    context = context_given(loaded, Context(matter, reference, official, role, jurisdiction, reference_date))
+    guessed = not columns.subject
+    asked = Asked(
+        found,
+        columns,
+        context,
+        out or roster,
+        until_given(until),
+        guessed=guessed,
+        yes=yes or plan,
+        before=before,
+        full=full,
+    )
+    run = _plan(loaded, asked, rate, as_json=as_json) if plan else _run(loaded, asked, as_json=as_json)
+    raise typer.Exit(asyncio.run(run))
+
+
+async def _plan(profile: Profile, asked: Asked, rate: float | None, *, as_json: bool) -> int:
+    async with await open_beside(SweepClient, profile, "sweep") as client:
+        client.check(asked.context)
+        matter = client.matter(asked.context.matter)
+        keys = await client.owner_keys()
+        try:
+            reader, _ = _reader(client, matter, asked)
+            measured = await asyncio.to_thread(_measured, journal_of(asked.out))
+            found = await asyncio.to_thread(
+                plan_sweep,
+                *(client, asked.roster, reader, asked.context),
+                keys=keys,
+                rate=rate or measured,
+                now=time.time(),
+            )
+        except (MappingError, TableError, JournalError) as error:
+            output.usage_error(str(error))
+    source = "--rate" if rate is not None else "measured by the interrupted sweep" if measured is not None else ""
+    print_plan(found, source, as_json=as_json)
+    ends = bool(found.endings) and found.seconds is not None
+    return output.FAILED if found.not_asked or found.denials or found.caps or found.away or ends else output.OK
+
+
+def _measured(path: Path) -> float | None:
+    """Rows a second of a sweep that was interrupted; None if there is none."""
+    if not path.exists():
+        return None
+    journal = Journal.open(path)
+    try:
+        rate = journal.meta.get("rate")
+    finally:
+        journal.close()
+    return None if rate is None else float(rate)
+
+
+async def _run(profile: Profile, asked: Asked, *, as_json: bool) -> int:
+    if profile.agent.receipts is not None:
+        output.say("批量核验不留存凭证；留存凭证须经前置机办理。")
+        output.say("A sweep keeps no receipts, as [agent.receipts] asks; only an agent does.")
+    stopping = _Stopping()
+    async with await open_beside(SweepClient, profile, "sweep") as client:
+        client.check(asked.context)
+        matter = client.matter(asked.context.matter)
+        try:
+            reader, lines = _reader(client, matter, asked)
+            journal = Journal.open(journal_of(asked.out))
+            try:
+                return await _sweep(client, matter, asked, reader, lines, journal, stopping, as_json=as_json)
+            finally:
+                journal.close()
+        except (MappingError, TableError, JournalError) as error:
+            output.usage_error(str(error))
+        except FullError:
+            return _full(asked)
+        except sqlite3.Error as error:
+            if not is_full(error):
+                raise
+            return _full(asked)
+
+
+async def _sweep(
+    client: SweepClient,
+    matter: Matter,
+    asked: Asked,
+    reader: CaseReader,
+    lines: Lines,
+    journal: Journal,
+    stopping: _Stopping,
+    *,
+    as_json: bool,
+) -> int:
+    if not journal.meta and asked.out.exists():
+        journal.remove()
+        output.usage_error(f"{asked.out} is there already; results never replace those of another sweep")
+    bound = binding(asked.roster, reader, matter, asked.context, client.identity.short)
+    try:
+        went_on = await asyncio.to_thread(begin, journal, bound, asked.roster, reader)
+    except (MappingError, TableError):
+        journal.remove()
+        raise
+    columns = sum(len(instances(reader.columns, matter, one)) for one in reader.templates)
+    await asyncio.to_thread(journal.set_aside, claims_on_the_way(columns))
+    began = time.monotonic()
+    with Screen() as screen:
+        run = Sweep(
+            client,
+            asked.roster,
+            reader,
+            journal,
+            asked.context,
+            stopping.event,
+            until=asked.until,
+            patience=PATIENCE,
+            told=lambda: screen.show(run),
+        )
+        if went_on:
+            output.say("接续上次批量核验  Going on with the sweep that was interrupted.")
+        with stopping:
+            await run.run()
+    seconds = time.monotonic() - began
+    if run.full:
+        return _full(asked)
+    if run.settled:
+        await asyncio.to_thread(journal.note, "rate", f"{run.settled / max(seconds, 0.001):.3f}")
+    if stopping.number:
+        output.say(f"已中断，尚余 {run.tally[State.OPEN]} 行  Interrupted; {run.tally[State.OPEN]} rows are left.")
+        output.next_step("the same command again; nothing that was answered is asked again")
+        return 128 + stopping.number
+    written = await asyncio.to_thread(
+        write_results, journal, asked.roster, reader, lines, asked.out, before=asked.before, full=asked.full
+    )
+    if not run.tally[State.OPEN]:
+        journal.remove()
+    _tell(asked, written, run, seconds, as_json=as_json)
+    left = written.outcomes[UNAVAILABLE] + written.outcomes[NOT_ASKED]
+    return output.FAILED if left else output.OK
+
+
+def _tell(asked: Asked, written: Written, run: Sweep, seconds: float, *, as_json: bool) -> None:
+    told = summary(asked.out, written, run.settled, seconds)
+    if as_json:
+        output.print_json(told)
+    else:
+        print_summary(written, told)
+    if run.tally[State.OPEN]:
+        output.next_step("the same command again asks the rows that nobody could answer")
+
+
+def _full(asked: Asked) -> int:
+    output.say("磁盘已满，已停止核验  The disk is full, so nothing more was asked.")
+    output.next_step(f"make room beside {asked.out}, and give the same command again")
+    return output.FAILED
+
+
+class _Stopping:
+    """Whether the person wants it to stop: the first signal lets what is on the way arrive, the second ends at once."""
+
+    def __init__(self) -> None:
+        self.event = asyncio.Event()
+        self.number = 0
+
+    def __enter__(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._on_signal, number)
+
+    def __exit__(self, *_error: object) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+    def _on_signal(self, number: int) -> None:
+        if self.number:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self.number = number
+        self.event.set()
+        output.say("正在收尾，再按一次立即结束  Waiting for what is on the way; once more ends at once.")
+
+
+def _reader(client: SweepClient, matter: Matter, asked: Asked) -> tuple[CaseReader, Lines]:
+    """What makes cases of the roster's rows, and lines of their results.
+
+    Raises:
+        MappingError: The mapping does not fit the matter or the roster.
+        TableError: The roster cannot be read.
+    """
+    columns = asked.columns
+    with asked.roster.table() as table:
+        if asked.guessed:
+            found = guess(table.headings, matter, client.directory.centre.subjects)
+            columns = columns.model_copy(update={"key": columns.key or found.key, "subject": found.subject})
+        reader = CaseReader(columns, templates_of(columns, matter))
+        table.places({heading: heading for heading in reader.headings})
+    check_key(columns)
+    if asked.before is not None and columns.key is None:
+        raise MappingError("--changed-since finds rows by their keys; name the key's column with --key")
+    print_mapping(columns, reader, matter, guessed=asked.guessed)
+    if asked.guessed and not asked.yes and not journal_of(asked.out).exists():
+        _confirm()
+    return reader, Lines(reader, matter, changed=asked.before is not None)
+
+
+def _confirm() -> None:
+    if not sys.stdin.isatty():
+        output.usage_error("the columns were guessed; say that they are right with --yes, or name them with --subject")
+    if not typer.confirm("列对应是否正确？ Are these the right columns?", err=True):
+        raise typer.Exit(output.USAGE)

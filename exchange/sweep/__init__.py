@@ -1,0 +1,1 @@
+"""Whole rosters from a file to a file: `zhiwang sweep`."""

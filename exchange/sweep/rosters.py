@@ -1,0 +1,200 @@
+"""Rosters as files: CSV (UTF-8, or GB18030, found by trying), XLSX and Parquet, read row by row as often as needed.
+
+A roster is read several times (to take it in, to ask, to write results), always from its beginning and in bounded
+memory, so nothing of it has to be copied anywhere. Its hash says that it is still the same one.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from zhiwang.wire.sheets import plain_text, xlsx_table
+from zhiwang.wire.tables import MAX_LINE, CellError, Form, RawRow, Table, TableError, csv_table
+
+XLSX: Final = ".xlsx"
+PARQUET: Final = ".parquet"
+CSV: Final = ".csv"
+KINDS: Final = (CSV, XLSX, PARQUET)
+
+ENCODINGS: Final = ("utf-8", "gb18030")
+"""Tried in this order. GB18030 reads GBK and GB2312 too; hardly anything in it is UTF-8 by chance."""
+
+SEPARATORS: Final = (",", "\t", ";", "|")
+
+_CHUNK: Final = 1 << 20
+_BATCH: Final = 1024
+_UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def kind_of(path: Path) -> str:
+    """Its format by its extension.
+
+    Raises:
+        TableError: It is none of ours.
+    """
+    suffix = path.suffix.lower()
+    suffix = CSV if suffix in {".txt", ".tsv"} else suffix
+    if suffix not in KINDS:
+        raise TableError(f"must be a file of {', '.join(KINDS)}")
+    return suffix
+
+
+def need_parquet() -> Any:
+    """pyarrow, which few departments need.
+
+    Raises:
+        TableError: It is not installed.
+    """
+    try:
+        import pyarrow.parquet  # noqa: PLC0415 - 40 MB that only Parquet needs
+    except ImportError:
+        raise TableError(
+            "Parquet needs pyarrow, which is not installed: pip install 'zhiwang[parquet]', or use CSV or XLSX"
+        ) from None
+    return pyarrow
+
+
+@dataclass(frozen=True, slots=True)
+class Roster:
+    """A file that can be read.
+
+    Attributes:
+        path: Where it lies.
+        kind: CSV, XLSX or PARQUET.
+        form: How it is written.
+        sha256: Of its bytes, in hex.
+    """
+
+    path: Path
+    kind: str
+    form: Form
+    sha256: str
+
+    @contextmanager
+    def table(self) -> Iterator[Table]:
+        """Its table, from the beginning.
+
+        Raises:
+            TableError: It cannot be read.
+        """
+        with self.path.open("rb") as stream:
+            if self.kind == XLSX:
+                yield xlsx_table(self.form, stream)
+            elif self.kind == PARQUET:
+                yield Table(self.form, _parquet_rows(stream), _parquet_text)
+            else:
+                yield csv_table(self.form, stream)
+
+
+def find_roster(path: Path, form: Form, *, separator: str = "") -> Roster:
+    """Look a file through: its format, its encoding and its hash.
+
+    Args:
+        path: The file.
+        form: Row of the headings, and the sheet.
+        separator: Of a CSV file; empty to find it in the headings.
+
+    Raises:
+        TableError: It cannot be read as a roster.
+        OSError: It cannot be read at all.
+    """
+    kind = kind_of(path)
+    with path.open("rb") as stream:
+        sha256, encoding = _look_through(stream, decode=kind == CSV)
+        if kind == CSV:
+            if encoding is None:
+                raise TableError("is neither UTF-8 nor GB18030; export it as one of them")
+            form = form._replace(encoding=encoding)
+            stream.seek(0)
+            form = form._replace(separator=separator or _separator(form, stream))
+    roster = Roster(path, kind, form, sha256)
+    with roster.table():
+        return roster
+
+
+def still_same(roster: Roster) -> bool:
+    """Whether a file is what it was."""
+    with roster.path.open("rb") as stream:
+        return _look_through(stream, decode=False)[0] == roster.sha256
+
+
+def _look_through(stream: BinaryIO, *, decode: bool) -> tuple[str, str | None]:
+    """Its hash, and the first encoding in which all of it can be read; None if there is none, or none is wanted."""
+    digest = hashlib.sha256()
+    decoders = {name: codecs.getincrementaldecoder(name)() for name in ENCODINGS} if decode else {}
+    first = True
+    while chunk := stream.read(_CHUNK):
+        if first and chunk.startswith(_UTF16) and decode:
+            raise TableError('is UTF-16, as a spreadsheet\'s "Unicode text" is; save it as CSV UTF-8')
+        first = False
+        digest.update(chunk)
+        _drop_failing(decoders, chunk, final=False)
+    _drop_failing(decoders, b"", final=True)
+    return digest.hexdigest(), next(iter(decoders), None)
+
+
+def _drop_failing(decoders: dict[str, codecs.IncrementalDecoder], chunk: bytes, *, final: bool) -> None:
+    for name, decoder in tuple(decoders.items()):
+        try:
+            decoder.decode(chunk, final)
+        except UnicodeDecodeError:
+            del decoders[name]
+
+
+def _separator(form: Form, stream: BinaryIO) -> str:
+    """The one that gives the line of the headings most fields."""
+    line = b""
+    for _ in range(form.header):
+        line = stream.readline(MAX_LINE)
+    text = line.decode(form.encoding, "replace").removeprefix("\ufeff")
+
+    def fields(separator: str) -> int:
+        try:
+            return max((len(row) for row in csv.reader([text], delimiter=separator)), default=0)
+        except csv.Error:
+            return 0
+
+    return max(SEPARATORS, key=fields)
+
+
+# Parquet.
+
+
+def _parquet_rows(stream: BinaryIO) -> Iterator[RawRow]:
+    arrow = need_parquet()
+    try:
+        file = arrow.parquet.ParquetFile(stream)
+        yield 1, file.schema_arrow.names
+        number = 1
+        for batch in file.iter_batches(batch_size=_BATCH):
+            for cells in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                number += 1
+                yield number, cells
+    except (arrow.ArrowException, OSError) as error:
+        # Its messages may quote values.
+        raise TableError(f"is no Parquet file that can be read ({type(error).__name__})") from None
+
+
+def _parquet_text(value: object) -> str | None:
+    """A value of a column; whole numbers are exact there, however long.
+
+    Raises:
+        CellError: It is of another type.
+    """
+    if value is None:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, bytes):
+        raise CellError("is neither text nor number nor date")
+    return plain_text(value)
