@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,7 +47,7 @@ _NO_URL: Final = "must name a database of PostgreSQL: postgresql+psycopg://ACCOU
 _WARNINGS: Final = "zhiwang_warnings"
 
 _WATCH: Final = SilenceWatch(SILENCE_SECONDS)
-"""Over the statements and commits of every log of this process; one thread."""
+"""Over everything that logs of this process ask of their servers; one thread."""
 
 _log = structlog.get_logger(__name__)
 
@@ -102,7 +103,6 @@ def open_postgres(url: str, password_file: Path | None = None) -> Engine:
         ) from None
     event.listen(engine, "do_connect", _connect)
     event.listen(engine, "connect", _prepare)
-    event.listen(engine, "do_execute", _execute)
     try:
         with engine.connect() as connection:
             _look_at(connection)
@@ -134,13 +134,11 @@ def writing(engine: Engine) -> Iterator[Connection]:
         FatalError: LOG_UNAVAILABLE: the server warned about the commit; whether it is durable is not known.
     """
     with engine.connect() as connection:
-        driver: Any = connection.connection.driver_connection
         warnings: list[str] = connection.info[_WARNINGS]
         with connection.begin() as transaction:
             yield connection
             warnings.clear()
-            with _WATCH.over(driver.fileno()):
-                transaction.commit()
+            transaction.commit()
         if warnings:
             connection.invalidate()
             raise FatalError(
@@ -180,7 +178,7 @@ def _arguments() -> dict[str, Any]:
 
 def _connect(dialect: Any, _record: Any, arguments: Any, options: dict[str, Any]) -> Any:
     try:
-        return dialect.connect(*arguments, **options)
+        return _watched().connect(*arguments, **options)
     except (TypeError, ValueError, AttributeError, LookupError):
         # An option of the URL that is none, or whose value is none of its type; its text may quote the password.
         pass
@@ -190,11 +188,21 @@ def _connect(dialect: Any, _record: Any, arguments: Any, options: dict[str, Any]
     raise FatalError(Reason.LOG_UNAVAILABLE, "the URL of the log's database has an option that libpq does not take")
 
 
-def _execute(cursor: Any, statement: str, parameters: Any, _context: Any) -> bool:
-    """Execute a statement, but not for ever: the server ends its own slow ones, unless it is frozen."""
-    with _WATCH.over(cursor.connection.fileno()):
-        cursor.execute(statement, parameters)
-    return True
+@cache
+def _watched() -> type[Any]:
+    """psycopg's connection, but one that waits for no answer for ever.
+
+    The server ends its own slow statements, unless it is frozen. So everything is watched that is asked of it: what
+    SQLAlchemy and psycopg ask by themselves too, when a session begins and when a transaction is rolled back.
+    """
+    import psycopg  # noqa: PLC0415 - an extra
+
+    class Watched(psycopg.Connection[Any]):
+        def wait(self, *args: Any, **options: Any) -> Any:
+            with _WATCH.over(self.fileno()):
+                return super().wait(*args, **options)
+
+    return Watched
 
 
 def _prepare(connection: Any, record: Any) -> None:

@@ -41,7 +41,7 @@ _FULL: Final = "its disk is full: free some space, then try again"
 _BUSY: Final = "another process holds it: end whatever holds it, then try again"
 _DISK: Final = "look at its disk (errors, space, permissions), then try again"
 _SERVER: Final = "look at its database server and the way there, then try again"
-_RIGHTS: Final = "tables or rights of the log were changed: see docs/log-store.md for what they are"
+_RIGHTS: Final = "tables or rights of the log were changed: make them what docs/log-store.md says, then try again"
 _REMEDIES: Final = {
     "SQLITE_CORRUPT": _DAMAGED,
     "SQLITE_NOTADB": _DAMAGED,

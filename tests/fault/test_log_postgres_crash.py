@@ -22,7 +22,7 @@ from audit.log import AuditLog
 from audit.store import LogStore
 from log_appenders import appending
 from log_places import ROLES, PostgresDatabase
-from servers import MissingError, Postgresql
+from servers import MissingError, Postgresql, copy_data
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
 from zhiwang.wire.silence import SilenceWatch
 
@@ -334,7 +334,7 @@ def test_a_server_that_lost_commits_is_refused_as_rolled_back(
     store.open()
     support.append(store, 5)
     server.stop()
-    _copy(data, standby)  # what a standby had that lagged behind
+    copy_data(data, standby)  # what a standby had that lagged behind
     server.start()
     with pytest.raises(FatalError):
         support.append(store, 1)
@@ -368,14 +368,6 @@ def test_a_server_that_lost_commits_is_refused_as_rolled_back(
     assert store.newest.size >= done.size
     support.close(store)
     support.check_log(place, done)
-
-
-def _copy(source: Path, target: Path) -> None:
-    shutil.copytree(source, target)
-    status = source.stat()
-    target.chmod(0o700)
-    for path in (target, *target.rglob("*")):
-        os.chown(path, status.st_uid, status.st_gid, follow_symlinks=False)
 
 
 # A COMMIT of unknown outcome.

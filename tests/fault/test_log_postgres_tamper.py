@@ -260,20 +260,8 @@ def test_a_process_that_runs_stops_where_its_rights_were_changed(place: Postgres
     assert support.check_log(place, appended) == SIZE + 1
 
 
-def unlocked(place: PostgresDatabase, *statements: str) -> None:
-    """What a determined hand does, and hides."""
-    with place.raw("postgres") as connection:
-        tables = [row[0] for row in connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'zhiwang'")]
-        for table in tables:
-            connection.execute(f"ALTER TABLE zhiwang.{table} DISABLE TRIGGER ALL".encode())
-        for statement in statements:
-            connection.execute(statement.encode())
-        for table in tables:
-            names = connection.execute(
-                "SELECT tgname FROM pg_trigger WHERE tgrelid = %s::regclass AND NOT tgisinternal", (f"zhiwang.{table}",)
-            )
-            for (name,) in names.fetchall():
-                connection.execute(f"ALTER TABLE zhiwang.{table} ENABLE ALWAYS TRIGGER {name}".encode())
+def unlocked(place: PostgresDatabase, statement: str) -> None:
+    place.unlocked(lambda connection: connection.execute(statement.encode()))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import closing
 from functools import cache
 from pathlib import Path
@@ -157,6 +158,23 @@ class PostgresDatabase(Place):
     def raw(self, account: str = WRITER) -> psycopg.Connection[Any]:
         """A connection as any other program makes it."""
         return psycopg.connect(self.url(account).replace("+psycopg", ""), autocommit=True)
+
+    def unlocked(self, change: Callable[[psycopg.Connection[Any]], object]) -> None:
+        """What a determined hand does, and hides: a change behind the triggers' backs."""
+        with self.raw("postgres") as connection:
+            tables = [
+                row[0] for row in connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'zhiwang'")
+            ]
+            for table in tables:
+                connection.execute(f"ALTER TABLE zhiwang.{table} DISABLE TRIGGER ALL".encode())
+            change(connection)
+            for table in tables:
+                names = connection.execute(
+                    "SELECT tgname FROM pg_trigger WHERE tgrelid = %s::regclass AND NOT tgisinternal",
+                    (f"zhiwang.{table}",),
+                )
+                for (name,) in names.fetchall():
+                    connection.execute(f"ALTER TABLE zhiwang.{table} ENABLE ALWAYS TRIGGER {name}".encode())
 
     def prepare(self, *statements: str) -> None:
         with self.raw("postgres") as connection:

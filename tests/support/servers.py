@@ -19,6 +19,7 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import ClassVar
@@ -161,19 +162,18 @@ class Server(ABC):
                 start_new_session=True,
                 cwd="/",
             )
+        if not self.answers():
+            raise MissingError(f"{self.family} does not start: {self._last_line()}")
+
+    def answers(self) -> bool:
+        """Whether it answers; after a crash of one of its processes that may take it a while."""
         deadline = time.monotonic() + START_SECONDS
-        while True:
-            if not self.socket().exists() and self._process.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.05)
-                continue
-            try:
+        while self._process is not None and self._process.poll() is None and time.monotonic() < deadline:
+            with suppress(DBAPIError):
                 self.execute("", "SELECT 1")
-            except DBAPIError as error:
-                if self._process.poll() is not None or time.monotonic() > deadline:
-                    raise MissingError(f"{self.family} does not start: {self._last_line()}") from error
-                time.sleep(0.05)
-            else:
-                return
+                return True
+            time.sleep(0.05)
+        return False
 
     def stop(self, by: signal.Signals | None = None) -> None:
         """Stop it at once, whoever is connected."""
@@ -233,6 +233,15 @@ class Server(ABC):
         """Name of that account."""
 
 
+def copy_data(source: Path, target: Path) -> None:
+    """Copy the data directory of a server that does not run, with its owner."""
+    shutil.copytree(source, target)
+    status = source.stat()
+    target.chmod(0o700)
+    for path in (target, *target.rglob("*")):
+        os.chown(path, status.st_uid, status.st_gid, follow_symlinks=False)
+
+
 def insert(connection: Connection, table: str, values: Iterable[Sequence[object]]) -> None:
     """Insert rows into all columns of a table. Its name is taken as SQL writes it."""
     rows = [{f"c{i}": value for i, value in enumerate(row)} for row in values]
@@ -247,6 +256,8 @@ class Postgresql(Server):
     family = "postgresql"
     account = "postgres"
     end = signal.SIGINT
+    segment: ClassVar[int] = 16
+    """MiB of a file of its write-ahead log."""
 
     def find(self) -> str:
         _tool("initdb", "/usr/lib/postgresql/*/bin")
@@ -258,6 +269,7 @@ class Postgresql(Server):
         self.call(
             str(Path(self.program).with_name("initdb")),
             *("-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"),
+            f"--wal-segsize={self.segment}",
         )
 
     def command(self) -> list[str]:

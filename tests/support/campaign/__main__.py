@@ -14,7 +14,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
@@ -24,10 +24,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sqlalchemy import create_engine
 
 import audit_support as support
-from campaign import damage, histories, power, syscalls
+from campaign import cluster, damage, histories, postgresql, power, small_disk, syscalls, tracer
 from campaign.case import KINDS, Case, Tried, concerns, show_failures, table
 from campaign.judge import Outcome, Verdict
-from campaign.tracer import reason_missing
 
 PLANS: Final = {
     "syscall": syscalls.plan,
@@ -38,10 +37,16 @@ PLANS: Final = {
     "clock": histories.plan_clocks,
     "writers": histories.plan_writers,
     "disk full": histories.plan_full,
+    "postgresql": postgresql.plan,
 }
 """What lists the cases of a kind."""
-TRACED: Final = frozenset({"syscall", "power"})
-"""Kinds that need strace."""
+NEEDS: Final = {
+    "syscall": tracer.reason_missing,
+    "power": tracer.reason_missing,
+    "postgresql": cluster.reason_missing,
+    f"postgresql:{small_disk.SCENE}": small_disk.reason_missing,
+}
+"""Kinds and scenes that this machine may lack something for: each tells what that is."""
 
 _cases: list[Case] = []
 _scratch = Path()
@@ -60,14 +65,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--list", action="store_true", help="list the cases and try none")
     options = parser.parse_args(arguments)
     console = Console(width=max(Console().width, 120))
-    missing = reason_missing()
-    if missing:
-        console.print(f"left out: {', '.join(sorted(TRACED))}: {missing}")
+    left_out = _left_out(options.only)
+    for what, reason in left_out.items():
+        console.print(f"left out: {what}: {reason}")
     global _scratch  # noqa: PLW0603 - what the forked workers find
     with tempfile.TemporaryDirectory(prefix="zhiwang-faults-") as scratch:
         _scratch = Path(scratch)
         _warm()
-        _cases[:] = _chosen(options.only, options.every, traced=not missing)
+        _cases[:] = _chosen(options.only, options.every, left_out)
         if not _cases:
             console.print(f"no case matches {options.only!r}; kinds are: {', '.join(KINDS)}")
             return 2
@@ -91,11 +96,22 @@ def _warm() -> None:
         support.signer(number=number)
 
 
-def _chosen(only: str, every: int, *, traced: bool) -> list[Case]:
+def _left_out(only: str) -> dict[str, str]:
+    """What of that which is asked for cannot be tried here, and why."""
+    found = {}
+    for what, missing in NEEDS.items():
+        kind, _, scene = what.partition(":")
+        asked = concerns(only, kind, scene) if scene else kind.startswith(only.partition(":")[0].strip())
+        if asked and (reason := missing()):
+            found[what] = reason
+    return found
+
+
+def _chosen(only: str, every: int, left_out: Container[str]) -> list[Case]:
     counted: Counter[tuple[str, str]] = Counter()
     chosen = []
     for kind, plan in PLANS.items():
-        if (kind in TRACED and not traced) or not kind.startswith(only.partition(":")[0]):
+        if kind in left_out or not kind.startswith(only.partition(":")[0]):
             continue
         for case in plan(_scratch / "plan" / kind, only):
             if not concerns(only, case.kind, case.scene):
@@ -119,6 +135,9 @@ def _try_all(workers: int) -> Iterator[tuple[int, Tried]]:
             failed += result.outcome is Outcome.FAILED
             progress.update(task, advance=1, failed=f"{failed} failed" if failed else "")
             yield number, result
+        # They end by themselves, and so take their servers away.
+        pool.close()
+        pool.join()
 
 
 def _try(number: int) -> tuple[int, Tried]:

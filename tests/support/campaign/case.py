@@ -22,6 +22,7 @@ KINDS: Final = {
     "clock": "the clock goes back, or leaps ahead and returns",
     "writers": "several writers on one file, some of them killed; a second one on a copy",
     "disk full": "no file grows any more, until there is room again",
+    "postgresql": "a log in PostgreSQL: each statement fails, rows and files rot, copies are restored, hubs race",
 }
 """What is tried, by kind."""
 

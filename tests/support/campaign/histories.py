@@ -19,7 +19,7 @@ import audit_support as support
 from audit.proofs import HeadView
 from campaign import judge
 from campaign.case import Case
-from campaign.child import Act, Running, Voice, run
+from campaign.child import Act, Running, Said, Voice, run
 from campaign.judge import Outcome, Verdict
 from campaign.scenes import append, create, going_on, insist, opened
 from zhiwang.wire.errors import RefusedError
@@ -178,14 +178,27 @@ def _seen_by_others(source: Path, number: int, scratch: Path) -> Verdict:
 # Clocks.
 
 
+def clocks() -> Iterator[tuple[str, float, int]]:
+    """How the clock goes wrong: in words, by how many seconds, and with which certificate it is right again."""
+    for days, renewed in itertools.product((-1 / 1440, -1, -400, 1 / 1440, 1, 4000), (False, True)):
+        yield f"{days:+.4g} days{', certificate renewed' if renewed else ''}", days * DAY, int(renewed)
+
+
 def plan_clocks(_scratch: Path, _only: str) -> Iterator[Case]:
     """The clock goes back, or leaps ahead and returns; and the certificate is renewed afterwards or not."""
-    for days, renewed in itertools.product((-1 / 1440, -1, -400, 1 / 1440, 1, 4000), (False, True)):
-        name = f"{days:+.4g} days{', certificate renewed' if renewed else ''}"
-        yield Case("clock", "log", name, partial(_clock, days * DAY, int(renewed)))
+    for name, ahead, number in clocks():
+        yield Case("clock", "log", name, partial(_clock, ahead, number))
 
 
 def _clock(ahead: float, number: int, scratch: Path) -> Verdict:
+    directory = scratch / "log"
+    directory.mkdir()
+    return judge.log(directory, with_wrong_clock(directory, ahead, number))
+
+
+def with_wrong_clock(directory: Path, ahead: float, number: int) -> list[Said]:
+    """What a log says that is made, goes on by a wrong clock, and then by a right one."""
+
     def wrong(directory: Path, voice: Voice) -> Iterator[None]:
         yield from create(directory, voice)
         store = opened(directory, voice)
@@ -204,21 +217,24 @@ def _clock(ahead: float, number: int, scratch: Path) -> Verdict:
         voice.say("verified")
         support.close(store)
 
-    directory = scratch / "log"
-    directory.mkdir()
-    said = run(wrong, directory)
-    return judge.log(directory, [said, run(right, directory)])
+    return [run(wrong, directory), run(right, directory)]
 
 
 # Writers.
 
 
-def plan_writers(_scratch: Path, _only: str) -> Iterator[Case]:
-    """Processes on one file at the same time, some of them killed; and a second one on a copy of it."""
+def races() -> Iterator[tuple[int, int, int]]:
+    """How many write, how many of them are killed, and after how many groups."""
     for writers, killed in ((2, 0), (3, 0), (2, 1), (3, 1), (3, 2)):
         for turn in range(3):
-            case = partial(_writers, writers, killed, turn)
-            yield Case("writers", "on one file", f"{writers} writers, {killed} killed, turn {turn}", case)
+            yield writers, killed, turn
+
+
+def plan_writers(_scratch: Path, _only: str) -> Iterator[Case]:
+    """Processes on one file at the same time, some of them killed; and a second one on a copy of it."""
+    for writers, killed, turn in races():
+        case = partial(_writers, writers, killed, turn)
+        yield Case("writers", "on one file", f"{writers} writers, {killed} killed, turn {turn}", case)
     for shares in (False, True):
         name = "with the same guard" if shares else "with its own guard"
         yield Case("writers", "a second one on a copy", name, partial(_copied, shares))
@@ -241,7 +257,14 @@ def _appends(number: int, groups: int) -> Act:
 def _writers(writers: int, killed: int, turn: int, scratch: Path) -> Verdict:
     directory = scratch / "log"
     directory.mkdir()
-    said = [run(create, directory)]
+    said = [run(create, directory), *raced(directory, writers, killed, turn)]
+    if sum(one.killed for one in said) > killed:
+        return Verdict(Outcome.FAILED, "another process ended too")
+    return judge.log(directory, [*said, run(going_on, directory)])
+
+
+def raced(directory: Path, writers: int, killed: int, turn: int) -> list[Said]:
+    """What several writers of one log say, the first of which are killed."""
     running = [Running(_appends(number, 12 if number >= killed else MANY), directory) for number in range(writers)]
     for one in running:
         one.go()
@@ -249,10 +272,7 @@ def _writers(writers: int, killed: int, turn: int, scratch: Path) -> Verdict:
         if number < killed:
             one.until("acknowledged", 3 * (turn + 1))
             one.kill()
-    said += [one.end() for one in running]
-    if any(one.killed for one in said[1 + killed :]):
-        return Verdict(Outcome.FAILED, "another process ended too")
-    return judge.log(directory, [*said, run(going_on, directory)])
+    return [one.end() for one in running]
 
 
 def _copied(shares: bool, scratch: Path) -> Verdict:  # noqa: FBT001 - one of two cases

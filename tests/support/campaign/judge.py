@@ -13,12 +13,12 @@ import re
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import audit_support as support
 from audit.checkpoint import Checkpoint, CheckpointError, open_note
@@ -96,12 +96,23 @@ def log(directory: Path, said: Sequence[Said], history: Leaves | None = None, *,
             acknowledged must lie in the file.
         database: Name of its file.
     """
+    return of(directory, said, lambda: read(directory / database), history)
+
+
+def of(
+    directory: Path,
+    said: Sequence[Said],
+    reading: Callable[[], Mapping[str, Stored] | None],
+    history: Leaves | None = None,
+) -> Verdict:
+    """The same of a log that stands elsewhere: `reading` gives what is stored."""
     try:
         refused = _refused(said)
-        stored = read(directory / database)
+        stored = reading()
         leaves = leaves_of(stored) if history is None else _known(history, said)
         if history is None:
             _nothing_lost(leaves, said)
+            _rightly_found(leaves, said)
         # Where the damage stopped the start, the guard may be what is damaged.
         shown = _shown(None if refused and history is not None else directory, said)
         if not refused:
@@ -169,6 +180,17 @@ def _nothing_lost(leaves: Leaves, said: Sequence[Said]) -> None:
                 raise FaultError(f"entry {first} was acknowledged and is not in the log")
 
 
+def _rightly_found(leaves: Leaves, said: Sequence[Said]) -> None:
+    """What was looked up after a COMMIT of unknown outcome is where it was found, and nothing is there twice."""
+    for word in (word for one in said for word in one.of("sought")):
+        entries = leaves.get(str(word["origin"]), ())
+        for leaf, index in zip(map(bytes.fromhex, word["leaves"]), word["indexes"], strict=True):
+            if index is not None and (index >= len(entries) or entries[index] != leaf):
+                raise FaultError(f"entry {index} was found in the log and is not there")
+            if list(entries).count(leaf) > 1:
+                raise FaultError("an entry was written again that was in the log")
+
+
 def _known(history: Leaves, said: Sequence[Said]) -> Leaves:
     """The entries before the damage, and those that the last start acknowledged behind them."""
     leaves = {origin: list(entries) for origin, entries in history.items()}
@@ -233,8 +255,13 @@ def read(database: Path) -> Mapping[str, Stored] | None:
 def _read(connection: sqlite3.Connection, suffix: str) -> Stored | None:
     rows = connection.execute(f"SELECT idx, leaf_hash, data FROM log_entry{suffix} ORDER BY idx").fetchall()  # noqa: S608 - a table's own suffix
     size, root, note = connection.execute(f"SELECT size, root, checkpoint FROM log_head{suffix}").fetchone()  # noqa: S608 - the same
+    return stored(rows, Checkpoint(bytes(note).decode().partition("\n")[0], size, root), note)
+
+
+def stored(rows: Sequence[Sequence[Any]], head: Checkpoint, note: bytes) -> Stored | None:
+    """A log from its rows (index, leaf hash, data); None if they are not of one list, or their hashes are wrong."""
     leaves = [merkle.leaf_hash(data) for _, _, data in rows]
     if [index for index, _, _ in rows] != list(range(len(rows))) or [leaf for _, leaf, _ in rows] != leaves:
         return None
-    origin = bytes(note).decode().partition("\n")[0]
-    return Stored(leaves, Checkpoint(origin, size, root), note, decode_entry(rows[0][2]).log_opened.predecessor)
+    predecessor = decode_entry(rows[0][2]).log_opened.predecessor if rows else b""
+    return Stored(leaves, head, note, predecessor)

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from sqlalchemy import Engine
+
 import audit_support as support
-from audit import sqlite
+from audit import postgres, sqlite
 from audit.appended import Appended
 from audit.log import AuditLog
 from audit.yearly import YearlyLog
@@ -25,6 +27,17 @@ YEAR: Final = 366 * 86_400.0
 """Seconds after which every log is of another year."""
 LARGE: Final = 30_000
 """Bytes of an entry that fills many pages: a thousand pages make SQLite fold its write-ahead log."""
+
+
+URL: Final = "url"
+"""File of a directory whose log stands in PostgreSQL: it says where."""
+
+
+def engine(directory: Path, *, create: bool = False) -> Engine:
+    """Of the database of the log in a directory."""
+    if (directory / URL).exists():
+        return postgres.open_postgres((directory / URL).read_text("utf-8"))
+    return sqlite.open_sqlite(files(directory)[0], create=create)
 
 
 def files(directory: Path) -> tuple[Path, Path]:
@@ -59,10 +72,9 @@ def unopened(
     directory: Path, voice: Voice, number: int = 0, guard: Path | None = None, clock: Callable[[], float] = time.time
 ) -> YearlyLog:
     """The same before it is opened."""
-    database, usual = files(directory)
+    _, usual = files(directory)
     signer = TellingSigner(support.signer(number=number), voice)
-    engine = sqlite.open_sqlite(database)
-    return YearlyLog(engine, signer, clock, guard=guard or usual, verifier=support.verifier())
+    return YearlyLog(engine(directory), signer, clock, guard=guard or usual, verifier=support.verifier())
 
 
 def append(store: YearlyLog, voice: Voice, count: int = 1, size: int = 40) -> Appended:
@@ -77,16 +89,14 @@ def append(store: YearlyLog, voice: Voice, count: int = 1, size: int = 40) -> Ap
 
 def create(directory: Path, voice: Voice) -> Iterator[None]:
     """`init` makes database, guard and first entry."""
-    database, guard = files(directory)
+    _, guard = files(directory)
     guard.parent.mkdir(exist_ok=True)
     yield
     signer = TellingSigner(support.signer(), voice)
-    engine = sqlite.open_sqlite(database, create=True)
-    store = YearlyLog(engine, signer, guard=guard, verifier=support.verifier())
+    store = YearlyLog(engine(directory, create=True), signer, guard=guard, verifier=support.verifier())
     head = store.create()
     voice.shown(head)
-    store.close()
-    engine.dispose()
+    support.close(store)
 
 
 def furnished(*counts: int, size: int = 40) -> Act:
