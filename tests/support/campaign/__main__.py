@@ -14,7 +14,8 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
@@ -62,6 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--every", type=int, default=1, metavar="N", help="only every N-th case of each scene")
     parser.add_argument("--workers", type=int, default=2, help="processes that try cases (default: %(default)s)")
     parser.add_argument("--json", type=Path, help="write every case with its outcome to this file")
+    parser.add_argument(
+        "--resume", type=Path, metavar="FILE", help="keep each outcome in this file, and try no case that it has"
+    )
     parser.add_argument("--list", action="store_true", help="list the cases and try none")
     options = parser.parse_args(arguments)
     console = Console(width=max(Console().width, 120))
@@ -80,8 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for case in _cases:
                 console.print(case.title, markup=False, highlight=False)
             return 0
-        tried = sorted(_try_all(options.workers), key=lambda pair: pair[0])
-    results = [result for _, result in tried]
+        results = _try_all(options.workers, {} if options.resume is None else _known(options.resume), options.resume)
     if options.json is not None:
         options.json.write_text(json.dumps([asdict(one) for one in results], indent=1) + "\n", "utf-8")
     console.print(table(results))
@@ -122,16 +125,41 @@ def _chosen(only: str, every: int, left_out: Container[str]) -> list[Case]:
     return chosen
 
 
-def _try_all(workers: int) -> Iterator[tuple[int, Tried]]:
+def _known(path: Path) -> dict[tuple[str, str, str], Tried]:
+    """Cases that were tried before the campaign was interrupted."""
+    if not path.exists():
+        return {}
+    lines = path.read_text("utf-8").splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):
+        path.write_text("".join(lines[:-1]), "utf-8")  # the campaign ended while it wrote the last one
+        del lines[-1]
+    found = [Tried(**{**case, "outcome": Outcome(case["outcome"])}) for case in map(json.loads, lines)]
+    return {(one.kind, one.scene, one.name): one for one in found}
+
+
+def _try_all(workers: int, known: Mapping[tuple[str, str, str], Tried], keep: Path | None) -> list[Tried]:
+    """Every case in order: what became of it now, or before."""
+    found = [known.get((case.kind, case.scene, case.name)) for case in _cases]
+    missing = [number for number, one in enumerate(found) if one is None]
+    with keep.open("a", encoding="utf-8") if keep is not None else nullcontext() as file:
+        for number, result in _trying(workers, missing):
+            found[number] = result
+            if file is not None:
+                file.write(json.dumps(asdict(result)) + "\n")
+                file.flush()
+    return [one for one in found if one is not None]
+
+
+def _trying(workers: int, numbers: Sequence[int]) -> Iterator[tuple[int, Tried]]:
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[failed]}"))
     with (
         # Forked, so that each worker has everything loaded and the same keys, and itself forks what is struck.
         multiprocessing.get_context("fork").Pool(workers) as pool,
         Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress,
     ):
-        task = progress.add_task("cases", total=len(_cases), failed="")
+        task = progress.add_task("cases", total=len(numbers), failed="")
         failed = 0
-        for number, result in pool.imap_unordered(_try, range(len(_cases))):
+        for number, result in pool.imap_unordered(_try, numbers):
             failed += result.outcome is Outcome.FAILED
             progress.update(task, advance=1, failed=f"{failed} failed" if failed else "")
             yield number, result
