@@ -16,6 +16,7 @@ import pytest
 
 import campaign
 from campaign.tracer import reason_missing
+from servers import Server
 
 SUPPORT = Path(campaign.__file__).parents[1]
 
@@ -93,6 +94,30 @@ def test_files_clocks_and_writers_that_do_not_belong_together_sign_one_history(
     assert outcomes["survived"] >= 2
 
 
+def test_a_log_in_postgresql_loses_nothing_that_was_acknowledged_and_tells_what_rots(
+    tmp_path: Path, postgresql: Server
+) -> None:
+    assert postgresql.family == "postgresql"
+    assert outcomes_of(tmp_path, "postgresql:connection cut:commit:", 7)["survived"] == 5
+    outcomes = outcomes_of(tmp_path, "postgresql:rows", 17)
+    assert outcomes["refused"] >= 3
+    assert outcomes["survived"] >= 1
+
+
+def test_a_campaign_that_was_interrupted_goes_on_where_it_was(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    arguments = ("--only", "truncation:guard", "--every", "20", "--resume", str(kept))
+    whole = run_campaign(tmp_path, *arguments)
+    lines = kept.read_text("utf-8").splitlines(keepends=True)
+    assert len(lines) == len(whole) > 3
+    # Killed while it wrote the third.
+    kept.write_text("".join(lines[:2]) + lines[2][:20], "utf-8")
+    again = run_campaign(tmp_path, *arguments)
+    assert [case["name"] for case in again] == [case["name"] for case in whole]
+    assert kept.read_text("utf-8").splitlines(keepends=True)[:2] == lines[:2]
+    assert len(kept.read_text("utf-8").splitlines()) == len(lines)
+
+
 # That the campaign finds what it is there to find.
 
 NO_SYNC = """
@@ -127,3 +152,23 @@ def test_a_guard_that_is_not_looked_at_is_found(tmp_path: Path) -> None:
     broken = "import audit.guard\naudit.guard.Guard.read = lambda _self: None"
     cases = run_campaign(tmp_path, "--only", "restore", "--every", "5", broken=broken)
     assert any(case["outcome"] == "failed" for case in cases)
+
+
+def test_an_entry_that_is_acknowledged_though_its_commit_failed_is_found(tmp_path: Path, postgresql: Server) -> None:
+    assert postgresql.family == "postgresql"
+    broken = """
+import audit.postgres
+from contextlib import contextmanager, suppress
+@contextmanager
+def careless(engine):
+    with engine.connect() as connection:
+        transaction = connection.begin()
+        yield connection
+        with suppress(Exception):
+            transaction.commit()
+audit.postgres.writing = careless
+"""
+    case = "postgresql:statement fails:commit: before statement 8"  # the last that the process makes
+    (found,) = run_campaign(tmp_path, "--only", case, broken=broken)
+    assert found["outcome"] == "failed"
+    assert "was acknowledged and is not in the log" in found["detail"]

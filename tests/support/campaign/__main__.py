@@ -1,4 +1,4 @@
-"""`make faults` runs the campaign, `make faults ONLY=KIND` or `ONLY=KIND:SCENE` a part of it.
+"""`make faults` runs the campaign, `make faults ONLY=KIND`, `ONLY=KIND:SCENE` or `ONLY=KIND:SCENE:NAME` a part of it.
 
 Exit status 0 if every case was survived or refused, 1 if one failed, 2 if nothing matches.
 """
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="make faults", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     kinds = "; ".join(f"{kind}: {what}" for kind, what in KINDS.items())
-    parser.add_argument("--only", default="", help=f"KIND or KIND:SCENE, or how they begin ({kinds})")
+    parser.add_argument("--only", default="", help=f"KIND, KIND:SCENE or KIND:SCENE:NAME, or how they begin ({kinds})")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="only every N-th case of each scene")
     parser.add_argument("--workers", type=int, default=2, help="processes that try cases (default: %(default)s)")
     parser.add_argument("--json", type=Path, help="write every case with its outcome to this file")
@@ -117,7 +117,7 @@ def _chosen(only: str, every: int, left_out: Container[str]) -> list[Case]:
         if kind in left_out or not kind.startswith(only.partition(":")[0]):
             continue
         for case in plan(_scratch / "plan" / kind, only):
-            if not concerns(only, case.kind, case.scene):
+            if not concerns(only, case.kind, case.scene, case.name):
                 continue
             if counted[case.kind, case.scene] % every == 0:
                 chosen.append(case)

@@ -49,10 +49,17 @@ class Case:
         return f"{self.kind}: {self.scene}: {self.name}"
 
 
-def concerns(only: str, kind: str, scene: str) -> bool:
-    """Whether cases of a scene are asked for: by `KIND`, by `KIND:SCENE`, or by the beginning of either."""
-    wanted_kind, _, wanted_scene = only.partition(":")
-    return kind.startswith(wanted_kind.strip()) and scene.startswith(wanted_scene.strip())
+def concerns(only: str, kind: str, scene: str, name: str = "") -> bool:
+    """Whether cases are asked for: by `KIND`, `KIND:SCENE` or `KIND:SCENE:NAME`, or by how each of these begins.
+
+    Args:
+        only: What is asked for.
+        kind: Of the cases.
+        scene: Of the cases.
+        name: Of one case; empty for some of the scene.
+    """
+    wanted = [*(one.strip() for one in only.split(":", 2)), "", ""]
+    return kind.startswith(wanted[0]) and scene.startswith(wanted[1]) and (not name or name.startswith(wanted[2]))
 
 
 @dataclass(frozen=True, slots=True)
