@@ -143,7 +143,8 @@ def writing(engine: Engine) -> Iterator[Connection]:
             connection.invalidate()
             raise FatalError(
                 Reason.LOG_UNAVAILABLE,
-                f"the log's database did not confirm a commit (warning {warnings[0]}); a standby may lack it",
+                f"the log's database did not confirm a commit (warning {warnings[0]}); a standby may lack it: look at "
+                "its database server and its standbys, then try again",
             )
 
 
@@ -190,7 +191,7 @@ def _connect(dialect: Any, _record: Any, arguments: Any, options: dict[str, Any]
 
 @cache
 def _watched() -> type[Any]:
-    """psycopg's connection, but one that waits for no answer for ever.
+    """A connection of psycopg, but one that waits for no answer for ever.
 
     The server ends its own slow statements, unless it is frozen. So everything is watched that is asked of it: what
     SQLAlchemy and psycopg ask by themselves too, when a session begins and when a transaction is rolled back.

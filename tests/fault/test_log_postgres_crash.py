@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,6 +18,7 @@ from audit import postgres
 from audit.appended import Appended
 from audit.log import AuditLog
 from audit.store import LogStore
+from between import Between, Blow, signal_all
 from log_appenders import appending
 from log_places import ROLES, PostgresDatabase
 from servers import MissingError, Postgresql, copy_data
@@ -307,14 +306,52 @@ def test_a_server_that_freezes_is_not_waited_for(
 @contextmanager
 def frozen(server: Postgresql) -> Iterator[None]:
     pids = server.pids()
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+    signal_all(pids, signal.SIGSTOP)
     try:
         yield
     finally:
-        for pid in reversed(pids):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
+        signal_all(pids[::-1], signal.SIGCONT)
+
+
+@pytest.mark.parametrize("asked", ["BEGIN", "version()", "SAVEPOINT", "ROLLBACK", "current_setting(name)", "log_entry"])
+def test_a_server_that_freezes_while_a_log_is_opened_is_not_waited_for(
+    server: Postgresql, place: PostgresDatabase, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    def opening(url: str) -> None:
+        engine = postgres.open_postgres(url)
+        store = LogStore(engine, support.HUB.log_origin, support.signer(), verifier=support.verifier())
+        try:
+            store.open()
+        finally:
+            support.close(store)
+
+    with between(server) as one:
+        url = one.url(place.name, ROLES.writer)
+        opening(url)
+        monkeypatch.setattr(postgres, "_WATCH", watch := SilenceWatch(1.0))
+        one.arm(Blow("server frozen", "before", words=asked))
+        with pytest.raises(FatalError) as caught:
+            opening(url)
+        assert caught.value.reason is Reason.LOG_UNAVAILABLE
+        assert asked in one.struck()
+        signal_all(server.pids(), signal.SIGCONT)
+        watch.close()
+        monkeypatch.undo()
+        opening(url)
+    assert support.check_log(place) == 1
+
+
+@contextmanager
+def between(server: Postgresql) -> Iterator[Between]:
+    one = Between(server)
+    thread = threading.Thread(target=one.serve)
+    thread.start()
+    try:
+        yield one
+    finally:
+        signal_all(server.pids(), signal.SIGCONT)
+        one.close()
+        thread.join(PATIENCE)
 
 
 def test_a_server_that_lost_commits_is_refused_as_rolled_back(
@@ -373,75 +410,29 @@ def test_a_server_that_lost_commits_is_refused_as_rolled_back(
 # A COMMIT of unknown outcome.
 
 
-class Cutter:
-    """Stands between a hub and its server, and cuts the connection at a COMMIT once it is told to.
-
-    Args:
-        server: Its socket is connected to.
-    """
-
-    def __init__(self, server: Postgresql) -> None:
-        self.cut: str | None = None  # the "request" to commit, or its "answer", which means that it was committed
-        self._answer_is_lost = False
-        self._to = str(server.socket())
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listening.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        self._listening.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listening.accept()
-                upstream = socket.socket(socket.AF_UNIX)
-                upstream.connect(self._to)
-                for pair in ((client, upstream), (upstream, client)):
-                    threading.Thread(target=self._pass_on, args=(*pair, pair[0] is client), daemon=True).start()
-
-    def _pass_on(self, source: socket.socket, target: socket.socket, to_server: bool) -> None:  # noqa: FBT001 - positional by Thread
-        with suppress(OSError):
-            while data := source.recv(65536):
-                if to_server and b"COMMIT" in data:
-                    if self.cut == "request":
-                        break
-                    self._answer_is_lost = self.cut == "answer"
-                elif not to_server and self._answer_is_lost:
-                    self._answer_is_lost = False
-                    break
-                target.sendall(data)
-        for one in (source, target):
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
-
-
-@pytest.mark.parametrize(("cut", "there"), [("request", False), ("answer", True)])
+@pytest.mark.parametrize(("where", "there"), [("before", False), ("after", True)])
 def test_after_a_connection_was_cut_in_commit_the_keys_tell_what_is_in_the_log(
     server: Postgresql,
     place: PostgresDatabase,
-    cut: str,
+    where: str,
     there: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
-    cutter = Cutter(server)
-    url = f"postgresql+psycopg://hub@127.0.0.1:{cutter.port}/{place.name}?sslmode=disable"
-    store = LogStore(postgres.open_postgres(url), support.HUB.log_origin, support.signer(), verifier=support.verifier())
-    store.open()
-    entries = support.new_entries(store, 3)
-    cutter.cut = cut
-    with pytest.raises(FatalError) as caught, store.transaction() as connection:
-        store.append(connection, entries)
-    assert caught.value.reason is Reason.LOG_UNAVAILABLE
-    cutter.cut = None
-    assert not store.healthy
-    store.open()
-    with store.reading.connect() as connection:
-        found = store.find(connection, [entry.key for entry in entries])
-    assert found == ({entry.key: 1 + index for index, entry in enumerate(entries)} if there else {})
-    done = support.append(store, 1)
-    support.close(store)
-    cutter.close()
+    with between(server) as cutter:
+        engine = postgres.open_postgres(cutter.url(place.name, ROLES.writer))
+        store = LogStore(engine, support.HUB.log_origin, support.signer(), verifier=support.verifier())
+        store.open()
+        entries = support.new_entries(store, 3)
+        cutter.arm(Blow("connection cut", where, words="COMMIT"))
+        with pytest.raises(FatalError) as caught, store.transaction() as connection:
+            store.append(connection, entries)
+        assert caught.value.reason is Reason.LOG_UNAVAILABLE
+        assert not store.healthy
+        store.open()
+        with store.reading.connect() as connection:
+            found = store.find(connection, [entry.key for entry in entries])
+        assert found == ({entry.key: 1 + index for index, entry in enumerate(entries)} if there else {})
+        done = support.append(store, 1)
+        support.close(store)
     assert support.check_log(place, done) == (5 if there else 2)
 
 
@@ -474,6 +465,7 @@ def test_a_commit_whose_standby_did_not_confirm_is_not_acknowledged(
         server.execute("", "ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
     assert [error.detail for error in failures] == [store.stopped]
     assert "did not confirm a commit" in (store.stopped or "")
+    assert "then try again" in (store.stopped or "")
     store.open()  # waits for the standby itself, as every commit does
     with store.reading.connect() as reading:
         assert len(store.find(reading, [entry.key for entry in entries])) == 2
