@@ -1,6 +1,6 @@
 """Changing a department's files as text: comments, order and spelling of everything else stay as they are.
 
-An edit names a key of the file as the file does, a grant by its id: `grant.enrolment-pension.not_after`,
+An edit names a key as the file does, a grant or an emergency by its id: `grant.enrolment-pension.not_after`,
 `system.counter.roles`, `attribute.pension_months.title.en`, `assert[0].place`. What the edits mean is worked out on the
 values as well, and the edited text is read again and held against that: it says what was asked for and nothing else.
 """
@@ -23,10 +23,10 @@ from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.tomllines import Key
 
 _PART = re.compile(r"""(?:^|\.)(?:([A-Za-z0-9_-]+)|"([^"\\]+)"|'([^']+)')|\[([0-9]{1,6})\]""")
-_NAMED: Final = "grant"
-"""The array of tables whose elements have names, their `id`."""
+_NAMED: Final = frozenset({"grant", "emergency"})
+"""Arrays of tables whose elements have names, their `id`."""
 
-_TABLES: Final = frozenset({"grant", "assert"})
+_TABLES: Final = _NAMED | {"assert"}
 """Arrays of tables; an empty one says as much as none."""
 
 _BOM = "\ufeff"
@@ -44,7 +44,7 @@ class Edit(NamedTuple):
     """One change.
 
     Attributes:
-        key: Path of the key in the file; a grant's is its id.
+        key: Path of the key in the file, with the id of a grant or an emergency in place of its number.
         value: What it is set to; what is added to a list or taken out of one. None takes the key itself away.
         literal: The value as TOML.
     """
@@ -171,8 +171,8 @@ def _set(text: str, data: dict[str, Any], step: Edit) -> str:
         for name, value in step.value.items():
             text = _set(text, data, edit(How.SET, (*step.key, name), value))
         return text
-    if path[:2] == (_NAMED, len(data.get(_NAMED, []))) and step.key[2:] != ("id",) and isinstance(step.key[1], str):
-        text = _set(text, data, edit(How.SET, (_NAMED, path[1], "id"), step.key[1]))
+    if _at(data, path[:2]) is None and path[:2] != step.key[:2] and step.key[2:] != ("id",):
+        text = _set(text, data, edit(How.SET, (*path[:2], "id"), step.key[1]))  # named, and not there yet
     holder: Any = data
     for part, following in pairwise(path):
         holder = _entered(holder, part, following, step)
@@ -215,8 +215,8 @@ def _add(text: str, data: dict[str, Any], step: Edit) -> str:
     if path[0] in _TABLES and len(path) == 1:
         if not isinstance(step.value, dict):
             _refuse(f'{_name(step.key)}: add a table, as {{deny = "…", role = "…", matter = "…", place = "…"}}')
-        if path[0] == _NAMED and "id" not in step.value:
-            _refuse("a grant has an id")
+        if path[0] in _NAMED and "id" not in step.value:
+            _refuse(f"each {path[0]} has an id")
         count = len(values)
         for name, value in sorted(step.value.items(), key=lambda item: item[0] != "id"):
             text = _set(text, data, edit(How.SET, (path[0], count, name), value))
@@ -257,20 +257,21 @@ def _is(one: Any, wanted: Any) -> bool:
 
 
 def _resolved(data: dict[str, Any], key: Key, *, new: bool) -> Key:
-    """A key with a grant's number in place of its id."""
-    if key[0] != _NAMED or len(key) == 1 or isinstance(key[1], int):
+    """A key with a number in place of the id of a grant or an emergency."""
+    kind = key[0]
+    if kind not in _NAMED or len(key) == 1 or isinstance(key[1], int):
         return key
-    grants = data.get(_NAMED, [])
-    for place, grant in enumerate(grants):
-        if grant.get("id") == key[1]:
-            return (_NAMED, place, *key[2:])
+    known = data.get(str(kind), [])
+    for place, one in enumerate(known):
+        if one.get("id") == key[1]:
+            return (kind, place, *key[2:])
     if not new:
-        _refuse(f"there is no grant {key[1]}")
-    return (_NAMED, len(grants), *key[2:])
+        _refuse(f"there is no {kind} {key[1]}")
+    return (kind, len(known), *key[2:])
 
 
 def _is_item(path: Key) -> bool:
-    """Whether a grant, an assertion, an attribute or a system stands there: to set it is to set the keys given."""
+    """Whether a rule, an attribute or a system stands there: to set it is to set the keys given."""
     return len(path) == len(("attribute", "name")) and path[0] in {*_TABLES, "attribute", "system"}
 
 

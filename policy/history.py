@@ -25,9 +25,12 @@ from policy.directory import Fetch
 from policy.metadata import (
     CENTRE,
     CENTRE_FILE,
+    EMERGENCY,
     MATTERS,
     REVOCATIONS_FILE,
     SUSPEND,
+    activations_path,
+    check_activations,
     check_centre,
     check_department,
     check_suspensions,
@@ -118,7 +121,7 @@ class History:
         )
 
     def texts(self, version: int) -> dict[str, bytes]:
-        """Every file of one version exactly as it was signed, by path: the centre's, documents, suspensions.
+        """Every file of one version exactly as it was signed, by path: the centre's and the departments'.
 
         A department that had lapsed is left out.
 
@@ -145,10 +148,14 @@ class History:
         own = self._role(department, centre, snapshot, files)
         check_department(department, own)
         listed = {document_path(department): own}
-        suspend = department + SUSPEND
-        if role_keys(own, suspend) and f"{suspend}.json" in snapshot.meta:
-            listed[suspensions_path(department)] = self._role(suspend, own, snapshot, files)
-            check_suspensions(department, listed[suspensions_path(department)])
+        for ending, path, check in (
+            (SUSPEND, suspensions_path(department), check_suspensions),
+            (EMERGENCY, activations_path(department), check_activations),
+        ):
+            role = department + ending
+            if role_keys(own, role) and f"{role}.json" in snapshot.meta:
+                listed[path] = self._role(role, own, snapshot, files)
+                check(department, listed[path])
         return {path: self._content(role, path, files) for path, role in listed.items() if path in role.targets}
 
     def recorded(self, version: int, timestamp_hash: bytes) -> dict[str, bytes]:

@@ -127,6 +127,14 @@ def test_one_place_becomes_a_list_when_another_is_added() -> None:
     assert 'place = ["nbs:440306", "nbs:440305"]' in after.decode()
 
 
+def test_an_emergency_is_prepared_and_changed_by_its_id() -> None:
+    asks = 'asks=["hrss.insured exists"]'
+    flood = f'title={{zh="水灾", en="Flood"}}, role="edu/clerk", {asks}, matter="school", hours=4, admins=["hrss"]'
+    made = edited(support.HRSS.encode(), [change("set", f"emergency.flood={{{flood}}}")])
+    assert parse_document(edited(made, [change("set", "emergency.flood.hours=6")])).emergencies[0].hours == 6
+    assert edited(made, [change("remove", "emergency.flood")]) == support.HRSS.encode()
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [
@@ -165,7 +173,7 @@ def test_what_is_no_edit_is_refused_with_how_one_is_written(text: str) -> None:
         ("remove", 'grant={role="edu/enrolment-clerk"}', "2 of it"),
         ("add", "system.counter.roles=clerk", "already"),
         ("add", "assert=x", "add a table"),
-        ("add", 'grant={role="x"}', "a grant has an id"),
+        ("add", 'grant={role="x"}', "each grant has an id"),
         ("set", "assert[7].place=x", "nothing that could have such a key"),
         ("set", "department.name=x", "nothing that could have such a key"),
         ("set", "grant.new={}", "which keys"),

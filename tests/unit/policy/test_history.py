@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import policy_support as support
+from emergency_support import PREPARED, entry, opening
 from policy.archive import Archive, timestamp_path
 from policy.history import History
 from policy.mirror import TIMESTAMP, Mirror
@@ -95,6 +96,50 @@ def test_no_byte_of_what_is_read_can_be_another(base: DirectoryKit, kit: Directo
             history = History(kit.root_json, fetch_of(archive, {path: changed}))
             with pytest.raises(RefusedError, check=lambda error: error.reason is Reason.METADATA_INVALID):
                 history.directory(version, ["hrss"], ["school-enrolment"])
+
+
+def test_every_text_of_a_version_comes_back_as_it_was_signed(kit: DirectoryKit, tmp_path: Path) -> None:
+    hrss = "# 注释 kept\n" + support.HRSS.replace("\n", "\r\n")
+    health = support.HEALTH + PREPARED
+    suspended = 'department = "hrss"\n[[suspend]]\nid = "x"\nrole = "edu/inspector"\n'
+    kit.publish(hrss, health, suspended)
+    opened = opening(kit, entry(kit.clock()))
+    kit.repository.publish(opened)
+    version, archive = kit.directory.version, Archive(tmp_path / "texts")
+    archive.keep(kit.repository.files)
+    texts = {
+        "centre.toml": support.CENTRE,
+        "matters/school-enrolment.toml": support.SCHOOL,
+        "matters/senior-card.toml": support.SENIOR,
+        "edu/document.toml": support.EDU,
+        "hrss/document.toml": hrss,
+        "health/document.toml": health,
+        "hrss/suspend/current.toml": suspended,
+    }
+    wanted = {path: text.encode() for path, text in texts.items()} | dict(opened.files)
+    assert History(kit.root_json, fetch_of(archive)).texts(version) == wanted
+    # Publishing each of them again changes no byte of any.
+    kit.publish(*(content for path, content in wanted.items() if path != "edu/emergency/current.toml"))
+    archive.keep(kit.repository.files)
+    history = History(kit.root_json, fetch_of(archive))
+    assert history.texts(kit.directory.version) == wanted
+    # Other admins of hrss, who have signed nothing yet: it has lapsed, and is left out alone.
+    fresh = kit.enrol_admins("hrss", ("third", "fourth"))
+    kit.publish(admins={"hrss": [signer.public_key_raw for signer in fresh]})
+    archive.keep(kit.repository.files)
+    assert history.texts(kit.directory.version) == {
+        path: content for path, content in wanted.items() if not path.startswith("hrss/")
+    }
+    assert history.texts(version) == wanted
+    for path in ("targets/hrss/", "targets/matters/", "metadata/2.hrss.json"):
+        (named,) = [one for one in kept_paths(tmp_path / "texts") if one.startswith(path) and "suspend" not in one][:1]
+        forged = History(kit.root_json, fetch_of(archive, {named: (archive.read(named) or b"") + b" "}))
+        with pytest.raises(RefusedError, check=lambda error: error.reason is Reason.METADATA_INVALID):
+            forged.texts(version)
+
+
+def kept_paths(directory: Path) -> list[str]:
+    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file())
 
 
 def test_a_version_under_another_number_is_refused(base: DirectoryKit, kit: DirectoryKit, archive: Archive) -> None:
