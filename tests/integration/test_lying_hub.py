@@ -141,24 +141,22 @@ async def test_what_the_owner_did_not_grant_is_answered_to_nobody_whatever_direc
                     await asyncio.sleep(0.05)
             assert await ask(client, city) == [Reason.NOT_GRANTED] * 2
 
-            kit = policy_support.make_directory(tmp_path / "foreign")
-            mixed = {**lie.files, **{path: data for path, data in before.items() if "targets" in path}}
-            mixed |= {f"metadata/{version}.snapshot.json": _snapshot(before)}
+            after = lie.files
+            foreign = dict(policy_support.make_directory(tmp_path / "foreign").repository.files)
+            city.kit.publish(policy_support.HRSS + "# newer\n")
+            newer = lie.files
+            document = next(path for path in newer if path.endswith(".document.toml") and path not in after)
             lies = {
                 "old": before,
-                "a new timestamp over an old snapshot": mixed,
-                "foreign": dict(kit.repository.files),
-                "a foreign timestamp over ours": {**lie.files, TIMESTAMP: kit.repository.files[TIMESTAMP]},
+                "foreign": foreign,
+                "a foreign timestamp over ours": {**after, TIMESTAMP: foreign[TIMESTAMP]},
+                "a new timestamp over an old snapshot": {**newer, _snapshot(newer): after[_snapshot(after)]},
+                "a new snapshot over an old document": {**newer, document: policy_support.HRSS.encode()},
             }
             for what, files in lies.items():
                 refused = lie.adapter.log.count("directory not taken")
-                if what.startswith("a new timestamp"):
-                    # Only a newer timestamp has a reader look at the rest.
-                    city.kit.repository.resign()
-                    files = {**files, TIMESTAMP: city.kit.repository.files[TIMESTAMP]}  # noqa: PLW2901 - the newer one
                 lie.serve(files)
-                if what != "a new timestamp over an old snapshot":
-                    await until(partial(_more_refused, lie, refused))
+                await until(partial(_more_refused, lie, refused))
                 assert await ask(client, city) == [Reason.NOT_GRANTED] * 2, what
                 assert client.directory.version == version, what
             assert set(lie.in_force()) <= {version - 1, version}
@@ -168,9 +166,9 @@ def _more_refused(lie: Lie, before: int) -> bool:
     return lie.adapter.log.count("directory not taken") > before
 
 
-def _snapshot(files: Mapping[str, bytes]) -> bytes:
+def _snapshot(files: Mapping[str, bytes]) -> str:
     (path,) = [path for path in files if path.endswith(".snapshot.json")]
-    return files[path]
+    return path
 
 
 async def test_a_deny_and_a_revocation_that_the_hub_withholds_take_effect_when_the_timestamp_expires(

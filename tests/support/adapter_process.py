@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import sysconfig
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -63,9 +63,17 @@ INSURED = "guardian: hrss.insured exists"
 
 
 class AdapterProcess:
-    """The process and its files."""
+    """The process and its files.
 
-    def __init__(self, city: RunningCity, directory: Path) -> None:
+    Args:
+        city: Whose hub it dials.
+        directory: For its files; made.
+        people: More rows of its database: identifier, name, region, months.
+    """
+
+    def __init__(
+        self, city: RunningCity, directory: Path, people: Sequence[tuple[str, str, str, int | None]] = ()
+    ) -> None:
         self.directory = directory
         directory.mkdir()
         self.state = StateFiles.alone(directory / "state")
@@ -77,6 +85,7 @@ class AdapterProcess:
                     (MOTHER, "李·梅", "440306001", 24),
                     (FATHER, "王", "440306", 6),
                     (CHILD, "小明", "440306", None),
+                    *people,
                 ]
             },
         )
@@ -150,9 +159,11 @@ class AdapterProcess:
 
 
 @asynccontextmanager
-async def running_adapter(tmp_path: Path) -> AsyncIterator[tuple[RunningCity, AdapterProcess]]:
+async def running_adapter(
+    tmp_path: Path, people: Sequence[tuple[str, str, str, int | None]] = ()
+) -> AsyncIterator[tuple[RunningCity, AdapterProcess]]:
     async with running_city(tmp_path, owners=()) as city:
-        adapter = AdapterProcess(city, tmp_path / "adapter")
+        adapter = AdapterProcess(city, tmp_path / "adapter", people)
         await adapter.init()
         await adapter.start()
         try:

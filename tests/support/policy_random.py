@@ -81,7 +81,8 @@ def random_directory(rnd: random.Random) -> Directory:
                         owner, about := rnd.choice(["one", "two"]), rnd.choice(sorted(attributes[about].predicates))
                     ),
                     matter=rnd.choice(MATTERS),
-                    places=tuple(rnd.sample(PLACES, rnd.choice([0, 0, 1, 2]))),
+                    # None for @self; several for a functional zone.
+                    places=tuple(rnd.sample(PLACES, rnd.choice([0, 0, 1, 2, 4]))),
                     level=rnd.choice([*Level, *[Level.COMMUNITY] * 3]),
                     sensitivity=rnd.choice([(1, 5), (1, 5), (low, high)]),
                     assurance=rnd.choice([1, 1, 2, 3]),
