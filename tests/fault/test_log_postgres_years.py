@@ -13,6 +13,7 @@ from psycopg import errors
 
 import audit_support as support
 import yearly_support as years
+from audit.backend import PostgresBackend
 from audit.holds import HoldBook
 from audit.postgres_schema import removal, upgrade
 from audit.retention import remove
@@ -404,3 +405,28 @@ def test_the_account_of_the_hub_is_the_only_one_that_can_end_a_year(place: Postg
         ):
             assert refusal(connection, f"SELECT zhiwang.{call}") is errors.InsufficientPrivilege, call
     assert WRITER == "hub"
+
+
+def test_who_opens_the_log_while_another_hub_turns_the_year_stands_in_the_new_one(
+    place: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Calendar("2022-12-31")
+    log = years.reopen(place, clock)
+    clock.set("2023-01-01")
+    as_it_is, turned = PostgresBackend.check_years, False
+
+    def check_then_turn(*arguments: Any) -> Any:
+        nonlocal turned
+        found = as_it_is(*arguments)
+        if not turned:
+            turned = True
+            years.append(log, 1)
+        return found
+
+    monkeypatch.setattr(PostgresBackend, "check_years", check_then_turn)
+    late = years.reopen(place, Calendar("2022-12-31"))
+    assert turned
+    assert late.origin == f"{LOG}/2023"
+    assert years.append(late, 1).first == 2
+    years.close(log, late)
+    assert years.check(place) == [f"{LOG}/2023", f"{LOG}/2022", LOG]
