@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +27,7 @@ from exchange.client.case import Answer, CaseResult
 from exchange.client.client import Client
 from exchange.client.receipt_verify import verify_receipt
 from hub_support import Owner, Reply
+from log_places import Place, PostgresDatabase, SqliteFile
 from zhiwang.adapter.v1 import adapter_pb2
 from zhiwang.audit.v1 import audit_pb2, audit_pb2_grpc
 from zhiwang.wire.identity import Kind
@@ -54,11 +55,20 @@ def relate(self: Owner, old_size: int, new_size: int) -> adapter_pb2.Related:
     return adapter_pb2.Related(old_size=old_size, new_size=new_size, origin=self.asked_origin, proof=proof)
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """Where the hub's log stands."""
+    in_file = request.param == "sqlite"
+    place = SqliteFile(tmp_path / "log.db") if in_file else PostgresDatabase(request.getfixturevalue("postgresql"))
+    yield place
+    place.drop()
+
+
 @pytest.fixture
-async def city(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RunningCity]:
+async def city(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RunningCity]:
     monkeypatch.setattr(OneVoice, "process", process)
     monkeypatch.setattr(OneVoice, "relate", relate)
-    async with running_city(tmp_path) as city:
+    async with running_city(tmp_path, log=place) as city:
         for owner in city.owners.values():
             owner.log = YearlyLog.adopt(owner.store)  # type: ignore[attr-defined]  # for `process`
         yield city

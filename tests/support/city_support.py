@@ -22,7 +22,6 @@ import policy_support
 from audit.appended import Head
 from audit.log import AuditLog
 from audit.search import SearchIndexes
-from audit.sqlite import open_sqlite
 from audit.store import LogStore
 from certs.credentials import IdentityFiles
 from certs.signing import CertificateVerifier
@@ -31,6 +30,7 @@ from exchange.client.case import Case, Context, Subject
 from exchange.client.client import Client
 from exchange.views import OwnerViews
 from hub_support import Owner, RunningHub, new_log
+from log_places import Place, as_place
 from policy.archive import Archive
 from policy.directory import DirectoryHolder
 from policy.mirror import Mirror
@@ -87,10 +87,15 @@ class OneVoice(Owner):
 
 @dataclass
 class Hub:
-    """A hub of the city that can be stopped and started again over the same log."""
+    """A hub of the city that can be stopped and started again over the same log.
+
+    Attributes:
+        log: Where its log stands; in its directory if that is None.
+    """
 
     city: RunningCity
     directory: Path
+    log: Place | None = None
     running: RunningHub | None = None
     address: str = ""
     files: IdentityFiles | None = None
@@ -110,8 +115,7 @@ class Hub:
         if self.files is None:
             self.files = kit.city.enrol(f"{policy_support.OPERATOR}/hub/{self.directory.name}")
         files = self.files
-        store = (new_log if first else reopened)(self.directory / "hub.db", files)
-        audit_log = AuditLog(store)
+        audit_log = AuditLog((new_log if first else reopened)(self.log or self.directory / "hub.db", files))
         holder, mirror = DirectoryHolder(clock), Mirror(Archive(self.directory / "published"))
         holder.set(kit.directory)
         await mirror.take(dict(kit.repository.files))
@@ -156,8 +160,8 @@ class Hub:
         hub.store.engine.dispose()
 
 
-def reopened(path: Path, files: IdentityFiles) -> LogStore:
-    store = LogStore(open_sqlite(path), files.identity.log_origin, files.signer())
+def reopened(place: Path | Place, files: IdentityFiles) -> LogStore:
+    store = LogStore(as_place(place).open(), files.identity.log_origin, files.signer())
     store.open()
     return store
 
@@ -183,8 +187,8 @@ class RunningCity:
     def hub(self) -> Hub:
         return self.hubs["main"]
 
-    async def add_hub(self, name: str) -> Hub:
-        hub = self.hubs[name] = Hub(self, self.path / "hubs" / name)
+    async def add_hub(self, name: str, log: Place | None = None) -> Hub:
+        hub = self.hubs[name] = Hub(self, self.path / "hubs" / name, log)
         self._stack.push_async_callback(hub.stop)
         return await hub.start()
 
@@ -243,12 +247,13 @@ async def running_city(
     *,
     owners: Sequence[str] = ("hrss", "health"),
     clock: Callable[[], float] = time.time,
+    log: Place | None = None,
     **directory: Any,
 ) -> AsyncIterator[RunningCity]:
-    """A city that runs. Every hub's log is checked at the end."""
+    """A city that runs, whose hub's log stands in `log` if that is given. Every hub's log is checked at the end."""
     city = RunningCity(path, make_directory(path, clock=clock, **directory), clock)
     async with city._stack:
-        await city.add_hub("main")
+        await city.add_hub("main", log)
         for owner in owners:
             await city.add_owner(owner)
         yield city

@@ -31,6 +31,7 @@ from certs.signing import CertificateVerifier
 from certs_support import City
 from exchange.app import Parts, assemble, stop
 from exchange.views import OwnerViews
+from log_places import Place, as_place
 from policy.centre import parse_centre, parse_matter
 from policy.directory import DirectoryHolder
 from policy.document import parse_document
@@ -203,8 +204,8 @@ async def running_hub(
         store.engine.dispose()
 
 
-def new_log(path: Path, files: IdentityFiles) -> LogStore:
-    store = LogStore(open_sqlite(path, create=True), files.identity.log_origin, files.signer())
+def new_log(place: Path | Place, files: IdentityFiles) -> LogStore:
+    store = LogStore(as_place(place).create(), files.identity.log_origin, files.signer())
     store.create()
     return store
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import closing
@@ -14,6 +15,7 @@ from typing import Any, ClassVar
 import psycopg
 from sqlalchemy import Engine
 
+from audit.origins import year_at
 from audit.postgres import open_postgres
 from audit.postgres_schema import Roles, removal, script
 from audit.schema import TABLES, Tables
@@ -23,7 +25,7 @@ from servers import Server, fresh_name
 
 WRITER = "hub"
 ROLES = Roles(WRITER)
-YEARS = range(2016, 2027)
+YEARS = range(2016, year_at(time.time()) + 2)
 """For which there is room in a database beside the first log."""
 
 
