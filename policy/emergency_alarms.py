@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from policy.emergencies import open_at, prepared
 from policy.glass import Opening, name_of, step_of
 from policy.model import Directory
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.wire.clock import timestamp_text
-from zhiwang.wire.metrics import gauge
+from zhiwang.wire.metrics import REGISTRY, gauge
 
 REMIND_SECONDS: Final = 3600.0
 """How often it is said that an opened emergency has not been reviewed."""
@@ -28,6 +29,7 @@ class EmergencyAlarms:
         latest: Gives the newest directory.
         clock: Gives the time.
         record: Has it recorded that this process decides by it; None where only the alarm is wanted.
+        registry: Of metrics.
     """
 
     def __init__(
@@ -35,12 +37,15 @@ class EmergencyAlarms:
         latest: Callable[[], Directory | None],
         clock: Callable[[], float],
         record: Callable[[audit_pb2.EmergencyStep], None] | None = None,
+        registry: CollectorRegistry = REGISTRY,
     ) -> None:
         self._latest = latest
         self._clock = clock
         self._record = record
         self._told: set[str] = set()
-        gauge("zhiwang_emergencies_open", "Emergencies that are open now").set_function(self.open_now)
+        gauge("zhiwang_emergencies_open", "Emergencies that are open now", registry=registry).set_function(
+            self.open_now
+        )
 
     def open_now(self) -> int:
         """How many are open."""

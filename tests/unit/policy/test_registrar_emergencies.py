@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import structlog
-from prometheus_client import generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 
 from emergency_support import DOCUMENTS, REASON, SALT, entry, opening
 from policy.document import parse_activations
@@ -20,7 +20,6 @@ from policy_support import CITY, DirectoryKit, make_directory
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
 from zhiwang.wire.identity import Identity
-from zhiwang.wire.metrics import REGISTRY
 
 OPENED, WITHDRAWN, REVIEWED = (
     audit_pb2.EMERGENCY_ACTION_OPENED,
@@ -204,7 +203,8 @@ def test_an_owners_admin_does_not_review_what_it_opened_itself() -> None:
 
 async def test_the_alarm_is_raised_once_and_has_no_reason_in_it(registrar: Registrar, kit: DirectoryKit) -> None:
     recorded: list[audit_pb2.EmergencyStep] = []
-    alarms = EmergencyAlarms(lambda: registrar.holder.latest, kit.clock, recorded.append)
+    registry = CollectorRegistry()
+    alarms = EmergencyAlarms(lambda: registrar.holder.latest, kit.clock, recorded.append, registry)
     with structlog.testing.capture_logs() as lines:
         await registrar.open_emergency(opening(kit, entry(time.time())), ADMIN, REASON, SALT)
         for _ in range(2):
@@ -215,4 +215,4 @@ async def test_the_alarm_is_raised_once_and_has_no_reason_in_it(registrar: Regis
     ]
     assert "school" not in str(lines)
     assert [(step.action, step.note, step.by) for step in recorded] == [(audit_pb2.EMERGENCY_ACTION_IN_FORCE, "", "")]
-    assert "zhiwang_emergencies_open 1.0" in generate_latest(REGISTRY).decode()
+    assert "zhiwang_emergencies_open 1.0" in generate_latest(registry).decode()
