@@ -44,7 +44,9 @@ def activate(
         Path, typer.Option(help="Identity directory of the admin who signs.", exists=True, file_okay=False)
     ],
     reason: Reason,
-    hours: Annotated[int, typer.Option(min=1, help="For how long; as long as it was prepared for if left out.")] = 0,
+    hours: Annotated[
+        int | None, typer.Option(min=1, help="For how long; as long as it was prepared for if left out.")
+    ] = None,
     as_json: output.AsJson = False,  # noqa: FBT002 # typer's way
 ) -> None:
     """Open an emergency that another department has prepared, at once and for some hours. One admin is enough.
