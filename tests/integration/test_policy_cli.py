@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import emergency_support
 from policy_support import CENTRE, DOCUMENTS, HRSS, SCHOOL, SENIOR
 
 ZHIWANG = Path(sys.executable).with_name("zhiwang")
@@ -97,6 +98,31 @@ def test_a_diff_says_who_loses_what_and_changes_nothing(desk: Path, tmp_path: Pa
     run(desk, "diff", str(changed), *whole(desk, "--against"), "--exit-code", status=1)
     same = run(desk, "diff", "hrss.toml", *whole(desk, "--against"), "--exit-code")
     assert "Nobody's rights change" in same.stderr
+
+
+def test_what_is_prepared_for_emergencies_is_told_and_checked(desk: Path, tmp_path: Path) -> None:
+    prepared = tmp_path / "health.toml"
+    prepared.write_text(emergency_support.DOCUMENTS["health"], "utf-8")
+    told = as_json(desk, "diff", str(prepared), *whole(desk, "--against"))
+    assert told["changes"] == [], "what is prepared permits nothing"
+    assert ["health", "emergency", "outbreak"] in [fact["path"] for fact in told["facts"]]
+    city = [*whole(desk, "--with"), "--with", str(prepared)]
+    city = [part for at, part in enumerate(city) if "health.toml" not in city[at : at + 2] or part == str(prepared)]
+    for who in ("who-can", "health.vaccinated"), ("what-can", "edu/baoan"), ("what-can", "edu/enrolment-clerk"):
+        (found,) = as_json(desk, *who, *city)["emergencies"]
+        assert (found["id"], found["hours"], found["admins"]) == ("health/outbreak", 8, ["edu"])
+    assert "由教育局任一管理员启用" in run(desk, "who-can", "health.vaccinated", *city).stdout
+    asked = ["health.vaccinated exists", "--system", "edu/baoan", "--role", "edu/enrolment-clerk"]
+    where = ["--matter", "school-enrolment", "--jurisdiction", "nbs:440306"]
+    assert "is prepared and not open" in run(desk, "explain", *asked, *where, *city, status=1).stdout
+    files = [file.name for file in sorted(desk.glob("*.toml")) if file.name != "health.toml"]
+    text = prepared.read_text("utf-8")
+    prepared.write_text(text.replace('admins = ["edu"]', 'admins = ["fire"]'), "utf-8")
+    line = prepared.read_text().splitlines().index('admins = ["fire"]') + 1
+    wrong = run(desk, "check", *files, str(prepared), status=1).stderr
+    assert f"health.toml:{line}: emergency[0].admins: fire is no member" in wrong
+    prepared.write_text(text.replace("hours = 8", "hours = 13"), "utf-8")
+    assert "hours" in run(desk, "check", str(prepared), status=1).stderr
 
 
 def test_check_tells_what_is_wrong_and_what_is_strange_by_line(desk: Path, tmp_path: Path) -> None:

@@ -34,6 +34,16 @@ def follow_all(index: SearchIndex) -> None:
         pass
 
 
+RULES = (
+    *("", "hrss/enrolment", "hrss/one,hrss/two", "hrss/emergency") * 3,
+    "hrss/emergency/flood/edu-1",
+    "police/emergency/fire/edu-2,police/emergency/fire/edu-3",
+    "hrss/one,hrss/emergency/flood/edu-1",
+    "hrss/one,+3",
+)
+"""What allowed a claim; a grant may be called emergency."""
+
+
 def access(chance: random.Random) -> audit_pb2.HubAccess:
     owner = chance.choice(["hrss", "police", "health"])
     header = sealed_pb2.Header(
@@ -55,6 +65,7 @@ def access(chance: random.Random) -> audit_pb2.HubAccess:
         outcome=outcome,
         reason="" if outcome == audit_pb2.OUTCOME_ANSWERED else chance.choice(["NOT_GRANTED", "OWNER_FAILED"]),
         directory_version=chance.randrange(1, 4),
+        rule_ids=[chance.choice(RULES) for _ in range(3)],
     )
 
 
@@ -131,6 +142,15 @@ def filled(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Filled]:
     support.check_log(tmp_path / "log.db")
 
 
+def test_an_access_is_marked_that_an_opened_emergency_alone_allowed(filled: Filled) -> None:
+    found = filled.found(Query(emergency=True))
+    follow_all(filled.index)
+    assert filled.found(Query(emergency=True)) == found
+    marked = {filled.facts[index].emergency for index in found}
+    assert marked == {"hrss/flood", "police/fire"}
+    assert 100 < len(found) < len(filled.facts) - 100, "those that a grant allowed as well are none"
+
+
 def random_query(chance: random.Random) -> Query:
     fields: dict[str, Any] = {
         "event": ["hub_access", "refusal", "audit_read", "nothing_such"],
@@ -147,6 +167,7 @@ def random_query(chance: random.Random) -> Query:
         "reason": ["NOT_GRANTED", "OVERLOADED"],
         "version": [1, 2],
         "header": ["0" * 12, "f" * 64],
+        "emergency": [True],
     }
     chosen = chance.sample(sorted(fields), chance.choice([0, 1, 1, 2, 3]))
     times: dict[str, Any] = {}

@@ -7,8 +7,13 @@ from typing import Any
 import pytest
 
 from audit.entry import decode_entry, encode_entry
+from emergency_support import DOCUMENTS
 from exchange.evidence.account import EVENTS, account, rows
 from exchange.evidence.rules import Past, Told, parties
+from policy.centre import parse_centre
+from policy.document import parse_document
+from policy.history import PastDirectory
+from policy_support import CENTRE
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.exchange.v1 import sealed_pb2
 
@@ -83,3 +88,15 @@ def test_without_the_directory_of_its_day_names_stand_for_themselves() -> None:
     assert said["rules"]["verified"] == []
     assert said["reason"]["code"] == "NOT_GRANTED"
     assert said["outcome"]["code"] == "DENIED"
+
+
+def test_a_rule_of_an_opened_emergency_is_told_with_what_was_prepared() -> None:
+    source = DOCUMENTS["health"].encode()
+    past = PastDirectory(3, {}, parse_centre(CENTRE.encode()), {"health": parse_document(source)}, {"health": source})
+    said = Told(Past(past)).rule("health/emergency/outbreak/edu-20261127-3f9c2a")
+    assert "any one admin of Education can open it, for 8 hours at most" in said["sentence"]["en"]
+    assert "opened as edu-20261127-3f9c2a" in said["sentence"]["en"]
+    assert said["source"].startswith("[[emergency]]")
+    assert source.decode().splitlines()[said["line"] - 1] == "[[emergency]]"
+    gone = Told(Past(past)).rule("health/emergency/flood/edu-1")
+    assert "has no such rule" in gone["sentence"]["en"]

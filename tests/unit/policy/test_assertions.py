@@ -113,3 +113,19 @@ def test_the_centre_may_not_break_a_wish_by_dropping_a_matter() -> None:
     wished = directory("", "allow", place='"nbs:440306"')
     dropped = dataclasses.replace(wished, matters=MappingProxyType({}))
     assert [name for name, _ in broken(wished, dropped, None, NOW)] == ["hrss"]
+
+
+@pytest.mark.parametrize(("word", "holds"), [("deny", False), ("allow", False)])
+def test_what_is_prepared_for_an_emergency_breaks_a_deny_and_keeps_no_allow(word: str, *, holds: bool) -> None:
+    emergency = """[[emergency]]
+        id = "e"
+        title = { zh = "?", en = "?" }
+        role = "edu/clerk"
+        asks = ["hrss.months exists"]
+        matter = "school"
+        hours = 8
+        admins = ["edu"]"""
+    ended = "not_after = 2020-01-01\n"
+    found = failing(directory(ended + emergency, word, place='"nbs:440306"'), NOW)
+    assert (not found) is holds
+    assert (not failing(directory(ended, word, place='"nbs:440306"'), NOW)) is (word == "deny")

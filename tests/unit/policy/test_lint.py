@@ -165,3 +165,33 @@ def test_ten_thousand_grants_are_looked_through_in_one_pass() -> None:
     )
     many = dataclasses.replace(document, grants=grants)
     assert len(list(lint(many, with_document(directory, many), 0.0))) == 10_000
+
+
+EMERGENCY = """
+[[emergency]]
+id = "flood"
+title = { zh = "洪涝", en = "Flood" }
+role = "edu/enrolment-clerk"
+asks = ["hrss.pension_months at_least", "hrss.insured exists"]
+matter = "school-enrolment"
+hours = 8
+admins = ["edu"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "key", "says"),
+    [
+        ("", "", "", ""),
+        ("edu/enrolment-clerk", "edu/nobody", "role", "no system of edu has the role"),
+        ("hours = 8", "hours = 8\nnot_before = 2020-01-01\nnot_after = 2021-01-01", "not_after", "it has ended"),
+        ("hours = 8", 'hours = 8\nplace = "nbs:4404"', "place", "no system of the role is at home there"),
+    ],
+)
+def test_an_emergency_that_would_never_match_is_named_once_while_there_is_time(
+    before: str, after: str, key: str, says: str
+) -> None:
+    found = findings(HRSS + EMERGENCY.replace(before, after, 1) if before else HRSS + EMERGENCY)
+    assert [(mistake.key, says in mistake.message) for mistake in found] == (
+        [(("emergency", 0, key), True)] if key else []
+    )
