@@ -105,7 +105,9 @@ def propose(
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="system.counter.roles=[…]", rich_help_panel=_KEYS),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="grant.ID.sensitivity=[1, 3], title.en=Labour, …", rich_help_panel=_KEYS
+        ),
     ] = None,
     add: Annotated[
         list[str] | None,
@@ -123,8 +125,9 @@ def propose(
     Either files as they are, or flags: they change the document in force, or the one that --from names, and leave its
     comments, order and spelling as they are. What would change is shown in sentences before anything is signed; with
     --out nothing is. Keys are those of the file, a grant by its id: grant.ID.not_after, attribute.NAME.at_least,
-    system.NAME.roles, assert, suites, title.zh. A value is TOML; what is none is a text. Everything is checked that
-    publishing checks. Suspensions need no second admin: publish them.
+    system.NAME.roles, emergency.ID.hours, assert, suites, title.zh. A value is TOML; what is none is a text.
+
+    Everything is checked that publishing checks. Suspensions need no second admin: publish them.
 
     Example: zhiwang policy propose --grant lease --not-after 2028-03-01 --sign hrss-li --profile hrss.toml
     """
