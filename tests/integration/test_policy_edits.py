@@ -13,6 +13,9 @@ import pytest
 import policy_support as support
 from registrar_support import ZHIWANG, World
 
+pytestmark = pytest.mark.timeout(300)
+"""Each test starts several processes one after the other, and the machine may be busy."""
+
 COMMENTED = "# 本局的文件 kept in git\n" + support.HRSS.replace(
     '[[grant]]\nid = "enrolment-insured"', '# for Bao\'an only\n[[grant]]\nid = "enrolment-insured"'
 )
