@@ -340,7 +340,7 @@ class Auditor:
         return response.entry, response.head, check_entry(response.entry, checkpoint), checkpoint
 
     async def search(
-        self, query: Query, *, limit: int, proofs: bool, everywhere: bool = False
+        self, query: Query, *, limit: int, proofs: bool, everywhere: bool = False, origin: str = ""
     ) -> AsyncGenerator[tuple[int, audit_pb2.Entry]]:
         """Entries that are looked for, newest first.
 
@@ -349,6 +349,7 @@ class Auditor:
             limit: At most so many; 0 for all.
             proofs: Whether each entry must be proved to be in the log.
             everywhere: In the logs of all years, also where the auditor was told one.
+            origin: In the log of this origin; if it is empty, as above.
 
         Raises:
             RefusedError: PROOF_INVALID, or an error of the certificate.
@@ -359,7 +360,7 @@ class Auditor:
             max_entries=limit,
             proofs=proofs,
             page_size=SEARCH_PAGE,
-            origin="" if everywhere else await self._wanted(),
+            origin=origin or ("" if everywhere else await self._wanted()),
         )
         call = self._stub.Search(request)
         try:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from audit import evidence
 from audit import service as audit_service
 from audit.entry import decode_entry, event_number
 from audit.log import AuditLog
@@ -188,9 +189,15 @@ async def serve(process: Process, profile: Profile) -> None:
                 PolicyAdminServicer(registrar, files.identity.department),
             ),
             (audit_pb2_grpc.add_AuditServiceServicer_to_server, audits),
+            (
+                audit_pb2_grpc.add_EvidenceServiceServicer_to_server,
+                evidence.EvidenceServicer(
+                    store, log.append, scope=scope, office=lambda reader: registrar.holder.auditor(reader).office
+                ),
+            ),
             (policy_pb2_grpc.add_PolicyServiceServicer_to_server, PolicyServicer(registrar.holder, time.time)),
         ],
-        {**DIRECTORY_RULES, **POLICY_ADMIN_RULES, **POLICY_RULES, **audit_service.RULES},
+        {**DIRECTORY_RULES, **POLICY_ADMIN_RULES, **POLICY_RULES, **audit_service.RULES, **evidence.RULES},
         city=files.identity.city,
         revoked=registrar.holder.revoked,
         readiness=readiness,

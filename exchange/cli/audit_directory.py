@@ -8,7 +8,7 @@ from pathlib import Path
 
 from certs.credentials import IdentityFiles
 from exchange.cli import output
-from exchange.cli.audit_reading import target_of
+from exchange.cli.audit_reading import REGISTRAR, target_of
 from exchange.demo.places import read_places
 from exchange.evidence.rules import Divisions
 from exchange.evidence.telling import PastReader
@@ -29,7 +29,8 @@ async def past_reader(profile: Profile, source: str, owner: str) -> AsyncIterato
         owner: Department whose own log it is; empty for the hub's, which keeps directories too.
     """
     files = IdentityFiles(profile.identity, profile.root)
-    places = [(target, Kind.HUB) for target in ([target_of(profile, source, owner)] if not owner else profile.hub)]
+    hubs = profile.hub if owner or source == REGISTRAR else [target_of(profile, source, owner)]
+    places = [(target, Kind.HUB) for target in hubs]
     if profile.registrar is not None:
         places.append((profile.registrar, Kind.REGISTRAR))
     channels = [

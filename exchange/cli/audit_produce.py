@@ -16,6 +16,7 @@ from zhiwang.wire.profile import load_profile
 
 if TYPE_CHECKING:
     from audit.auditor import Auditor
+    from exchange.evidence.checked import Checked
     from exchange.evidence.producing import Produced
 
 MAX_ENTRIES: Final = 10_000
@@ -74,7 +75,8 @@ def produce(
     """出具证据  Put entries into a bundle for a court, with proofs, certificates and policy, in words and as data.
 
     Entries are chosen by the conditions of a search, or one by one with --index; what you may not read is as if it were
-    not there. The log records the production before the bundle is whole. Only you can read the files.
+    not there. The log records the production before the bundle is whole. Only you can read the files. Entries of
+    several years' logs get a bundle for each year, side by side.
 
     Exit status: 0 if the bundle is there, 1 if no entry was found or something does not hold, 2 for wrong usage.
 
@@ -82,7 +84,7 @@ def produce(
     """
     # Lazily, so that other commands are quick.
     from exchange.cli.audit_directory import divisions_of, past_reader  # noqa: PLC0415
-    from exchange.evidence.producing import Inputs, produce_bundle  # noqa: PLC0415
+    from exchange.evidence.producing import Inputs, produce_bundles  # noqa: PLC0415
 
     loaded = load_profile(profile)
     query = select.selected(
@@ -124,37 +126,41 @@ def produce(
 
     with bar(visible=not as_json) as progress:
 
-        async def act(auditor: Auditor) -> Produced | None:
+        async def act(auditor: Auditor) -> tuple[Produced, ...]:
             async with past_reader(loaded, source, owner) as past:
-                return await produce_bundle(auditor, past, inputs, progress)
+                return await produce_bundles(auditor, past, inputs, progress)
 
         made = with_auditor(loaded, source, owner, act, shard=shard)
-    if made is None:
+    if not made:
         output.say("没有符合条件的记录  No entry that you may read fits.")
         raise typer.Exit(output.FAILED)
-    facts = {
-        "out": str(out),
-        "log": made.evidence.checkpoint.origin,
-        "entries": len(made.evidence.entries),
-        "size": made.evidence.checkpoint.size,
-        "cosigned": made.cosigned,
-        "production_index": made.index,
-        "manifest_sha256": made.manifest_hash.hex(),
-    }
+    facts = [
+        {
+            "out": str(one.out),
+            "log": one.evidence.checkpoint.origin,
+            "entries": len(one.evidence.entries),
+            "size": one.evidence.checkpoint.size,
+            "cosigned": one.cosigned,
+            "production_index": one.index,
+            "manifest_sha256": one.manifest_hash.hex(),
+        }
+        for one in made
+    ]
     if as_json:
-        output.print_json(facts)
+        output.print_json(facts[0] if len(facts) == 1 else {"out": str(out), "bundles": facts})
         return
-    output.print_table(
-        ("", ""),
-        [
-            ("目录 directory", out),
-            ("日志 log", made.evidence.checkpoint.origin),
-            ("记录 entries", facts["entries"]),
-            ("检查点 checkpoint", f"{facts['size']} 条 entries" + ("，已见证 cosigned" if made.cosigned else "")),
-            ("出具记录 recorded as", f"#{made.index}"),
-            ("清单散列 SHA-256 of the manifest", facts["manifest_sha256"]),
-        ],
-    )
+    for fact in facts:
+        output.print_table(
+            ("", ""),
+            [
+                ("目录 directory", fact["out"]),
+                ("日志 log", fact["log"]),
+                ("记录 entries", fact["entries"]),
+                ("检查点 checkpoint", f"{fact['size']} 条 entries" + ("，已见证 cosigned" if fact["cosigned"] else "")),
+                ("出具记录 recorded as", f"#{fact['production_index']}"),
+                ("清单散列 SHA-256 of the manifest", fact["manifest_sha256"]),
+            ],
+        )
     output.next_step(f"zhiwang audit check-bundle {out} --root {loaded.root}")
 
 
@@ -167,14 +173,29 @@ def check_bundle(
 ) -> None:
     """Check a bundle of evidence offline, with nothing but the pinned roots: every file, proof and signature in it.
 
+    Of a directory with a bundle for each year all are checked, and that none is missing.
+
     Exit status: 0 if all of it holds, 1 if not.
 
     Example: zhiwang audit check-bundle evidence --root root
     """
-    from exchange.evidence.checking import check  # noqa: PLC0415  lazily, so that other commands are quick
+    from exchange.evidence.parts import check_bundles  # noqa: PLC0415  lazily, so that other commands are quick
 
-    found = check(directory, root)
-    facts: dict[str, Any] = {
+    checked = check_bundles(directory, root)
+    holds = not any(found.faults for found in checked.values())
+    if as_json:
+        told = [{"bundle": name, **_facts(found)} for name, found in checked.items()]
+        output.print_json(_facts(checked[""]) if "" in checked else {"valid": holds, "bundles": told})
+    else:
+        for name, found in checked.items():
+            _tell(directory / name, found)
+        if holds:
+            output.say("核验无误。The bundle holds." if "" in checked else "核验无误。The bundles hold.")
+    raise typer.Exit(output.OK if holds else output.FAILED)
+
+
+def _facts(found: Checked) -> dict[str, Any]:
+    return {
         "valid": not found.faults,
         "log": found.origin,
         "order": found.order,
@@ -185,24 +206,22 @@ def check_bundle(
         "faults": [{"file": fault.file, "message": fault.message} for fault in found.faults],
         "notes": list(found.notes),
     }
-    if as_json:
-        output.print_json(facts)
-    else:
-        for fault in found.faults:
-            output.say(f"不符 {printable(f'{fault.file}: {fault.message}')}")
-        for note in found.notes:
-            output.say(f"提示 note: {printable(note)}")
-        output.print_table(
-            ("", ""),
-            [
-                ("日志 log", printable(found.origin)),
-                ("文书编号 order", printable(found.order)),
-                ("记录 entries", found.entries),
-                ("请求方签名 signatures of requesters checked", found.signatures),
-                ("见证 witnesses", ", ".join(map(printable, found.witnesses)) or "无 none"),
-                ("不符 faults", len(found.faults)),
-            ],
-        )
-        if not found.faults:
-            output.say("核验无误。The bundle holds.")
-    raise typer.Exit(output.FAILED if found.faults else output.OK)
+
+
+def _tell(directory: Path, found: Checked) -> None:
+    for fault in found.faults:
+        output.say(f"不符 {printable(f'{fault.file}: {fault.message}')}")
+    for note in found.notes:
+        output.say(f"提示 note: {printable(note)}")
+    output.print_table(
+        ("", ""),
+        [
+            ("目录 directory", printable(str(directory))),
+            ("日志 log", printable(found.origin)),
+            ("文书编号 order", printable(found.order)),
+            ("记录 entries", found.entries),
+            ("请求方签名 signatures of requesters checked", found.signatures),
+            ("见证 witnesses", ", ".join(map(printable, found.witnesses)) or "无 none"),
+            ("不符 faults", len(found.faults)),
+        ],
+    )

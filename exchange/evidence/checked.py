@@ -36,6 +36,7 @@ class Checked:
     Attributes:
         origin: Of the log.
         order: Number of the order.
+        selected: What was selected, in words.
         entries: How many entries were proved.
         production_index: Of the log's entry about the bundle; None if that does not hold.
         signatures: How many requesters' signatures were verified.
@@ -46,6 +47,7 @@ class Checked:
 
     origin: str = ""
     order: str = ""
+    selected: str = ""
     entries: int = 0
     production_index: int | None = None
     signatures: int = 0

@@ -86,14 +86,14 @@ class _Bundle:
         checkpoint, head = self._head()
         found.origin = checkpoint.origin
         told = self._told()
-        found.order = str(told.get("order", ""))
+        found.order, found.selected = str(told.get("order", "")), str(told.get("selected", ""))
         entries = self._entries(told, checkpoint)
         supporting = self._supporting(told, checkpoint)
         pasts = self._pasts(entries, supporting)
         certificates = self._certificates()
         evidence = Evidence(
             order=found.order,
-            query=str(told.get("selected", "")),
+            query=found.selected,
             produced_by=str(told.get("produced_by", "")),
             time=_seconds(told.get("produced_time")),
             program=str(told.get("program", "")),

@@ -8,7 +8,7 @@ import ssl
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -16,11 +16,12 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from audit.auditor import Auditor
+from audit.auditor import FIRST_SHARD, Auditor
 from audit.checkpoint import Checkpoint
 from audit.entry import decode_entry
 from audit.facts import facts_of_entry
 from audit.holds import check_order
+from audit.origins import FIRST, year_of
 from audit.query import Query
 from certs.credentials import IdentityFiles
 from certs.identity import CA_CERTIFICATE, write_private
@@ -35,6 +36,7 @@ from exchange.evidence.bundle import (
     production_of,
     revocation_list_in,
 )
+from exchange.evidence.parts import part_words
 from exchange.evidence.rules import Divisions, Past, parties
 from exchange.evidence.telling import PastReader
 from zhiwang.exchange.v1 import sealed_pb2
@@ -82,21 +84,26 @@ class Produced:
 
     Attributes:
         evidence: What is in it.
+        out: Its directory.
         cosigned: Whether a quorum of witnesses cosigned its checkpoint.
         index: Of the log's entry about it.
         manifest_hash: What that entry names.
     """
 
     evidence: Evidence
+    out: Path
     cosigned: bool
     index: int
     manifest_hash: bytes
 
 
-async def produce_bundle(
+async def produce_bundles(
     auditor: Auditor, past: PastReader, inputs: Inputs, progress: Callable[[int, int], None]
-) -> Produced | None:
-    """Make a bundle.
+) -> tuple[Produced, ...]:
+    """Make a bundle; or, where what was selected stands in the logs of several years, one of each year's log.
+
+    Each log has checkpoints and proofs of its own, so each gets a bundle of its own, in a directory of its year. Each
+    says how many there are, and so does the log.
 
     Args:
         auditor: Of the log.
@@ -105,7 +112,7 @@ async def produce_bundle(
         progress: Told how many entries of how many are proved.
 
     Returns:
-        None if no entry fits.
+        The oldest log's first; nothing if no entry fits.
 
     Raises:
         RefusedError: As the log's keeper refused, or PROOF_INVALID. Nothing is left of the bundle then.
@@ -113,9 +120,36 @@ async def produce_bundle(
         OSError: The directory cannot be written.
     """
     check_order(inputs.order)
-    found, of = await _chosen(auditor, inputs)
-    if not found:
-        return None
+    chosen = sorted((await _chosen(auditor, inputs)).items(), key=lambda one: year_of(one[0]))
+    if not chosen:
+        return ()
+    aside = inputs.out.with_name(f".{inputs.out.name}.{os.getpid()}")
+    aside.mkdir(mode=_DIRECTORY)
+    made = []
+    try:
+        for number, (of, found) in enumerate(chosen, 1):
+            several = len(chosen) > 1
+            year = str(year_of(of)) if year_of(of) != FIRST else FIRST_SHARD
+            words = inputs.words + (part_words(number, len(chosen)) if several else "")
+            out = aside / year if several else aside
+            produced = await _produced(auditor, past, replace(inputs, words=words, out=out), found, of, progress)
+            made.append(replace(produced, out=inputs.out / year if several else inputs.out))
+        aside.rename(inputs.out)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    return tuple(made)
+
+
+async def _produced(
+    auditor: Auditor,
+    past: PastReader,
+    inputs: Inputs,
+    found: Mapping[int, bytes],
+    of: str,
+    progress: Callable[[int, int], None],
+) -> Produced:
+    """A bundle of entries of one log, in a directory that is there or is made."""
     pasts, supporting = await _pasts(auditor, past, found, of)
     head, checkpoint, cosigned = await auditor.reaching(max([*found, *supporting]) + 1, of)
     proved: dict[int, Selected] = {}
@@ -144,27 +178,21 @@ async def produce_bundle(
     return await _written(auditor, evidence, inputs.out, checkpoint, cosigned=cosigned)
 
 
-async def _chosen(auditor: Auditor, inputs: Inputs) -> tuple[dict[int, bytes], str]:
-    """Bytes of the entries, by index, and the origin of their log."""
-    found: dict[int, bytes] = {}
-    of = ""
+async def _chosen(auditor: Auditor, inputs: Inputs) -> dict[str, dict[int, bytes]]:
+    """Bytes of the entries, by the origin of their log and by index."""
+    found: dict[str, dict[int, bytes]] = {}
     if inputs.indexes:
         for index in inputs.indexes:
             logged, _, _, checkpoint = await auditor.logged(index)
-            found[index], of = logged.entry, checkpoint.origin
-        return found, of
+            found.setdefault(checkpoint.origin, {})[index] = logged.entry
+        return found
+    count = 0
     async for index, entry in auditor.search(inputs.query, limit=inputs.limit + 1, proofs=False):
-        if of not in {"", auditor.origin}:
-            raise FatalError(
-                Reason.INTERNAL,
-                f"what fits stands in the logs of several years, {of} and {auditor.origin}: say --shard, and make a "
-                "bundle of each",
-            )
-        of = auditor.origin
-        found[index] = entry.SerializeToString(deterministic=True)
-    if len(found) > inputs.limit:
+        found.setdefault(auditor.origin, {})[index] = entry.SerializeToString(deterministic=True)
+        count += 1
+    if count > inputs.limit:
         raise FatalError(Reason.INTERNAL, f"more than {inputs.limit} entries fit; narrow the conditions")
-    return found, of
+    return found
 
 
 async def _pasts(
@@ -183,10 +211,8 @@ async def _pasts(
     for number, (departments, matters) in sorted(needed.items()):
         stamp = b""
         query = Query(event="directory_change", version=number)
-        async for index, change in auditor.search(query, limit=1, proofs=True):
-            if auditor.origin != of:
-                # Of the year before: another log, which this bundle has no proofs of.
-                continue
+        # Of another year's log this bundle has no proofs.
+        async for index, change in auditor.search(query, limit=1, proofs=True, origin=of):
             stamp = change.directory_change.timestamp_hash
             supporting[index] = change.SerializeToString(deterministic=True)
         pasts[number] = await past.read(number, departments, matters, stamp)
@@ -244,27 +270,21 @@ def _names(found: Mapping[int, bytes], divisions: Divisions) -> dict[str, str]:
 async def _written(
     auditor: Auditor, evidence: Evidence, out: Path, checkpoint: Checkpoint, *, cosigned: bool
 ) -> Produced:
-    """Write everything aside, have it recorded, add what the log says, and put it in place."""
-    aside = out.with_name(f".{out.name}.{os.getpid()}")
-    aside.mkdir(mode=_DIRECTORY)
-    try:
-        files = files_of(evidence)
-        manifest = manifest_of(files)
-        _write(aside, {**files, MANIFEST: manifest})
-        production = production_of(evidence, manifest)
-        response, later = await auditor.evidence.produce(production)
-        # An earlier year's log has ended, and the entry stands in a later one.
-        same = later.origin == checkpoint.origin
-        consistency = await auditor.check_extends(later, checkpoint) if same else ()
-        _write(aside, production_files(response, consistency))
-        aside.rename(out)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
-    return Produced(evidence, cosigned, response.entry.index, production.manifest_hash)
+    """Write everything, have it recorded, and add what the log says."""
+    files = files_of(evidence)
+    manifest = manifest_of(files)
+    _write(out, {**files, MANIFEST: manifest})
+    production = production_of(evidence, manifest)
+    response, later = await auditor.evidence.produce(production)
+    # An earlier year's log has ended, and the entry stands in a later one.
+    same = later.origin == checkpoint.origin
+    consistency = await auditor.check_extends(later, checkpoint) if same else ()
+    _write(out, production_files(response, consistency))
+    return Produced(evidence, out, cosigned, response.entry.index, production.manifest_hash)
 
 
 def _write(directory: Path, files: Mapping[str, bytes]) -> None:
+    directory.mkdir(mode=_DIRECTORY, exist_ok=True)
     for name, content in files.items():
         path = directory / name
         for parent in reversed([one for one in path.parents if one.is_relative_to(directory)]):

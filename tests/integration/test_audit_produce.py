@@ -21,6 +21,7 @@ from exchange.client.receipt import write_receipt
 from exchange.evidence import bundle
 from exchange.evidence.checked import Checked
 from exchange.evidence.checking import check
+from exchange.evidence.parts import check_bundles
 from zhiwang.audit.v1 import audit_pb2
 
 CLAIM = "guardian: hrss.pension_months at_least 12"
@@ -228,3 +229,54 @@ async def test_words_of_another_version_of_the_program_are_told_and_no_fault(
     found = check(made, root_of(made))
     assert found.faults == []
     assert any(note.startswith("README.md was worded by version") for note in found.notes)
+
+
+async def test_entries_of_two_years_are_a_bundle_each_and_none_can_be_taken_away(
+    city: RunningCity, tmp_path: Path
+) -> None:
+    log = city.hub.up.store
+    await ask(city)
+    log._ends = 0.0  # the year of the first log is over
+    for _ in range(2):
+        await ask(city)
+    assert len(log.shards()) == 2
+    out, root = tmp_path / "evidence", city.kit.city.root
+    told = json.loads(
+        (
+            await zhiwang(
+                *("produce", *auditor(city), "--order", "A-17", "--out", str(out), "--matter", "school-enrolment"),
+                *("--event", "hub_access", "--json"),
+            )
+        ).stdout
+    )
+    newest = log.origin
+    year = newest.rpartition("/")[2]
+    assert [(one["log"], one["entries"]) for one in told["bundles"]] == [(log.log, 1), (newest, 2)]
+    assert {path.name for path in out.iterdir()} == {"first", year}
+    facts = json.loads((await zhiwang("check-bundle", str(out), "--root", str(root), "--json")).stdout)
+    assert facts["valid"] is True
+    assert [one["bundle"] for one in facts["bundles"]] == ["first", year]
+    # Both productions stand in the newest log, and each says which of the two it is.
+    produced = [
+        entry.evidence_produced.query
+        for entry in (decode_entry(data) for data in log.shard(newest).entries(0, 1000))
+        if entry.WhichOneof("event") == "evidence_produced"
+    ]
+    assert [one.rpartition("; ")[2] for one in produced] == ["bundle 1 of 2", "bundle 2 of 2"]
+    # One alone holds, and says that it is not all; beside nothing, in a directory, it is missed.
+    (alone,) = check_bundles(out / year, root).values()
+    assert not alone.faults
+    assert any("bundle 2 of 2" in note for note in alone.notes)
+    (out / "note.txt").write_text("left here")
+    assert {fault.file for found in check_bundles(out, root).values() for fault in found.faults} == {"note.txt"}
+    (out / "note.txt").unlink()
+    shutil.rmtree(out / "first")
+    (missed,) = check_bundles(out, root).values()
+    assert ["stands here as 1 of 1" in fault.message for fault in missed.faults] == [True]
+    # With a year named there is one bundle, as ever.
+    one = tmp_path / "one"
+    chosen = ("--matter", "school-enrolment", "--event", "hub_access", "--shard", "first")
+    await zhiwang("produce", *auditor(city), "--order", "A-18", "--out", str(one), *chosen)
+    (found,) = check_bundles(one, root).values()
+    assert (found.faults, found.origin) == ([], log.log)
+    assert "bundle" not in found.selected

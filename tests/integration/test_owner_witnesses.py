@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,9 @@ import policy_support
 from adapter_support import make_database
 from certs.credentials import IdentityFiles
 from city_support import MOTHER
+from exchange.evidence.checking import check
 from witness_city import WitnessCity, page
+from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.process import read_address
 
 pytestmark = pytest.mark.timeout(300)  # four processes, some of them started several times
@@ -169,6 +172,22 @@ def test_an_adapter_whose_log_does_not_extend_what_was_cosigned_does_not_start(c
     (state / "cosigned.json").write_bytes(cosigned)
     failed = city.run("adapter", "run", status=1)
     assert "rolled back or rewritten" in failed.stdout + failed.stderr
+
+
+def test_steps_in_the_registrars_log_are_held_and_produced(city: OwnerCity) -> None:
+    """The same commands as for the hub's log: what was recorded of the directory's publications."""
+    where = ("--from", "registrar")
+    until = (datetime.now(CITY_TIME) + timedelta(days=90)).date().isoformat()
+    city.run("audit", "hold", *where, "--order", "A-7", "--until", until, "--event", "policy_step", name="auditor")
+    (held,) = json.loads(city.run("audit", "hold", "list", *where, "--json", name="auditor").stdout)
+    assert (held["order"], held["department"]) == ("A-7", "dsjj")
+    out = city.path / "evidence"
+    order = ("--order", "A-7", "--out", str(out), "--event", "policy_step", "--json")
+    made = json.loads(city.run("audit", "produce", *where, *order, name="auditor").stdout)
+    assert made["log"] == REGISTRAR
+    assert made["entries"] >= 1
+    checked = check(out, city.city.root)
+    assert (checked.faults, checked.origin) == ([], REGISTRAR)
 
 
 def test_a_registrar_does_not_stop_for_witnesses(tmp_path: Path) -> None:
