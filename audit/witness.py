@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import ssl
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
@@ -112,6 +113,10 @@ class KnownLogs:
         self._clock = clock
         self._seldom = _Seldom(clock)
 
+    def follows_by_key(self, origin: str) -> bool:
+        """Whether a log is known by verifier keys, and not by its certificates."""
+        return origin in self._keys
+
     def keys_of(self, origin: str, certificate: bytes) -> Sequence[VerifierKey]:
         """Keys whose signature counts for a log.
 
@@ -202,16 +207,16 @@ class Witness:
             checkpoint = Checkpoint.parse(text)
         except CheckpointError as error:
             raise _Refusal(MALFORMED, str(error)) from None
-        self._check_signed(checkpoint.origin, text, signatures, certificate)
+        signed_by = self._check_signed(checkpoint.origin, text, signatures, certificate)
         if submitted.old > checkpoint.size:
             raise _Refusal(MALFORMED, "the old size is larger than the checkpoint's")
 
         def decide(before: Cosigned) -> None:
             if submitted.old != before.size:
                 raise _Refusal(CONFLICT, str(before.size), submission.SIZE_TYPE)
-            self._check_extends(submitted, checkpoint, before)
+            self._check_extends(submitted, checkpoint, signed_by, before)
 
-        moment = self.store.advance(checkpoint, submitted.note, decide, self._time)
+        moment = self.store.advance(checkpoint, submitted.note, signed_by, decide, self._time)
         line = cosign(text, self.key, self._sign, moment)
         # A renewal every few seconds says nothing new.
         say = _log.debug if checkpoint.size == submitted.old else _log.info
@@ -220,10 +225,14 @@ class Witness:
 
     def _check_signed(
         self, origin: str, text: str, signatures: Sequence[tuple[str, bytes, bytes]], certificate: bytes
-    ) -> None:
-        """One of the log's keys must have signed, and none of them wrongly; signatures of others are passed over."""
+    ) -> str:
+        """One of the log's keys must have signed, and none of them wrongly; signatures of others are passed over.
+
+        Returns:
+            By what they were verified, as `Cosigned.signed_by`.
+        """
         keys = {(key.name, key.id): key for key in self._logs.keys_of(origin, certificate)}
-        signed = False
+        signed = []
         for name, identifier, signature in signatures:
             key = keys.get((name, identifier))
             if key is None:
@@ -232,14 +241,17 @@ class Witness:
                 verify_signature(key.public_key_raw, signature, text.encode())
             except CheckpointError:
                 raise _Refusal(NOT_SIGNED, "a signature of the log does not verify") from None
-            signed = True
+            signed.append(str(key))
         if not signed:
             raise _Refusal(NOT_SIGNED, "not signed by a key of this log")
+        if self._logs.follows_by_key(origin):
+            return "\n".join([*dict.fromkeys(signed), ""])
+        return ssl.DER_cert_to_PEM_cert(certificate)
 
-    def _check_extends(self, submitted: Submission, checkpoint: Checkpoint, before: Cosigned) -> None:
+    def _check_extends(self, submitted: Submission, checkpoint: Checkpoint, signed_by: str, before: Cosigned) -> None:
         root = before.root if before.note else merkle.EMPTY_ROOT
         if before.note and checkpoint.size == before.size and checkpoint.root != root:
-            self._keep_evidence(submitted, checkpoint, before)
+            self._keep_evidence(submitted, checkpoint, signed_by, before)
             raise _Refusal(CONFLICT, "this witness has cosigned another tree of this size")
         try:
             merkle.verify_consistency(before.size, checkpoint.size, root, checkpoint.root, submitted.proof)
@@ -263,9 +275,18 @@ class Witness:
             raise _Refusal(NOT_NOW, "this witness's clock is behind what it has signed")
         return max(now, before.time)
 
-    def _keep_evidence(self, submitted: Submission, checkpoint: Checkpoint, before: Cosigned) -> None:
-        """Two trees of one size that one log signed convict it, whoever shows them."""
-        content = before.note + b"\n" + submitted.note
+    def _keep_evidence(self, submitted: Submission, checkpoint: Checkpoint, signed_by: str, before: Cosigned) -> None:
+        """Two trees of one size that one log signed convict it, whoever shows them, also when it has other keys."""
+        content = "\n".join(
+            [
+                before.note.decode(),
+                submitted.note.decode(),
+                "The first is signed by:",
+                before.signed_by or "(an older release of this witness cosigned it, and did not keep that)\n",
+                "The second is signed by:",
+                signed_by,
+            ]
+        ).encode()
         name = f"{hashlib.sha256(content).hexdigest()[:32]}.txt"
         if self._seldom.due("contradiction", checkpoint.origin):
             _log.error(

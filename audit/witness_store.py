@@ -36,8 +36,11 @@ _TABLE: Final = """CREATE TABLE witness_log (
     size INTEGER NOT NULL,
     root BLOB NOT NULL CHECK (typeof(root) = 'blob' AND length(root) = 32),
     note BLOB NOT NULL CHECK (typeof(note) = 'blob'),
-    time INTEGER NOT NULL
+    time INTEGER NOT NULL,
+    signed_by TEXT NOT NULL DEFAULT ''
 ) WITHOUT ROWID"""
+_UPGRADE: Final = "ALTER TABLE witness_log ADD COLUMN signed_by TEXT NOT NULL DEFAULT ''"
+"""For a store that an older release has made, which did not keep by whom a checkpoint was signed."""
 _FORWARD: Final = """CREATE TRIGGER witness_log_update BEFORE UPDATE ON witness_log
     WHEN NEW.origin IS NOT OLD.origin OR NEW.size <= OLD.size OR NEW.time < OLD.time
     BEGIN SELECT RAISE(ABORT, 'a witness never goes back'); END"""
@@ -46,9 +49,9 @@ _KEPT: Final = """CREATE TRIGGER witness_log_delete BEFORE DELETE ON witness_log
 _ONCE: Final = """CREATE TRIGGER witness_log_insert BEFORE INSERT ON witness_log
     WHEN EXISTS (SELECT 1 FROM witness_log WHERE origin = NEW.origin)
     BEGIN SELECT RAISE(ABORT, 'a witness never forgets'); END"""
-_SELECT: Final = "SELECT size, root, note, time FROM witness_log WHERE origin = ?"
-_INSERT: Final = "INSERT INTO witness_log (origin, size, root, note, time) VALUES (?, ?, ?, ?, ?)"
-_UPDATE: Final = "UPDATE witness_log SET size = ?, root = ?, note = ?, time = ? WHERE origin = ?"
+_SELECT: Final = "SELECT size, root, note, time, signed_by FROM witness_log WHERE origin = ?"
+_INSERT: Final = "INSERT INTO witness_log (origin, size, root, note, time, signed_by) VALUES (?, ?, ?, ?, ?, ?)"
+_UPDATE: Final = "UPDATE witness_log SET size = ?, root = ?, note = ?, time = ?, signed_by = ? WHERE origin = ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +63,15 @@ class Cosigned:
         root: Of the tree; 32 bytes.
         note: The checkpoint as the log signed it; empty if none was ever cosigned.
         time: When it was cosigned first, in seconds since the epoch; no later signature is older.
+        signed_by: By what the note can be verified later, whatever the log signs with by then: the certificate of its
+            key in PEM, or a verifier key. Empty if an older release cosigned it.
     """
 
     size: int
     root: bytes
     note: bytes
     time: int
+    signed_by: str = ""
 
 
 NOTHING: Final = Cosigned(0, b"", b"", 0)
@@ -116,6 +122,7 @@ class WitnessStore:
         """
         store = cls(open_sqlite(path), guard)
         try:
+            store._upgrade()
             store._check()
         except BaseException:
             store.close()
@@ -129,17 +136,25 @@ class WitnessStore:
     def logs(self) -> dict[str, Cosigned]:
         """Everything that is remembered, by origin."""
         with self._failing(), reading(self._engine).connect() as connection:
-            found = connection.exec_driver_sql("SELECT origin, size, root, note, time FROM witness_log ORDER BY origin")
+            found = connection.exec_driver_sql(
+                "SELECT origin, size, root, note, time, signed_by FROM witness_log ORDER BY origin"
+            )
             return {str(row[0]): Cosigned(*row[1:]) for row in found}
 
     def advance(
-        self, checkpoint: Checkpoint, note: bytes, decide: Callable[[Cosigned], None], now: Callable[[Cosigned], int]
+        self,
+        checkpoint: Checkpoint,
+        note: bytes,
+        signed_by: str,
+        decide: Callable[[Cosigned], None],
+        now: Callable[[Cosigned], int],
     ) -> int:
         """Take a checkpoint, if it may follow the one before, and make it durable.
 
         Args:
             checkpoint: What the note says.
             note: As the log signed it; verified.
+            signed_by: By what it was verified, as in `Cosigned`.
             decide: Given what was cosigned last, within the turn in which nobody else can change it; raises if the
                 checkpoint may not follow.
             now: Gives the time of the cosignature, given the same; raises if the clock cannot be right.
@@ -158,11 +173,11 @@ class WitnessStore:
                 if not before.note:
                     self._check_room(connection)
                     connection.exec_driver_sql(
-                        _INSERT, (checkpoint.origin, checkpoint.size, checkpoint.root, note, time)
+                        _INSERT, (checkpoint.origin, checkpoint.size, checkpoint.root, note, time, signed_by)
                     )
                 elif checkpoint.size > before.size:
                     connection.exec_driver_sql(
-                        _UPDATE, (checkpoint.size, checkpoint.root, note, time, checkpoint.origin)
+                        _UPDATE, (checkpoint.size, checkpoint.root, note, time, signed_by, checkpoint.origin)
                     )
             if self._sizes.get(checkpoint.origin) != (checkpoint.size, checkpoint.root):
                 self._write_guard({**self._sizes, checkpoint.origin: (checkpoint.size, checkpoint.root)})
@@ -173,6 +188,12 @@ class WitnessStore:
         (count,) = connection.exec_driver_sql("SELECT count(*) FROM witness_log").one()
         if count >= MAX_LOGS:
             raise FatalError(Reason.LOG_UNAVAILABLE, f"this witness follows {MAX_LOGS} logs already")
+
+    def _upgrade(self) -> None:
+        with self._failing(), self._engine.begin() as connection:
+            columns = connection.exec_driver_sql("SELECT name FROM pragma_table_info('witness_log')").scalars().all()
+            if "signed_by" not in columns:
+                connection.exec_driver_sql(_UPGRADE)
 
     def _check(self) -> None:
         """What is stored must reach as far as the guard."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import threading
 import time
@@ -14,6 +15,7 @@ from structlog.testing import capture_logs
 import audit_support as support
 from audit.checkpoint import Checkpoint, sign, split_note, split_signatures
 from audit.cosignature import WitnessPolicy, add_cosignatures, verify_cosignature
+from audit.mirror import verify_by_root
 from audit.store import LogStore
 from audit.submission import SIZE_TYPE, Submission, parse_size
 from audit.witness import CLOCK_TOLERANCE, MAX_EVIDENCE, Answer
@@ -108,6 +110,49 @@ def test_a_log_that_was_rolled_back_or_rewritten_is_never_cosigned(log: LogStore
     assert kit.store.logs()[ORIGIN].size == honest.size
     assert kit.add(log, support.append(log, 1).head, honest.size).status == 200
     support.close(other)
+
+
+def test_evidence_verifies_by_itself_when_the_log_has_renewed_its_certificate(
+    log: LogStore, kit: Kit, tmp_path: Path
+) -> None:
+    other = forked(log, tmp_path / "fork.db")
+    honest = support.append(log, 5).head
+    assert kit.add(log, honest, 0).status == 200
+    # The witness starts again, and the other history is signed by a renewed key.
+    kit.close()
+    kit.__post_init__()
+    other.signer = support.signer(number=1)
+    same = support.append(other, 5).head
+    assert same.certificate != honest.certificate
+    assert kit.add(other, same, honest.size).status == 409
+    support.close(other)
+    (evidence,) = kit.evidence
+    pinned = tmp_path / "root"
+    pinned.mkdir()
+    (pinned / "ca.pem").write_bytes(support.authority().certificate_pem)
+    certificates = re.findall(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n", evidence, re.DOTALL)
+    said = [
+        verify_by_root(head.checkpoint, pem.encode(), pinned)
+        for head, pem in zip((honest, same), certificates, strict=True)
+        if head.checkpoint.decode() in evidence
+    ]
+    assert [(one.origin, one.size) for one in said] == [(ORIGIN, honest.size)] * 2
+    assert said[0].root != said[1].root
+
+
+def test_a_store_of_an_older_release_goes_on_and_keeps_who_signed_from_then_on(log: LogStore, tmp_path: Path) -> None:
+    kit = Kit(tmp_path / "old")
+    assert kit.add(log, log.newest, 0).status == 200
+    size = log.newest.size
+    kit.close()
+    with closing(sqlite3.connect(kit.path / "witness.db")) as connection:
+        connection.execute("ALTER TABLE witness_log DROP COLUMN signed_by")
+        connection.commit()
+    kit.__post_init__()
+    assert kit.store.logs()[ORIGIN].signed_by == ""
+    assert kit.add(log, support.append(log, 3).head, size).status == 200
+    assert "BEGIN CERTIFICATE" in kit.store.logs()[ORIGIN].signed_by
+    kit.close()
 
 
 def test_a_proof_must_be_exactly_the_one_that_is_needed(log: LogStore, kit: Kit) -> None:
@@ -332,7 +377,7 @@ def test_the_store_itself_never_goes_back(log: LogStore, kit: Kit) -> None:
             "UPDATE witness_log SET size = 1",
             "UPDATE witness_log SET root = x'00'",
             "DELETE FROM witness_log",
-            "INSERT OR REPLACE INTO witness_log SELECT origin, 1, root, note, time FROM witness_log",
+            "INSERT OR REPLACE INTO witness_log SELECT origin, 1, root, note, time, '' FROM witness_log",
         ):
             with pytest.raises(sqlite3.IntegrityError):
                 connection.execute(statement)
@@ -342,7 +387,7 @@ def test_the_store_itself_never_goes_back(log: LogStore, kit: Kit) -> None:
 def test_the_number_of_logs_and_of_kept_contradictions_is_bounded(kit: Kit, log: LogStore, tmp_path: Path) -> None:
     with sqlite3.connect(kit.path / "witness.db") as connection:
         rows = ((f"log{number}", 1, bytes(32), b"x", 1) for number in range(MAX_LOGS))
-        connection.executemany("INSERT INTO witness_log VALUES (?, ?, ?, ?, ?)", rows)
+        connection.executemany("INSERT INTO witness_log (origin, size, root, note, time) VALUES (?, ?, ?, ?, ?)", rows)
     connection.close()
     assert kit.add(log, log.newest, 0).status == 503
     other = Kit(tmp_path / "other")
