@@ -37,6 +37,12 @@ TIMEOUT: Final = 30.0
 """Seconds for one call."""
 
 
+def shard_of(origin: str) -> str:
+    """How a log is called among those of its identity: its year, or `FIRST_SHARD`."""
+    year = year_of(origin)
+    return FIRST_SHARD if year == FIRST else str(year)
+
+
 def _quiet(done: int, size: int) -> None:
     """Progress that nobody looks at."""
 

@@ -74,7 +74,7 @@ def examine_store(
             return verify(note, stored.certificate)
 
         found = examine(stored.fetch, verify_head, extends=extends, progress=progress)
-        _check_tables(backend, connection, found)
+        _check_tables(backend, connection, year_of(origin), found)
         if found.checkpoint is not None:
             _check_head(stored, found, origin)
             _check_rows(stored, found)
@@ -141,9 +141,19 @@ def newest_origin(engine: Engine, log: str) -> str:
         engine: Of the store; only read.
         log: The identity's `log_origin`.
     """
+    return origin_of(log, kept_years(engine)[-1])
+
+
+def kept_years(engine: Engine) -> list[int]:
+    """Years whose logs a store holds with their entries, the oldest first; `FIRST` for the one that `init` made.
+
+    Args:
+        engine: Of the store; only read.
+    """
     with backend_of(engine).reading.connect() as connection:
         ended = backend_of(engine).logs(connection)
-    return origin_of(log, ended[-1].successor if ended else FIRST)
+    newest = ended[-1].successor if ended else FIRST
+    return [*(one.year for one in ended if not one.removal), newest]
 
 
 def entries_of(engine: Engine, origin: str) -> Callable[[int, int], Sequence[bytes]]:
@@ -159,9 +169,10 @@ def _root(tile: bytes | None) -> bytes:
     return tiles.root_of_nodes(tiles.split_tile(tile))
 
 
-def _check_tables(backend: Backend, connection: Connection, found: Examined) -> None:
+def _check_tables(backend: Backend, connection: Connection, year: int, found: Examined) -> None:
+    ended = any(one.year == year for one in backend.logs(connection))
     try:
-        backend.check(connection)
+        backend.check(connection, ended=ended)
     except FatalError as error:
         found.add(STORE, None, str(error.detail))
 

@@ -9,13 +9,15 @@ import typer
 
 from audit import fetch as fetching
 from audit import layout
+from audit.auditor import shard_of
 from audit.checkpoint import Checkpoint, CheckpointError, split_note
 from audit.cosignature import WitnessPolicy
 from audit.fsck import Examined, examine
 from audit.mirror import CERTIFICATE, VKEY, verify_by_key, verify_by_root, vkey_of
+from audit.origins import origin_of
 from certs.credentials import IdentityFiles
 from exchange.cli import output
-from exchange.cli.audit_reading import bar, printable
+from exchange.cli.audit_reading import Shard, bar, check_shard, printable
 from exchange.cli.audit_witnesses import Witnessed, Witnesses, witnesses_of
 from zhiwang.wire.identity import Kind
 from zhiwang.wire.profile import Profile, load_profile
@@ -45,6 +47,7 @@ def fsck(
         bool, typer.Option("--hashes-only", help="The log was exported without its entries.")
     ] = False,
     origin: Annotated[str, typer.Option(help="Name that the log must have, e.g. shenzhen/hrss/adapter/main.")] = "",
+    shard: Shard = "",
     extends: Annotated[
         Path | None, typer.Option(help="A checkpoint of this log that you kept: it must be extended.", exists=True)
     ] = None,
@@ -54,7 +57,8 @@ def fsck(
     """Recompute every hash, tile, checkpoint and search column of a log, and name every fault with its entry's index.
 
     An exported log is checked by whoever has its files; the store of a hub or an adapter by its own account, while the
-    process runs or not. Nothing is written.
+    process runs or not. Nothing is written. A store holds a log for each year, of which the newest is checked, or that
+    of --shard; of files --shard says which year's they must be.
 
     Exit status: 0 if all of it holds, 1 if not, 2 for wrong usage.
 
@@ -62,6 +66,9 @@ def fsck(
     """
     if bool(place) == (profile is not None):
         output.usage_error("say what to check: an exported log, DIR or URL, or with --profile a process's own store")
+    check_shard(shard)
+    if shard and origin:
+        output.usage_error("--origin names a log with its year; give it or --shard")
     kept = None if extends is None else _kept(extends)
     witnesses = witnesses_of(witness_policy)
     if profile is not None:
@@ -69,12 +76,14 @@ def fsck(
             output.usage_error(
                 "--root, --vkey, --hashes-only and --witness-policy are for exported logs; a profile has its own root"
             )
-        found, compared = _examine_store(load_profile(profile), origin, kept, as_json=as_json)
+        found, compared = _examine_store(load_profile(profile), origin, shard, kept, as_json=as_json)
     else:
         found = _examine_files(place, root, vkey, kept, witnesses, entries=not hashes_only, as_json=as_json)
         compared = None
         if found.checkpoint is not None and origin not in {"", found.checkpoint.origin}:
             found.add(layout.CHECKPOINT, None, f"is of the log {found.checkpoint.origin}, not of {origin}")
+        if found.checkpoint is not None and shard and shard_of(found.checkpoint.origin) != shard:
+            found.add(layout.CHECKPOINT, None, f"is of the log {found.checkpoint.origin}, not of that of {shard}")
     seen = Witnessed(found.cosigned, found.cosignatures, 0 if witnesses is None else witnesses.quorum)
     _tell(found, compared, seen, as_json=as_json)
     raise typer.Exit(output.FAILED if found.number else output.OK)
@@ -116,11 +125,11 @@ def _examine_files(
 
 
 def _examine_store(
-    profile: Profile, origin: str, kept: Checkpoint | None, *, as_json: bool
+    profile: Profile, origin: str, shard: str, kept: Checkpoint | None, *, as_json: bool
 ) -> tuple[Examined, int | None]:
     """A process's own store, and how many entries its search database was compared with."""
     # Lazily, so that other commands are quick.
-    from audit.fsck_store import entries_of, examine_search, examine_store, newest_origin  # noqa: PLC0415
+    from audit.fsck_store import entries_of, examine_search, examine_store, kept_years, newest_origin  # noqa: PLC0415
     from audit.guard import Guard  # noqa: PLC0415
     from exchange.config import StateFiles  # noqa: PLC0415
     from exchange.store import open_to_read  # noqa: PLC0415
@@ -135,6 +144,12 @@ def _examine_store(
         output.usage_error(f"{identity.short} keeps no log: give the profile of a hub or an adapter")
     try:
         of = origin or newest_origin(engine, identity.log_origin)
+        if shard:
+            origins = [origin_of(identity.log_origin, year) for year in kept_years(engine)]
+            kept_logs = {shard_of(one): one for one in origins}
+            if shard not in kept_logs:
+                output.usage_error(f"the store has no entries of {shard}; it has those of {', '.join(kept_logs)}")
+            of = kept_logs[shard]
         guarded = Guard(state.guard, lambda: b"").read() if state.guard.exists() else None
         remembered = [one for one in (guarded, kept) if one is not None and one.origin == of]
         if kept is not None and kept not in remembered:

@@ -16,12 +16,12 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from audit.auditor import FIRST_SHARD, Auditor
+from audit.auditor import Auditor, shard_of
 from audit.checkpoint import Checkpoint
 from audit.entry import decode_entry
 from audit.facts import facts_of_entry
 from audit.holds import check_order
-from audit.origins import FIRST, year_of
+from audit.origins import year_of
 from audit.query import Query
 from certs.credentials import IdentityFiles
 from certs.identity import CA_CERTIFICATE, write_private
@@ -129,7 +129,7 @@ async def produce_bundles(
     try:
         for number, (of, found) in enumerate(chosen, 1):
             several = len(chosen) > 1
-            year = str(year_of(of)) if year_of(of) != FIRST else FIRST_SHARD
+            year = shard_of(of)
             words = inputs.words + (part_words(number, len(chosen)) if several else "")
             out = aside / year if several else aside
             produced = await _produced(auditor, past, replace(inputs, words=words, out=out), found, of, progress)

@@ -153,6 +153,8 @@ async def test_an_exported_log_of_another_name_or_key_than_expected_is_named(cit
     kept = tmp_path / "kept"
     await zhiwang("fsck", out, "--root", root, "--origin", "shenzhen/centre/hub/main")
     assert "not of" in (await zhiwang("fsck", out, "--root", root, "--origin", "shenzhen/x", status=1)).stderr
+    await zhiwang("fsck", out, "--root", root, "--shard", "first")
+    assert "not of that of 2016" in (await zhiwang("fsck", out, "--root", root, "--shard", "2016", status=1)).stderr
     kept.write_bytes(b"junk")
     assert "no checkpoint" in (await zhiwang("fsck", out, "--root", root, "--extends", str(kept), status=2)).stderr
     (tmp_path / "exported" / "log.vkey").write_text("evil+0+0")

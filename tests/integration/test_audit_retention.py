@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from audit.auditor import shard_of
 from audit.log import AuditLog
 from audit.query import scope_of
 from audit.search import SearchIndexes
 from audit.service import RULES, AuditServicer
+from audit.shards import tables_of
 from audit.sqlite import open_sqlite
 from audit.yearly import YearlyLog
 from audit_served import write_profile, zhiwang
@@ -89,3 +93,36 @@ async def test_a_year_goes_from_a_hubs_log_once_a_copy_of_it_was_shown(city: Cit
         await audit_log.close()
         indexes.close()
         log.engine.dispose()
+
+
+async def test_one_years_log_of_a_store_is_computed_again_by_itself(city: City) -> None:
+    hub = write_profile(city, "centre/hub/main")
+    state = StateFiles(city.directory / f"state-{hub.stem}")
+    log = old_log(city, state)
+    log.open()
+    indexes = SearchIndexes(state.search, log)
+    while indexes.follow():
+        pass
+    years = [shard_of(store.origin) for store in log.shards()]
+    indexes.close()
+    log.close()
+    log.engine.dispose()
+    command = ("fsck", "--profile", str(hub), "--json")
+    assert sorted(years) == ["2016", str(time.localtime().tm_year), "first"]
+    for shard in years:
+        facts = json.loads((await zhiwang(*command, "--shard", shard)).stdout)
+        assert (shard_of(facts["origin"]), facts["fault_count"]) == (shard, 0)
+        assert facts["search_entries"] == facts["entries"]
+    unknown = await zhiwang(*command, "--shard", "2014", status=2)
+    assert "it has those of first, 2016" in unknown.stderr
+    # What is wrong in one year is not looked for in another.
+    table = tables_of(2016).entry
+    with closing(sqlite3.connect(state.log)) as connection:
+        (trigger,) = connection.execute("SELECT sql FROM sqlite_master WHERE name = ?", (f"{table}_update",)).fetchone()
+        connection.execute(f"DROP TRIGGER {table}_update")
+        connection.execute(f"UPDATE {table} SET data = x'00' WHERE idx = 2")  # noqa: S608 - our own table
+        connection.execute(trigger)
+        connection.commit()
+    assert json.loads((await zhiwang(*command, "--shard", "first")).stdout)["fault_count"] == 0
+    harmed = json.loads((await zhiwang(*command, "--shard", "2016", status=1)).stdout)
+    assert 2 in {fault["index"] for fault in harmed["faults"]}
