@@ -177,7 +177,7 @@ def test_a_store_that_does_not_reach_or_extend_its_guard_is_named(whole: Stored)
 NUMBERS = ("time", "seen", "version", "header")
 WORDS = ("event", "department", "system", "official", "role", "matter", "place", "owner", "outcome")
 ANOTHER = "(SELECT max(id) FROM word)"
-COLUMNS = f"time, seen, {', '.join(WORDS)}, reason, reference, version, header"
+COLUMNS = f"time, seen, {', '.join(WORDS)}, reason, emergency, reference, version, header"
 SEARCH_HARMS: list[tuple[str, str]] = [
     *((f"UPDATE found SET {name} = {name} + 1 WHERE idx = 17", f"entry 17: {name} is not") for name in NUMBERS),  # noqa: S608 - ours
     ("UPDATE found SET reference = '2026-999999' WHERE idx = 18", "entry 18: reference is not"),
