@@ -28,6 +28,7 @@ from exchange.sweep.results import NOT_ASKED, UNAVAILABLE, Lines
 from exchange.sweep.rosters import Roster, find_roster
 from exchange.sweep.running import FullError, Sweep, claims_on_the_way
 from exchange.sweep.starting import begin, binding
+from exchange.sweep.writing import check_fits
 from policy.model import Matter
 from zhiwang.wire.profile import Profile, load_profile
 from zhiwang.wire.tables import Form, TableError
@@ -143,6 +144,7 @@ def sweep(
         output.usage_error(str(error))
     context = context_given(loaded, Context(matter, reference, official, role, jurisdiction, reference_date))
     guessed = not columns.subject
+    # A plan writes nothing, and looks beside the results only for the rate of the sweep that was interrupted.
     asked = Asked(
         found,
         columns,
@@ -235,6 +237,9 @@ async def _sweep(
     bound = binding(asked.roster, reader, matter, asked.context, client.identity.short)
     try:
         went_on = await asyncio.to_thread(begin, journal, bound, asked.roster, reader)
+        rows = sum(journal.count().values())
+        for path in filter(None, (asked.out, asked.full)):
+            check_fits(path, rows)
     except (MappingError, TableError):
         journal.remove()
         raise

@@ -12,12 +12,27 @@ from typing import Any, BinaryIO, Final
 
 from exchange.sweep.rosters import PARQUET, XLSX, kind_of, need_parquet
 from zhiwang.wire.archive import sync_directory
+from zhiwang.wire.sheets import MAX_ROWS
+from zhiwang.wire.tables import TableError
 
 Cell = str | int
 Write = Callable[[Sequence[Cell]], None]
 
+MAX_SHEET_ROWS: Final = MAX_ROWS - 1
+"""Rows that fit a sheet below its headings."""
+
 _GROUP: Final = 4096
 """Rows of a Parquet row group."""
+
+
+def check_fits(path: Path, rows: int) -> None:
+    """Refuse a format that cannot hold so many rows, before they are asked.
+
+    Raises:
+        TableError: It cannot.
+    """
+    if kind_of(path) == XLSX and rows > MAX_SHEET_ROWS:
+        raise TableError(f"{path.name} can hold {MAX_SHEET_ROWS} rows, and the roster has {rows}; use CSV or Parquet")
 
 
 @contextmanager
