@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from exchange.client.case import Answer, Status
 from exchange.client.roster import WINDOW
 from exchange.demo.codes import resident
 from exchange.sweep import asking, running
-from exchange.sweep.journal import Journal, JournalError, State, journal_of
+from exchange.sweep.findings import Finding
+from exchange.sweep.journal import Entry, Journal, JournalError, State, is_full, journal_of
 from exchange.sweep.mapping import MappingError
 from sweep_support import COLUMNS, Bench, Wire, people, refusing, results
 from zhiwang.wire.errors import Reason, RefusedError
@@ -178,6 +182,47 @@ async def test_on_a_full_disk_every_answer_finds_room_and_nothing_more_is_asked(
         run = await again.run()
         assert run.tally[State.ANSWERED] == 2000
     assert wire.cases == dict.fromkeys(OWNERS, 2000)
+
+
+async def test_an_answer_for_which_there_is_no_room_takes_that_which_was_set_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "FULL_SECONDS", 0.01)
+    wire = Wire()
+    with Bench(tmp_path, list(people(600)), wire) as bench:
+        settle = bench.journal.settle
+
+        def full_until_released(*given: Any) -> None:
+            if bench.journal._connection.execute("SELECT count(*) FROM reserve").fetchone() != (0,):
+                error = sqlite3.OperationalError("database or disk is full")
+                error.sqlite_errorcode = sqlite3.SQLITE_FULL
+                raise error
+            settle(*given)
+
+        monkeypatch.setattr(bench.journal, "settle", full_until_released)
+        run = await bench.run()
+        assert run.full
+        known = sum(one.settled for entry in bench.journal.entries(0, 10**6) for one in entry.findings)
+        assert known == sum(header.cases * len(header.claims) for header in wire.seen.values()) > 0
+
+
+def test_room_that_was_set_aside_is_there_when_the_disk_is_full(tmp_path: Path) -> None:
+    journal = Journal.open(tmp_path / "x.sweep")
+    journal.take_in({"roster": "x"}, ((number, None, None, "") for number in range(1000)))
+    journal.set_aside(0)
+    (pages,) = journal._connection.execute("PRAGMA page_count").fetchone()
+    journal._connection.execute(f"PRAGMA max_page_count = {pages}")
+    findings = [Finding(claim, 0, 0, Status.ANSWERED, Answer.YES, "", 1, "") for claim in range(100)]
+    entries = [Entry(number, State.ANSWERED, "", "", findings) for number in range(1000)]
+    with pytest.raises(sqlite3.Error) as caught:
+        journal.settle(entries, ())
+    assert is_full(caught.value)
+    assert journal.count()[State.OPEN] == 1000
+    journal.set_aside(0)
+    journal.release()
+    journal.settle(entries, ())
+    assert journal.entries(5, 5) == [entries[5]]
+    journal.close()
 
 
 async def test_only_what_differs_from_earlier_results_is_written(tmp_path: Path) -> None:
