@@ -21,10 +21,9 @@ from bench.policy import NOW, RULES, _directory, _grants
 from bench.result import Result
 from certs.signing import CertificateVerifier
 from certs_support import City
-from exchange.cli.policy_replay import accesses_of
+from exchange.deciding import Replaying
 from policy.model import Directory, Grant
 from policy.reach import Reach, changes
-from policy.replay import Replay
 from zhiwang.audit.v1 import audit_pb2, audit_pb2_grpc
 from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.wire.channel import open_channel
@@ -130,13 +129,12 @@ async def _replay(directory: Directory, proposed: Directory, kinds: list[Grant])
                 started = time.perf_counter()
                 count = [1 async for access in auditor.search(query, limit=0, proofs=False)]
                 reading = time.perf_counter() - started
-                replay = Replay(directory, proposed, NOW)
-                flips = 0
+                replay = Replaying(directory, proposed, NOW)
                 started = time.perf_counter()
-                async for access in accesses_of(auditor, query):
-                    if access is not None:
-                        flips += len(list(replay.flips([access])))
+                async for entry in auditor.search(query, limit=0, proofs=False):
+                    replay.decide([entry])
                 replaying = time.perf_counter() - started
-    if len(count) != ACCESSES or replay.accesses != ACCESSES or not 0 < flips < ACCESSES:
-        raise RuntimeError(f"{len(count)} read, {replay.accesses} decided, {flips} flipped")
+    told = replay.finish()
+    if len(count) != ACCESSES or told.accesses != ACCESSES or not 0 < told.flipped < ACCESSES:
+        raise RuntimeError(f"{len(count)} read, {told.accesses} decided, {told.flipped} flipped")
     return reading, replaying

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -28,6 +29,7 @@ from certs.expiry import METRIC, METRIC_TEXT, ExpiryAlarms, certificate_expiries
 from certs.identity import ROOT_METADATA, Identity, Kind
 from certs.signing import CertificateVerifier
 from exchange.config import DEFAULT_LISTEN, DRAIN_SECONDS, STOP_GRACE, StateFiles
+from exchange.decisions import DECISION_RULES, DecisionServicer
 from exchange.hub import Hub, Meter
 from exchange.link import Links
 from exchange.owner_log import OwnerLog
@@ -43,11 +45,13 @@ from policy.emergency_alarms import EmergencyAlarms
 from policy.expiries import directory_expiries
 from policy.follower import begin, follow, hub_fetch
 from policy.mirror import Mirror
-from policy.service import DIRECTORY_RULES, POLICY_RULES, DirectoryServicer, PolicyServicer
+from policy.reading import POLICY_RULES, PolicyDesk, PolicyServicer
+from policy.service import DIRECTORY_RULES, DirectoryServicer
+from policy.workers import Workers
 from zhiwang.adapter.v1 import adapter_pb2_grpc
 from zhiwang.audit.v1 import audit_pb2, audit_pb2_grpc
 from zhiwang.exchange.v1 import exchange_pb2_grpc
-from zhiwang.policy.v1 import policy_pb2_grpc
+from zhiwang.policy.v1 import decisions_pb2_grpc, policy_pb2_grpc
 from zhiwang.wire import metrics
 from zhiwang.wire.channel import RenewableChannel, open_channel
 from zhiwang.wire.errors import FatalError, Reason, ZhiwangError
@@ -70,6 +74,7 @@ RULES: RpcRules = {
     "/zhiwang.adapter.v1.AdapterService/Attach": frozenset({Kind.ADAPTER}),
     **DIRECTORY_RULES,
     **POLICY_RULES,
+    **DECISION_RULES,
     **audit_service.RULES,
     **evidence.RULES,
 }
@@ -155,12 +160,14 @@ class Parts:
         server: Its gRPC server.
         exchange: The servicer whose streams have to be ended before the server stops.
         readiness: Conditions "log" and "directory".
+        workers: Processes in which policy is worked out.
     """
 
     hub: Hub
     server: Server
     exchange: ExchangeServicer
     readiness: Readiness
+    workers: Workers
 
 
 def assemble(
@@ -176,6 +183,8 @@ def assemble(
     withheld: Callable[[], bool] = lambda: False,
     meter: Meter | None = None,
     observe: metrics.RpcMetrics | None = None,
+    root_json: bytes = b"",
+    published: Path | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Parts:
     """Put a hub together around a log that is open and a directory that may still change."""
@@ -206,13 +215,17 @@ def assemble(
     evidences = evidence.EvidenceServicer(
         audit_log.store, audit_log.append, scope=scope, office=lambda reader: holder.auditor(reader).office, clock=clock
     )
+    workers = Workers()
+    desk = PolicyDesk(holder, workers, clock, root_json=root_json, published=published)
+    policies = PolicyServicer(desk)
     readiness = Readiness(("log", "directory"))
     server = build_server(
         (
             (exchange_pb2_grpc.add_ExchangeServiceServicer_to_server, exchange),
             (adapter_pb2_grpc.add_AdapterServiceServicer_to_server, adapters),
             (exchange_pb2_grpc.add_DirectoryServiceServicer_to_server, DirectoryServicer(mirror)),
-            (policy_pb2_grpc.add_PolicyServiceServicer_to_server, PolicyServicer(holder, clock)),
+            (policy_pb2_grpc.add_PolicyServiceServicer_to_server, policies),
+            (decisions_pb2_grpc.add_DecisionServiceServicer_to_server, DecisionServicer(desk, policies, audits)),
             (audit_pb2_grpc.add_AuditServiceServicer_to_server, audits),
             (audit_pb2_grpc.add_EvidenceServiceServicer_to_server, evidences),
         ),
@@ -223,7 +236,7 @@ def assemble(
         observe=observe,
         clock=clock,
     )
-    return Parts(hub, server, exchange, readiness)
+    return Parts(hub, server, exchange, readiness, workers)
 
 
 async def stop(parts: Parts, seconds: float = DRAIN_SECONDS) -> None:
@@ -235,6 +248,7 @@ async def stop(parts: Parts, seconds: float = DRAIN_SECONDS) -> None:
         link.end()
     parts.exchange.end_streams()
     await parts.server.stop(STOP_GRACE)
+    await parts.workers.close()
 
 
 def hub_identity(profile: Profile) -> IdentityFiles:
@@ -321,6 +335,8 @@ async def main(profile: Profile, process: Process) -> None:
         withheld=lambda: cosigning.withheld,
         meter=counts,
         observe=metrics.RpcMetrics(),
+        root_json=(profile.root / ROOT_METADATA).read_bytes(),
+        published=state.published,
         clock=clock,
     )
     registrar = _registrar(files, profile.registrar)

@@ -23,6 +23,7 @@ from audit.witnessed import make_cosigning
 from audit.yearly import YearlyLog
 from certs.credentials import IdentityFiles
 from certs.expiry import METRIC, METRIC_TEXT, ExpiryAlarms, certificate_expiries
+from certs.identity import ROOT_METADATA
 from exchange.config import StateFiles
 from exchange.readiness import RELOAD_SECONDS, keep_true
 from exchange.store import open_log
@@ -32,16 +33,11 @@ from policy.emergency_alarms import EmergencyAlarms, remind
 from policy.expiries import directory_expiries
 from policy.guard import GUARD
 from policy.model import Directory
+from policy.reading import POLICY_RULES, PolicyDesk, PolicyServicer
 from policy.registrar import DEFAULT_LISTEN, PUBLISHED, Registrar, open_repository
-from policy.service import (
-    DIRECTORY_RULES,
-    POLICY_ADMIN_RULES,
-    POLICY_RULES,
-    DirectoryServicer,
-    PolicyAdminServicer,
-    PolicyServicer,
-)
+from policy.service import DIRECTORY_RULES, POLICY_ADMIN_RULES, DirectoryServicer, PolicyAdminServicer
 from policy.steps import Step
+from policy.workers import Workers
 from zhiwang.audit.v1 import audit_pb2, audit_pb2_grpc
 from zhiwang.exchange.v1 import exchange_pb2_grpc
 from zhiwang.policy.v1 import policy_pb2_grpc
@@ -178,16 +174,22 @@ async def serve(process: Process, profile: Profile) -> None:
             return Scope(department=reader.department)
         return scope_of(reader, files.identity.department, office=registrar.holder.auditor(reader).office)
 
+    workers = Workers()
+    desk = PolicyDesk(
+        registrar.holder,
+        workers,
+        time.time,
+        root_json=(profile.root / ROOT_METADATA).read_bytes(),
+        published=profile.state / PUBLISHED,
+    )
+    admins = PolicyAdminServicer(registrar, files.identity.department)
     audits = audit_service.AuditServicer(
         store, log.append, files.identity.department, scope=scope, index=index, cosigned=lambda: cosigning.newest
     )
     server = build_server(
         [
             (exchange_pb2_grpc.add_DirectoryServiceServicer_to_server, DirectoryServicer(registrar.mirror)),
-            (
-                policy_pb2_grpc.add_PolicyAdminServiceServicer_to_server,
-                PolicyAdminServicer(registrar, files.identity.department),
-            ),
+            (policy_pb2_grpc.add_PolicyAdminServiceServicer_to_server, admins),
             (audit_pb2_grpc.add_AuditServiceServicer_to_server, audits),
             (
                 audit_pb2_grpc.add_EvidenceServiceServicer_to_server,
@@ -195,7 +197,7 @@ async def serve(process: Process, profile: Profile) -> None:
                     store, log.append, scope=scope, office=lambda reader: registrar.holder.auditor(reader).office
                 ),
             ),
-            (policy_pb2_grpc.add_PolicyServiceServicer_to_server, PolicyServicer(registrar.holder, time.time)),
+            (policy_pb2_grpc.add_PolicyServiceServicer_to_server, PolicyServicer(desk, admins.proposed)),
         ],
         {**DIRECTORY_RULES, **POLICY_ADMIN_RULES, **POLICY_RULES, **audit_service.RULES, **evidence.RULES},
         city=files.identity.city,
@@ -256,6 +258,7 @@ async def serve(process: Process, profile: Profile) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
         await cosigning.close()
         await server.stop(STOP_GRACE)
+        await workers.close()
         await log.close()
         index.close()
         store.engine.dispose()

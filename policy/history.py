@@ -22,6 +22,8 @@ from policy.archive import timestamp_path
 from policy.assemble import parse_document_bytes
 from policy.centre import parse_centre, parse_matter
 from policy.directory import Fetch
+from policy.document import parse_activations, parse_suspensions
+from policy.emergencies import counting
 from policy.metadata import (
     CENTRE,
     CENTRE_FILE,
@@ -42,7 +44,7 @@ from policy.metadata import (
     stored_path,
     suspensions_path,
 )
-from policy.model import Attribute, Centre, Document, Matter
+from policy.model import Activation, Attribute, Centre, Directory, Document, Matter, Suspension
 from policy.repository import check_signed_root
 from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.tomlfile import FileError
@@ -118,6 +120,51 @@ class History:
                 if matter_path(name) in centre_role.targets
             },
             files,
+        )
+
+    def whole(self, version: int) -> Directory:
+        """One version with everything that can be decided by: to look at, never to decide by.
+
+        A department whose signatures no longer counted in it had lapsed, as it had for readers then. Whether one had
+        expired depends on the day within the version, so that is not asked.
+
+        Raises:
+            RefusedError: As `directory`.
+        """
+        files: dict[str, bytes] = {}
+        snapshot, centre = self._opened(version, files)
+        documents: dict[str, Document] = {}
+        suspensions: list[Suspension] = []
+        openings: list[Activation] = []
+        lapsed: dict[str, str] = {}
+        for department in departments_of(centre):
+            try:
+                texts = self._texts_of(department, centre, snapshot, files)
+            except _LapsedError as error:
+                lapsed[department] = error.detail
+                continue
+            path = document_path(department)
+            if path not in texts:
+                continue
+            document = _read(path, texts, parse_document_bytes)
+            if document.department != department:
+                _refuse(f"{path} says that it is of {document.department}")
+            documents[department] = replace(document, version=snapshot.meta[f"{department}.json"].version)
+            stopped = _listed(department, suspensions_path(department), texts, parse_suspensions)
+            suspensions += [entry for entry in stopped if entry.id not in document.lifted]
+            openings += _listed(department, activations_path(department), texts, parse_activations)
+        matters = [path for path in centre.targets if path.startswith(MATTERS)]
+        parsed = [self._parsed(centre, path, files, parse_matter) for path in matters]
+        return Directory(
+            version=version,
+            role_versions={name.removesuffix(".json"): meta.version for name, meta in snapshot.meta.items()},
+            expires=float("inf"),
+            centre=self._parsed(centre, CENTRE_FILE, files, parse_centre),
+            documents=documents,
+            matters={matter.name: matter for matter in parsed},
+            suspensions=tuple(suspensions),
+            lapsed=lapsed,
+            activations=counting(documents, openings),
         )
 
     def texts(self, version: int) -> dict[str, bytes]:
@@ -279,6 +326,25 @@ class History:
             raise RefusedError(Reason.DOCUMENT_INVALID, f"{path}: {error}") from error
 
 
+def _read(path: str, texts: Mapping[str, bytes], parse: Callable[[bytes], T]) -> T:
+    try:
+        return parse(texts[path])
+    except FileError as error:
+        raise RefusedError(Reason.DOCUMENT_INVALID, f"{path}: {error}") from error
+
+
+def _listed(
+    department: str, path: str, texts: Mapping[str, bytes], parse: Callable[[bytes], tuple[str, tuple[T, ...]]]
+) -> tuple[T, ...]:
+    """Entries of a list of a department's; none if there is no list."""
+    if path not in texts:
+        return ()
+    named, entries = _read(path, texts, parse)
+    if named != department:
+        _refuse(f"{path} says that it is of {named}")
+    return entries
+
+
 def _check_signed(delegator: Root | Targets, role: str, metadata: Metadata[Any]) -> None:
     try:
         delegator.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
@@ -293,6 +359,10 @@ def _check_hash(listed: MetaFile | TargetFile, data: bytes, path: str) -> None:
         listed.verify_length_and_hashes(data)
     except RepositoryError as error:
         raise _refusal(f"{path} is not the file that was signed") from error
+
+
+class _UnsignedError(RefusedError):
+    """The metadata is the one that was named, but its signatures do not count."""
 
 
 def _refuse(detail: str) -> NoReturn:

@@ -278,8 +278,8 @@ def _classify(file: Named) -> tuple[str, str, str]:
         return "centre", REVOCATIONS_FILE, REVOCATIONS_FILE
     try:
         keys = set(tomllib.loads(content.decode()))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError):
-        keys = set()
+    except (ValueError, RecursionError):
+        keys = set()  # what it is not, the parser below says by line
     if "city" in keys:
         parse_centre(content)
         return "centre", CENTRE_FILE, CENTRE_FILE

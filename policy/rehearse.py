@@ -6,15 +6,29 @@ from collections.abc import Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
+from tuf.api.metadata import Targets
+
 from policy.centre import parse_centre, parse_matter
 from policy.document import parse_document, parse_suspensions
-from policy.metadata import CENTRE_FILE, REVOCATIONS_FILE
+from policy.metadata import CENTRE, CENTRE_FILE, REVOCATIONS_FILE, Publication, matter_path, parse_metadata
 from policy.model import Centre, Directory
 from policy.publishing import Named, classify_all
 
 _NOBODY = Directory(
     0, MappingProxyType({}), float("inf"), Centre("", {}, {}), MappingProxyType({}), MappingProxyType({})
 )
+
+
+def removed_matters(publication: Publication, directory: Directory) -> list[str]:
+    """Names of the matters in force that a publication of the centre no longer lists; none for other roles.
+
+    Raises:
+        RefusedError: METADATA_INVALID.
+    """
+    if publication.role != CENTRE:
+        return []
+    listed = parse_metadata(publication.metadata, Targets).signed.targets
+    return [name for name in directory.matters if matter_path(name) not in listed]
 
 
 def rehearsed(directory: Directory | None, files: Sequence[Named], *, removed: Sequence[str] = ()) -> Directory:

@@ -74,6 +74,10 @@ RESIGN_SECONDS = 6 * 3600
 """How old a timestamp gets before it is signed anew."""
 
 MAX_FINDINGS = 50
+MAX_FINDING = 500
+"""Characters of one finding in the details of an error."""
+MAX_FINDING_BYTES = 6_000
+"""Of all of them: details travel as metadata, and what is longer than that may be is lost whole."""
 """Findings that one refusal tells."""
 
 OPENING_SKEW = 300
@@ -438,19 +442,19 @@ class Repository:
             _log.warning("lapsed until its suspensions are signed again", role=role)
         found = _beside_others(candidate, judged, role)
         if found:
-            raise RefusedError(Reason.DOCUMENT_INVALID, "; ".join(found), metadata=_findings(found))
+            raise RefusedError(Reason.DOCUMENT_INVALID, "; ".join(found), metadata=findings_metadata(found))
         if role == CENTRE or role in judged.documents:
             flipped = broken(self._directory, judged, None if role == CENTRE else role, now)
             if flipped:
                 told = [f"{department}: {assertion}" for department, assertion in flipped]
-                raise RefusedError(Reason.ASSERTION_FAILED, "; ".join(told), metadata=_findings(told))
+                raise RefusedError(Reason.ASSERTION_FAILED, "; ".join(told), metadata=findings_metadata(told))
         return directory
 
     def _assembled(self, state: _State, unsigned: str = "") -> Directory:
         try:
             return assemble(self._parts(state, unsigned), self._ca_pem)
         except FatalError as error:
-            raise RefusedError(error.reason, error.detail, metadata=_findings([error.detail])) from error
+            raise RefusedError(error.reason, error.detail, metadata=findings_metadata([error.detail])) from error
 
     def _parts(self, state: _State, unsigned: str = "") -> Parts:
         """Verified by us: what a lapsed department is, is decided as a reader would."""
@@ -639,14 +643,22 @@ def _verified(delegator: Targets, role: str, data: bytes, now: Any) -> Targets:
     return targets
 
 
-def _findings(found: list[str]) -> dict[str, str]:
-    """For the details of the error."""
+def findings_metadata(found: list[str]) -> dict[str, str]:
+    """Findings for the details of an error, as many as it may carry."""
     lines = [line for text in found for line in text.splitlines()]
-    return {f"finding-{number:02d}": line[:500] for number, line in enumerate(lines[:MAX_FINDINGS], 1)}
+    told: dict[str, str] = {}
+    room = MAX_FINDING_BYTES
+    for number, line in enumerate(lines[:MAX_FINDINGS], 1):
+        text = line[:MAX_FINDING]
+        room -= len(text.encode())
+        if room < 0:
+            break
+        told[f"finding-{number:02d}"] = text
+    return told
 
 
 def _refuse(detail: str) -> NoReturn:
-    raise RefusedError(Reason.METADATA_INVALID, detail, metadata=_findings([detail]))
+    raise RefusedError(Reason.METADATA_INVALID, detail, metadata=findings_metadata([detail]))
 
 
 def write_durably(path: Path, content: bytes) -> None:

@@ -1,27 +1,21 @@
-"""The directory's gRPC services: reading (registrar and hub), explaining (hub), publishing (registrar)."""
+"""The directory's gRPC services: its files (registrar and hub), and publishing (registrar). See also `reading.py`."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any, TypeVar
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
-from policy.directory import DirectoryHolder
-from policy.enforcer import Question
 from policy.metadata import CENTRE, SUSPEND, Publication, department_of
 from policy.mirror import Mirror
 from policy.proposals import Proposal
 from policy.registrar import Registrar
 from policy.repository import Signed
-from zhiwang.exchange.v1 import exchange_pb2, exchange_pb2_grpc, sealed_pb2
+from zhiwang.exchange.v1 import exchange_pb2, exchange_pb2_grpc
 from zhiwang.policy.v1 import policy_pb2, policy_pb2_grpc
 from zhiwang.wire.call import current_peer
-from zhiwang.wire.claims import Ask
 from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.identity import Identity, Kind
-from zhiwang.wire.places import Jurisdiction
 from zhiwang.wire.server import RpcRules
 
 DIRECTORY_RULES: RpcRules = {
@@ -29,11 +23,6 @@ DIRECTORY_RULES: RpcRules = {
     "/zhiwang.exchange.v1.DirectoryService/Watch": frozenset(Kind),
 }
 """Everybody with a certificate of the city; the files are signed and hold nothing personal."""
-
-POLICY_RULES: RpcRules = {
-    "/zhiwang.policy.v1.PolicyService/GetDirectory": frozenset({Kind.ADMIN, Kind.AUDITOR}),
-    "/zhiwang.policy.v1.PolicyService/Explain": frozenset({Kind.ADMIN, Kind.AUDITOR}),
-}
 
 POLICY_ADMIN_RULES: RpcRules = {
     f"/zhiwang.policy.v1.PolicyAdminService/{method}": frozenset({Kind.ADMIN})
@@ -74,52 +63,6 @@ class DirectoryServicer(exchange_pb2_grpc.DirectoryServiceServicer):
             yield exchange_pb2.WatchResponse(timestamp=timestamp)
 
 
-class PolicyServicer(policy_pb2_grpc.PolicyServiceServicer):
-    """Tells admins and auditors what is in force and why something would be allowed or not."""
-
-    def __init__(self, holder: DirectoryHolder, clock: Callable[[], float]) -> None:
-        self._holder = holder
-        self._clock = clock
-
-    async def GetDirectory(self, request: Any, context: Any) -> policy_pb2.GetDirectoryResponse:  # noqa: ARG002, D102, N802 # gRPC's
-        directory = self._holder.current
-        expires = Timestamp()
-        expires.FromNanoseconds(int(directory.expires * 1e9))
-        return policy_pb2.GetDirectoryResponse(
-            directory_version=directory.version, role_versions=directory.role_versions, expire_time=expires
-        )
-
-    async def Explain(self, request: Any, context: Any) -> policy_pb2.ExplainResponse:  # noqa: ARG002, D102, N802 # gRPC's
-        enforcer = self._holder.enforcer
-        ask = Ask.parse(request.ask)
-        decision = enforcer.decide(
-            Question(
-                system=Identity.parse(request.system),
-                role=request.role,
-                owner=ask.owner,
-                attribute=ask.attribute,
-                predicate=ask.predicate,
-                jurisdiction=Jurisdiction.parse(request.jurisdiction),
-                matter=request.matter,
-                assurance=_assurance(request.assurance),
-                now=self._clock(),
-            )
-        )
-        return policy_pb2.ExplainResponse(
-            allowed=decision.allowed,
-            reason="" if decision.reason is None else decision.reason.name,
-            rule_ids=decision.rule_ids,
-            directory_version=enforcer.directory.version,
-        )
-
-
-def _assurance(word: str) -> int:
-    try:
-        return int(sealed_pb2.Assurance.Value(f"ASSURANCE_{(word or 'asserted').upper()}"))
-    except ValueError:
-        raise RefusedError(Reason.REQUEST_MALFORMED, "no such assurance", field="assurance") from None
-
-
 class PolicyAdminServicer(policy_pb2_grpc.PolicyAdminServiceServicer):
     """Takes what admins sign. Who calls is only the first hurdle: the signatures decide.
 
@@ -131,6 +74,15 @@ class PolicyAdminServicer(policy_pb2_grpc.PolicyAdminServiceServicer):
     def __init__(self, registrar: Registrar, centre: str) -> None:
         self._registrar = registrar
         self._centre = centre
+
+    def proposed(self, proposal_id: str, reader: Identity) -> Publication:
+        """What a proposal would publish, for an admin who may read it.
+
+        Raises:
+            RefusedError: PROPOSAL_UNKNOWN.
+        """
+        department = self._speaks_for(reader) if reader.kind is Kind.ADMIN else frozenset[str]()
+        return self._registrar.proposal(proposal_id, department)[0].publication
 
     async def Publish(self, request: Any, context: Any) -> policy_pb2.PublishResponse:  # noqa: ARG002, D102, N802 # gRPC's
         admin, publication = self._handed_in(request)

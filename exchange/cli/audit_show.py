@@ -73,7 +73,7 @@ def show(
     from exchange.evidence.telling import told_of  # noqa: PLC0415
 
     loaded = load_profile(profile)
-    wanted = _wanted(identifier)
+    wanted = wanted_of(identifier)
     if owner and wanted.owner not in {"", owner}:
         output.usage_error(f"{identifier} is an entry of {wanted.owner}, and --owner says {owner}")
     keeper = owner or wanted.owner
@@ -82,7 +82,7 @@ def show(
     async def read(auditor: Auditor) -> dict[str, Any]:
         index, origin = wanted.index, ""
         if index is None:
-            index, origin = await _sought(auditor, wanted, identifier)
+            index, origin = await sought(auditor, wanted, identifier)
         cosigned = await auditor.cosigned()
         async with past_reader(loaded, source, keeper) as past:
             said = await told_of(auditor, index, past, names, origin)
@@ -114,7 +114,8 @@ def _proof_rows(proof: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _wanted(identifier: str) -> Wanted:
+def wanted_of(identifier: str) -> Wanted:
+    """What an ID stands for."""
     if match := _OWNED.fullmatch(identifier):
         return Wanted(int(match[2]), owner=match[1])
     if _INDEX.fullmatch(identifier):
@@ -127,7 +128,8 @@ def _wanted(identifier: str) -> Wanted:
     return Wanted(queries=tuple(queries))
 
 
-async def _sought(auditor: Auditor, wanted: Wanted, identifier: str) -> tuple[int, str]:
+async def sought(auditor: Auditor, wanted: Wanted, identifier: str) -> tuple[int, str]:
+    """Index of the one entry that fits, and origin of its log; the command ends if none does, or several do."""
     for query in wanted.queries:
         found = [
             (auditor.origin, index, entry)

@@ -16,6 +16,7 @@ from certs.signing import Signer
 from exchange.cli import (
     output,
     policy_emergency,
+    policy_explain,
     policy_export,
     policy_offline,
     policy_proposals,
@@ -26,18 +27,12 @@ from exchange.cli import (
     policy_suspend,
 )
 from exchange.cli.registrar_link import RegistrarLink, with_registrar
-from policy import ceremony, publishing
-from policy.document import ASSURANCES
+from policy import ceremony, publishing, telling
 from policy.emergencies import open_at
-from policy.enforcer import Enforcer, Question
-from policy.explain import explain as explain_question
 from policy.glass import name_of
 from policy.model import Attribute, Directory, Document
 from policy.registrar import read_public_keys
 from policy.words import Words
-from zhiwang.wire.claims import Ask
-from zhiwang.wire.identity import Identity, Kind
-from zhiwang.wire.places import Jurisdiction
 from zhiwang.wire.profile import Profile, load_profile
 
 app = typer.Typer(
@@ -122,6 +117,7 @@ app.command()(policy_emergency.activate)
 app.command()(policy_emergency.emergencies)
 app.command()(policy_emergency.review)
 app.command()(policy_proposals.history)
+app.command()(policy_explain.explain)
 app.command("list")(policy_rights.list_attributes)
 app.command("who-can")(policy_rights.who_can)
 app.command("what-can")(policy_rights.what_can)
@@ -198,60 +194,6 @@ def show(
         _show_document(directory.documents[department], directory)
     else:
         _show_directory(directory)
-
-
-@app.command()
-def explain(
-    system: Annotated[str, typer.Option(help="Who asks: DEPARTMENT/NAME.")],
-    ask: Annotated[str, typer.Argument(metavar="ASK", help='For example "hrss.pension_months at_least".')],
-    role: Annotated[str, typer.Option(help="In which role.")],
-    matter: Annotated[str, typer.Option(help="For which matter.")],
-    jurisdiction: Annotated[str, typer.Option(help="Where it acts, e.g. nbs:440306.")],
-    profile: policy_rights.MaybeProfile = None,
-    assurance: Annotated[str, typer.Option(help="asserted, authenticated or certificate.")] = "asserted",
-    official: Annotated[str, typer.Option(help="Who asks; matters only where an official is suspended.")] = "",
-    at: policy_rights.At = None,
-    files: policy_rights.Rehearsed = None,
-    as_json: output.AsJson = False,  # noqa: FBT002 # typer's way
-) -> None:
-    """Say whether something would be allowed, by which rules, and what stands in the way. Exit status 1 if denied.
-
-    Example: zhiwang policy explain "hrss.insured exists" --system edu/enrolment --role edu/enrolment-clerk …
-    """
-    if assurance not in ASSURANCES:
-        output.usage_error("an assurance is asserted, authenticated or certificate")
-    department, _, name = system.partition("/")
-    asked = Ask.parse(ask)
-    place = Jurisdiction.parse(jurisdiction)
-    directory = policy_rights.directory_of(profile, files or ())
-    question = Question(
-        system=Identity(directory.centre.city, department, Kind.SYSTEM, name),
-        role=role,
-        owner=asked.owner,
-        attribute=asked.attribute,
-        predicate=asked.predicate,
-        jurisdiction=place,
-        matter=matter,
-        assurance=ASSURANCES[assurance],
-        now=policy_rights.moment(at),
-        official=official,
-    )
-    decision = Enforcer(directory).decide(question)
-    grounds = explain_question(directory, question)
-    if as_json:
-        output.print_json(
-            {
-                "allowed": decision.allowed,
-                "rules": list(decision.rule_ids),
-                "grounds": [ground._asdict() for ground in grounds],
-                "directory": directory.version,
-            }
-        )
-    else:
-        rows = [("✓" if ground.holds else "✗", ground.text) for ground in grounds]
-        title = "allowed 允许" if decision.allowed else "denied 拒绝"
-        output.print_table(("", "because"), rows, title=f"{title} · directory {directory.version}")
-    raise typer.Exit(output.OK if decision.allowed else output.FAILED)
 
 
 def _sign_out(
@@ -358,7 +300,7 @@ def _show_document(document: Document, directory: Directory) -> None:
         ("grant", "说明 in words"),
         [(grant.id, f"{(said := words.grant(grant)).zh}\n{said.en}") for grant in document.grants],
     )
-    policy_rights.print_emergencies([(document.department, one) for one in document.emergencies], words)
+    policy_rights.print_emergencies(list(telling.emergencies(directory, document.department)))
     output.print_table(
         ("system", "roles"), [(system, " ".join(sorted(roles))) for system, roles in document.roles.items()]
     )
@@ -381,7 +323,7 @@ def _as_json(directory: Directory, department: str) -> dict[str, Any]:
                 {"id": grant.id, "role": grant.role, "ask": str(grant.ask), "matter": grant.matter}
                 for grant in document.grants
             ],
-            "emergencies": [policy_rights.emergency_json(name, one) for one in document.emergencies],
+            "emergencies": [policy_rights.emergency_json(one) for one in telling.emergencies(directory, name)],
         }
         for name, document in directory.documents.items()
         if department in {"", name}

@@ -21,17 +21,15 @@ from certs.identity import ROOT_METADATA
 from certs.signing import Signer
 from exchange.cli import output
 from exchange.cli.audit_reading import REGISTRAR, printable, with_auditor
-from exchange.cli.policy_rehearsal import print_differences
+from exchange.cli.policy_rehearsal import facts_json, print_comparison
 from exchange.cli.registrar_link import RegistrarLink, with_registrar
 from policy import publishing
-from policy.differences import differences
+from policy.comparing import Comparison, compare
 from policy.history import History
 from policy.metadata import Publication
 from policy.model import Directory
 from policy.publishing import Named
-from policy.reach import changes
-from policy.rehearse import rehearsed
-from policy.words import Words
+from policy.rehearse import rehearsed, removed_matters
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.policy.v1 import policy_pb2
 from zhiwang.wire.errors import Reason, RefusedError
@@ -60,17 +58,16 @@ def proposals(
         return
     kept, publication, directory = with_registrar(found, lambda link: _look(link, proposal))
     if as_json:
-        after = rehearsed(directory, _files(publication))
         output.print_json(
             {
                 **_as_json(kept),
                 "files": {path: content.decode(errors="replace") for path, content in publication.files.items()},
-                "facts": [fact._asdict() for fact in differences(directory, after)],
+                "facts": facts_json(_compared(publication, directory)),
             }
         )
         return
     print_proposals([kept], as_json=False)
-    show_change(_files(publication), directory)
+    _show(publication, directory)
 
 
 async def _look(link: RegistrarLink, proposal_id: str) -> tuple[policy_pb2.Proposal, Publication, Directory]:
@@ -80,11 +77,16 @@ async def _look(link: RegistrarLink, proposal_id: str) -> tuple[policy_pb2.Propo
 
 def show_change(files: Sequence[Named], directory: Directory) -> None:
     """What files would change, in sentences."""
-    now = time.time()
-    after = rehearsed(directory, files)
-    print_differences(
-        list(changes(directory, after, now)), list(differences(directory, after)), Words(after, directory), now
-    )
+    print_comparison(compare(directory, rehearsed(directory, files), time.time()))
+
+
+def _show(publication: Publication, directory: Directory) -> None:
+    print_comparison(_compared(publication, directory))
+
+
+def _compared(publication: Publication, directory: Directory) -> Comparison:
+    removed = removed_matters(publication, directory)
+    return compare(directory, rehearsed(directory, _files(publication), removed=removed), time.time())
 
 
 def _files(publication: Publication) -> list[Named]:
@@ -108,7 +110,7 @@ def approve(
     kept, publication, directory = with_registrar(found, lambda link: _look(link, proposal))
     if not yes:
         print_proposals([kept], as_json=False)
-        show_change(_files(publication), directory)
+        _show(publication, directory)
         typer.confirm("签署此提案？ Sign this proposal?", abort=True, err=True)
     approved = with_registrar(found, lambda link: _approve(link, kept.id, publication, signers))
     if publish:

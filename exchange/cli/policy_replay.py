@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,11 +15,9 @@ from exchange.cli import output
 from exchange.cli.audit_reading import From, Owner, printable, with_auditor
 from exchange.cli.policy_rights import named
 from exchange.cli.registrar_link import with_registrar
+from exchange.deciding import Replaying
 from policy.rehearse import rehearsed
-from policy.replay import POLICY_REASONS, Access, Flip, Replay, grouped
-from zhiwang.audit.v1 import audit_pb2
-from zhiwang.wire.errors import RefusedError
-from zhiwang.wire.header import parse_header
+from zhiwang.policy.v1 import decisions_pb2
 from zhiwang.wire.profile import load_profile
 
 SHOWN = 20
@@ -52,62 +49,41 @@ def replay(
     now = time.time()
     current = with_registrar(loaded, lambda link: link.directory())
     proposed = rehearsed(current, named(files or ()), removed=remove or ())
-    replayed = Replay(current, proposed, now)
+    replaying = Replaying(current, proposed, now, limit)
     query = Query(event="owner_access" if owner else "hub_access", since=round((now - days * _DAY) * 1_000_000))
+    flips: list[decisions_pb2.Flip] = []
 
-    async def read(auditor: Auditor) -> tuple[list[Flip], int]:
-        found: list[Flip] = []
-        unread = 0
+    async def read(auditor: Auditor) -> None:
         with output.counting("重放 replaying") as count:
-            async for access in accesses_of(auditor, query):
-                if access is None:
-                    unread += 1
-                    continue
-                found += replayed.flips([access])
-                count(replayed.accesses)
-        return found, unread
+            async for entry in auditor.search(query, limit=0, proofs=False):
+                said = replaying.decide([entry])
+                flips.extend(said.flips)
+                count(said.accesses)
 
-    flips, unread = with_auditor(loaded, source, owner, read)
-    shown = flips[: limit or None]
+    with_auditor(loaded, source, owner, read)
+    told = replaying.finish()
     if as_json:
         output.print_json(
             {
                 "directory": current.version,
-                "accesses": replayed.accesses,
-                "not_read": unread,
-                "groups": [{**group._asdict(), "count": count} for group, count in grouped(flips).most_common()],
-                "flips": [_as_json(flip) for flip in shown],
+                "accesses": told.accesses,
+                "not_read": told.not_read,
+                "groups": [_group_json(group) for group in told.groups],
+                "flips": [_as_json(flip) for flip in flips],
             }
         )
     else:
-        _print(flips, shown, replayed.accesses)
-        if unread:
+        _print(flips, told)
+        if told.not_read:
             output.say(
-                f"{unread} 条记录本程序读不懂，未计入 {unread} entries cannot be read by this program; not counted"
+                f"{told.not_read} 条记录本程序读不懂，未计入 "
+                f"{told.not_read} entries cannot be read by this program; not counted"
             )
-    raise typer.Exit(output.FAILED if flips or unread else output.OK)
+    raise typer.Exit(output.FAILED if told.flipped or told.not_read else output.OK)
 
 
-async def accesses_of(auditor: Auditor, query: Query) -> AsyncIterator[Access | None]:
-    """Accesses that policy decided, newest first; None for one whose header this program cannot read."""
-    async for index, entry in auditor.search(query, limit=0, proofs=False):
-        access = entry.hub_access if entry.WhichOneof("event") == "hub_access" else entry.owner_access
-        try:
-            header = parse_header(access.header)
-        except RefusedError:
-            yield None
-            continue
-        denied = frozenset(access.denied_claims)
-        if isinstance(access, audit_pb2.HubAccess) and access.outcome == audit_pb2.OUTCOME_DENIED:
-            if access.reason not in POLICY_REASONS:
-                continue  # a matter or directory that was just changing, say: asked again it was decided
-            denied = frozenset(range(len(header.claims)))
-        yield Access(index, entry.time.seconds + entry.time.nanos / 1e9, header, denied)
-
-
-def _print(flips: list[Flip], shown: list[Flip], accesses: int) -> None:
-    groups = grouped(flips)
-    if groups:
+def _print(flips: list[decisions_pb2.Flip], told: decisions_pb2.ReplayResponse) -> None:
+    if told.groups:
         output.print_table(
             ("部门 department", "role", "matter", "ask", "变为 becomes", "原因 reason", "", "次 claims"),
             [
@@ -119,42 +95,53 @@ def _print(flips: list[Flip], shown: list[Flip], accesses: int) -> None:
                     "允许 allowed" if group.allowed else "拒绝 denied",
                     group.reason,
                     "现已如此 already so" if group.already else "",
-                    count,
+                    group.count,
                 )
-                for group, count in groups.most_common()
+                for group in told.groups
             ],
         )
         output.print_table(
             ("记录 entry", "时间 time", "system", "official", "reference", "ask", "变为 becomes"),
             [
                 (
-                    flip.access.entry,
-                    output.local_time(flip.access.time),
-                    printable(output.short_identity(flip.access.header.system)),
-                    printable(flip.access.header.official),
-                    printable(flip.access.header.reference),
+                    flip.index,
+                    output.local_time(flip.time.ToMicroseconds() / 1e6),
+                    printable(output.short_identity(flip.system)),
+                    printable(flip.official),
+                    printable(flip.reference),
                     flip.ask,
                     "允许 allowed" if flip.allowed else f"拒绝 denied {flip.reason}",
                 )
-                for flip in shown
+                for flip in flips
             ],
         )
-    own = sum(not flip.already for flip in flips)
-    output.say(f"{accesses} 次访问，{len(flips)} 项结果改变，其中 {own} 项因本提案")
-    output.say(f"{accesses} accesses, {len(flips)} claims flip, {own} of them by this proposal")
+    output.say(f"{told.accesses} 次访问，{told.flipped} 项结果改变，其中 {told.by_standpoint} 项因本提案")
+    output.say(f"{told.accesses} accesses, {told.flipped} claims flip, {told.by_standpoint} of them by this proposal")
 
 
-def _as_json(flip: Flip) -> dict[str, Any]:
-    header = flip.access.header
+def _group_json(group: decisions_pb2.FlipGroup) -> dict[str, Any]:
     return {
-        "entry": flip.access.entry,
-        "time": datetime.fromtimestamp(flip.access.time, UTC).isoformat(),
-        "system": header.system,
-        "official": header.official,
-        "role": header.role,
-        "matter": header.matter,
-        "reference": header.reference,
-        "jurisdiction": str(header.jurisdiction),
+        "department": group.department,
+        "role": group.role,
+        "matter": group.matter,
+        "ask": group.ask,
+        "allowed": group.allowed,
+        "reason": group.reason,
+        "already": group.already,
+        "count": group.count,
+    }
+
+
+def _as_json(flip: decisions_pb2.Flip) -> dict[str, Any]:
+    return {
+        "entry": flip.index,
+        "time": datetime.fromtimestamp(flip.time.ToMicroseconds() / 1e6, UTC).isoformat(),
+        "system": flip.system,
+        "official": flip.official,
+        "role": flip.role,
+        "matter": flip.matter,
+        "reference": flip.reference,
+        "jurisdiction": flip.jurisdiction,
         "ask": flip.ask,
         "allowed": flip.allowed,
         "reason": flip.reason,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,15 +13,14 @@ import typer
 
 from exchange.cli import output
 from exchange.cli.registrar_link import with_registrar
-from policy.document import ASSURANCES
-from policy.emergencies import RULE
-from policy.model import Directory, Emergency, Grant
+from policy import telling
+from policy.model import Directory
 from policy.publishing import Named
-from policy.reach import FOREVER, Key, Reach, Right
 from policy.rehearse import rehearsed
-from policy.words import Words, day_text
+from policy.words import day_text
+from zhiwang.policy.v1 import rights_pb2
 from zhiwang.wire.claims import Predicate
-from zhiwang.wire.places import Jurisdiction
+from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.profile import load_profile
 
 MaybeProfile = Annotated[
@@ -37,8 +37,6 @@ Rehearsed = Annotated[
     typer.Option("--with", help="As if this file were published, too.", exists=True, dir_okay=False),
 ]
 At = Annotated[datetime | None, typer.Option(help="When; now if left out (UTC).")]
-
-ASSURANCE_WORDS = {number: word for word, number in ASSURANCES.items()}
 
 
 def directory_of(profile: Path | None, files: Sequence[Path]) -> Directory:
@@ -75,21 +73,19 @@ def list_attributes(
     Example: zhiwang policy list --owner hrss --profile admin.toml
     """
     directory = directory_of(profile, files or ())
+    with known_names():
+        found = list(telling.attributes(directory, owner))
     rows: list[dict[str, Any]] = [
         {
-            "attribute": f"{department}.{name}",
-            "zh": attribute.title.zh,
-            "en": attribute.title.en,
-            "subject": attribute.subject,
-            "asked": [
-                " ".join((predicate.value, *attribute.cells(predicate))) for predicate in sorted(attribute.predicates)
-            ],
-            "sensitivity": attribute.sensitivity,
-            "grants": sum(grant.ask.attribute == name for grant in document.grants),
+            "attribute": one.attribute,
+            "zh": one.title.zh,
+            "en": one.title.en,
+            "subject": one.subject,
+            "asked": list(one.asked),
+            "sensitivity": one.sensitivity,
+            "grants": one.grants,
         }
-        for department, document in sorted(directory.documents.items())
-        if owner in {"", department}
-        for name, attribute in document.attributes.items()
+        for one in found
     ]
     if as_json:
         output.print_json({"directory": directory.version, "attributes": rows})
@@ -118,27 +114,16 @@ def who_can(
     Example: zhiwang policy who-can hrss.pension_months --profile admin.toml
     """
     directory = directory_of(profile, files or ())
-    owner, _, name = attribute.partition(".")
-    if directory.attribute(owner, name) is None:
-        output.usage_error(f"nobody publishes {attribute}; see: zhiwang policy list")
-    reach = Reach(directory)
-    keys = [
-        key
-        for key in reach.keys(owner=owner, attribute=name)
-        if matter in {"", key.matter} and predicate in {None, key.ask.predicate}
-    ]
-    _print(
-        reach,
-        keys,
-        place,
-        moment(at),
-        lambda grant: (
-            (grant.ask.owner, grant.ask.attribute) == (owner, name)
-            and matter in {"", grant.matter}
-            and predicate in {None, grant.ask.predicate}
-        ),
-        as_json=as_json,
-    )
+    with known_names():
+        told = telling.who_can(
+            directory,
+            attribute,
+            moment(at),
+            predicate="" if predicate is None else predicate.value,
+            matter=matter,
+            jurisdiction=place,
+        )
+    _print(directory, told, as_json=as_json)
 
 
 def what_can(
@@ -155,54 +140,30 @@ def what_can(
     Example: zhiwang policy what-can edu/enrolment --profile admin.toml
     """
     directory = directory_of(profile, files or ())
-    reach = Reach(directory)
-    if ":" in who:
-        _print(reach, reach.keys(), who, moment(at), lambda _grant: True, as_json=as_json)
-        return
-    keys = {*reach.keys(system=who), *reach.keys(role=who)}
-    department, _, name = who.partition("/")
-    if not keys and directory.centre.home(department, name) is None and not reach.holders(who):
-        output.usage_error(f"there is no system and no role {who}; see: zhiwang policy show")
-    _print(
-        reach,
-        sorted(keys, key=str),
-        "",
-        moment(at),
-        lambda grant: who == grant.role or who in reach.holders(grant.role),
-        as_json=as_json,
-    )
+    with known_names():
+        told = telling.what_can(directory, who, moment(at))
+    _print(directory, told, as_json=as_json)
 
 
-def _print(
-    reach: Reach,
-    keys: Sequence[Key],
-    place: str,
-    at: float,
-    about: Callable[[Grant], bool],
-    *,
-    as_json: bool,
-) -> None:
-    """Rights, then what is prepared for emergencies that `about` says is about the same."""
-    where = Jurisdiction.parse(place) if place else None
-    rights = [
-        right for right in reach.rights(keys, at) if where is None or any(one.covers(where) for one in right.places)
-    ]
-    words = Words(reach.directory)
-    prepared = [
-        (owner, emergency)
-        for owner, document in sorted(reach.directory.documents.items())
-        for emergency in document.emergencies
-        if any(
-            about(grant) and (where is None or not grant.places or any(one.covers(where) for one in grant.places))
-            for grant in emergency.grants
-        )
-    ]
+@contextmanager
+def known_names() -> Iterator[None]:
+    """A name that the directory does not have is wrong usage."""
+    try:
+        yield
+    except RefusedError as error:
+        if error.reason is not Reason.NAME_UNKNOWN:
+            raise
+        output.usage_error(f"{error.detail}; see: zhiwang policy list, zhiwang policy show")
+
+
+def _print(directory: Directory, told: telling.Told, *, as_json: bool) -> None:
+    rights = told.rights
     if as_json:
         output.print_json(
             {
-                "directory": reach.directory.version,
-                "rights": [_as_json(right, words) for right in rights],
-                "emergencies": [emergency_json(owner, emergency) for owner, emergency in prepared],
+                "directory": directory.version,
+                "rights": [_as_json(right) for right in rights],
+                "emergencies": [emergency_json(one) for one in told.emergencies],
             }
         )
         return
@@ -210,60 +171,65 @@ def _print(
         ("system", "role", "ask", "matter", "place", "assurance", "until", "by"),
         [
             (
-                right.key.system,
-                right.key.role,
-                right.key.ask,
-                right.key.matter,
-                words.places(right.places).en,
-                ASSURANCE_WORDS[right.assurance],
-                day_text(right.span.until),
-                " ".join(right.rules),
+                right.system,
+                right.role,
+                right.ask,
+                right.matter,
+                right.places_text.en,
+                right.assurance,
+                day_of(right, "until_time") or "",
+                " ".join(right.rule_ids),
             )
             for right in rights
         ],
-        title=f"directory {reach.directory.version} · {len(rights)} 项 rights",
+        title=f"directory {directory.version} · {len(rights)} 项 rights",
     )
-    print_emergencies(prepared, words)
+    print_emergencies(told.emergencies)
 
 
-def print_emergencies(prepared: Sequence[tuple[str, Emergency]], words: Words) -> None:
+def print_emergencies(prepared: Sequence[rights_pb2.PreparedEmergency]) -> None:
     """What is prepared for emergencies, in words; nothing where there is none."""
     if prepared:
         output.print_table(
             ("应急授权 emergency", "未启用时不授权 permits nothing until it is opened"),
-            [
-                (
-                    f"{owner}/{emergency.id}",
-                    "\n".join(text for said in words.emergency(owner, emergency) for text in said),
-                )
-                for owner, emergency in prepared
-            ],
+            [(one.id, "\n".join(text for said in one.sentences for text in (said.zh, said.en))) for one in prepared],
         )
 
 
-def emergency_json(owner: str, emergency: Emergency) -> dict[str, Any]:
+def emergency_json(one: rights_pb2.PreparedEmergency) -> dict[str, Any]:
     """What is prepared, for machines."""
     return {
-        "id": f"{owner}/{emergency.id}",
-        "role": emergency.grants[0].role,
-        "asks": [str(grant.ask) for grant in emergency.grants],
-        "matter": emergency.grants[0].matter,
-        "hours": emergency.hours,
-        "admins": sorted(emergency.admins),
+        "id": one.id,
+        "role": one.role,
+        "asks": list(one.asks),
+        "matter": one.matter,
+        "hours": one.hours,
+        "admins": list(one.admins),
     }
 
 
-def _as_json(right: Right, words: Words) -> dict[str, Any]:
+def _as_json(right: rights_pb2.Right) -> dict[str, Any]:
     return {
-        "system": right.key.system,
-        "home": str(right.home),
-        "role": right.key.role,
-        "ask": str(right.key.ask),
-        "matter": right.key.matter,
-        "places": [where.as_json() for where in right.places],
-        "places_text": words.places(right.places)._asdict(),
-        "assurance": ASSURANCE_WORDS[right.assurance],
-        "until": None if right.span.until == FOREVER else day_text(right.span.until),
-        "rules": list(right.rules),
-        "emergency": all(f"/{RULE}" in rule for rule in right.rules),
+        "system": right.system,
+        "home": right.home,
+        "role": right.role,
+        "ask": right.ask,
+        "matter": right.matter,
+        "places": [place_json(place) for place in right.places],
+        "places_text": {"zh": right.places_text.zh, "en": right.places_text.en},
+        "assurance": right.assurance,
+        "until": day_of(right, "until_time"),
+        "rules": list(right.rule_ids),
+        "emergency": right.emergency,
     }
+
+
+def place_json(place: rights_pb2.Place) -> dict[str, Any]:
+    """Places for machines."""
+    part = rights_pb2.Place.Part.Name(place.part).removeprefix("PART_").lower()
+    return {"place": place.jurisdiction, "part": part, "without": list(place.without)}
+
+
+def day_of(message: Any, field: str) -> str | None:
+    """A time of a message as a day of the city; None if it is missing, which is for ever."""
+    return day_text(getattr(message, field).ToNanoseconds() / 1e9) if message.HasField(field) else None

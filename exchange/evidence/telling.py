@@ -15,8 +15,10 @@ from exchange.evidence.account import account
 from exchange.evidence.plain import printable
 from exchange.evidence.rules import Divisions, Past, Told, parties, read_past
 from policy.directory import Fetch
+from policy.history import History
+from policy.model import Directory
 from zhiwang.audit.v1 import audit_pb2
-from zhiwang.wire.errors import Reason, RefusedError
+from zhiwang.wire.errors import Reason, RefusedError, ZhiwangError
 
 
 class PastReader:
@@ -37,6 +39,14 @@ class PastReader:
         root_json = (self._root / ROOT_METADATA).read_bytes()
         arguments = (root_json, self._fetch, version, departments, matters, timestamp_hash)
         return await asyncio.to_thread(read_past, *arguments)
+
+    async def whole(self, version: int) -> Directory | None:
+        """All of one version; None if it is not to be had, or does not verify: `read` says why."""
+        history = History((self._root / ROOT_METADATA).read_bytes(), self._fetch)
+        try:
+            return await asyncio.to_thread(history.whole, version)
+        except ZhiwangError:
+            return None
 
     def _fetch(self, path: str) -> bytes:
         if path not in self._files:

@@ -130,6 +130,8 @@ class Hub:
             views,
             index=self.index,
             cosigned=lambda: self.cosigned(),  # noqa: PLW0108 - a test may set another one while the hub runs
+            root_json=kit.root_json,
+            published=self.directory / "published",
             clock=clock,
         )
         self.address = parts.server.listen(address, files.server_credentials())

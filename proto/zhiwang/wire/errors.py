@@ -125,7 +125,7 @@ class Reason(Enum):
         "INVALID_ARGUMENT",
         Actor.REQUESTER,
         "请求过大",
-        "The request is larger than the protocol admits; send fewer cases.",
+        "The request is larger than the protocol admits; send fewer cases, or fewer and smaller files.",
     )
     SUITE_NOT_ACCEPTED = Meaning(
         "FAILED_PRECONDITION",
@@ -392,6 +392,12 @@ class Reason(Enum):
         "The last opening of this emergency has not been reviewed, or began less than a day ago.",
     )
     FILE_UNKNOWN = Meaning("NOT_FOUND", Actor.NOBODY, "没有此文件", "The directory has no such file.")
+    NAME_UNKNOWN = Meaning(
+        "NOT_FOUND",
+        Actor.REQUESTER_ADMIN,
+        "名录中没有此名称，或该版名录未保存",
+        "The directory has no such department, attribute, system or role, or no such version of it is kept.",
+    )
     # The log.
     ENTRY_UNKNOWN = Meaning(
         "NOT_FOUND", Actor.REQUESTER, "没有此记录", "The log has no entry of this index, or no tree of this size."

@@ -21,6 +21,13 @@ WITHOUT = (
     + support.HRSS[support.HRSS.index('[[grant]]\nid = "enrolment-insured"') :]
 )
 RULE = "enrolment-pension"
+SUSPENDED = """
+department = "hrss"
+
+[[suspend]]
+id = "stop-1"
+system = "edu/baoan"
+"""
 
 
 @pytest.fixture(scope="module")
@@ -195,3 +202,29 @@ async def test_an_archive_that_cannot_be_written_keeps_no_directory_from_its_rea
     mirror = Mirror(Archive(tmp_path / "published"))
     await mirror.take({TIMESTAMP: b"1", "metadata/1.snapshot.json": b"snapshot"})
     assert mirror.timestamp == b"1"
+
+
+def test_a_former_version_is_whole_again(kit: DirectoryKit, archive: Archive) -> None:
+    history = History(kit.root_json, fetch_of(archive))
+    now = kit.directory
+    whole = history.whole(now.version)
+    assert (whole.version, whole.centre, dict(whole.matters)) == (now.version, now.centre, dict(now.matters))
+    assert {**whole.documents} == {**now.documents}
+    assert not whole.lapsed
+    kit.publish(SUSPENDED)
+    archive.keep(kit.repository.files)
+    suspended = history.whole(kit.directory.version)
+    assert suspended.suspensions == kit.directory.suspensions != ()
+    # A suspension that was lifted is none in the version that lifts it, and still is one in the version before.
+    kit.publish('lifted = ["stop-1"]\n' + WITHOUT)
+    archive.keep(kit.repository.files)
+    assert history.whole(kit.directory.version).suspensions == ()
+    assert history.whole(kit.directory.version - 1).suspensions == suspended.suspensions
+
+
+def test_a_whole_version_that_somebody_changed_is_refused(kit: DirectoryKit, archive: Archive) -> None:
+    version = kit.directory.version
+    path = next(path for path in kit.repository.files if path.endswith("document.toml") and "hrss" in path)
+    with pytest.raises(RefusedError) as caught:
+        History(kit.root_json, fetch_of(archive, {path: b"department = 'hrss'"})).whole(version)
+    assert caught.value.reason is Reason.METADATA_INVALID

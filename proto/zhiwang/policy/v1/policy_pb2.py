@@ -23,9 +23,11 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from zhiwang.policy.v1 import rehearsal_pb2 as zhiwang_dot_policy_dot_v1_dot_rehearsal__pb2
+from zhiwang.policy.v1 import rights_pb2 as zhiwang_dot_policy_dot_v1_dot_rights__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ezhiwang/policy/v1/policy.proto\x12\x11zhiwang.policy.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x15\n\x13GetDirectoryRequest\"\xe9\x01\n\x14GetDirectoryResponse\x12\x19\n\x11\x64irectory_version\x18\x01 \x01(\x04\x12P\n\rrole_versions\x18\x02 \x03(\x0b\x32\x39.zhiwang.policy.v1.GetDirectoryResponse.RoleVersionsEntry\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a\x33\n\x11RoleVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"t\n\x0e\x45xplainRequest\x12\x0e\n\x06system\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0b\n\x03\x61sk\x18\x03 \x01(\t\x12\x14\n\x0cjurisdiction\x18\x04 \x01(\t\x12\x0e\n\x06matter\x18\x05 \x01(\t\x12\x11\n\tassurance\x18\x06 \x01(\t\"_\n\x0f\x45xplainResponse\x12\x0f\n\x07\x61llowed\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x10\n\x08rule_ids\x18\x03 \x03(\t\x12\x19\n\x11\x64irectory_version\x18\x04 \x01(\x04\"\x8e\x01\n\x0ePublishRequest\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x10\n\x08metadata\x18\x02 \x01(\x0c\x12\x35\n\x05\x66iles\x18\x03 \x03(\x0b\x32&.zhiwang.policy.v1.PublishRequest.File\x1a%\n\x04\x46ile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\"B\n\x0fPublishResponse\x12\x19\n\x11\x64irectory_version\x18\x01 \x01(\x04\x12\x14\n\x0crole_version\x18\x02 \x01(\x04\"V\n\x0eProposeRequest\x12\x36\n\x0bpublication\x18\x01 \x01(\x0b\x32!.zhiwang.policy.v1.PublishRequest\x12\x0c\n\x04note\x18\x02 \x01(\t\"@\n\x0fProposeResponse\x12-\n\x08proposal\x18\x01 \x01(\x0b\x32\x1b.zhiwang.policy.v1.Proposal\"=\n\x14ListProposalsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"`\n\x15ListProposalsResponse\x12.\n\tproposals\x18\x01 \x03(\x0b\x32\x1b.zhiwang.policy.v1.Proposal\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\")\n\x12GetProposalRequest\x12\x13\n\x0bproposal_id\x18\x01 \x01(\t\"|\n\x13GetProposalResponse\x12-\n\x08proposal\x18\x01 \x01(\x0b\x32\x1b.zhiwang.policy.v1.Proposal\x12\x36\n\x0bpublication\x18\x02 \x01(\x0b\x32!.zhiwang.policy.v1.PublishRequest\"?\n\x16\x41pproveProposalRequest\x12\x13\n\x0bproposal_id\x18\x01 \x01(\t\x12\x10\n\x08metadata\x18\x02 \x01(\x0c\"H\n\x17\x41pproveProposalResponse\x12-\n\x08proposal\x18\x01 \x01(\x0b\x32\x1b.zhiwang.policy.v1.Proposal\":\n\x15RejectProposalRequest\x12\x13\n\x0bproposal_id\x18\x01 \x01(\t\x12\x0c\n\x04note\x18\x02 \x01(\t\"\x18\n\x16RejectProposalResponse\"-\n\x16PublishProposalRequest\x12\x13\n\x0bproposal_id\x18\x01 \x01(\t\"J\n\x17PublishProposalResponse\x12\x19\n\x11\x64irectory_version\x18\x01 \x01(\x04\x12\x14\n\x0crole_version\x18\x02 \x01(\x04\"l\n\x14OpenEmergencyRequest\x12\x36\n\x0bpublication\x18\x01 \x01(\x0b\x32!.zhiwang.policy.v1.PublishRequest\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0c\n\x04salt\x18\x03 \x01(\x0c\"H\n\x15OpenEmergencyResponse\x12\x19\n\x11\x64irectory_version\x18\x01 \x01(\x04\x12\x14\n\x0crole_version\x18\x02 \x01(\x04\"7\n\x16ReviewEmergencyRequest\x12\x0f\n\x07opening\x18\x01 \x01(\t\x12\x0c\n\x04note\x18\x02 \x01(\t\"\x19\n\x17ReviewEmergencyResponse\"\x8a\x02\n\x08Proposal\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x14\n\x0crole_version\x18\x03 \x01(\x04\x12\x0c\n\x04note\x18\x04 \x01(\t\x12\x37\n\tapprovals\x18\x05 \x03(\x0b\x32$.zhiwang.policy.v1.Proposal.Approval\x12\x11\n\tthreshold\x18\x06 \x01(\r\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a\x43\n\x08\x41pproval\x12\r\n\x05\x61\x64min\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xc2\x01\n\rPolicyService\x12_\n\x0cGetDirectory\x12&.zhiwang.policy.v1.GetDirectoryRequest\x1a\'.zhiwang.policy.v1.GetDirectoryResponse\x12P\n\x07\x45xplain\x12!.zhiwang.policy.v1.ExplainRequest\x1a\".zhiwang.policy.v1.ExplainResponse2\x83\x07\n\x12PolicyAdminService\x12P\n\x07Publish\x12!.zhiwang.policy.v1.PublishRequest\x1a\".zhiwang.policy.v1.PublishResponse\x12P\n\x07Propose\x12!.zhiwang.policy.v1.ProposeRequest\x1a\".zhiwang.policy.v1.ProposeResponse\x12\x62\n\rListProposals\x12\'.zhiwang.policy.v1.ListProposalsRequest\x1a(.zhiwang.policy.v1.ListProposalsResponse\x12\\\n\x0bGetProposal\x12%.zhiwang.policy.v1.GetProposalRequest\x1a&.zhiwang.policy.v1.GetProposalResponse\x12h\n\x0f\x41pproveProposal\x12).zhiwang.policy.v1.ApproveProposalRequest\x1a*.zhiwang.policy.v1.ApproveProposalResponse\x12\x65\n\x0eRejectProposal\x12(.zhiwang.policy.v1.RejectProposalRequest\x1a).zhiwang.policy.v1.RejectProposalResponse\x12h\n\x0fPublishProposal\x12).zhiwang.policy.v1.PublishProposalRequest\x1a*.zhiwang.policy.v1.PublishProposalResponse\x12\x62\n\rOpenEmergency\x12\'.zhiwang.policy.v1.OpenEmergencyRequest\x1a(.zhiwang.policy.v1.OpenEmergencyResponse\x12h\n\x0fReviewEmergency\x12).zhiwang.policy.v1.ReviewEmergencyRequest\x1a*.zhiwang.policy.v1.ReviewEmergencyResponseB[\n\x15\x64\x65v.zhiwang.policy.v1P\x01Z,zhiwang.dev/proto/zhiwang/policy/v1;policyv1\xaa\x02\x11Zhiwang.Policy.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ezhiwang/policy/v1/policy.proto\x12\x11zhiwang.policy.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!zhiwang/policy/v1/rehearsal.proto\x1a\x1ezhiwang/policy/v1/rights.proto\"\x15\n\x13GetDirectoryRequest\"\xe9\x01\n\x14GetDirectoryResponse\x12\x19\n\x11\x64irectory_version\x18\x01 \x01(\x04\x12P\n\rrole_versions\x18\x02 \x03(\x0b\x32\x39.zhiwang.policy.v1.GetDirectoryResponse.RoleVersionsEntry\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a\x33\n\x11RoleVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xe3\x01\n\x0e\x45xplainRequest\x12\x0e\n\x06system\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0b\n\x03\x61sk\x18\x03 \x01(\t\x12\x14\n\x0cjurisdiction\x18\x04 \x01(\t\x12\x0e\n\x06matter\x18\x05 \x01(\t\x12\x11\n\tassurance\x18\x06 \x01(\t\x12\x10\n\x08official\x18\x07 \x01(\t\x12(\n\x04time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\nstandpoint\x18\t \x01(\x0b\x32\x1d.zhiwang.policy.v1.Standpoint\"\xa4\x01\n\x06Ground\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x1e.zhiwang.policy.v1.Ground.Kind\x12\r\n\x05holds\x18\x02 \x01(\x08\x12\x0c\n\x04text\x18\x03 \x01(\t\"O\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eKIND_CONDITION\x10\x01\x12\x0e\n\nKIND_GRANT\x10\x02\x12\r\n\tKIND_DENY\x10\x03\"\x8b\x01\n\x0f\x45xplainResponse\x12\x0f\n\x07\x61llowed\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x10\n\x08rule_ids\x18\x03 \x03(\t\x12\x19\n\x11\x64irectory_version\x18\x04 \x01(\x04\x12*\n\x07grounds\x18\x05 \x03(\x0b\x32\x19.zhiwang.policy.v1.Ground\"\x8e\x01\n\x0ePublishRequest\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x10\n\x08metadata\x18\x02 \x01(\x0c\x12\x35\n\x05\x66iles\x18\x03 \x03(\x0b\x32&.zhiwang.policy.v1.PublishRequest.File\x1a%\n\x04\x46ile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\"B\n\x0fPublishResponse\x12\x19\n\x11\x64irectory_version\x18\x01 \x01(\x04\x12\x14\n\x0crole_version\x18\x02 \x01(\x04\"V\n\x0eProposeRequest\x12\x36\n\x0bpublication\x18\x01 \x01(\x0b\x32!.zhiwang.policy.v1.PublishRequest\x12\x0c\n\x04note\x18\x02 \x01(\t\"@\n\x0fProposeResponse\x12-\n\x08proposal\x18\x01 \x01(\x0b\x32\x1b.zhiwang.policy.v1.Proposal\"=\n\x14ListProposalsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"`\n\x15ListProposalsResponse\x12.\n\tproposals\x18\x01 \x03(\x0b\x32\x1b.zhiwang.policy.v1.Proposal\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\")\n\x12GetProposalRequest\x12\x13\n\x0bproposal_id\x18\x01 \x01(\t\"|\n\x13GetProposalResponse\x12-\n\x08proposal\x18\x01 \x01(\x0b\x32\x1b.zhiwang.policy.v1.Proposal\x12\x36\n\x0bpublication\x18\x02 \x01(\x0b\x32!.zhiwang.policy.v1.PublishRequest\"?\n\x16\x41pproveProposalRequest\x12\x13\n\x0bproposal_id\x18\x01 \x01(\t\x12\x10\n\x08metadata\x18\x02 \x01(\x0c\"H\n\x17\x41pproveProposalResponse\x12-\n\x08proposal\x18\x01 \x01(\x0b\x32\x1b.zhiwang.policy.v1.Proposal\":\n\x15RejectProposalRequest\x12\x13\n\x0bproposal_id\x18\x01 \x01(\t\x12\x0c\n\x04note\x18\x02 \x01(\t\"\x18\n\x16RejectProposalResponse\"-\n\x16PublishProposalRequest\x12\x13\n\x0bproposal_id\x18\x01 \x01(\t\"J\n\x17PublishProposalResponse\x12\x19\n\x11\x64irectory_version\x18\x01 \x01(\x04\x12\x14\n\x0crole_version\x18\x02 \x01(\x04\"l\n\x14OpenEmergencyRequest\x12\x36\n\x0bpublication\x18\x01 \x01(\x0b\x32!.zhiwang.policy.v1.PublishRequest\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0c\n\x04salt\x18\x03 \x01(\x0c\"H\n\x15OpenEmergencyResponse\x12\x19\n\x11\x64irectory_version\x18\x01 \x01(\x04\x12\x14\n\x0crole_version\x18\x02 \x01(\x04\"7\n\x16ReviewEmergencyRequest\x12\x0f\n\x07opening\x18\x01 \x01(\t\x12\x0c\n\x04note\x18\x02 \x01(\t\"\x19\n\x17ReviewEmergencyResponse\"\x8a\x02\n\x08Proposal\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x14\n\x0crole_version\x18\x03 \x01(\x04\x12\x0c\n\x04note\x18\x04 \x01(\t\x12\x37\n\tapprovals\x18\x05 \x03(\x0b\x32$.zhiwang.policy.v1.Proposal.Approval\x12\x11\n\tthreshold\x18\x06 \x01(\r\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a\x43\n\x08\x41pproval\x12\r\n\x05\x61\x64min\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xc3\x05\n\rPolicyService\x12_\n\x0cGetDirectory\x12&.zhiwang.policy.v1.GetDirectoryRequest\x1a\'.zhiwang.policy.v1.GetDirectoryResponse\x12P\n\x07\x45xplain\x12!.zhiwang.policy.v1.ExplainRequest\x1a\".zhiwang.policy.v1.ExplainResponse\x12\x65\n\x0eListAttributes\x12(.zhiwang.policy.v1.ListAttributesRequest\x1a).zhiwang.policy.v1.ListAttributesResponse\x12Y\n\nListGrants\x12$.zhiwang.policy.v1.ListGrantsRequest\x1a%.zhiwang.policy.v1.ListGrantsResponse\x12M\n\x06WhoCan\x12 .zhiwang.policy.v1.WhoCanRequest\x1a!.zhiwang.policy.v1.WhoCanResponse\x12P\n\x07WhatCan\x12!.zhiwang.policy.v1.WhatCanRequest\x1a\".zhiwang.policy.v1.WhatCanResponse\x12P\n\x07\x43ompare\x12!.zhiwang.policy.v1.CompareRequest\x1a\".zhiwang.policy.v1.CompareResponse\x12J\n\x05\x43heck\x12\x1f.zhiwang.policy.v1.CheckRequest\x1a .zhiwang.policy.v1.CheckResponse2\x83\x07\n\x12PolicyAdminService\x12P\n\x07Publish\x12!.zhiwang.policy.v1.PublishRequest\x1a\".zhiwang.policy.v1.PublishResponse\x12P\n\x07Propose\x12!.zhiwang.policy.v1.ProposeRequest\x1a\".zhiwang.policy.v1.ProposeResponse\x12\x62\n\rListProposals\x12\'.zhiwang.policy.v1.ListProposalsRequest\x1a(.zhiwang.policy.v1.ListProposalsResponse\x12\\\n\x0bGetProposal\x12%.zhiwang.policy.v1.GetProposalRequest\x1a&.zhiwang.policy.v1.GetProposalResponse\x12h\n\x0f\x41pproveProposal\x12).zhiwang.policy.v1.ApproveProposalRequest\x1a*.zhiwang.policy.v1.ApproveProposalResponse\x12\x65\n\x0eRejectProposal\x12(.zhiwang.policy.v1.RejectProposalRequest\x1a).zhiwang.policy.v1.RejectProposalResponse\x12h\n\x0fPublishProposal\x12).zhiwang.policy.v1.PublishProposalRequest\x1a*.zhiwang.policy.v1.PublishProposalResponse\x12\x62\n\rOpenEmergency\x12\'.zhiwang.policy.v1.OpenEmergencyRequest\x1a(.zhiwang.policy.v1.OpenEmergencyResponse\x12h\n\x0fReviewEmergency\x12).zhiwang.policy.v1.ReviewEmergencyRequest\x1a*.zhiwang.policy.v1.ReviewEmergencyResponseB[\n\x15\x64\x65v.zhiwang.policy.v1P\x01Z,zhiwang.dev/proto/zhiwang/policy/v1;policyv1\xaa\x02\x11Zhiwang.Policy.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,60 +37,64 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\025dev.zhiwang.policy.v1P\001Z,zhiwang.dev/proto/zhiwang/policy/v1;policyv1\252\002\021Zhiwang.Policy.V1'
   _globals['_GETDIRECTORYRESPONSE_ROLEVERSIONSENTRY']._loaded_options = None
   _globals['_GETDIRECTORYRESPONSE_ROLEVERSIONSENTRY']._serialized_options = b'8\001'
-  _globals['_GETDIRECTORYREQUEST']._serialized_start=86
-  _globals['_GETDIRECTORYREQUEST']._serialized_end=107
-  _globals['_GETDIRECTORYRESPONSE']._serialized_start=110
-  _globals['_GETDIRECTORYRESPONSE']._serialized_end=343
-  _globals['_GETDIRECTORYRESPONSE_ROLEVERSIONSENTRY']._serialized_start=292
-  _globals['_GETDIRECTORYRESPONSE_ROLEVERSIONSENTRY']._serialized_end=343
-  _globals['_EXPLAINREQUEST']._serialized_start=345
-  _globals['_EXPLAINREQUEST']._serialized_end=461
-  _globals['_EXPLAINRESPONSE']._serialized_start=463
-  _globals['_EXPLAINRESPONSE']._serialized_end=558
-  _globals['_PUBLISHREQUEST']._serialized_start=561
-  _globals['_PUBLISHREQUEST']._serialized_end=703
-  _globals['_PUBLISHREQUEST_FILE']._serialized_start=666
-  _globals['_PUBLISHREQUEST_FILE']._serialized_end=703
-  _globals['_PUBLISHRESPONSE']._serialized_start=705
-  _globals['_PUBLISHRESPONSE']._serialized_end=771
-  _globals['_PROPOSEREQUEST']._serialized_start=773
-  _globals['_PROPOSEREQUEST']._serialized_end=859
-  _globals['_PROPOSERESPONSE']._serialized_start=861
-  _globals['_PROPOSERESPONSE']._serialized_end=925
-  _globals['_LISTPROPOSALSREQUEST']._serialized_start=927
-  _globals['_LISTPROPOSALSREQUEST']._serialized_end=988
-  _globals['_LISTPROPOSALSRESPONSE']._serialized_start=990
-  _globals['_LISTPROPOSALSRESPONSE']._serialized_end=1086
-  _globals['_GETPROPOSALREQUEST']._serialized_start=1088
-  _globals['_GETPROPOSALREQUEST']._serialized_end=1129
-  _globals['_GETPROPOSALRESPONSE']._serialized_start=1131
-  _globals['_GETPROPOSALRESPONSE']._serialized_end=1255
-  _globals['_APPROVEPROPOSALREQUEST']._serialized_start=1257
-  _globals['_APPROVEPROPOSALREQUEST']._serialized_end=1320
-  _globals['_APPROVEPROPOSALRESPONSE']._serialized_start=1322
-  _globals['_APPROVEPROPOSALRESPONSE']._serialized_end=1394
-  _globals['_REJECTPROPOSALREQUEST']._serialized_start=1396
-  _globals['_REJECTPROPOSALREQUEST']._serialized_end=1454
-  _globals['_REJECTPROPOSALRESPONSE']._serialized_start=1456
-  _globals['_REJECTPROPOSALRESPONSE']._serialized_end=1480
-  _globals['_PUBLISHPROPOSALREQUEST']._serialized_start=1482
-  _globals['_PUBLISHPROPOSALREQUEST']._serialized_end=1527
-  _globals['_PUBLISHPROPOSALRESPONSE']._serialized_start=1529
-  _globals['_PUBLISHPROPOSALRESPONSE']._serialized_end=1603
-  _globals['_OPENEMERGENCYREQUEST']._serialized_start=1605
-  _globals['_OPENEMERGENCYREQUEST']._serialized_end=1713
-  _globals['_OPENEMERGENCYRESPONSE']._serialized_start=1715
-  _globals['_OPENEMERGENCYRESPONSE']._serialized_end=1787
-  _globals['_REVIEWEMERGENCYREQUEST']._serialized_start=1789
-  _globals['_REVIEWEMERGENCYREQUEST']._serialized_end=1844
-  _globals['_REVIEWEMERGENCYRESPONSE']._serialized_start=1846
-  _globals['_REVIEWEMERGENCYRESPONSE']._serialized_end=1871
-  _globals['_PROPOSAL']._serialized_start=1874
-  _globals['_PROPOSAL']._serialized_end=2140
-  _globals['_PROPOSAL_APPROVAL']._serialized_start=2073
-  _globals['_PROPOSAL_APPROVAL']._serialized_end=2140
-  _globals['_POLICYSERVICE']._serialized_start=2143
-  _globals['_POLICYSERVICE']._serialized_end=2337
-  _globals['_POLICYADMINSERVICE']._serialized_start=2340
-  _globals['_POLICYADMINSERVICE']._serialized_end=3239
+  _globals['_GETDIRECTORYREQUEST']._serialized_start=153
+  _globals['_GETDIRECTORYREQUEST']._serialized_end=174
+  _globals['_GETDIRECTORYRESPONSE']._serialized_start=177
+  _globals['_GETDIRECTORYRESPONSE']._serialized_end=410
+  _globals['_GETDIRECTORYRESPONSE_ROLEVERSIONSENTRY']._serialized_start=359
+  _globals['_GETDIRECTORYRESPONSE_ROLEVERSIONSENTRY']._serialized_end=410
+  _globals['_EXPLAINREQUEST']._serialized_start=413
+  _globals['_EXPLAINREQUEST']._serialized_end=640
+  _globals['_GROUND']._serialized_start=643
+  _globals['_GROUND']._serialized_end=807
+  _globals['_GROUND_KIND']._serialized_start=728
+  _globals['_GROUND_KIND']._serialized_end=807
+  _globals['_EXPLAINRESPONSE']._serialized_start=810
+  _globals['_EXPLAINRESPONSE']._serialized_end=949
+  _globals['_PUBLISHREQUEST']._serialized_start=952
+  _globals['_PUBLISHREQUEST']._serialized_end=1094
+  _globals['_PUBLISHREQUEST_FILE']._serialized_start=1057
+  _globals['_PUBLISHREQUEST_FILE']._serialized_end=1094
+  _globals['_PUBLISHRESPONSE']._serialized_start=1096
+  _globals['_PUBLISHRESPONSE']._serialized_end=1162
+  _globals['_PROPOSEREQUEST']._serialized_start=1164
+  _globals['_PROPOSEREQUEST']._serialized_end=1250
+  _globals['_PROPOSERESPONSE']._serialized_start=1252
+  _globals['_PROPOSERESPONSE']._serialized_end=1316
+  _globals['_LISTPROPOSALSREQUEST']._serialized_start=1318
+  _globals['_LISTPROPOSALSREQUEST']._serialized_end=1379
+  _globals['_LISTPROPOSALSRESPONSE']._serialized_start=1381
+  _globals['_LISTPROPOSALSRESPONSE']._serialized_end=1477
+  _globals['_GETPROPOSALREQUEST']._serialized_start=1479
+  _globals['_GETPROPOSALREQUEST']._serialized_end=1520
+  _globals['_GETPROPOSALRESPONSE']._serialized_start=1522
+  _globals['_GETPROPOSALRESPONSE']._serialized_end=1646
+  _globals['_APPROVEPROPOSALREQUEST']._serialized_start=1648
+  _globals['_APPROVEPROPOSALREQUEST']._serialized_end=1711
+  _globals['_APPROVEPROPOSALRESPONSE']._serialized_start=1713
+  _globals['_APPROVEPROPOSALRESPONSE']._serialized_end=1785
+  _globals['_REJECTPROPOSALREQUEST']._serialized_start=1787
+  _globals['_REJECTPROPOSALREQUEST']._serialized_end=1845
+  _globals['_REJECTPROPOSALRESPONSE']._serialized_start=1847
+  _globals['_REJECTPROPOSALRESPONSE']._serialized_end=1871
+  _globals['_PUBLISHPROPOSALREQUEST']._serialized_start=1873
+  _globals['_PUBLISHPROPOSALREQUEST']._serialized_end=1918
+  _globals['_PUBLISHPROPOSALRESPONSE']._serialized_start=1920
+  _globals['_PUBLISHPROPOSALRESPONSE']._serialized_end=1994
+  _globals['_OPENEMERGENCYREQUEST']._serialized_start=1996
+  _globals['_OPENEMERGENCYREQUEST']._serialized_end=2104
+  _globals['_OPENEMERGENCYRESPONSE']._serialized_start=2106
+  _globals['_OPENEMERGENCYRESPONSE']._serialized_end=2178
+  _globals['_REVIEWEMERGENCYREQUEST']._serialized_start=2180
+  _globals['_REVIEWEMERGENCYREQUEST']._serialized_end=2235
+  _globals['_REVIEWEMERGENCYRESPONSE']._serialized_start=2237
+  _globals['_REVIEWEMERGENCYRESPONSE']._serialized_end=2262
+  _globals['_PROPOSAL']._serialized_start=2265
+  _globals['_PROPOSAL']._serialized_end=2531
+  _globals['_PROPOSAL_APPROVAL']._serialized_start=2464
+  _globals['_PROPOSAL_APPROVAL']._serialized_end=2531
+  _globals['_POLICYSERVICE']._serialized_start=2534
+  _globals['_POLICYSERVICE']._serialized_end=3241
+  _globals['_POLICYADMINSERVICE']._serialized_start=3244
+  _globals['_POLICYADMINSERVICE']._serialized_end=4143
 # @@protoc_insertion_point(module_scope)

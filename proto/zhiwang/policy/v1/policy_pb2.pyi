@@ -8,6 +8,8 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from zhiwang.policy.v1 import rights_pb2 as _rights_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -102,6 +104,9 @@ class ExplainRequest(_message.Message):
     JURISDICTION_FIELD_NUMBER: _builtins.int
     MATTER_FIELD_NUMBER: _builtins.int
     ASSURANCE_FIELD_NUMBER: _builtins.int
+    OFFICIAL_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    STANDPOINT_FIELD_NUMBER: _builtins.int
     system: _builtins.str
     """SPIFFE identity of the system."""
     role: _builtins.str
@@ -114,6 +119,16 @@ class ExplainRequest(_message.Message):
     """For which matter."""
     assurance: _builtins.str
     """Name of an Assurance value, e.g. "asserted"."""
+    official: _builtins.str
+    """The official, in the department's own numbering; matters only where an official is suspended."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When; now if missing."""
+
+    @_builtins.property
+    def standpoint(self) -> _rights_pb2.Standpoint:
+        """From which directory one looks."""
+
     def __init__(
         self,
         *,
@@ -123,14 +138,74 @@ class ExplainRequest(_message.Message):
         jurisdiction: _builtins.str = ...,
         matter: _builtins.str = ...,
         assurance: _builtins.str = ...,
+        official: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        standpoint: _rights_pb2.Standpoint | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["standpoint", b"standpoint", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ask", b"ask", "assurance", b"assurance", "jurisdiction", b"jurisdiction", "matter", b"matter", "role", b"role", "system", b"system"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ask", b"ask", "assurance", b"assurance", "jurisdiction", b"jurisdiction", "matter", b"matter", "official", b"official", "role", b"role", "standpoint", b"standpoint", "system", b"system", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExplainRequest: _TypeAlias = ExplainRequest  # noqa: Y015
+
+@_typing.final
+class Ground(_message.Message):
+    """One ground of a decision."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Kind:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _KindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Ground._Kind.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        KIND_UNSPECIFIED: Ground._Kind.ValueType  # 0
+        """None; never sent."""
+        KIND_CONDITION: Ground._Kind.ValueType  # 1
+        """All of these must hold."""
+        KIND_GRANT: Ground._Kind.ValueType  # 2
+        """One of these must hold."""
+        KIND_DENY: Ground._Kind.ValueType  # 3
+        """None of these may stand here."""
+
+    class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
+        """What a ground is for."""
+
+    KIND_UNSPECIFIED: Ground.Kind.ValueType  # 0
+    """None; never sent."""
+    KIND_CONDITION: Ground.Kind.ValueType  # 1
+    """All of these must hold."""
+    KIND_GRANT: Ground.Kind.ValueType  # 2
+    """One of these must hold."""
+    KIND_DENY: Ground.Kind.ValueType  # 3
+    """None of these may stand here."""
+
+    KIND_FIELD_NUMBER: _builtins.int
+    HOLDS_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    kind: Global___Ground.Kind.ValueType
+    """What it is for."""
+    holds: _builtins.bool
+    """Whether it speaks for the request."""
+    text: _builtins.str
+    """What it is."""
+    def __init__(
+        self,
+        *,
+        kind: Global___Ground.Kind.ValueType = ...,
+        holds: _builtins.bool = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["holds", b"holds", "kind", b"kind", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Ground: _TypeAlias = Ground  # noqa: Y015
 
 @_typing.final
 class ExplainResponse(_message.Message):
@@ -142,6 +217,7 @@ class ExplainResponse(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     RULE_IDS_FIELD_NUMBER: _builtins.int
     DIRECTORY_VERSION_FIELD_NUMBER: _builtins.int
+    GROUNDS_FIELD_NUMBER: _builtins.int
     allowed: _builtins.bool
     """Whether it would be allowed."""
     reason: _builtins.str
@@ -152,6 +228,10 @@ class ExplainResponse(_message.Message):
     def rule_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Identifiers of all grants that match."""
 
+    @_builtins.property
+    def grounds(self) -> _containers.RepeatedCompositeFieldContainer[Global___Ground]:
+        """Every ground: what must hold, each grant that could apply, each deny that does."""
+
     def __init__(
         self,
         *,
@@ -159,10 +239,11 @@ class ExplainResponse(_message.Message):
         reason: _builtins.str = ...,
         rule_ids: _abc.Iterable[_builtins.str] | None = ...,
         directory_version: _builtins.int = ...,
+        grounds: _abc.Iterable[Global___Ground] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed", b"allowed", "directory_version", b"directory_version", "reason", b"reason", "rule_ids", b"rule_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed", b"allowed", "directory_version", b"directory_version", "grounds", b"grounds", "reason", b"reason", "rule_ids", b"rule_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,6 +4,8 @@ import grpc
 import warnings
 
 from zhiwang.policy.v1 import policy_pb2 as zhiwang_dot_policy_dot_v1_dot_policy__pb2
+from zhiwang.policy.v1 import rehearsal_pb2 as zhiwang_dot_policy_dot_v1_dot_rehearsal__pb2
+from zhiwang.policy.v1 import rights_pb2 as zhiwang_dot_policy_dot_v1_dot_rights__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -26,7 +28,8 @@ if _version_not_supported:
 
 
 class PolicyServiceStub:
-    """Reads the policy that the hub decides by. Callers: admins and auditors.
+    """Reads the policy that is in force, was in force, or would be. Served by hub and registrar. Callers: admins of every
+    member and auditors: what is granted is public among them. Nothing here changes anything.
     """
 
     def __init__(self, channel):
@@ -45,10 +48,41 @@ class PolicyServiceStub:
                 request_serializer=zhiwang_dot_policy_dot_v1_dot_policy__pb2.ExplainRequest.SerializeToString,
                 response_deserializer=zhiwang_dot_policy_dot_v1_dot_policy__pb2.ExplainResponse.FromString,
                 _registered_method=True)
+        self.ListAttributes = channel.unary_unary(
+                '/zhiwang.policy.v1.PolicyService/ListAttributes',
+                request_serializer=zhiwang_dot_policy_dot_v1_dot_rights__pb2.ListAttributesRequest.SerializeToString,
+                response_deserializer=zhiwang_dot_policy_dot_v1_dot_rights__pb2.ListAttributesResponse.FromString,
+                _registered_method=True)
+        self.ListGrants = channel.unary_unary(
+                '/zhiwang.policy.v1.PolicyService/ListGrants',
+                request_serializer=zhiwang_dot_policy_dot_v1_dot_rights__pb2.ListGrantsRequest.SerializeToString,
+                response_deserializer=zhiwang_dot_policy_dot_v1_dot_rights__pb2.ListGrantsResponse.FromString,
+                _registered_method=True)
+        self.WhoCan = channel.unary_unary(
+                '/zhiwang.policy.v1.PolicyService/WhoCan',
+                request_serializer=zhiwang_dot_policy_dot_v1_dot_rights__pb2.WhoCanRequest.SerializeToString,
+                response_deserializer=zhiwang_dot_policy_dot_v1_dot_rights__pb2.WhoCanResponse.FromString,
+                _registered_method=True)
+        self.WhatCan = channel.unary_unary(
+                '/zhiwang.policy.v1.PolicyService/WhatCan',
+                request_serializer=zhiwang_dot_policy_dot_v1_dot_rights__pb2.WhatCanRequest.SerializeToString,
+                response_deserializer=zhiwang_dot_policy_dot_v1_dot_rights__pb2.WhatCanResponse.FromString,
+                _registered_method=True)
+        self.Compare = channel.unary_unary(
+                '/zhiwang.policy.v1.PolicyService/Compare',
+                request_serializer=zhiwang_dot_policy_dot_v1_dot_rehearsal__pb2.CompareRequest.SerializeToString,
+                response_deserializer=zhiwang_dot_policy_dot_v1_dot_rehearsal__pb2.CompareResponse.FromString,
+                _registered_method=True)
+        self.Check = channel.unary_unary(
+                '/zhiwang.policy.v1.PolicyService/Check',
+                request_serializer=zhiwang_dot_policy_dot_v1_dot_rehearsal__pb2.CheckRequest.SerializeToString,
+                response_deserializer=zhiwang_dot_policy_dot_v1_dot_rehearsal__pb2.CheckResponse.FromString,
+                _registered_method=True)
 
 
 class PolicyServiceServicer:
-    """Reads the policy that the hub decides by. Callers: admins and auditors.
+    """Reads the policy that is in force, was in force, or would be. Served by hub and registrar. Callers: admins of every
+    member and auditors: what is granted is public among them. Nothing here changes anything.
     """
 
     def GetDirectory(self, request, context):
@@ -60,6 +94,48 @@ class PolicyServiceServicer:
 
     def Explain(self, request, context):
         """Why a hypothetical request would be allowed or denied.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAttributes(self, request, context):
+        """What can be asked: every published attribute.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListGrants(self, request, context):
+        """The grants of owners, in words.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WhoCan(self, request, context):
+        """Who can ask an attribute.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WhatCan(self, request, context):
+        """What a system or a role can ask, and what can be asked in a place.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Compare(self, request, context):
+        """What differs between two directories: of today, of former days, or with files that nobody has signed yet.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Check(self, request, context):
+        """What is wrong with files, and what is worth a look.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -78,6 +154,36 @@ def add_PolicyServiceServicer_to_server(servicer, server):
                     request_deserializer=zhiwang_dot_policy_dot_v1_dot_policy__pb2.ExplainRequest.FromString,
                     response_serializer=zhiwang_dot_policy_dot_v1_dot_policy__pb2.ExplainResponse.SerializeToString,
             ),
+            'ListAttributes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAttributes,
+                    request_deserializer=zhiwang_dot_policy_dot_v1_dot_rights__pb2.ListAttributesRequest.FromString,
+                    response_serializer=zhiwang_dot_policy_dot_v1_dot_rights__pb2.ListAttributesResponse.SerializeToString,
+            ),
+            'ListGrants': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListGrants,
+                    request_deserializer=zhiwang_dot_policy_dot_v1_dot_rights__pb2.ListGrantsRequest.FromString,
+                    response_serializer=zhiwang_dot_policy_dot_v1_dot_rights__pb2.ListGrantsResponse.SerializeToString,
+            ),
+            'WhoCan': grpc.unary_unary_rpc_method_handler(
+                    servicer.WhoCan,
+                    request_deserializer=zhiwang_dot_policy_dot_v1_dot_rights__pb2.WhoCanRequest.FromString,
+                    response_serializer=zhiwang_dot_policy_dot_v1_dot_rights__pb2.WhoCanResponse.SerializeToString,
+            ),
+            'WhatCan': grpc.unary_unary_rpc_method_handler(
+                    servicer.WhatCan,
+                    request_deserializer=zhiwang_dot_policy_dot_v1_dot_rights__pb2.WhatCanRequest.FromString,
+                    response_serializer=zhiwang_dot_policy_dot_v1_dot_rights__pb2.WhatCanResponse.SerializeToString,
+            ),
+            'Compare': grpc.unary_unary_rpc_method_handler(
+                    servicer.Compare,
+                    request_deserializer=zhiwang_dot_policy_dot_v1_dot_rehearsal__pb2.CompareRequest.FromString,
+                    response_serializer=zhiwang_dot_policy_dot_v1_dot_rehearsal__pb2.CompareResponse.SerializeToString,
+            ),
+            'Check': grpc.unary_unary_rpc_method_handler(
+                    servicer.Check,
+                    request_deserializer=zhiwang_dot_policy_dot_v1_dot_rehearsal__pb2.CheckRequest.FromString,
+                    response_serializer=zhiwang_dot_policy_dot_v1_dot_rehearsal__pb2.CheckResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'zhiwang.policy.v1.PolicyService', rpc_method_handlers)
@@ -87,7 +193,8 @@ def add_PolicyServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class PolicyService:
-    """Reads the policy that the hub decides by. Callers: admins and auditors.
+    """Reads the policy that is in force, was in force, or would be. Served by hub and registrar. Callers: admins of every
+    member and auditors: what is granted is public among them. Nothing here changes anything.
     """
 
     @staticmethod
@@ -134,6 +241,168 @@ class PolicyService:
             '/zhiwang.policy.v1.PolicyService/Explain',
             zhiwang_dot_policy_dot_v1_dot_policy__pb2.ExplainRequest.SerializeToString,
             zhiwang_dot_policy_dot_v1_dot_policy__pb2.ExplainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAttributes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zhiwang.policy.v1.PolicyService/ListAttributes',
+            zhiwang_dot_policy_dot_v1_dot_rights__pb2.ListAttributesRequest.SerializeToString,
+            zhiwang_dot_policy_dot_v1_dot_rights__pb2.ListAttributesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListGrants(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zhiwang.policy.v1.PolicyService/ListGrants',
+            zhiwang_dot_policy_dot_v1_dot_rights__pb2.ListGrantsRequest.SerializeToString,
+            zhiwang_dot_policy_dot_v1_dot_rights__pb2.ListGrantsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WhoCan(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zhiwang.policy.v1.PolicyService/WhoCan',
+            zhiwang_dot_policy_dot_v1_dot_rights__pb2.WhoCanRequest.SerializeToString,
+            zhiwang_dot_policy_dot_v1_dot_rights__pb2.WhoCanResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WhatCan(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zhiwang.policy.v1.PolicyService/WhatCan',
+            zhiwang_dot_policy_dot_v1_dot_rights__pb2.WhatCanRequest.SerializeToString,
+            zhiwang_dot_policy_dot_v1_dot_rights__pb2.WhatCanResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Compare(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zhiwang.policy.v1.PolicyService/Compare',
+            zhiwang_dot_policy_dot_v1_dot_rehearsal__pb2.CompareRequest.SerializeToString,
+            zhiwang_dot_policy_dot_v1_dot_rehearsal__pb2.CompareResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Check(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zhiwang.policy.v1.PolicyService/Check',
+            zhiwang_dot_policy_dot_v1_dot_rehearsal__pb2.CheckRequest.SerializeToString,
+            zhiwang_dot_policy_dot_v1_dot_rehearsal__pb2.CheckResponse.FromString,
             options,
             channel_credentials,
             insecure,

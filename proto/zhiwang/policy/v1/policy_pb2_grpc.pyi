@@ -6,6 +6,8 @@ The policy in force, and how it is changed."""
 from collections import abc as _abc
 from grpc import aio as _aio
 from zhiwang.policy.v1 import policy_pb2 as _policy_pb2
+from zhiwang.policy.v1 import rehearsal_pb2 as _rehearsal_pb2
+from zhiwang.policy.v1 import rights_pb2 as _rights_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -27,7 +29,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class PolicyServiceStub:
-    """Reads the policy that the hub decides by. Callers: admins and auditors."""
+    """Reads the policy that is in force, was in force, or would be. Served by hub and registrar. Callers: admins of every
+    member and auditors: what is granted is public among them. Nothing here changes anything.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -37,19 +41,47 @@ class PolicyServiceStub:
     """The directory in force: its versions and until when it is valid."""
     Explain: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ExplainRequest, _policy_pb2.ExplainResponse]
     """Why a hypothetical request would be allowed or denied."""
+    ListAttributes: _grpc.UnaryUnaryMultiCallable[_rights_pb2.ListAttributesRequest, _rights_pb2.ListAttributesResponse]
+    """What can be asked: every published attribute."""
+    ListGrants: _grpc.UnaryUnaryMultiCallable[_rights_pb2.ListGrantsRequest, _rights_pb2.ListGrantsResponse]
+    """The grants of owners, in words."""
+    WhoCan: _grpc.UnaryUnaryMultiCallable[_rights_pb2.WhoCanRequest, _rights_pb2.WhoCanResponse]
+    """Who can ask an attribute."""
+    WhatCan: _grpc.UnaryUnaryMultiCallable[_rights_pb2.WhatCanRequest, _rights_pb2.WhatCanResponse]
+    """What a system or a role can ask, and what can be asked in a place."""
+    Compare: _grpc.UnaryUnaryMultiCallable[_rehearsal_pb2.CompareRequest, _rehearsal_pb2.CompareResponse]
+    """What differs between two directories: of today, of former days, or with files that nobody has signed yet."""
+    Check: _grpc.UnaryUnaryMultiCallable[_rehearsal_pb2.CheckRequest, _rehearsal_pb2.CheckResponse]
+    """What is wrong with files, and what is worth a look."""
 
 @_typing.type_check_only
 class PolicyServiceAsyncStub(PolicyServiceStub):
-    """Reads the policy that the hub decides by. Callers: admins and auditors."""
+    """Reads the policy that is in force, was in force, or would be. Served by hub and registrar. Callers: admins of every
+    member and auditors: what is granted is public among them. Nothing here changes anything.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetDirectory: _aio.UnaryUnaryMultiCallable[_policy_pb2.GetDirectoryRequest, _policy_pb2.GetDirectoryResponse]  # type: ignore[assignment]
     """The directory in force: its versions and until when it is valid."""
     Explain: _aio.UnaryUnaryMultiCallable[_policy_pb2.ExplainRequest, _policy_pb2.ExplainResponse]  # type: ignore[assignment]
     """Why a hypothetical request would be allowed or denied."""
+    ListAttributes: _aio.UnaryUnaryMultiCallable[_rights_pb2.ListAttributesRequest, _rights_pb2.ListAttributesResponse]  # type: ignore[assignment]
+    """What can be asked: every published attribute."""
+    ListGrants: _aio.UnaryUnaryMultiCallable[_rights_pb2.ListGrantsRequest, _rights_pb2.ListGrantsResponse]  # type: ignore[assignment]
+    """The grants of owners, in words."""
+    WhoCan: _aio.UnaryUnaryMultiCallable[_rights_pb2.WhoCanRequest, _rights_pb2.WhoCanResponse]  # type: ignore[assignment]
+    """Who can ask an attribute."""
+    WhatCan: _aio.UnaryUnaryMultiCallable[_rights_pb2.WhatCanRequest, _rights_pb2.WhatCanResponse]  # type: ignore[assignment]
+    """What a system or a role can ask, and what can be asked in a place."""
+    Compare: _aio.UnaryUnaryMultiCallable[_rehearsal_pb2.CompareRequest, _rehearsal_pb2.CompareResponse]  # type: ignore[assignment]
+    """What differs between two directories: of today, of former days, or with files that nobody has signed yet."""
+    Check: _aio.UnaryUnaryMultiCallable[_rehearsal_pb2.CheckRequest, _rehearsal_pb2.CheckResponse]  # type: ignore[assignment]
+    """What is wrong with files, and what is worth a look."""
 
 class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Reads the policy that the hub decides by. Callers: admins and auditors."""
+    """Reads the policy that is in force, was in force, or would be. Served by hub and registrar. Callers: admins of every
+    member and auditors: what is granted is public among them. Nothing here changes anything.
+    """
 
     @_abc_1.abstractmethod
     def GetDirectory(
@@ -66,6 +98,54 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_policy_pb2.ExplainResponse, _abc.Awaitable[_policy_pb2.ExplainResponse]]:
         """Why a hypothetical request would be allowed or denied."""
+
+    @_abc_1.abstractmethod
+    def ListAttributes(
+        self,
+        request: _rights_pb2.ListAttributesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_rights_pb2.ListAttributesResponse, _abc.Awaitable[_rights_pb2.ListAttributesResponse]]:
+        """What can be asked: every published attribute."""
+
+    @_abc_1.abstractmethod
+    def ListGrants(
+        self,
+        request: _rights_pb2.ListGrantsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_rights_pb2.ListGrantsResponse, _abc.Awaitable[_rights_pb2.ListGrantsResponse]]:
+        """The grants of owners, in words."""
+
+    @_abc_1.abstractmethod
+    def WhoCan(
+        self,
+        request: _rights_pb2.WhoCanRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_rights_pb2.WhoCanResponse, _abc.Awaitable[_rights_pb2.WhoCanResponse]]:
+        """Who can ask an attribute."""
+
+    @_abc_1.abstractmethod
+    def WhatCan(
+        self,
+        request: _rights_pb2.WhatCanRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_rights_pb2.WhatCanResponse, _abc.Awaitable[_rights_pb2.WhatCanResponse]]:
+        """What a system or a role can ask, and what can be asked in a place."""
+
+    @_abc_1.abstractmethod
+    def Compare(
+        self,
+        request: _rehearsal_pb2.CompareRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_rehearsal_pb2.CompareResponse, _abc.Awaitable[_rehearsal_pb2.CompareResponse]]:
+        """What differs between two directories: of today, of former days, or with files that nobody has signed yet."""
+
+    @_abc_1.abstractmethod
+    def Check(
+        self,
+        request: _rehearsal_pb2.CheckRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_rehearsal_pb2.CheckResponse, _abc.Awaitable[_rehearsal_pb2.CheckResponse]]:
+        """What is wrong with files, and what is worth a look."""
 
 def add_PolicyServiceServicer_to_server(servicer: PolicyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
