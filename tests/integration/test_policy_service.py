@@ -84,6 +84,7 @@ def as_rows(rights: Any) -> list[dict[str, Any]]:
             "assurance": right.assurance,
             "until": None,
             "rules": list(right.rule_ids),
+            "emergency": right.emergency,
         }
         for right in rights
         if not right.HasField("until_time")
