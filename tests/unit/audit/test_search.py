@@ -14,6 +14,7 @@ import audit_support as support
 from adapter_support import ANNA
 from audit import lookup, search
 from audit.asking import query_of, request_of
+from audit.entry import encode_entry
 from audit.facts import Facts, facts_of
 from audit.query import EVERYTHING, NOTHING, Query, Scope
 from audit.search import SearchIndex
@@ -142,13 +143,22 @@ def filled(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Filled]:
     support.check_log(tmp_path / "log.db")
 
 
-def test_an_access_is_marked_that_an_opened_emergency_alone_allowed(filled: Filled) -> None:
-    found = filled.found(Query(emergency=True))
-    follow_all(filled.index)
-    assert filled.found(Query(emergency=True)) == found
-    marked = {filled.facts[index].emergency for index in found}
-    assert marked == {"hrss/flood", "police/fire"}
-    assert 100 < len(found) < len(filled.facts) - 100, "those that a grant allowed as well are none"
+@pytest.mark.parametrize(
+    ("rules", "emergency"),
+    [
+        (["hrss/enrolment", "hrss/emergency/flood/edu-1"], "hrss/flood"),
+        (["hrss/one,hrss/emergency/flood/edu-1"], ""),
+        (["", "hrss/emergency/flood/edu-1,+3"], "hrss/flood"),
+        (["hrss/emergency", "emergency/flood/edu-1"], ""),
+        (["hrss/one,+3"], ""),
+        ([], ""),
+    ],
+)
+def test_an_access_is_marked_if_an_opened_emergency_alone_allowed_a_claim(rules: list[str], emergency: str) -> None:
+    event = access(random.Random(1))  # noqa: S311 - a test's dice
+    event.ClearField("rule_ids")
+    event.rule_ids.extend(rules)
+    assert facts_of(encode_entry(event, nonce=bytes(16), time=1)).emergency == emergency
 
 
 def random_query(chance: random.Random) -> Query:
