@@ -304,10 +304,13 @@ class DirectoryClient:
         names |= {name.removesuffix(".json"): meta.version for name, meta in parts.snapshot.meta.items()}
         for role, version in names.items():
             stored = f"metadata/{version}.{parse.quote(role, '')}.json"
+            own = self._metadata / f"{parse.quote(role, '')}.json"
             if role == "snapshot" or role in parts.roles:
-                files[stored] = (self._metadata / f"{parse.quote(role, '')}.json").read_bytes()
-            elif stored in fetcher.seen:  # of a department that lapsed: others have to see that as well
+                files[stored] = own.read_bytes()
+            elif stored in fetcher.seen:  # it has lapsed, or opens nothing: others have to see that as well
                 files[stored] = fetcher.seen[stored]
+            elif own.is_file() and _is_listed(parts.snapshot, role, data := own.read_bytes()):
+                files[stored] = data  # the same, while nobody can be reached
         for listing in parts.roles.values():
             for path, target in listing.targets.items():
                 files[stored_path(path, target.hashes["sha256"])] = content[path]
@@ -326,6 +329,15 @@ def _listed(snapshot: Snapshot, role: str) -> bool:
     if meta is not None and not meta.hashes:
         raise RepositoryError(f"the snapshot has no hash of {role}")
     return meta is not None
+
+
+def _is_listed(snapshot: Snapshot, role: str, data: bytes) -> bool:
+    """Whether these are the very bytes that the snapshot lists for a role."""
+    try:
+        snapshot.meta[f"{role}.json"].verify_length_and_hashes(data)
+    except RepositoryError:
+        return False
+    return True
 
 
 def _told(error: Exception) -> str:

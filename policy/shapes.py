@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, PlainValidator, StringConstraints
 
+from policy.emergencies import MAX_HOURS
 from policy.model import SENSITIVITIES
 from zhiwang.wire.claims import Ask, Claim
 from zhiwang.wire.errors import ZhiwangError
@@ -349,7 +350,7 @@ class EmergencyFile(StrictModel):
     level: LevelText = Level.COMMUNITY
     sensitivity: tuple[Sensitivity, ...] | None = None
     assurance: AssuranceText = "asserted"
-    hours: Annotated[int, Field(ge=1, le=12)]
+    hours: Annotated[int, Field(ge=1, le=MAX_HOURS)]
     admins: Annotated[tuple[Name, ...], Field(min_length=1)]
     not_before: Day | None = None
     not_after: Day | None = None
