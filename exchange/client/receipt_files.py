@@ -1,8 +1,9 @@
 """A receipt as a directory of files of which other people's tools verify those that concern the logs.
 
 For each log of each part: the entry's bytes (the leaf), a C2SP tlog-proof, the certificate of the log's key, and that
-key as tools for signed notes take it. `claims.json` holds the rest: requests, opened claims, which files there are, and
-a cosigned proof that leads over the end of a year, for which there is no format of others.
+key as tools for signed notes take it. A cosigned proof that leads over the ends of years is a chain of such proofs: the
+entry in the final tree of its log, and the first entry of each later log, which names that tree, in the next.
+`claims.json` holds the rest: requests, opened claims, and which files there are.
 Nothing stands twice but the key, so a receipt is put together again from the files, and every byte of them counts.
 """
 
@@ -17,10 +18,12 @@ from pathlib import Path
 from typing import Final, NamedTuple, NoReturn
 
 from audit.checkpoint import CheckpointError, split_note
+from audit.entry import EntryError, decode_entry
 from audit.mirror import vkey_of
 from audit.tlog_proof import MAX_PROOF_SIZE, SUFFIX, TlogProof, TlogProofError
 from certs.identity import write_private
 from exchange.client.receipt import MAX_FILE, encode_receipt, read_receipt
+from zhiwang.audit.v1 import audit_pb2
 from zhiwang.verification.v1 import verification_pb2
 from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.header import MAX_CERTIFICATE, parse_header
@@ -91,12 +94,8 @@ def files_of(receipt: verification_pb2.Receipt) -> dict[str, bytes]:
         owner = parse_header(part.request.header).owner
         for log in LOGS:
             _take_log(files, part, log, f"{owner}.{log.name}")
-        if part.HasField("hub_cosigned") and not part.hub_cosigned.opened:
-            later = part.hub_cosigned
-            proof = TlogProof(part.hub_entry.index, tuple(later.inclusion_path), later.checkpoint)
-            _put_log(files, f"{owner}.{COSIGNED}", proof, later.certificate)
-            part.hub_cosigned.Clear()
-            part.hub_cosigned.SetInParent()
+        if part.HasField("hub_cosigned"):
+            _take_cosigned(files, part, f"{owner}.{COSIGNED}")
         for log in LOGS:
             part.ClearField(log.entry)  # type: ignore[arg-type]  # one of the names above
             part.ClearField(log.head)  # type: ignore[arg-type]  # the same
@@ -129,14 +128,8 @@ def receipt_of(read: Callable[[str, int], bytes]) -> verification_pb2.Receipt:
             logged.index = proof.index
             logged.inclusion_path.extend(proof.inclusion_path)
             head.checkpoint, head.certificate = proof.checkpoint, certificate
-        if part.HasField("hub_cosigned") and not part.hub_cosigned.opened:
-            name = f"{owner}.{COSIGNED}"
-            proof = _proof(read, name)
-            if proof.index != part.hub_entry.index:
-                _broken(f"{name}{SUFFIX} is of another entry")
-            part.hub_cosigned.checkpoint = proof.checkpoint
-            part.hub_cosigned.inclusion_path.extend(proof.inclusion_path)
-            part.hub_cosigned.certificate = _certificate(read, name)
+        if part.HasField("hub_cosigned"):
+            _give_cosigned(read, part, f"{owner}.{COSIGNED}")
     for number, stamp in enumerate(receipt.time_stamps, 1):
         stamp.part_hashes.extend(_hashes(read(f"timestamp-{number}.txt", MAX_FILE)))
         stamp.response = read(f"timestamp-{number}.tsr", MAX_RESPONSE)
@@ -209,6 +202,51 @@ def _read(path: Path, limit: int) -> bytes:
 def _take_log(files: dict[str, bytes], part: Part, log: Log, name: str) -> None:
     files[f"{name}.entry"] = getattr(part, log.entry).entry
     _put_log(files, name, log_proof(part, log), getattr(part, log.head).certificate)
+
+
+def _take_cosigned(files: dict[str, bytes], part: Part, name: str) -> None:
+    """The entry under the cosigned checkpoint; over the ends of years, one proof for each log from it to that one."""
+    later, notes = part.hub_cosigned, [part.hub_cosigned.checkpoint]
+    notes += [_predecessor(logged.entry) for logged in later.opened]
+    entry = TlogProof(part.hub_entry.index, tuple(later.inclusion_path), notes[-1])
+    if not later.opened:
+        _put_log(files, name, entry, later.certificate)
+    else:
+        files[f"{name}{SUFFIX}"] = entry.encode()
+    for number, (logged, note) in enumerate(zip(reversed(later.opened), reversed(notes[:-1]), strict=True), 1):
+        proof = TlogProof(logged.index, tuple(logged.inclusion_path), note)
+        files[f"{name}-{number}.entry"] = logged.entry
+        files[f"{name}-{number}{SUFFIX}"] = proof.encode()
+        if number == len(later.opened):
+            _put_log(files, f"{name}-{number}", proof, later.certificate)
+    count = len(later.opened)
+    later.Clear()
+    later.SetInParent()
+    # So many files there are.
+    later.opened.extend(audit_pb2.LoggedEntry() for _ in range(count))
+
+
+def _give_cosigned(read: Callable[[str, int], bytes], part: Part, name: str) -> None:
+    """Put together again what `_take_cosigned` took apart."""
+    later, proof = part.hub_cosigned, _proof(read, name)
+    if proof.index != part.hub_entry.index:
+        _broken(f"{name}{SUFFIX} is of another entry")
+    later.inclusion_path.extend(proof.inclusion_path)
+    for number, logged in enumerate(reversed(later.opened), 1):
+        proof = _proof(read, f"{name}-{number}")
+        logged.entry = read(f"{name}-{number}.entry", MAX_ENTRY)
+        logged.index = proof.index
+        logged.inclusion_path.extend(proof.inclusion_path)
+    later.checkpoint = proof.checkpoint
+    later.certificate = _certificate(read, f"{name}-{len(later.opened)}" if later.opened else name)
+
+
+def _predecessor(entry: bytes) -> bytes:
+    """The signed checkpoint that the first entry of a later year's log names."""
+    try:
+        return decode_entry(entry).log_opened.predecessor
+    except EntryError as error:
+        raise RefusedError(Reason.PROOF_INVALID, f"the first entry of a later log: {error}") from None
 
 
 def _put_log(files: dict[str, bytes], name: str, proof: TlogProof, certificate: bytes) -> None:

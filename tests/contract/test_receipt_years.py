@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +14,10 @@ import pytest
 from audit.appended import Head
 from audit.checkpoint import Checkpoint, split_note
 from audit.cosignature import WitnessPolicy
+from audit.entry import decode_entry
 from audit.service import AuditServicer
 from audit.sqlite import open_sqlite
+from audit.tlog_proof import TlogProof
 from audit.yearly import YearlyLog
 from audit_support import event
 from client_support import CASE, Witness, World, unchecked
@@ -25,7 +28,9 @@ from exchange.client.receipt_times import Trust, prove
 from yearly_support import Calendar
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.verification.v1 import verification_pb2
+from zhiwang.wire import merkle
 from zhiwang.wire.errors import RefusedError
+from zhiwang.wire.vkey import VerifierKey
 
 LAST_SECONDS = "2026-12-31 23:59:58"
 
@@ -129,6 +134,56 @@ async def test_years_in_which_nobody_completed_it_are_led_through(years: Years) 
     assert await years.complete(years.receipt)
     assert years.witnessed(years.receipt) == ("shenzhen/dsjj/hub/main/2030",) * 2
     assert len(years.receipt.parts[0].hub_cosigned.opened) == 3
+
+
+async def test_a_chain_over_the_ends_of_years_is_exported_as_proofs_that_others_verify(
+    years: Years, tmp_path: Path
+) -> None:
+    years.hub.begin(2027)
+    years.hub.signer = years.hub.log.signer = years.world.city.enrol("dsjj/hub/main", days=2000).signer()
+    years.hub.begin(2028)
+    years.hub.cosign(years.witness)
+    assert await years.complete(years.receipt)
+    case = tmp_path / "case"
+    write_directory(case, years.receipt)
+    assert load_receipt(case) == years.receipt
+    assert witnessed_by_hand(case, "hrss", years.witness.vkey) == (
+        ["shenzhen/dsjj/hub/main", "shenzhen/dsjj/hub/main/2027", "shenzhen/dsjj/hub/main/2028"]
+    )
+    claims = json.loads((case / "claims.json").read_text("utf-8"))
+    assert all(part["hub_cosigned"] == {"opened": [{}, {}]} for part in claims["parts"])
+    # Each of the new files counts, to the byte.
+    for path in sorted(case.glob("hrss.hub.cosigned*")):
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+        with pytest.raises(RefusedError):
+            years.witnessed(load_receipt(case))
+        path.unlink()
+        with pytest.raises((RefusedError, OSError)):
+            load_receipt(case)
+        path.write_bytes(whole)
+    assert years.witnessed(load_receipt(case))
+
+
+def witnessed_by_hand(case: Path, owner: str, witness: VerifierKey) -> list[str]:
+    """What the files prove by their own format, link by link; the origins of the logs on the way."""
+    leaf, name = (case / f"{owner}.hub.entry").read_bytes(), f"{owner}.hub.cosigned"
+    origins = []
+    for number in range(1, 9):
+        proof = TlogProof.parse((case / f"{name}.tlog-proof").read_bytes())
+        text = split_note(proof.checkpoint)[0]
+        checkpoint = Checkpoint.parse(text)
+        merkle.verify_inclusion(
+            proof.index, checkpoint.size, merkle.leaf_hash(leaf), proof.inclusion_path, checkpoint.root
+        )
+        origins.append(checkpoint.origin)
+        name = f"{owner}.hub.cosigned-{number}"
+        if not (case / f"{name}.entry").exists():
+            break
+        leaf = (case / f"{name}.entry").read_bytes()
+        assert decode_entry(leaf).log_opened.predecessor == proof.checkpoint
+    assert WitnessPolicy({"a": [witness]}, 1).satisfied_by(proof.checkpoint)
+    return origins
 
 
 async def test_no_part_of_a_chain_can_be_changed_left_out_or_exchanged(years: Years) -> None:
