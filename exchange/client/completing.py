@@ -31,7 +31,9 @@ from zhiwang.wire.identity import Kind
 ROUND_SECONDS: Final = 10.0
 """Pause between two rounds."""
 PATIENCE: Final = 7 * 86_400.0
-"""How long after a receipt was kept its cosignatures are looked for; later, `zhiwang receipt complete` does it."""
+"""How long after a receipt was kept each round looks for its cosignatures; older ones have their turns."""
+OLD_BATCH: Final = 10
+"""Older receipts of one round: those that can never be completed cost a hub no more than one call a second."""
 BATCH: Final = 25
 """Receipts that are read and written at a time: an answer that is being kept waits no longer than that takes."""
 ROUND_PROOFS: Final = 500
@@ -222,12 +224,15 @@ async def complete_kept(
         clock: Seconds since the epoch.
         completed: Told how many receipts have gained them.
     """
-    trouble = None
+    trouble, turn = None, 0
     while True:
         try:
             witnesses = policy()
             if witnesses is not None:
-                completed(await one_round(keeper, await completer.begin(witnesses), clock() - PATIENCE))
+                now, old = await completer.begin(witnesses), clock() - PATIENCE
+                completed(await one_round(keeper, now, old))
+                count, turn = await old_ones(keeper, now, old, turn)
+                completed(count)
             trouble = None
         except ZhiwangError as error:
             if trouble is not error.reason:
@@ -258,6 +263,30 @@ async def one_round(keeper: Keeper, now: Round, since: float) -> int:
             break
         after = waiting[-1].number
     return count
+
+
+async def old_ones(keeper: Keeper, now: Round, before: float, turn: int) -> tuple[int, int]:
+    """Complete a few of the receipts that were kept long ago, all of them in turn.
+
+    Args:
+        keeper: Of the receipts.
+        now: What they can be completed by.
+        before: Only those that were kept before this time, in seconds since the epoch.
+        turn: Where the turn before this one ended; 0 to begin.
+
+    Returns:
+        How many were completed, and where this turn has ended.
+
+    Raises:
+        ZhiwangError: The store cannot be read or written.
+    """
+    if now.over:
+        return 0, turn
+    waiting = await keeper.waiting_long(before, turn, OLD_BATCH)
+    done = [one for one in waiting if await _completed(now, one)]
+    if done:
+        await keeper.complete(done)
+    return len(done), waiting[-1].number if len(waiting) == OLD_BATCH else 0
 
 
 async def _completed(now: Round, waiting: Waiting) -> bool:

@@ -196,6 +196,10 @@ class Keeper:
         """As `ReceiptStore.waiting`; behind whatever is being written."""
         return await self._loop.run_in_executor(self._thread, self._store.waiting, since, after, limit)
 
+    async def waiting_long(self, before: float, after: int, limit: int) -> list[Waiting]:
+        """As `ReceiptStore.waiting_long`; behind whatever is being written."""
+        return await self._loop.run_in_executor(self._thread, self._store.waiting_long, before, after, limit)
+
     async def complete(self, completed: Sequence[Waiting]) -> None:
         """As `ReceiptStore.complete`; behind whatever is being written."""
         await self._loop.run_in_executor(self._thread, self._store.complete, completed, self._clock())

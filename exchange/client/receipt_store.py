@@ -39,6 +39,11 @@ _FIND: Final = """SELECT number, id, year, kept, found, sealed FROM receipt WHER
     ORDER BY number LIMIT ?"""
 _WAITING: Final = """SELECT number, id, year, kept, found, sealed FROM receipt
     WHERE completed = 0 AND number > ? AND kept >= ? ORDER BY number LIMIT ?"""
+_WAITING_LONG: Final = """SELECT number, id, year, kept, found, sealed FROM receipt
+    WHERE completed = 0 AND number > ?1 AND kept < ?2
+        AND number <= coalesce((SELECT number FROM receipt WHERE kept < ?2 ORDER BY kept DESC LIMIT 1), 0)
+    ORDER BY number LIMIT ?3"""
+"""Without a look at those that were kept since."""
 _COMPLETE: Final = "UPDATE receipt SET sealed = ?, completed = ? WHERE number = ? AND id = ? AND completed = 0"
 _DELETE_OLD: Final = "DELETE FROM receipt WHERE number IN (SELECT number FROM receipt WHERE kept < ? LIMIT ?)"
 _COUNT_OLD: Final = "SELECT count(*) FROM receipt WHERE kept < ?"
@@ -158,15 +163,26 @@ class ReceiptStore:
         Raises:
             FatalError: INTERNAL: the key of one of them is missing or another.
         """
-        with reading(self._engine).connect() as connection:
-            rows = driver(connection).execute(_WAITING, (after, int(since * 1000), limit)).fetchall()
-            keys = {year: self._checked(connection, year) for year in {row[2] for row in rows}}
-        found = []
-        for number, *rest in rows:
-            row = Sealed._make(rest)
-            opened = open_row(keys[row.year], row)
-            if opened.receipt is not None:
-                found.append(Waiting(number, row, opened.key, opened.receipt))
+        return self._waiting(_WAITING, int(since * 1000), after, limit)
+
+    def waiting_long(self, before: float, after: int, limit: int) -> list[Waiting]:
+        """As `waiting`, of those that were kept before a time."""
+        return self._waiting(_WAITING_LONG, int(before * 1000), after, limit)
+
+    def _waiting(self, statement: str, kept: int, after: int, limit: int) -> list[Waiting]:
+        found: list[Waiting] = []
+        while len(found) < limit:
+            with reading(self._engine).connect() as connection:
+                rows = driver(connection).execute(statement, (after, kept, limit - len(found))).fetchall()
+                keys = {year: self._checked(connection, year) for year in {row[2] for row in rows}}
+            if not rows:
+                break
+            for number, *rest in rows:
+                row = Sealed._make(rest)
+                opened = open_row(keys[row.year], row)
+                if opened.receipt is not None:
+                    found.append(Waiting(number, row, opened.key, opened.receipt))
+            after = rows[-1][0]
         return found
 
     def complete(self, completed: Sequence[Waiting], now: float) -> None:

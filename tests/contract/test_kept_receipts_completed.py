@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +17,7 @@ from audit.cosignature import WitnessPolicy
 from client_support import CASE, Witness, World
 from exchange.client import completing
 from exchange.client.check import check_answer
-from exchange.client.completing import Completer, Round, complete_kept, one_round
+from exchange.client.completing import Completer, Round, complete_kept, old_ones, one_round
 from exchange.client.keeper import Keeper
 from exchange.client.receipt import build_receipt
 from exchange.client.receipt_rows import Paper
@@ -68,8 +70,10 @@ class Hub:
 class Kept:
     """A keeper with its store, and a hub that can be asked."""
 
-    def __init__(self, world: World, keeper: Keeper, store: ReceiptStore, hub: Hub, clock: list[float]) -> None:
-        self.world, self.keeper, self.store, self.hub, self.clock = world, keeper, store, hub, clock
+    def __init__(
+        self, path: Path, world: World, keeper: Keeper, store: ReceiptStore, hub: Hub, clock: list[float]
+    ) -> None:
+        self.path, self.world, self.keeper, self.store, self.hub, self.clock = path, world, keeper, store, hub, clock
 
     def papers(self, count: int, reference: str = "2026-000123") -> list[Paper]:
         answered = [
@@ -90,7 +94,7 @@ async def kept(world: World, witness: Witness, tmp_path: Path) -> AsyncIterator[
     ReceiptStore.create(*places, time.time())
     clock = [time.time()]
     keeper, store = Keeper(ReceiptStore(*places), 3650 * DAY, clock=lambda: clock[0]), ReceiptStore(*places)
-    yield Kept(world, keeper, store, Hub(world, witness), clock)
+    yield Kept(places[0], world, keeper, store, Hub(world, witness), clock)
     await keeper.close()
     store.close()
 
@@ -113,27 +117,56 @@ async def test_what_a_tree_does_not_hold_yet_is_completed_by_a_later_round(kept:
     assert await one_round(kept.keeper, await kept.begin(policy), 0) == 2
 
 
-async def test_receipts_that_were_kept_long_ago_are_left_to_people(kept: Kept, policy: WitnessPolicy) -> None:
+async def test_receipts_that_were_kept_long_ago_are_completed_a_few_at_a_time(
+    kept: Kept, policy: WitnessPolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(completing, "ROUND_SECONDS", 0.01)
+    monkeypatch.setattr(completing, "OLD_BATCH", 3)
     now = kept.clock[0]
-    for kept.clock[0] in (now - completing.PATIENCE - DAY, now):
-        await kept.keeper.keep(kept.papers(1))
+    for kept.clock[0], count in ((now - completing.PATIENCE - DAY, 7), (now, 1)):
+        await kept.keeper.keep(kept.papers(count))
     gained: list[int] = []
-    told = asyncio.Event()
+    all_of_them = asyncio.Event()
     completer = Completer(lambda: [kept.hub], kept.world.verifier, time.time)
 
-    def count(number: int) -> None:
-        gained.append(number)
-        told.set()
+    def count_them(number: int) -> None:
+        gained.extend([number] if number else [])
+        if sum(gained) == 8:
+            all_of_them.set()
 
-    task = asyncio.create_task(complete_kept(kept.keeper, completer, lambda: policy, time.time, count))
+    task = asyncio.create_task(complete_kept(kept.keeper, completer, lambda: policy, time.time, count_them))
     try:
         async with asyncio.timeout(60):
-            await told.wait()
+            await all_of_them.wait()
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-    assert gained == [1]
-    assert len(await kept.keeper.waiting_for_witnesses(0, 0, 10)) == 1
+    assert gained == [1, 3, 3, 1]
+    assert await kept.keeper.waiting_for_witnesses(0, 0, 10) == []
+
+
+async def test_what_can_never_be_completed_keeps_no_turn_from_others(
+    kept: Kept, policy: WitnessPolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a log that no hub shows any more, and one whose row was damaged."""
+    monkeypatch.setattr(completing, "OLD_BATCH", 2)
+    now = kept.clock[0]
+    kept.clock[0] = now - completing.PATIENCE - DAY
+    lost = kept.papers(3)
+    for paper in lost:
+        for part in paper.receipt.parts:
+            part.hub_log.checkpoint = part.hub_log.checkpoint.replace(b"/hub/main\n", b"/hub/gone\n", 1)
+    await kept.keeper.keep([*lost, *kept.papers(2)])
+    with closing(sqlite3.connect(kept.path / "receipts.db")) as connection:
+        connection.execute("UPDATE receipt SET sealed = zeroblob(64) WHERE number = 2")
+        connection.commit()
+    before, turn, counts, turns = now - completing.PATIENCE, 0, [], []
+    for _ in range(4):
+        count, turn = await old_ones(kept.keeper, await kept.begin(policy), before, turn)
+        counts.append(count)
+        turns.append(turn)
+    # The two that cannot; the two that can; around again, to what is left.
+    assert (counts, turns) == ([0, 2, 0, 0], [3, 5, 0, 3])
 
 
 async def test_no_answer_waits_while_a_hub_hangs(kept: Kept, policy: WitnessPolicy) -> None:
