@@ -20,7 +20,7 @@ from audit.asking import request_of
 from audit.checkpoint import Checkpoint
 from audit.entry import EntryError, decode_entry
 from audit.holding import EvidenceClient
-from audit.origins import FIRST, log_of, origin_of, year_of
+from audit.origins import FIRST, FIRST_SHARD, log_of, origin_of, year_of
 from audit.proofs import HeadChecker, check_entry, check_included
 from audit.query import Query
 from audit.years import YearsView, predecessor_of
@@ -31,16 +31,8 @@ from zhiwang.wire.errors import Reason, RefusedError
 
 PAGE: Final = 1000
 SEARCH_PAGE: Final = 200
-FIRST_SHARD: Final = "first"
-"""In place of a year: the log that `init` made."""
 TIMEOUT: Final = 30.0
 """Seconds for one call."""
-
-
-def shard_of(origin: str) -> str:
-    """How a log is called among those of its identity: its year, or `FIRST_SHARD`."""
-    year = year_of(origin)
-    return FIRST_SHARD if year == FIRST else str(year)
 
 
 def _quiet(done: int, size: int) -> None:

@@ -14,6 +14,8 @@ from zhiwang.wire.clock import CITY_TIME
 
 FIRST: Final = 0
 """In place of a year: the log that `init` made."""
+FIRST_SHARD: Final = "first"
+"""The same in words, where people name the log of a year."""
 MAX_YEAR: Final = 9999
 
 _INDEX_BITS: Final = 40
@@ -37,6 +39,12 @@ def year_of(origin: str) -> int:
     """The year in an origin; `FIRST` if there is none."""
     later = _LATER.fullmatch(origin)
     return FIRST if later is None else int(later[2])
+
+
+def shard_of(origin: str) -> str:
+    """How people name a log among those of its identity: its year, or `FIRST_SHARD`."""
+    year = year_of(origin)
+    return FIRST_SHARD if year == FIRST else str(year)
 
 
 def year_at(seconds: float) -> int:

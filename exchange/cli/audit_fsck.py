@@ -9,12 +9,11 @@ import typer
 
 from audit import fetch as fetching
 from audit import layout
-from audit.auditor import shard_of
 from audit.checkpoint import Checkpoint, CheckpointError, split_note
 from audit.cosignature import WitnessPolicy
 from audit.fsck import Examined, examine
 from audit.mirror import CERTIFICATE, VKEY, verify_by_key, verify_by_root, vkey_of
-from audit.origins import origin_of
+from audit.origins import origin_of, shard_of
 from certs.credentials import IdentityFiles
 from exchange.cli import output
 from exchange.cli.audit_reading import Shard, bar, check_shard, printable

@@ -15,7 +15,8 @@ import grpc
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from audit.auditor import FIRST_SHARD, Auditor
+from audit.auditor import Auditor
+from audit.origins import FIRST_SHARD
 from audit.proofs import HeadChecker
 from certs.credentials import IdentityFiles
 from certs.signing import CertificateVerifier

@@ -16,12 +16,12 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from audit.auditor import Auditor, shard_of
+from audit.auditor import Auditor
 from audit.checkpoint import Checkpoint
 from audit.entry import decode_entry
 from audit.facts import facts_of_entry
 from audit.holds import check_order
-from audit.origins import year_of
+from audit.origins import shard_of, year_of
 from audit.query import Query
 from certs.credentials import IdentityFiles
 from certs.identity import CA_CERTIFICATE, write_private

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from audit.auditor import shard_of
 from audit.log import AuditLog
+from audit.origins import shard_of
 from audit.query import scope_of
 from audit.search import SearchIndexes
 from audit.service import RULES, AuditServicer
