@@ -295,7 +295,7 @@ def _paged(request: Any, response: Any, sources: Sources, now: float, make: Call
     """A page of a list, and the token of the next.
 
     A token says where the next page begins and at which time the first was asked for, and carries a hash of question
-    and directory: for another question, or under another directory, it is none. It gives nobody anything that the
+    and version in force: for another question, or under another version, it is none. It gives nobody anything that the
     question does not, so it need not be secret, and every replica of a hub takes it.
     """
     if request.page_size < 0:
@@ -305,7 +305,9 @@ def _paged(request: Any, response: Any, sources: Sources, now: float, make: Call
     bare.CopyFrom(request)
     bare.ClearField("page_size")
     bare.ClearField("page_token")
-    asked = b"\n".join((bare.DESCRIPTOR.full_name.encode(), sources.key, bare.SerializeToString(deterministic=True)))
+    current: Directory = _current[sources.key]
+    question = bare.SerializeToString(deterministic=True)
+    asked = b"\n".join((bare.DESCRIPTOR.full_name.encode(), str(current.version).encode(), question))
     digest = sha256(asked).digest()[:16]
     at, start = _read_token(token, digest, now) if token else (now, 0)
     items: Items = _lists.get_or_make((digest, at), lambda: make(at)) if token else make(at)
