@@ -342,7 +342,7 @@ class YearlyLog:
             self._looked = now
             self._look_for_room(max(year_at(self._ends), year_at(now)))
         if now >= self._ends - PREPARE_SECONDS:
-            self._book.holds_in_force(now)
+            self._read_holds()
 
     @property
     def _is_over(self) -> bool:
@@ -356,7 +356,7 @@ class YearlyLog:
             FatalError: LOG_UNAVAILABLE: the store failed; either log is whole.
         """
         try:
-            self._book.holds_in_force(self._clock())
+            self._read_holds()
         except RefusedError as error:
             # Nothing may begin without what is held; what is appended meanwhile stands in the old log.
             _log.error("no new year begins: a hold cannot be read", origin=self.origin, detail=error.detail)
@@ -373,6 +373,13 @@ class YearlyLog:
             ended = self._current.end(connection, year)
             # Its memory is thrown away: whoever appends next, here or elsewhere, reads what was committed.
             self._new_store(year).begin(connection, ended.head.checkpoint, self._book.carried(self._clock()))
+
+    def _read_holds(self) -> None:
+        """Read the logs for what is held, as far as they were not read yet. If the store fails, the log stops."""
+        try:
+            self._book.holds_in_force(self._clock())
+        except ERRORS as error:
+            raise self.stop(error) from error
 
     def _look_for_room(self, year: int) -> bool:
         """Whether the log of a year can begin; notes why not."""

@@ -57,7 +57,8 @@ def outcomes_of(path: Path, only: str, every: int) -> Counter[str]:
         ("syscall:start", 70),
         ("syscall:commit", 25),
         ("syscall:seq", 25),
-        ("syscall:roll", 25),
+        ("syscall:roll", 40),
+        ("syscall:roll to the next year:pread64", 5),
         ("syscall:adapter", 60),
     ],
 )

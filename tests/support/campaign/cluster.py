@@ -18,10 +18,13 @@ import psycopg
 from psycopg import sql
 
 from audit.checkpoint import Checkpoint
+from audit.origins import year_at
+from audit.schema import TABLES
+from audit.shards import tables_of
 from between import Between, signal_all
 from campaign import judge
 from campaign.child import Act, run
-from campaign.scenes import URL
+from campaign.scenes import URL, next_year
 from log_places import WRITER, PostgresDatabase
 from servers import MissingError, Postgresql
 
@@ -67,7 +70,8 @@ class Cluster:
     def empty(self, directory: Path) -> PostgresDatabase:
         """A database in which a log may be made, named in a directory."""
         place = PostgresDatabase(self.server)
-        place.create_empty()
+        self.server.execute("", f"CREATE DATABASE {place.name} TEMPLATE template0")
+        place.install(TABLES, tables_of(year_at(next_year())))
         name(directory, place.url())
         return place
 
@@ -120,14 +124,14 @@ def read(place: PostgresDatabase) -> Mapping[str, judge.Stored] | None:
             names = connection.execute(
                 "SELECT tablename FROM pg_tables WHERE schemaname = 'zhiwang' AND tablename LIKE 'log\\_head%'"
             ).fetchall()
-            found = [_read(connection, str(one).removeprefix("log_head")) for (one,) in names]
+            logs = [one for (name,) in names if (one := _read(connection, str(name).removeprefix("log_head")))]
     except (psycopg.Error, TypeError, ValueError):
         return None
-    logs = [one for one in found if one is not None]
-    return {one.head.origin: one for one in logs} if len(logs) == len(found) else None
+    return {one.head.origin: one for one in logs}
 
 
 def _read(connection: psycopg.Connection[Any], suffix: str) -> judge.Stored | None:
+    """A log; None if it has not begun, in tables that are there for it. ValueError if it is not one list."""
     rows = connection.execute(
         sql.SQL("SELECT idx, leaf_hash, data FROM zhiwang.{} ORDER BY idx").format(sql.Identifier(f"log_entry{suffix}"))
     ).fetchall()
@@ -135,6 +139,11 @@ def _read(connection: psycopg.Connection[Any], suffix: str) -> judge.Stored | No
         sql.SQL("SELECT size, root, checkpoint FROM zhiwang.{}").format(sql.Identifier(f"log_head{suffix}"))
     ).fetchone()
     if head is None:
-        return None
+        raise ValueError("a log without a head")
     size, root, note = head
-    return judge.stored(rows, Checkpoint(bytes(note).decode().partition("\n")[0], size, root), note)
+    if not size and not rows:
+        return None
+    log = judge.stored(rows, Checkpoint(bytes(note).decode().partition("\n")[0], size, root), note)
+    if log is None:
+        raise ValueError("not one list of entries")
+    return log

@@ -14,6 +14,7 @@ import audit_support as support
 from audit import postgres, sqlite
 from audit.appended import Appended
 from audit.log import AuditLog
+from audit.origins import end_of, year_at
 from audit.yearly import YearlyLog
 from campaign import judge
 from campaign.child import Act, TellingSigner, Voice
@@ -23,8 +24,6 @@ from zhiwang.wire.errors import FatalError
 
 TRIES: Final = 3
 """How often a process tries to go on by itself, as hub and adapter do every few seconds."""
-YEAR: Final = 366 * 86_400.0
-"""Seconds after which every log is of another year."""
 LARGE: Final = 30_000
 """Bytes of an entry that fills many pages: a thousand pages make SQLite fold its write-ahead log."""
 
@@ -38,6 +37,11 @@ def engine(directory: Path, *, create: bool = False) -> Engine:
     if (directory / URL).exists():
         return postgres.open_postgres((directory / URL).read_text("utf-8"))
     return sqlite.open_sqlite(files(directory)[0], create=create)
+
+
+def next_year() -> float:
+    """The beginning of the next year. Certificates that were made for a year from now are still valid."""
+    return end_of(year_at(time.time())) + 60
 
 
 def files(directory: Path) -> tuple[Path, Path]:
@@ -264,7 +268,7 @@ def rolling(directory: Path, voice: Voice) -> Iterator[None]:
     store = opened(directory, voice, clock=lambda: now)
     append(store, voice)
     yield
-    now += YEAR
+    now = next_year()
     for count in (1, 2):
         insist(store, voice, lambda count=count: append(store, voice, count))  # type: ignore[misc]  # bound now
 
@@ -272,9 +276,11 @@ def rolling(directory: Path, voice: Voice) -> Iterator[None]:
 def going_on_next_year(directory: Path, voice: Voice) -> Iterator[None]:
     """The next start, when the new year has begun."""
     yield
-    store = opened(directory, voice, clock=lambda: time.time() + YEAR)
+    store = opened(directory, voice, clock=next_year)
     append(store, voice)
     append(store, voice, 3)
+    if len(store.shards()) != 2:
+        voice.say("broken", error="AssertionError: no year has begun")
     store.verify_all()
     voice.say("verified")
     support.close(store)

@@ -21,6 +21,7 @@ from campaign.child import Act, Running, Said, Voice, run
 from campaign.cluster import Cluster
 from campaign.judge import Outcome, Verdict
 from campaign.scenes import create, furnished, going_on, opened
+from campaign.syscalls import some
 from log_places import PostgresDatabase
 from zhiwang.wire import merkle
 from zhiwang.wire.errors import FatalError
@@ -94,6 +95,17 @@ def appending(*counts: int) -> Act:
     return act
 
 
+def rolling(directory: Path, voice: Voice) -> Iterator[None]:
+    """As `scenes.rolling`, but it waits until the server is back."""
+    now = time.time()
+    store = opened(directory, voice, clock=lambda: now)
+    persist(store, voice, 1)
+    yield
+    now = scenes.next_year()
+    for count in (1, 2):
+        persist(store, voice, count)
+
+
 def going_on_after_init(directory: Path, voice: Voice) -> Iterator[None]:
     """The next start after an `init` that did not end well: as `going_on`, having done what the refusal says."""
     yield
@@ -122,6 +134,7 @@ def going_on_after_init(directory: Path, voice: Voice) -> Iterator[None]:
 ASKING: Final = (
     Asking("commit", furnished(20), appending(2, 1)),
     Asking("commit of a group that completes tiles", furnished(250), appending(300)),
+    Asking("roll to the next year", furnished(250, 20), rolling, scenes.going_on_next_year),
     Asking("start", furnished(300, 5), scenes.start),
     Asking("init", None, create, going_on_after_init),
     Asking("sequencer", furnished(20), scenes.sequencing),
@@ -138,7 +151,7 @@ def plan(only: str) -> Iterator[Case]:
         first = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(statements, known, strict=False)))
         known = statements if asking.act is scenes.start else ()
         for deed in wanted:
-            for number, text in list(enumerate(statements, 1))[first:]:
+            for number, text in some(list(enumerate(statements, 1))[first:]):
                 for place in DEEDS[deed]:
                     name = f"{asking.name}: {place} statement {number}, {_in_short(text)}"
                     yield Case(KIND, deed, name, partial(strike, asking, Blow(deed, place, number)))

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from campaign import frames, memories, scenes
 from campaign.case import Case, concerns
@@ -19,6 +19,7 @@ LASTING: Final = frozenset({"pwrite64", "write", "fsync", "fdatasync"})
 """Calls that also fail for good, from one on: a disk that is full or broken stays so."""
 
 
+Found = TypeVar("Found")
 MANY: Final = 24
 """Of calls that a scene makes more often, so many are struck: the first, the last, and some evenly between."""
 
@@ -58,7 +59,7 @@ def strikes(scene: Scene, furnished: Path, scratch: Path) -> Iterator[Strike]:
         raise RuntimeError(f"{scene.name} fails without a fault: {said.broken or said.refusals}")
     found = touching(list(read_trace(trace)), directory)
     for call in (*WRITING, *READING):
-        for number in _some(sorted(found.get(call, ()))):
+        for number in some(sorted(found.get(call, ()))):
             yield Strike(call, number)
             yield Strike(call, number, "EIO")
             if call in WRITING:
@@ -67,10 +68,11 @@ def strikes(scene: Scene, furnished: Path, scratch: Path) -> Iterator[Strike]:
                 yield Strike(call, number, "ENOSPC" if "write" in call else "EIO", lasting=True)
 
 
-def _some(numbers: Sequence[int]) -> Sequence[int]:
-    if len(numbers) <= MANY:
-        return numbers
-    return sorted({numbers[round(place * (len(numbers) - 1) / (MANY - 1))] for place in range(MANY)})
+def some(found: Sequence[Found]) -> Sequence[Found]:
+    """All of them or, of many, the first, the last, and some evenly between."""
+    if len(found) <= MANY:
+        return found
+    return [found[place] for place in sorted({round(one * (len(found) - 1) / (MANY - 1)) for one in range(MANY)})]
 
 
 def strike(scene: Scene, furnished: Path, fault: Strike, scratch: Path) -> Verdict:
