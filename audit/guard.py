@@ -125,12 +125,23 @@ class Guard:
             self._written = note
 
     def start(self) -> None:
-        """Keep the file fresh from a thread of its own."""
+        """Keep the file fresh from a thread of its own.
+
+        Raises:
+            FatalError: LOG_UNAVAILABLE: there can be no further thread.
+        """
         with self._running:
             if self._thread is None:
                 self._stop.clear()
-                self._thread = threading.Thread(target=self._run, name="log guard", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="log guard", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:
+                    raise FatalError(
+                        Reason.LOG_UNAVAILABLE,
+                        f"nothing can keep the guard {self.path}: {error}; free some memory, then try again",
+                    ) from error
+                self._thread = thread
 
     def wake(self) -> None:
         """There is a newer checkpoint."""

@@ -208,11 +208,11 @@ class LogStore:
             # A write transaction, so that no other thread of this process has the edge in hand.
             with self._backend.writing() as connection:
                 head = self.take_up(connection, guarded)
+            if self._guard is not None:
+                self._guard.start()
+                self._guard.wake()
         except (*ERRORS, FatalError) as error:
             raise self.stop(error) from error
-        if self._guard is not None:
-            self._guard.start()
-            self._guard.wake()
         return head
 
     def take_up(

@@ -199,11 +199,11 @@ class YearlyLog:
             self._backend.renew(failed=failed)
             with self._backend.writing() as connection:
                 self._load(connection, guarded)
+            if self._guard is not None:
+                self._guard.start()
+                self._guard.wake()
         except (*ERRORS, FatalError) as error:
             raise self._current.stop(error) from error
-        if self._guard is not None:
-            self._guard.start()
-            self._guard.wake()
         return self.newest
 
     def _load(self, connection: Connection, guarded: Checkpoint | None) -> None:

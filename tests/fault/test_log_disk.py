@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import audit_support as support
 from audit.appended import NewEntry
 from audit.log import AuditLog
 from audit.proofs import HeadView, check_entry
-from audit.sqlite import reading
+from audit.sqlite import open_sqlite, reading
 from audit.store import LogStore
 from zhiwang.wire.errors import FatalError, Reason
 
@@ -253,3 +254,27 @@ def test_a_disk_that_is_full_loses_nothing_that_was_acknowledged(tmp_path: Path)
     support.append(store, 5)
     support.close(store)
     support.check_log(path)
+
+
+def test_a_log_whose_guard_nothing_can_keep_appends_nothing_until_something_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, guard = tmp_path / "log.db", tmp_path / "guard"
+    support.close(support.make_store(path, guard=guard))
+    store = LogStore(
+        open_sqlite(path), support.HUB.log_origin, support.signer(), guard=guard, verifier=support.verifier()
+    )
+
+    def no_more(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")  # as Python says it
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_more)
+        with pytest.raises(FatalError, match="free some memory, then try again"):
+            store.open()
+    with pytest.raises(FatalError, match="free some memory"):
+        support.append(store, 1)
+    store.open()
+    done = support.append(store, 1)
+    support.close(store)
+    support.check_log(path, done)

@@ -189,3 +189,20 @@ def test_a_guard_that_is_started_and_ended_by_several_threads_ends(guard: Guard,
     reopen(0)
     assert guard.path.read_bytes() == note(7)
     assert not [thread for thread in threading.enumerate() if thread.name == "log guard"]
+
+
+def test_a_guard_that_nothing_can_keep_says_so_and_can_be_started_later(
+    guard: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_more)
+        with pytest.raises(FatalError, match=r"can't start new thread; free some memory, then try again"):
+            guard.start()
+    guard.start()
+    guard.wake()
+    guard.close()
+    assert guard.path.read_bytes() == note(1)
+
+
+def no_more(_thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")  # as Python says it
