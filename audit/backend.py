@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from threading import RLock
-from typing import Final
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 import structlog
@@ -150,9 +150,10 @@ class PostgresBackend(Backend):
         # lost, which its thread has yet to notice: so within this process a lock says who holds it. It is one for all
         # years, since a transaction goes on from one to the next.
         self._turn = _TURNS.setdefault(engine, RLock())
-        self._ended = self.sql("SELECT {head}_ended()")
+        # What the server has told of the head to the transaction that holds it, so that it is asked once.
+        self._held: tuple[Any, Head | None, bool] | None = None
         self._end = self.sql("SELECT {head}_end(?, ?, ?, ?, ?, ?)")
-        self._lock_head = self.sql("SELECT size, root, checkpoint, certificate FROM {head}_lock()")
+        self._lock_head = self.sql("SELECT size, root, checkpoint, certificate, ended FROM {head}_lock()")
         self._append = self.sql(
             # Binary, since arrays are written as text by one regular expression for each element.
             "SELECT {entry}_append(?, ?, ?, ?, ?, ?, %b::bytea[], %b::bytea[], %b::bytea[], "
@@ -200,7 +201,8 @@ class PostgresBackend(Backend):
 
     def has_ended(self, connection: Connection) -> bool:
         """Waits until no other process holds the head."""
-        return bool(connection.exec_driver_sql(self._ended).scalar_one())
+        _, ended = self._hold(connection)
+        return ended
 
     def check_prepared(self, connection: Connection) -> None:
         """Check what an administrator has made."""
@@ -208,7 +210,7 @@ class PostgresBackend(Backend):
 
     def end(self, connection: Connection, ended: Ended) -> None:
         """Write the row by which the triggers refuse everything; the function compares the head with what is told."""
-        head = ended.head
+        head, self._held = ended.head, None
         connection.exec_driver_sql(
             self._end, (ended.successor, head.size, head.root, head.checkpoint, head.certificate, ended.opened)
         )
@@ -229,12 +231,24 @@ class PostgresBackend(Backend):
 
     def locked_head(self, connection: Connection) -> Head | None:
         """Waits until no other process holds it."""
-        return as_head(connection.exec_driver_sql(self._lock_head).first())
+        head, _ = self._hold(connection)
+        return head
+
+    def _hold(self, connection: Connection) -> tuple[Head | None, bool]:
+        """The head, which this transaction holds from now on, and whether its log has ended."""
+        held, transaction = self._held, connection.get_transaction()
+        if held is None or transaction is None or held[0] is not transaction:
+            row = connection.exec_driver_sql(self._lock_head).first()
+            # Nothing but this transaction's own append or end can move it.
+            held = self._held = (connection.get_transaction(), as_head(row and row[:4]), bool(row and row[4]))
+        _, head, ended = held
+        return head, ended
 
     def append(
         self, connection: Connection, before: Head, head: Head, rows: Sequence[Row], tiles: Sequence[Tile]
     ) -> None:
         """See `Backend.append`; the function compares the head with `before` by itself."""
+        self._held = None
         _, keys, leaves, data = map(list, zip(*rows, strict=True))
         levels, indexes, hashes = (list(column) for column in zip(*tiles, strict=True)) if tiles else ([], [], [])
         connection.exec_driver_sql(

@@ -23,8 +23,8 @@ _ROLE: Final = re.compile(r"[a-z_][a-z0-9_]{0,54}")
 COMING_YEARS: Final = 10
 """For how many years after the present one `zhiwang hub init --sql` makes tables. Empty ones take 64 KiB each."""
 
-_LATER: Final = ("{head}_ended", "{head}_end", "{entry}_newest")
-"""Functions that a log of a release has not which knew of no years."""
+_LATER: Final = ("{head}_lock", "{head}_end", "{entry}_newest")
+"""Functions that the log of a release has not, or not so, which knew of no years."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def upgrade(roles: Roles, *logs: Tables) -> str:
     """
     added = Part(
         (),
-        "",
+        f"DROP FUNCTION {SCHEMA}.{{head}}_lock();",
         {name: LOG.functions[name] for name in _LATER},
         {name: one for name, one in LOG.triggers.items() if one.function in _LATER},
     )

@@ -62,10 +62,17 @@ class Function:
 _FUNCTIONS: Final = {
     "{head}_lock": Function(
         "",
-        "TABLE(size bigint, root bytea, checkpoint bytea, certificate bytea)",
-        "sql",
+        "TABLE(size bigint, root bytea, checkpoint bytea, certificate bytea, ended boolean)",
+        "plpgsql",
         True,
-        "SELECT h.size, h.root, h.checkpoint, h.certificate FROM zhiwang.{head} h FOR UPDATE",
+        """
+BEGIN
+    PERFORM FROM zhiwang.{head} h FOR UPDATE;
+    -- A statement of its own, so that it sees what was committed while that one waited for the head.
+    RETURN QUERY SELECT h.size, h.root, h.checkpoint, h.certificate,
+        EXISTS (SELECT FROM zhiwang.log_shard s WHERE s.year = {year}) FROM zhiwang.{head} h;
+END
+""",
     ),
     "{entry}_append": Function(
         "old_size bigint, old_root bytea, new_size bigint, new_root bytea, new_checkpoint bytea, new_certificate bytea,"
@@ -85,19 +92,6 @@ BEGIN
         SELECT l, i, h FROM unnest(levels, indexes, tiles) AS given (l, i, h);
     UPDATE zhiwang.{head}
         SET size = new_size, root = new_root, checkpoint = new_checkpoint, certificate = new_certificate;
-END
-""",
-    ),
-    "{head}_ended": Function(
-        "",
-        "boolean",
-        "plpgsql",
-        True,
-        """
-BEGIN
-    PERFORM FROM zhiwang.{head} h FOR UPDATE;
-    -- A statement of its own, so that it sees what was committed while this one waited for the head.
-    RETURN EXISTS (SELECT FROM zhiwang.log_shard s WHERE s.year = {year});
 END
 """,
     ),

@@ -360,7 +360,7 @@ def test_entries_that_went_without_a_word_in_the_log_are_noticed(place: Postgres
 def test_a_database_of_an_earlier_release_goes_on_by_year_once_it_was_upgraded(postgresql: Server) -> None:
     place, clock = PostgresDatabase(postgresql), Calendar()
     years.close(years.make(place, clock))
-    later = ("{head}_ended", "{head}_end", "{entry}_newest")
+    later = ("{head}_lock", "{head}_end", "{entry}_newest")
     with place.raw("postgres") as connection:
         for table in ("log_shard_removed", "log_shard"):
             connection.execute(f"DROP TABLE zhiwang.{table}".encode())
@@ -371,6 +371,12 @@ def test_a_database_of_an_earlier_release_goes_on_by_year_once_it_was_upgraded(p
             connection.execute(removal_of(tables).encode())
         for name in later:
             connection.execute(f"DROP FUNCTION zhiwang.{TABLES.fill(name)} CASCADE".encode())
+        connection.execute(
+            """CREATE FUNCTION zhiwang.log_head_lock()
+            RETURNS TABLE(size bigint, root bytea, checkpoint bytea, certificate bytea) LANGUAGE sql SECURITY DEFINER
+            AS 'SELECT h.size, h.root, h.checkpoint, h.certificate FROM zhiwang.log_head h FOR UPDATE'"""
+        )
+        connection.execute("ALTER FUNCTION zhiwang.log_head_lock() OWNER TO hub_owner")
     log = years.unopened(place, clock)
     with pytest.raises(FatalError, match="hub init --sql --upgrade"):
         log.open()
@@ -398,7 +404,6 @@ def test_the_account_of_the_hub_is_the_only_one_that_can_end_a_year(place: Postg
     with place.raw("auditor") as connection:
         assert connection.execute("SELECT successor FROM zhiwang.log_shard").fetchone() == (2022,)
         for call in (
-            "log_head_2022_ended()",
             "log_head_2022_lock()",
             "log_head_2022_end(2023, 4, '', '', '', '')",
             "log_shard_let_go(0, 2022, 1)",
