@@ -426,7 +426,12 @@ class Adapter:
         if self._extracts.in_use:
             ExtractMetrics(self._extracts)
         AdapterMetrics(
-            self._frames, log, lambda: sum(link.attached for link in self._links), self._standpoints, self._answers
+            self._frames,
+            log,
+            lambda: sum(link.attached for link in self._links),
+            self._standpoints,
+            self._answers,
+            local=lambda: self._local.standing,
         )
         served = metrics.MetricsServer(self._profile.metrics) if self._profile.metrics is not None else None
         if served is not None:

@@ -47,6 +47,11 @@ class LocalWatch:
         self._readiness = readiness
         self._record = record
 
+    @property
+    def standing(self) -> int:
+        """How many files stand."""
+        return len(self._policy.standing)
+
     async def look(self) -> None:
         """Take in what was put here, let go of what is published, and decide by it from here on.
 

@@ -32,6 +32,7 @@ class AdapterMetrics(Collector):
         links: Gives the number of hubs that the adapter is attached to.
         standpoints: Knows which probes fail.
         answers: Knows their shares.
+        local: Gives the number of files that stand beside the directory.
     """
 
     def __init__(
@@ -42,7 +43,10 @@ class AdapterMetrics(Collector):
         standpoints: Standpoints,
         answers: AnswerWatch,
         registry: CollectorRegistry = REGISTRY,
+        *,
+        local: Callable[[], int] = lambda: 0,
     ) -> None:
+        self._local = local
         self._frames = frames
         self._log = log
         self._links = links
@@ -74,6 +78,9 @@ class AdapterMetrics(Collector):
             drifted.add_metric([attribute], 1)
         yield drifted
         yield GaugeMetricFamily("zhiwang_adapter_links", "Hubs that the adapter is attached to", value=self._links())
+        yield GaugeMetricFamily(
+            "zhiwang_adapter_local_policy", "Files that stand beside the directory", value=self._local()
+        )
         yield GaugeMetricFamily("zhiwang_adapter_log_size", "Entries of the owner's log", value=self._log.newest.size)
 
     def _watched(self) -> Iterator[Metric]:

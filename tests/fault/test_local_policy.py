@@ -10,6 +10,7 @@ import asyncio
 import json
 import subprocess
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from exchange.demo.build import ADMIN, ADMINS, CITY, HUB, LOOPBACK
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.wire.channel import open_channel
 from zhiwang.wire.identity import Kind, server_name
+from zhiwang.wire.process import read_address
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -99,6 +101,12 @@ class CutOff:
             answer = await health_pb2_grpc.HealthStub(channel).Check(request, timeout=PATIENCE)
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
+    def metrics(self) -> str:
+        announced = read_address(self.city.layout.state("hrss"))
+        assert announced is not None
+        with urllib.request.urlopen(f"http://{announced['metrics']}/metrics", timeout=PATIENCE) as page:
+            return str(page.read().decode())
+
     def doctor(self) -> list[dict[str, str]]:
         done = command("doctor", "--profile", str(self.city.layout.profile("hrss")), "--json")
         return [one for one in json.loads(done.stdout) if one["area"] == "local"]
@@ -146,6 +154,7 @@ def test_an_owner_stops_a_role_at_its_own_adapter_while_hub_and_registrar_are_de
     assert (recorded.role, list(recorded.suspension_ids)) == ("hrss-suspend", ["local-1"])
     assert len(recorded.key_ids) == 1
     assert not cut_off.alone()
+    assert "\nzhiwang_adapter_local_policy 1.0\n" in cut_off.metrics()
     (found,) = cut_off.doctor()
     assert found["state"] == "warning"
     assert "local-1" in found["en"]
