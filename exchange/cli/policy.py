@@ -30,6 +30,7 @@ from exchange.cli.registrar_link import RegistrarLink, with_registrar
 from policy import ceremony, publishing, telling
 from policy.emergencies import open_at
 from policy.glass import name_of
+from policy.metadata import SUSPEND
 from policy.model import Attribute, Directory, Document
 from policy.registrar import read_public_keys
 from policy.words import Words
@@ -199,15 +200,19 @@ def show(
 def _sign_out(
     profile: Profile, named: Sequence[publishing.Named], signers: list[Signer], out: Path, *, as_json: bool
 ) -> None:
-    """Sign one document into a file, while the registrar cannot be reached."""
-    departments = list(publishing.classify_all(named)["document"])
-    if len(named) != 1 or not departments:
+    """Sign one document into a file, while the registrar cannot be reached; or what another admin signed so."""
+    handed, files = publishing.split_signed(named)
+    departments = [one.role.removesuffix(SUSPEND) for one in handed] + list(publishing.classify_all(files)["document"])
+    if len(named) != 1 or len(departments) != 1:
         output.usage_error("--out takes one document; for a suspension: zhiwang policy suspend --out")
     offline = policy_offline.read_offline(profile, departments[0])
-    publication = policy_offline.sign_offline(offline, named[0], signers)
+    if handed and not as_json:
+        said = [publishing.Named(path, content) for path, content in handed[0].files.items()]
+        policy_proposals.show_change(said, offline.directory)
+    signed = policy_offline.sign_offline(offline, named[0], signers)
     if as_json:
-        output.print_json({"role": publication.role, "file": str(out)})
-    policy_offline.write_out(out, publication)
+        output.print_json({"role": signed.publication.role, "file": str(out), "lacking": signed.lacking})
+    policy_offline.write_out(out, signed)
 
 
 async def _publish(

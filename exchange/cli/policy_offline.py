@@ -7,12 +7,14 @@ load` takes it in there, and `zhiwang policy publish` publishes the same file la
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, NamedTuple
 
 import typer
+from tuf.api.metadata import Targets
 
 from certs.identity import CA_CERTIFICATE, ROOT_METADATA
 from certs.signing import Signer
@@ -20,10 +22,10 @@ from exchange.cli import output
 from policy import publishing
 from policy.kept import has_kept, load_kept
 from policy.local import LocalPolicy
-from policy.metadata import CENTRE, Publication, document_path, stored_path
+from policy.metadata import CENTRE, Publication, document_path, parse_metadata, stored_path
 from policy.model import Directory
 from policy.publishing import Current, Named
-from policy.signed_file import publication_bytes
+from policy.signed_file import is_publication, parse_publication, publication_bytes
 from zhiwang.wire.errors import FatalError, Reason
 from zhiwang.wire.kept import PUBLIC, replace_durably
 from zhiwang.wire.profile import Profile
@@ -81,20 +83,40 @@ def read_offline(profile: Profile, department: str) -> Offline:
     return Offline(current, local.over(kept.directory, kept.roles))
 
 
-def sign_offline(offline: Offline, file: Named, signers: list[Signer]) -> Publication:
-    """Sign one file of a department.
+class Signed(NamedTuple):
+    """What was signed.
+
+    Attributes:
+        lacking: How many admins have still to sign it.
+    """
+
+    publication: Publication
+    lacking: int
+
+
+def sign_offline(offline: Offline, file: Named, signers: Sequence[Signer]) -> Signed:
+    """Sign one file of a department; or what another admin signed before, if it says what its file says.
 
     Raises:
-        RefusedError: The signatures are too few, or the file does not hold.
+        RefusedError: No signature counts, or the file does not hold.
         FileError: With every finding.
     """
-    drafts = publishing.draft([file], offline.current, now=time.time())
+    handed = parse_publication(file.content) if is_publication(file.content) else None
+    files = [file] if handed is None else [Named(path, content) for path, content in handed.files.items()]
+    drafts = publishing.draft(files, offline.current, now=time.time())
     if len(drafts) != 1 or drafts[0].role == CENTRE:
         output.usage_error("--out signs one department's document or suspensions")
-    return publishing.sign(drafts[0], signers)
+    publication = handed or publishing.sign_some(drafts[0], signers)
+    for signer in signers if handed is not None else ():
+        publication = publishing.countersign(publication, offline.current, signer, time.time())
+    signatures = len(parse_metadata(publication.metadata, Targets).signatures)
+    return Signed(publication, max(0, drafts[0].threshold - signatures))
 
 
-def write_out(out: Path, publication: Publication) -> None:
+def write_out(out: Path, signed: Signed) -> None:
     """Write what was signed; it is as public as what is published."""
-    replace_durably(out, publication_bytes(publication), mode=PUBLIC)
-    output.next_step(f"at each adapter of the department: zhiwang adapter load {out} --profile …")
+    replace_durably(out, publication_bytes(signed.publication), mode=PUBLIC)
+    if signed.lacking:
+        output.next_step(f"another admin: zhiwang policy publish {out} --sign … --out {out} --profile …")
+    else:
+        output.next_step(f"at each adapter of the department: zhiwang adapter load {out} --profile …")

@@ -71,10 +71,10 @@ def suspend(
         offline = read_offline(found, department)
         content = editing.suspended(_standing(offline.current, department), department, entry)
         file = Named(suspensions_path(department), content)
-        publication = sign_offline(offline, file, [files.signer()])
+        signed = sign_offline(offline, file, [files.signer()])
         if as_json:
             output.print_json({"id": entry["id"], "department": department, "file": str(out)})
-        write_out(out, publication)
+        write_out(out, signed)
         return
 
     async def publish(link: RegistrarLink) -> policy_pb2.PublishResponse:
@@ -104,7 +104,8 @@ def lift(
 ) -> None:
     """Lift suspensions of your department. Two admins sign; with one signature it is a proposal.
 
-    With --out nothing is published: the document that both sign goes into a file, for `zhiwang adapter load`.
+    With --out nothing is published: the document that both sign goes into a file, for `zhiwang adapter load`; what one
+    has signed, the other signs with `zhiwang policy publish FILE --sign DIR --out FILE`.
 
     Example: zhiwang policy lift 2026-007 --sign hrss-li --sign hrss-wu --profile hrss.toml
     """
@@ -116,10 +117,10 @@ def lift(
         _check_standing(suspensions, offline.directory, department)
         path = document_path(department)
         file = Named(path, editing.lifted(_document(offline.current, department), suspensions))
-        publication = sign_offline(offline, file, [one.signer() for one in signers])
+        signed = sign_offline(offline, file, [one.signer() for one in signers])
         if as_json:
-            output.print_json({"lifted": suspensions, "file": str(out)})
-        write_out(out, publication)
+            output.print_json({"lifted": suspensions, "file": str(out), "lacking": signed.lacking})
+        write_out(out, signed)
         return
 
     async def send(link: RegistrarLink) -> policy_pb2.Proposal | tuple[int, int]:
