@@ -49,7 +49,8 @@ def table_file(path: Path, headings: Sequence[str]) -> Iterator[Write]:
     """
     kind = kind_of(path)
     begin = _xlsx if kind == XLSX else _parquet if kind == PARQUET else _csv
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    # Always the same, so that what a killed process left is written over; the journal lets one process write.
+    temporary = path.with_name(f".{path.name}.part")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:

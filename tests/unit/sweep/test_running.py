@@ -105,6 +105,18 @@ async def test_what_nobody_answered_stands_unavailable_when_the_time_is_over_and
     assert wire.cases == dict.fromkeys(OWNERS, 300)
 
 
+async def test_rows_for_which_the_time_was_too_short_say_so(tmp_path: Path) -> None:
+    wire = Wire()
+    with Bench(tmp_path, list(people(3)), wire, until=time.time() - 1) as bench:
+        await bench.run()
+        bench.write()
+    assert not wire.seen
+    assert {(one["outcome"], one["reason"]) for one in results(bench.out)} == {("NOT_ASKED", "TIME_OVER")}
+    with Bench(tmp_path, None, wire) as again:
+        run = await again.run()
+    assert run.tally[State.ANSWERED] == 3
+
+
 class KilledError(Exception):
     """The process is no more."""
 
