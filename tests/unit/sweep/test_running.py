@@ -173,6 +173,8 @@ async def test_told_to_stop_it_takes_what_is_on_the_way_and_asks_nothing_more(tm
         wire.after = lambda _header: bench.stopping.set()
         run = await bench.run()
         assert 0 < run.tally[State.ANSWERED] < 2000
+        with pytest.raises(RefusedError):
+            await run._keep(["2/1"], "police", b"", b"")
         assert not bench.journal.flights()
         known = sum(one.settled for entry in bench.journal.entries(0, 10**6) for one in entry.findings)
     asked = sum(header.cases * len(header.claims) for header in wire.seen.values())
