@@ -553,3 +553,18 @@ def test_reading_goes_on_while_a_statement_of_the_turn_of_the_year_fails(path: P
     assert years.append(log, 1).origin == f"{LOG}/2022"
     years.close(log)
     years.check(path)
+
+
+def test_a_transaction_appends_more_than_once_also_where_the_year_turns_in_it(place: Place, clock: Calendar) -> None:
+    log = years.make(place, clock)
+    done = []
+    for text in ("2021-12-31", "2022-01-01"):
+        clock.set(text)
+        with log.transaction() as connection:
+            parts = [log.append(connection, [log.new_entry(support.event(number))]) for number in range(3)]
+        for part in parts:
+            log.committed(part)
+        done += parts
+    assert [part.first for part in done] == [1, 2, 3, 1, 2, 3]
+    years.close(log)
+    assert years.check(place, *done) == [f"{LOG}/2022", LOG]
