@@ -291,7 +291,11 @@ class YearlyLog:
         """Until when the newest log is appended to. The first is of the year in which it was made."""
         year = year_of(self._current.origin)
         if year == FIRST:
-            year = year_at(decode_entry(self._current.entries(0, 1)[0]).time.seconds)
+            try:
+                (first,) = self._current.entries(0, 1)
+            except ERRORS as error:
+                raise self.stop(error) from error
+            year = year_at(decode_entry(first).time.seconds)
         self._ends = end_of(year)
 
     def close(self) -> None:
