@@ -169,6 +169,7 @@ async def test_an_adapter_from_the_newest_backup_has_forgotten_no_guess(city: Re
     older = back_up(city, "hrss", tmp_path / "older.tar")
     forge = Forge(city, keys=await city.owner_keys())
     person = city.applications[3].guardians[0].person
+    sealed_at = time.monotonic()
     sealed = forge.request("hrss", [INSURED], [{"guardian": (person.identifier, "某某")}], expires=59)
     async with city.hub_channel() as channel:
         first = (await exchange(channel, sealed.request)).result
@@ -190,7 +191,10 @@ async def test_an_adapter_from_the_newest_backup_has_forgotten_no_guess(city: Re
     forge = Forge(city, keys=await city.owner_keys())
     anew = forge.request("hrss", [INSURED], [{"guardian": (person.identifier, "某某")}], expires=59)
     async with city.hub_channel() as channel:
-        assert (await exchange(channel, sealed.request)).result.reason == "KEY_UNKNOWN"
+        # A machine that took a minute for all this tells less: then the request has ended by itself.
+        at = time.monotonic()
+        reason = (await exchange(channel, sealed.request)).result.reason
+        assert reason == "KEY_UNKNOWN" or (reason == "REQUEST_EXPIRED" and at - sealed_at > 50)
         assert (await exchange(channel, anew.request)).result.outcome == audit_pb2.OUTCOME_ANSWERED
     assert city.count("hrss", "guess") == guesses
     await answered(city)
