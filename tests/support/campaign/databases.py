@@ -44,6 +44,8 @@ _COLUMNS: Final = (
 )
 _FILES: Final = ("log_entry", "log_entry_pkey", "log_tile", "log_tile_pkey", "log_head")
 """Tables and indexes whose files rot."""
+_ASIDE: Final = "hashes of log_tile"
+"""What PostgreSQL keeps in a table of its own (TOAST), since it is long."""
 _DUMPS: Final = "pg_dump"
 _DIRECTORIES: Final = "a copied data directory"
 
@@ -139,14 +141,18 @@ def _flip_source(name: str, letter: int, bit: int, place: PostgresDatabase) -> N
 
 def _plan_files() -> Planned:
     """One bit of the server's own files, while it is stopped."""
-    for name in _FILES:
+    for name in (*_FILES, _ASIDE):
         for turn in range(10):
             yield f"{name}, turn {turn}", partial(_damaged, partial(_flip_file, name, turn))
 
 
 def _flip_file(name: str, turn: int, place: PostgresDatabase) -> None:
     with place.raw("postgres") as connection:
-        row = connection.execute("SELECT pg_relation_filepath(%s::regclass)", (f"zhiwang.{name}",)).fetchone()
+        row = connection.execute(
+            "SELECT pg_relation_filepath(CASE WHEN %s THEN reltoastrelid ELSE oid END) FROM pg_class "
+            "WHERE oid = %s::regclass",
+            (name == _ASIDE, f"zhiwang.{'log_tile' if name == _ASIDE else name}"),
+        ).fetchone()
     assert row is not None
     server = cluster.here().server
     path = server.directory / "data" / row[0]
