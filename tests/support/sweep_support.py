@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from datetime import date
 from functools import cache
@@ -69,6 +69,9 @@ class Wire(MockCity):
         cases: How many cases they were.
         before: Called with each header before it is carried; what it raises is what happens.
         after: The same once the owner has answered, before the reply arrives.
+        held: Waited for before a request is carried.
+        now: How many requests are on their way.
+        most: How many have been at a time.
     """
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
@@ -76,8 +79,9 @@ class Wire(MockCity):
         self.seen: dict[bytes, Header] = {}
         self.before: Callable[[Header], None] = lambda _header: None
         self.after: Callable[[Header], None] = lambda _header: None
+        self.held: Callable[[], Awaitable[None]] = _nothing
+        self.now = 0
         self.most = 0
-        self._now = 0
 
     @property
     def cases(self) -> dict[str, int]:
@@ -89,16 +93,17 @@ class Wire(MockCity):
     async def exchange(self, request: sealed_pb2.SealedRequest, seconds: float, *, bulk: bool) -> Delivery:
         assert bulk
         header = parse_header(request.header)
-        self._now += 1
-        self.most = max(self.most, self._now)
+        self.now += 1
+        self.most = max(self.most, self.now)
         try:
+            await self.held()
             self.before(header)
             delivery = await super().exchange(request, seconds, bulk=bulk)
             # As the owner's replay store has it: the same bytes are one asking.
             self.seen[header.hash] = header
             self.after(header)
         finally:
-            self._now -= 1
+            self.now -= 1
         return delivery
 
 
@@ -176,4 +181,4 @@ def refusing(error: RefusedError, times: int, owner: str) -> Callable[[Header], 
 
 
 async def _nothing() -> None:
-    """The directory never changes."""
+    """Nothing to wait for."""
