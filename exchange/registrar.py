@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -34,7 +34,7 @@ from policy.expiries import directory_expiries
 from policy.guard import GUARD
 from policy.model import Directory
 from policy.reading import POLICY_RULES, PolicyDesk, PolicyServicer
-from policy.registrar import DEFAULT_LISTEN, PUBLISHED, Registrar, open_repository
+from policy.registrar import DEFAULT_LISTEN, PUBLISHED, Recorded, Registrar, open_repository
 from policy.service import DIRECTORY_RULES, POLICY_ADMIN_RULES, DirectoryServicer, PolicyAdminServicer
 from policy.steps import Step
 from policy.workers import Workers
@@ -92,27 +92,27 @@ def registrar_identity(profile: Profile) -> IdentityFiles:
     return files
 
 
-def recorded(store: YearlyLog) -> dict[str, int]:
-    """Newest version of each role whose publication the log holds, in whichever year. Reads the whole of it; blocks."""
-    found: dict[str, int] = {}
-    for entry in _entries(store, audit_pb2.Entry.POLICY_STEP_FIELD_NUMBER):
+def recorded(store: YearlyLog) -> Recorded:
+    """What the log holds of publications and emergencies, in whichever year. Reads the whole of it; blocks."""
+    versions: dict[str, int] = {}
+    emergencies = []
+    for entry in _entries(
+        store, {audit_pb2.Entry.POLICY_STEP_FIELD_NUMBER, audit_pb2.Entry.EMERGENCY_STEP_FIELD_NUMBER}
+    ):
         step = entry.policy_step
-        if step.action == audit_pb2.POLICY_ACTION_PUBLISHED:
-            found[step.role] = max(found.get(step.role, 0), step.role_version)
-    return found
+        if entry.HasField("emergency_step"):
+            emergencies.append(entry.emergency_step)
+        elif step.action == audit_pb2.POLICY_ACTION_PUBLISHED:
+            versions[step.role] = max(versions.get(step.role, 0), step.role_version)
+    return Recorded(versions, emergencies)
 
 
-def emergencies(store: YearlyLog) -> list[audit_pb2.EmergencyStep]:
-    """Every step of emergencies that the log holds, oldest first. Reads the whole of it; blocks."""
-    return [entry.emergency_step for entry in _entries(store, audit_pb2.Entry.EMERGENCY_STEP_FIELD_NUMBER)]
-
-
-def _entries(store: YearlyLog, event: int) -> Iterator[audit_pb2.Entry]:
-    """Entries of a kind, in whichever year, oldest first."""
+def _entries(store: YearlyLog, events: Container[int | None]) -> Iterator[audit_pb2.Entry]:
+    """Entries of some kinds, in whichever year, oldest first."""
     for log in sorted(store.shards(), key=lambda one: year_of(one.origin)):
         for start in range(0, log.newest.size, PAGE):
             for data in log.entries(start, PAGE):
-                if event_number(data) == event:
+                if event_number(data) in events:
                     yield decode_entry(data)
 
 
@@ -231,8 +231,7 @@ async def serve(process: Process, profile: Profile) -> None:
     await asyncio.to_thread(cosigning.recall)
 
     async def make_good() -> None:
-        registrar.recall(await asyncio.to_thread(emergencies, store))
-        await registrar.make_good(await asyncio.to_thread(recorded, store))
+        await registrar.make_good(lambda: recorded(store))
 
     await make_good()
     # Before anybody is served: the last timestamp may be as old as the last stop.

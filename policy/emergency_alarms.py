@@ -65,7 +65,7 @@ class EmergencyAlarms:
                 emergency=f"{activation.owner}/{activation.emergency}",
                 opening=name,
                 until=timestamp_text(activation.until),
-                remedy=f"zhiwang policy emergencies; then zhiwang policy review {name}",
+                remedy=f"zhiwang policy emergencies; once it has ended, zhiwang policy review {name}",
             )
             if self._record is not None:
                 self._record(
@@ -85,6 +85,7 @@ async def remind(unreviewed: Callable[[], Iterable[Opening]]) -> None:
                 emergency=opening.full_name,
                 opening=opening.name,
                 since=timestamp_text(opening.since),
-                remedy=f"zhiwang policy review {opening.name}",
+                until=timestamp_text(opening.until),
+                remedy=f"once it has ended, zhiwang policy review {opening.name}",
             )
         await asyncio.sleep(REMIND_SECONDS)

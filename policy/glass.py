@@ -1,8 +1,9 @@
 """The openings of emergencies, and who has still to review them, as the registrar's log tells. Pure, but for the salt.
 
 Nothing is kept beside the log: `Openings` takes in its steps one after the other, at the registrar when it starts and
-whenever it records one, at an admin's from a search. An opening is awaited by a review until somebody of the owner,
-other than who opened it, or an auditor has said what was found; until then the same emergency is not opened again.
+whenever it records one, at an admin's from a search. A review is awaited from the opening on, and possible once it has
+ended: somebody of the owner, other than who opened it, or an auditor says what was found. Until then the same emergency
+is not opened again.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from policy.emergencies import APART, REMEMBERED
 from policy.model import Activation
 from policy.proposals import check_note
 from zhiwang.audit.v1 import audit_pb2
-from zhiwang.wire.clock import CITY_TIME
+from zhiwang.wire.clock import CITY_TIME, timestamp_text
 from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.identity import Identity, Kind
 
@@ -31,7 +32,7 @@ class Opening:
 
     Attributes:
         name: Unique everywhere, e.g. "civil-20261127-3f9c2a".
-        by: SPIFFE identity of the admin.
+        by: SPIFFE identity of the admin; empty if it was found in force and nobody knows whose request it was.
         reason: Why, in the admin's words.
         reviewed_by: SPIFFE identity; empty until it was reviewed.
         note: What was found, in words.
@@ -52,6 +53,12 @@ class Opening:
     def full_name(self) -> str:
         """The emergency, e.g. "health/shelter"."""
         return f"{self.owner}/{self.emergency}"
+
+    def may_be_by(self, person: Identity) -> bool:
+        """Whether this one opened it, or may have: of what was found in force, any admin of the department."""
+        if self.by:
+            return person.uri == self.by
+        return person.kind is Kind.ADMIN and person.department == self.department
 
 
 class Openings:
@@ -85,6 +92,10 @@ class Openings:
         elif step.action == audit_pb2.EMERGENCY_ACTION_REVIEWED and name in self._openings:
             self._openings[name] = replace(self._openings[name], reviewed_by=step.by, note=step.note)
 
+    def __contains__(self, activation: Activation) -> bool:
+        """Whether the log has what opens an emergency."""
+        return name_of(activation) in self._openings
+
     def __iter__(self) -> Iterator[Opening]:
         """Oldest first."""
         return iter(self._openings.values())
@@ -100,7 +111,7 @@ class Openings:
         Raises:
             RefusedError: EMERGENCY_UNREVIEWED; METADATA_INVALID: an opening was called so before.
         """
-        if name_of(activation) in self._openings:
+        if activation in self:
             raise RefusedError(Reason.METADATA_INVALID, f"an opening called {activation.id} was there before")
         for opening in self:
             if (opening.owner, opening.emergency) != (activation.owner, activation.emergency):
@@ -110,22 +121,26 @@ class Openings:
             if abs(activation.since - opening.since) < APART:
                 raise RefusedError(Reason.EMERGENCY_UNREVIEWED, f"{opening.name} began less than a day before")
 
-    def to_review(self, name: str, reviewer: Identity, *, office: bool) -> Opening:
+    def to_review(self, name: str, reviewer: Identity, now: float, *, office: bool) -> Opening:
         """An opening that somebody may review.
 
         Args:
             name: Of the opening.
             reviewer: An admin or an auditor.
+            now: Seconds since the epoch.
             office: Whether the centre says that it is of the audit office.
 
         Raises:
-            RefusedError: EMERGENCY_UNKNOWN: there is none, it has been reviewed, or not by this one.
+            RefusedError: EMERGENCY_UNKNOWN: there is none, it has been reviewed, or not by this one; EMERGENCY_OPEN:
+                somebody can still ask by it.
         """
         opening = self._openings.get(name)
-        if opening is None or opening.reviewed_by or reviewer.uri == opening.by:
+        if opening is None or opening.reviewed_by or opening.may_be_by(reviewer):
             raise RefusedError(Reason.EMERGENCY_UNKNOWN)
         if reviewer.department != opening.owner and not (office and reviewer.kind is Kind.AUDITOR):
             raise RefusedError(Reason.EMERGENCY_UNKNOWN)
+        if now < opening.until:
+            raise RefusedError(Reason.EMERGENCY_OPEN, f"{name} is open until {timestamp_text(opening.until)}")
         return opening
 
 

@@ -13,6 +13,7 @@ import json
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 from tuf.api.metadata import Targets
@@ -21,7 +22,7 @@ from certs.identity import CA_CERTIFICATE, ROOT_METADATA
 from policy import guard
 from policy.archive import Archive
 from policy.directory import DirectoryHolder
-from policy.glass import SALT_SIZE, Openings, check_words, reason_hash, review_of, step_of
+from policy.glass import SALT_SIZE, Openings, check_words, name_of, reason_hash, review_of, step_of
 from policy.guard import GUARD
 from policy.metadata import Publication, parse_metadata
 from policy.mirror import TIMESTAMP, Mirror
@@ -37,7 +38,7 @@ from zhiwang.wire.profile import Profile
 DEFAULT_LISTEN = "127.0.0.1:7443"
 STOP_GRACE = 5.0
 MADE_GOOD = "found in force and not in the log"
-"""The note of a publication that was recorded later."""
+"""The note of what was recorded later."""
 RETRY_SECONDS = 60.0
 """How long after a failed signing it is tried again."""
 
@@ -89,6 +90,18 @@ def read_public_keys(path: Path) -> tuple[bytes, bytes]:
     if {len(key) for key in keys} != {32}:
         raise RefusedError(Reason.METADATA_INVALID, f"{path.name} is no file of `zhiwang registrar init`")
     return keys
+
+
+class Recorded(NamedTuple):
+    """What the registrar's log holds of what it has to know again.
+
+    Attributes:
+        versions: Newest version of each role whose publication it holds.
+        emergencies: Every step of emergencies, oldest first.
+    """
+
+    versions: Mapping[str, int]
+    emergencies: Iterable[audit_pb2.EmergencyStep]
 
 
 class Registrar:
@@ -143,46 +156,56 @@ class Registrar:
             if proposal is not None:
                 # It may have been rejected while this waited for its turn.
                 self._open().get(proposal.id, {proposal.department})
-            directory = await asyncio.to_thread(self._repository.publish, publication)
-            await self._remember()
-            await self.mirror.take(self._repository.files)
-            self._hold()
-            signed = self._repository.signed(publication)
-            step = Step(
-                Action.PUBLISHED,
-                admin,
-                publication.role,
-                signed.version,
-                "" if proposal is None else proposal.id,
-                signed.content_hash,
-                signed.key_ids,
-                directory.version,
-                "" if proposal is None else proposal.note,
-            )
-            try:
-                await self._record(step)
-            except ZhiwangError as error:
-                # It cannot be taken back, and a revocation or suspension must not wait for a log.
-                _log.error("a publication is in force and not in the log", role=step.role, reason=error.reason.name)
-            if proposal is not None and self._proposals is not None:
-                await asyncio.to_thread(self._proposals.drop, proposal)
-            await self._lapse(directory)
+            return await self._publish(publication, admin, proposal)
+
+    async def _publish(
+        self, publication: Publication, admin: Identity | None, proposal: Proposal | None = None
+    ) -> Directory:
+        """As `publish`, for who has the turn."""
+        directory = await asyncio.to_thread(self._repository.publish, publication)
+        await self._remember()
+        await self.mirror.take(self._repository.files)
+        self._hold()
+        signed = self._repository.signed(publication)
+        step = Step(
+            Action.PUBLISHED,
+            admin,
+            publication.role,
+            signed.version,
+            "" if proposal is None else proposal.id,
+            signed.content_hash,
+            signed.key_ids,
+            directory.version,
+            "" if proposal is None else proposal.note,
+        )
+        try:
+            await self._record(step)
+        except ZhiwangError as error:
+            # It cannot be taken back, and a revocation or suspension must not wait for a log.
+            _log.error("a publication is in force and not in the log", role=step.role, reason=error.reason.name)
+        if proposal is not None and self._proposals is not None:
+            await asyncio.to_thread(self._proposals.drop, proposal)
+        await self._lapse(directory)
         return directory
 
-    async def make_good(self, recorded: Mapping[str, int]) -> None:
-        """Record what is in force and not in the log: published while it could not be written, or just before a kill.
+    async def make_good(self, read: Callable[[], Recorded]) -> None:
+        """Know again what the log holds, and record what is in force and not in it.
+
+        That is what was published while it could not be written or just before a kill, and what the log lost.
 
         Args:
-            recorded: Newest version of each role whose publication the log holds.
+            read: Reads the log; blocks. Nothing changes meanwhile, or what it read would already be old.
 
         Raises:
-            ZhiwangError: Of the journal.
+            ZhiwangError: Of the journal, or of reading.
         """
         async with self._changing:
+            recorded = await asyncio.to_thread(read)
+            self.openings = Openings(recorded.emergencies)
             directory = self.holder.latest
             for publication in [] if directory is None else self._repository.publications():
                 signed = self._repository.signed(publication)
-                if directory is not None and recorded.get(publication.role, 0) < signed.version:
+                if directory is not None and recorded.versions.get(publication.role, 0) < signed.version:
                     await self._record(
                         Step(
                             Action.PUBLISHED,
@@ -197,11 +220,12 @@ class Registrar:
                         )
                     )
 
-    # Emergencies.
+            for activation in self._repository.openings:
+                if activation not in self.openings:
+                    _log.error("an opened emergency was not in the log", opening=name_of(activation))
+                    await self._note(step_of(audit_pb2.EMERGENCY_ACTION_OPENED, activation, note=MADE_GOOD))
 
-    def recall(self, steps: Iterable[audit_pb2.EmergencyStep]) -> None:
-        """Know again what the log holds of emergencies; steps in its order."""
-        self.openings = Openings(steps)
+    # Emergencies.
 
     async def open_emergency(self, publication: Publication, admin: Identity, reason: str, salt: bytes) -> Directory:
         """Records that an emergency is opened, and publishes it.
@@ -225,22 +249,25 @@ class Registrar:
             await self._note(
                 step_of(audit_pb2.EMERGENCY_ACTION_OPENED, activation, by=admin.uri, note=reason, salt=salt)
             )
-        try:
-            return await self.publish(publication, admin)
-        except (ZhiwangError, OSError):
-            await self._note(step_of(audit_pb2.EMERGENCY_ACTION_WITHDRAWN, activation, by=admin.uri))
-            raise
+            try:
+                return await self._publish(publication, admin)
+            except (ZhiwangError, OSError):
+                # What is written is served by the next timestamp at the latest, whatever failed behind it.
+                if activation not in self._repository.openings:
+                    await self._note(step_of(audit_pb2.EMERGENCY_ACTION_WITHDRAWN, activation, by=admin.uri))
+                raise
 
     async def review_emergency(self, name: str, reviewer: Identity, note: str) -> None:
         """Records what somebody found who looked at an opened emergency.
 
         Raises:
-            RefusedError: NOTE_INVALID, EMERGENCY_UNKNOWN.
+            RefusedError: NOTE_INVALID, EMERGENCY_UNKNOWN, EMERGENCY_OPEN.
             ZhiwangError: Of the journal.
         """
         note = check_words(note)
         async with self._changing:
-            opening = self.openings.to_review(name, reviewer, office=self.holder.auditor(reviewer).office)
+            office = self.holder.auditor(reviewer).office
+            opening = self.openings.to_review(name, reviewer, self._clock(), office=office)
             await self._note(review_of(opening, reviewer, note))
 
     async def _note(self, step: audit_pb2.EmergencyStep) -> None:

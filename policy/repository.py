@@ -28,7 +28,7 @@ from policy.assertions import broken
 from policy.crosscheck import check_document, check_matter
 from policy.directory import DirectoryClient
 from policy.document import Mistake, parse_activations, parse_suspensions
-from policy.emergencies import counting, prepared
+from policy.emergencies import counting, prepared, seen_of
 from policy.keys import RegistrarKeys, load_key, new_key
 from policy.metadata import (
     CENTRE,
@@ -61,6 +61,7 @@ from policy.metadata import (
 from policy.model import Activation, Directory, Suspension
 from policy.standing import missing
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
+from zhiwang.wire.identifiers import contains_identifier
 from zhiwang.wire.kept import PUBLIC, replace_durably
 from zhiwang.wire.tomlfile import FileError
 
@@ -260,6 +261,13 @@ class Repository:
         (found,) = (entry for entry in _opened(publication.files.get(path)) if entry not in before)
         return found
 
+    @property
+    def openings(self) -> list[Activation]:
+        """What departments list as opened, in force, shut or over."""
+        files = self._state.targets
+        departments = [role.removesuffix(EMERGENCY) for role in self._state.metadata if role.endswith(EMERGENCY)]
+        return [entry for name in sorted(departments) for entry in _opened(files.get(activations_path(name)))]
+
     def publications(self) -> list[Publication]:
         """The metadata of each role that is in force, without files; the newest root first."""
         found = [Publication("root", self._state.roots[-1], {})]
@@ -391,6 +399,8 @@ class Repository:
                 f"the suspension {entry.id} is in force. One admin suspends, two lift: zhiwang policy lift {entry.id}"
             )
         for entry in after:
+            if entry not in before:
+                _check_id(entry.id)
             if entry.id in document.lifted and entry not in before:
                 _refuse(f"a suspension called {entry.id} was lifted once; take another id")
 
@@ -399,9 +409,11 @@ class Repository:
         directory = self._directory
         before, after = (_opened(held.get(activations_path(department))) for held in (self._state.targets, targets))
         new = [entry for entry in after if entry not in before]
-        if directory is None or len(new) != 1:
+        lost = [entry for entry in _standing(directory, department, now) if entry not in after]
+        if directory is None or lost or len(new) != 1:
             _refuse("one emergency is opened at a time, and those that were opened stay as they are")
         (entry,) = new
+        _check_id(entry.id)
         document = directory.documents.get(entry.owner)
         emergency = None if document is None else document.emergency(entry.emergency)
         if emergency is None or department not in emergency.admins:
@@ -410,7 +422,9 @@ class Repository:
             _refuse(f"{entry.owner}/{entry.emergency} can be opened for {emergency.hours} hours at most")
         if abs(entry.since - now) > OPENING_SKEW:
             _refuse("an emergency is opened from now on; is this machine's clock right?")
-        if entry not in counting(directory.documents, [*directory.activations, entry]):
+        # As a reader that has seen what is there: an earlier beginning does not displace it.
+        seen = map(seen_of, directory.activations)
+        if entry not in counting(directory.documents, [*directory.activations, entry], seen):
             _refuse(f"{entry.owner}/{entry.emergency} was opened less than a day before; what lasts longer is a grant")
 
     def _check_revocations(self, targets: Mapping[str, bytes]) -> None:
@@ -539,8 +553,12 @@ class Repository:
         if state.timestamp is not None:
             write_durably(self._path / "metadata" / "timestamp.json", state.timestamp)
         self._state = state
-        for path in set(before) - set(files):
-            (self._path / path).unlink(missing_ok=True)
+        try:
+            for path in set(before) - set(files):
+                (self._path / path).unlink(missing_ok=True)
+        except OSError as error:
+            # The change is public; a file that nothing lists any more does no harm.
+            _log.warning("an old file of the repository cannot be removed", error=type(error).__name__)
 
     def _read(self, root_json: bytes) -> _State:
         metadata = self._path / "metadata"
@@ -605,6 +623,18 @@ def _opened(content: bytes | None) -> tuple[Activation, ...]:
         return parse_activations(content)[1]
     except FileError:
         return ()
+
+
+def _standing(directory: Directory | None, department: str, now: float) -> list[Activation]:
+    """What a department's admins have opened and what has not ended."""
+    activations = () if directory is None else directory.activations
+    return [entry for entry in activations if entry.department == department and now < entry.until]
+
+
+def _check_id(name: str) -> None:
+    """Ids stand in logs, in rules and on screens: none may be somebody's number."""
+    if contains_identifier(name, grouped=True):
+        _refuse("an id must not contain an identifier; take another one")
 
 
 def _is_known(role: str, path: str) -> bool:

@@ -102,7 +102,8 @@ def activate(
         )
         for line in said:
             output.say(line)
-    output.next_step(f"somebody of {emergency.partition('/')[0]} reviews it: zhiwang policy review {opening} --note …")
+    owner = emergency.partition("/")[0]
+    output.next_step(f"once it has ended, somebody of {owner} reviews it: zhiwang policy review {opening} --note …")
 
 
 def _said(words: Words, owner: str, emergency: Emergency) -> list[str]:
@@ -116,12 +117,12 @@ def emergencies(
 ) -> None:
     """Emergencies that were opened and that nobody has reviewed: of your department, or by its admins.
 
-    Read from the registrar's log and proved to be in it; the reading is recorded there. Exit status 1 if one awaits
-    review.
+    Read from the registrar's log and proved to be in it; the reading is recorded there. One that is still open awaits
+    its end, and its review then. Exit status 1 if there is one that was not reviewed.
 
     Example: zhiwang policy emergencies --profile health.toml
     """
-    openings = _openings(load_profile(profile))
+    openings, now = _openings(load_profile(profile)), time.time()
     shown = [opening for opening in openings if everything or not opening.reviewed_by]
     if as_json:
         output.print_json([_as_json(opening) for opening in shown])
@@ -145,14 +146,17 @@ def emergencies(
                     output.local_time(opening.since),
                     output.local_time(opening.until),
                     printable(opening.reason),
-                    output.short_identity(opening.reviewed_by) or "待复核 awaited",
+                    output.short_identity(opening.reviewed_by) or _awaited(opening, now),
                     printable(opening.note),
                 )
                 for opening in shown
             ],
         )
     if openings.unreviewed:
-        output.next_step("look at what was asked: zhiwang audit search --emergency; then: zhiwang policy review …")
+        output.next_step(
+            "look at what was asked: zhiwang audit search --emergency; once the emergency has ended: "
+            "zhiwang policy review …"
+        )
         raise typer.Exit(output.FAILED)
 
 
@@ -162,6 +166,8 @@ def review(
     note: Annotated[str, typer.Option(help="What was found, in words, without anybody's number. Stands in the log.")],
 ) -> None:
     """Say what was found of an opened emergency: an admin of its owner, but for the one who opened it, or an auditor.
+
+    Once it has ended: before that somebody can still ask by it, and nobody would look at what was asked.
 
     Example: zhiwang policy review civil-20261127-3f9c2a --note "14 persons, all in shelter 3" --profile health.toml
     """
@@ -180,6 +186,10 @@ def _openings(profile: Profile) -> Openings:
         return Openings(reversed(found))
 
     return with_auditor(profile, REGISTRAR, "", read)
+
+
+def _awaited(opening: Opening, now: float) -> str:
+    return "尚未结束 still open" if now < opening.until else "待复核 awaited"
 
 
 def _as_json(opening: Opening) -> dict[str, Any]:

@@ -130,7 +130,7 @@ def _emergencies(host: Host, directory: Directory) -> Iterator[Diagnosis]:
             "emergency",
             f"应急授权 {name} 已启用（{opening}），至 {until}",
             f"the emergency {name} is open ({opening}) until {until}",
-            f"zhiwang policy emergencies; then zhiwang policy review {opening} --note …",
+            f"zhiwang policy emergencies; once it has ended, zhiwang policy review {opening} --note …",
         )
 
 

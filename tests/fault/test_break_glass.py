@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -70,6 +71,24 @@ def openings(city: RealCity, who: str, *more: str, status: int = 0) -> list[dict
     told = run(city, who, "policy", "emergencies", *more, "--json", status=status)
     found: list[dict[str, Any]] = json.JSONDecoder().raw_decode(told)[0]
     return found
+
+
+LATER = """
+import functools, sys, time
+from exchange import registrar
+from exchange.cli.main import main
+seconds = float(sys.argv.pop(1))
+registrar.Registrar = functools.partial(registrar.Registrar, clock=lambda: time.time() + seconds)
+main()
+"""
+
+
+def restart_ahead(city: RealCity, seconds: float) -> None:
+    """The registrar again, with a clock that is ahead: nobody waits for hours."""
+    assert city.fleet.end("registrar") == 0
+    path = str(city.layout.profile("registrar"))
+    city.fleet.start("registrar", [sys.executable, "-c", LATER, str(seconds), "registrar", "run", "--profile", path])
+    city.announced("registrar")
 
 
 def found(city: RealCity) -> list[dict[str, Any]]:
@@ -139,6 +158,10 @@ async def test_an_emergency_is_opened_by_one_used_marked_ended_and_reviewed_by_a
         assert (listed["opening"], listed["reason"], listed["reviewed_by"]) == (told["opening"], REASON, "")
     assert "less than a day" in await asyncio.to_thread(opened, city, opener, status=1)
     note = ("policy", "review", told["opening"], "--note", "two questions, one school")
+    assert "EMERGENCY_UNKNOWN" in run(city, opener, *note, status=1)
+    assert "EMERGENCY_OPEN" in run(city, reviewer, *note, status=1)
+    assert "still open" in run(city, reviewer, "policy", "emergencies", status=1)
+    await asyncio.to_thread(restart_ahead, city, 7201)
     assert "EMERGENCY_UNKNOWN" in run(city, opener, *note, status=1)
     run(city, reviewer, *note)
     assert [one["note"] for one in openings(city, reviewer, "--all")] == ["two questions, one school"]

@@ -385,10 +385,16 @@ class Reason(Enum):
         "没有此应急启用，或不由您复核",
         "There is no such opened emergency that you may review.",
     )
+    EMERGENCY_OPEN = Meaning(
+        "FAILED_PRECONDITION",
+        Actor.NOBODY,
+        "此应急启用尚未结束，结束后方可复核",
+        "The opening has not ended yet; it can be reviewed once it has.",
+    )
     EMERGENCY_UNREVIEWED = Meaning(
         "FAILED_PRECONDITION",
         Actor.OWNER,
-        "此应急授权上次启用尚未复核",
+        "此应急授权上次启用尚未复核，或距上次启用不足 24 小时",
         "The last opening of this emergency has not been reviewed, or began less than a day ago.",
     )
     FILE_UNKNOWN = Meaning("NOT_FOUND", Actor.NOBODY, "没有此文件", "The directory has no such file.")

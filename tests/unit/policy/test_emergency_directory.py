@@ -248,6 +248,33 @@ def test_a_city_from_before_emergencies_goes_on_and_opens_none(tmp_path: Path, m
     assert allowed(kit.client(tmp_path / "reader").refresh())
 
 
+def test_an_earlier_beginning_does_not_displace_what_is_open(kit: DirectoryKit, tmp_path: Path) -> None:
+    now = time.time()
+    first = entry(now)
+    kit.repository.publish(opening(kit, first))
+    reader = kit.client(tmp_path / "reader")
+    assert allowed(reader.refresh())
+    assert "less than a day" in refused(kit, first, entry(now - 250, name="b"))
+
+
+def test_what_a_colleague_has_opened_is_not_taken_away_by_the_next_opening(kit: DirectoryKit) -> None:
+    table = DOCUMENTS["health"].split("[[emergency]]")[1].replace('"outbreak"', '"fire"')
+    kit.publish(f"{DOCUMENTS['health']}[[emergency]]{table}")
+    now = time.time()
+    first, second = entry(now), entry(now, name="b", emergency="health/fire")
+    kit.repository.publish(opening(kit, first))
+    assert "stay as they are" in refused(kit, second)
+    kit.repository.publish(opening(kit, first, second))
+    assert {one.id for one in kit.directory.activations} == {"a", "b"}
+
+
+@pytest.mark.parametrize("name", ["440399199001010018", "for-440399-19900101-0018"])
+def test_nobodys_number_is_the_id_of_an_opening_or_a_suspension(kit: DirectoryKit, name: str) -> None:
+    assert "identifier" in refused(kit, entry(time.time(), name=name))
+    with pytest.raises(RefusedError, match="identifier"):
+        kit.publish(f'department = "edu"\n[[suspend]]\nid = "{name}"\nsystem = "edu/enrolment"\n')
+
+
 def test_a_memory_that_cannot_be_read_stops_the_reader(kit: DirectoryKit, tmp_path: Path) -> None:
     reader = kit.client(tmp_path / "reader")
     (tmp_path / "reader" / "emergencies.json").write_text("{}", "utf-8")
