@@ -234,6 +234,7 @@ async def _sweep(
     if not journal.meta and asked.out.exists():
         journal.remove()
         output.usage_error(f"{asked.out} is there already; results never replace those of another sweep")
+    known = bool(journal.meta)
     bound = binding(asked.roster, reader, matter, asked.context, client.identity.short)
     try:
         went_on = await asyncio.to_thread(begin, journal, bound, asked.roster, reader)
@@ -241,7 +242,8 @@ async def _sweep(
         for path in filter(None, (asked.out, asked.full)):
             check_fits(path, rows)
     except (MappingError, TableError):
-        journal.remove()
+        if not known:
+            journal.remove()
         raise
     columns = sum(len(instances(reader.columns, matter, one)) for one in reader.templates)
     await asyncio.to_thread(journal.set_aside, claims_on_the_way(columns))

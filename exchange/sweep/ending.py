@@ -12,7 +12,7 @@ from exchange.sweep.cases import CaseReader, Row, Trouble, key_hash
 from exchange.sweep.journal import Entry, Journal
 from exchange.sweep.results import Lines
 from exchange.sweep.rosters import Roster
-from exchange.sweep.running import in_groups, rows_of
+from exchange.sweep.running import in_groups
 from exchange.sweep.writing import table_file
 
 
@@ -58,8 +58,9 @@ def write_results(
 
     Raises:
         OSError: They cannot be written; what was there before is still there.
-        TableError: The earlier results cannot be read, or are of other claims.
+        TableError: The earlier results cannot be read, or are of other claims; or the roster is no longer what it was.
     """
+    roster.check_bytes()
     written = Written(changed=None if before is None else 0)
     if before is not None:
         journal.begin_earlier(lines.earlier(before))
@@ -82,6 +83,8 @@ def write_results(
                 write(line)
             if written.changed is not None:
                 written.changed += bool(change)
+        # Within, so that lines of other people do not take the results' name.
+        roster.check_bytes()
     written.gone = None if before is None else journal.gone()
     for counter in (written.rulings, written.reasons):
         counter.pop("", None)
@@ -89,7 +92,7 @@ def write_results(
 
 
 def _known(journal: Journal, roster: Roster, reader: CaseReader) -> Iterator[tuple[Row, Entry]]:
-    for group in in_groups(rows_of(roster, reader)):
+    for group in in_groups(roster, reader):
         entries = {one.number: one for one in journal.entries(group[0].number, group[-1].number)}
         for record in group:
             yield reader.read(record), entries[record.number]

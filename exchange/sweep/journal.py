@@ -23,7 +23,7 @@ from exchange.sweep.cases import Trouble
 from exchange.sweep.findings import Finding, pack, unpack
 
 SUFFIX: Final = ".sweep"
-FORMAT: Final = "1"
+FORMAT: Final = "2"
 
 RESERVE_BYTES: Final = 4 << 20
 """Room that is set aside, besides `RESERVE_CLAIM` for each claim of a row on the way."""

@@ -23,7 +23,7 @@ from exchange.client.roster import chunk_size
 from exchange.sweep.asking import SweepClient
 from exchange.sweep.cases import CaseReader, Trouble, key_hash
 from exchange.sweep.rosters import Roster
-from exchange.sweep.running import in_groups, rows_of
+from exchange.sweep.running import in_groups
 from policy.authorise import authorise
 from zhiwang.wire import caps
 from zhiwang.wire.errors import Reason, RefusedError
@@ -176,7 +176,7 @@ def _prepared(
     client: SweepClient, roster: Roster, reader: CaseReader, context: Context, plan: SweepPlan, guesses: _Guesses
 ) -> Iterator[Prepared]:
     """Cases of the rows that can be asked; the others are counted."""
-    for group in in_groups(rows_of(roster, reader)):
+    for group in in_groups(roster, reader):
         for record in group:
             plan.rows += 1
             row = reader.read(record)

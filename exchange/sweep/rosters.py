@@ -1,7 +1,8 @@
 """Rosters as files: CSV (UTF-8, or GB18030, found by trying), XLSX and Parquet, read row by row as often as needed.
 
 A roster is read several times (to take it in, to ask, to write results), always from its beginning and in bounded
-memory, so nothing of it has to be copied anywhere. Its hash says that it is still the same one.
+memory, so nothing of it has to be copied anywhere. Its hash says that it is still the same one, and while it is read
+its size and time say so.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import codecs
 import csv
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +30,8 @@ ENCODINGS: Final = ("utf-8", "gb18030")
 """Tried in this order. GB18030 reads GBK and GB2312 too; hardly anything in it is UTF-8 by chance."""
 
 SEPARATORS: Final = (",", "\t", ";", "|")
+
+Stamp = tuple[int, int, int, int]
 
 _CHUNK: Final = 1 << 20
 _BATCH: Final = 1024
@@ -71,27 +75,61 @@ class Roster:
         kind: CSV, XLSX or PARQUET.
         form: How it is written.
         sha256: Of its bytes, in hex.
+        stamp: Which file it was when its bytes were hashed, as `stamp_of` gives it.
     """
 
     path: Path
     kind: str
     form: Form
     sha256: str
+    stamp: Stamp
 
     @contextmanager
     def table(self) -> Iterator[Table]:
         """Its table, from the beginning.
 
         Raises:
-            TableError: It cannot be read.
+            TableError: It cannot be read, or is no longer what it was.
         """
         with self.path.open("rb") as stream:
+            self._check(os.fstat(stream.fileno()))
             if self.kind == XLSX:
                 yield xlsx_table(self.form, stream)
             elif self.kind == PARQUET:
                 yield Table(self.form, _parquet_rows(stream), _parquet_text)
             else:
                 yield csv_table(self.form, stream)
+
+    def check_stamp(self) -> None:
+        """Refuse a file that has been written or replaced since it was hashed: what was read may be of other people.
+
+        Raises:
+            TableError: It has.
+        """
+        self._check(self.path.stat())
+
+    def check_bytes(self) -> None:
+        """The same by its bytes too, since the clocks of some file systems are coarse.
+
+        Raises:
+            TableError: They are others.
+        """
+        self.check_stamp()
+        if not still_same(self):
+            raise TableError(self._changed)
+
+    def _check(self, status: os.stat_result) -> None:
+        if stamp_of(status) != self.stamp:
+            raise TableError(self._changed)
+
+    @property
+    def _changed(self) -> str:
+        return f"{self.path.name} was changed meanwhile; put it back as it was, and give the same command again"
+
+
+def stamp_of(status: os.stat_result) -> Stamp:
+    """By what it is seen that a file was written or replaced: device, inode, size, and time of the last writing."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def find_roster(path: Path, form: Form, *, separator: str = "") -> Roster:
@@ -108,6 +146,7 @@ def find_roster(path: Path, form: Form, *, separator: str = "") -> Roster:
     """
     kind = kind_of(path)
     with path.open("rb") as stream:
+        stamp = stamp_of(os.fstat(stream.fileno()))
         sha256, encoding = _look_through(stream, decode=kind == CSV)
         if kind == CSV:
             if encoding is None:
@@ -115,7 +154,7 @@ def find_roster(path: Path, form: Form, *, separator: str = "") -> Roster:
             form = form._replace(encoding=encoding)
             stream.seek(0)
             form = form._replace(separator=separator or _separator(form, stream))
-    roster = Roster(path, kind, form, sha256)
+    roster = Roster(path, kind, form, sha256, stamp)
     with roster.table():
         return roster
 

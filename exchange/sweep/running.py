@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mappin
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from functools import partial
+from itertools import islice
 from typing import Final, TypeVar
 
 from exchange.client.case import Case, CaseResult, Context, Status
@@ -25,9 +26,9 @@ from exchange.sweep.asking import SweepClient
 from exchange.sweep.cases import CaseReader, Row, row_of
 from exchange.sweep.findings import finding_of, merge, open_claims, owners_mask
 from exchange.sweep.journal import Entry, Flight, Journal, State, is_full
-from exchange.sweep.rosters import Roster, still_same
+from exchange.sweep.rosters import Roster
 from zhiwang.wire.errors import Reason, RefusedError
-from zhiwang.wire.tables import Record, TableError
+from zhiwang.wire.tables import Record
 
 READ_AT_ONCE: Final = 256
 """Rows that are read together."""
@@ -51,21 +52,18 @@ def rows_of(roster: Roster, reader: CaseReader) -> Iterator[Record]:
     """The records of a roster's mapped columns.
 
     Raises:
-        TableError: It cannot be read, or a column is not there.
+        TableError: It cannot be read, or a column is not there, or it is no longer what it was.
     """
     with roster.table() as table:
         yield from table.take(table.places({heading: heading for heading in reader.headings}))
+    roster.check_stamp()
 
 
-def in_groups(records: Iterator[Record]) -> Iterator[list[Record]]:
-    """Records, some at a time."""
-    group: list[Record] = []
-    for record in records:
-        group.append(record)
-        if len(group) == READ_AT_ONCE:
-            yield group
-            group = []
-    if group:
+def in_groups(roster: Roster, reader: CaseReader) -> Iterator[list[Record]]:
+    """The same, some at a time; of each group the roster was what it was when all of the group had been read."""
+    records = rows_of(roster, reader)
+    while group := list(islice(records, READ_AT_ONCE)):
+        roster.check_stamp()
         yield group
 
 
@@ -168,7 +166,7 @@ class Sweep:
 
     async def _pass(self, *, again: bool) -> None:
         """Ask every open row once."""
-        await self._call(self._check_roster)
+        await self._call(self._roster.check_bytes)
         self._down.clear()
         try:
             async with aclosing(self._client.verify_batches(self._batches(again=again), self._context)) as found:
@@ -178,10 +176,6 @@ class Sweep:
             # Without a directory in force, say; that passes as an owner's absence does.
             if Failure(error.reason).status is not Status.UNAVAILABLE:
                 raise
-
-    def _check_roster(self) -> None:
-        if not still_same(self._roster):
-            raise TableError("was changed while it was asked; put the roster back that the sweep began with")
 
     async def _batches(self, *, again: bool) -> AsyncIterator[Sequence[Case]]:
         rows = self._open_rows()
@@ -198,7 +192,7 @@ class Sweep:
 
     def _open_rows(self) -> Generator[list[Row]]:
         """Open rows with the claims that are open. In the worker."""
-        for group in in_groups(rows_of(self._roster, self._reader)):
+        for group in in_groups(self._roster, self._reader):
             entries = self._journal.entries(group[0].number, group[-1].number, only_open=True)
             masks = {one.number: open_claims(one.findings, self._reader.all) for one in entries}
             rows = [self._reader.read(one, masks[one.number]) for one in group if one.number in masks]
@@ -315,7 +309,7 @@ class Sweep:
         await asyncio.gather(*(self._land(flight, records) for flight in flights))
 
     def _records(self, wanted: set[int]) -> dict[int, Record]:
-        self._check_roster()
+        self._roster.check_bytes()
         last = max(wanted)
         found = {}
         for record in rows_of(self._roster, self._reader):
@@ -323,6 +317,7 @@ class Sweep:
                 break
             if record.number in wanted:
                 found[record.number] = record
+        self._roster.check_stamp()
         return found
 
     async def _land(self, flight: Flight, records: Mapping[int, Record]) -> None:

@@ -27,6 +27,7 @@ _CALLED: Final[Mapping[str, str]] = {
     "purpose": "another reference, official, role, jurisdiction or reference date",
     "claims": "other claims; if nobody changed the command, the matter was published anew",
     "mapping": "other columns",
+    "form": "another row of headings, sheet, encoding or separator",
 }
 
 
@@ -47,6 +48,7 @@ def binding(roster: Roster, reader: CaseReader, matter: Matter, context: Context
         "purpose": json.dumps(asdict(context), sort_keys=True),
         "claims": json.dumps([one.text for one in reader.templates], ensure_ascii=False),
         "mapping": reader.columns.as_json(),
+        "form": json.dumps(roster.form, ensure_ascii=False),
         "key": reader.columns.key or "",
     }
 
