@@ -206,7 +206,7 @@ class PostgresBackend(Backend):
 
     def check_prepared(self, connection: Connection) -> None:
         """Check what an administrator has made."""
-        postgres_check.check(connection, self.tables)
+        postgres_check.check_prepared(connection, self.tables)
 
     def end(self, connection: Connection, ended: Ended) -> None:
         """Write the row by which the triggers refuse everything; the function compares the head with what is told."""

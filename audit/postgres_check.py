@@ -7,6 +7,7 @@ and nothing may be there besides.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from audit.postgres import SCHEMA
 from audit.postgres_tables import LOG, SEARCH_PATH, Part
 from audit.postgres_years import YEARS
 from audit.schema import TABLES, Tables
+from zhiwang.wire import merkle
 from zhiwang.wire.errors import FatalError, Reason
 
 _COLUMNS: Final = {
@@ -47,6 +49,7 @@ _CONSTRAINTS: Final = {
         "CHECK ((octet_length(root) = 32))",
         "CHECK ((size > 0))",
         "CHECK ((successor > year))",
+        "CHECK (((successor >= 1000) AND (successor <= 9999)))",
         "PRIMARY KEY (year)",
         "UNIQUE (successor)",
     ),
@@ -61,7 +64,12 @@ _INDEXES: Final = {"log_shard": ("log_shard_pkey", "log_shard_successor_key")}
 """Where there are others than that of the primary key."""
 
 _PLAIN_TABLE: Final = "rp"
-_INSTALLED: Final = """
+_HOW: Final = """'(' || pg_get_function_arguments(p.oid) || ')',
+    l.lanname || ' ' || p.prosecdef || ' ' || coalesce(array_to_string(p.proconfig, '; '), '')
+    || ' ' || p.provolatile::text || ' ' || pg_get_function_result(p.oid) || ' ' || coalesce(p.prosrc, '')
+FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang"""
+"""Of a function: its arguments, and all else by which it does what it does."""
+_INSTALLED: Final = f"""
 SELECT c.relname, '', c.relkind::text || c.relpersistence::text
     || CASE WHEN c.relrowsecurity OR c.relforcerowsecurity THEN ' row security' ELSE '' END
     || CASE WHEN c.relhasrules THEN ' rules' ELSE '' END
@@ -90,13 +98,18 @@ FROM pg_class c JOIN pg_trigger t ON t.tgrelid = c.oid AND NOT t.tgisinternal
 JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace n ON n.oid = p.pronamespace
 WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)s)
 UNION ALL
-SELECT p.proname, '(' || pg_get_function_arguments(p.oid) || ')',
-    l.lanname || ' ' || p.prosecdef || ' ' || coalesce(array_to_string(p.proconfig, '; '), '')
-    || ' ' || p.provolatile::text || ' ' || pg_get_function_result(p.oid) || ' ' || coalesce(p.prosrc, '')
-FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+SELECT p.proname, {_HOW}
 WHERE p.pronamespace = to_regnamespace(%(schema)s) AND p.proname = ANY(%(functions)s)
-"""
+"""  # noqa: S608 - a text of this module
 """Name of a table or function, part of it, and how it is."""
+_FUNCTIONS: Final = f"""
+SELECT CASE WHEN n.nspname = %(schema)s THEN '' ELSE n.nspname || '.' END || p.proname, {_HOW}
+JOIN pg_namespace n ON n.oid = p.pronamespace
+WHERE n.nspname = %(schema)s
+    OR p.proowner = (SELECT c.relowner FROM pg_class c WHERE c.oid = to_regclass(%(schema)s || '.log_shard'))
+"""  # noqa: S608 - the same
+"""All that stand beside the logs, and all that have the rights of the logs' owner, wherever they stand."""
+_OF_A_YEAR: Final = re.compile(r"log_(?:entry|tile|head)_([0-9]{4})_")
 
 _RIGHTS: Final = """
 WITH held AS (
@@ -119,6 +132,27 @@ WITH held AS (
 SELECT h.name, h.privilege, o.rolname, o.rolcanlogin OR o.rolsuper, h.grantee = h.owner,
     coalesce(g.rolname, 'PUBLIC')
 FROM held h JOIN pg_roles o ON o.oid = h.owner LEFT JOIN pg_roles g ON g.oid = h.grantee
+"""
+
+_LACKING: Final = """
+SELECT current_user || ' may not SELECT from ' || c.relname FROM pg_class c
+WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)s)
+    AND NOT has_table_privilege(c.oid, 'SELECT')
+UNION ALL
+SELECT current_user || ' may not EXECUTE ' || p.proname FROM pg_proc p
+WHERE p.pronamespace = to_regnamespace(%(schema)s) AND p.proname = ANY(%(called)s)
+    AND NOT has_function_privilege(p.oid, 'EXECUTE')
+UNION ALL
+SELECT 'the owner of ' || c.relname || ' has no ' || privilege || ' on it'
+FROM pg_class c CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE']) privilege
+WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)s)
+    AND NOT has_table_privilege(c.relowner, c.oid, privilege)
+"""
+"""What keeps this account from ending a year in favour of these tables, and from appending to them."""
+_VACANT: Final = """
+SELECT EXISTS (SELECT FROM log_shard WHERE successor = %(year)s),
+    EXISTS (SELECT FROM {head} WHERE size = 0 AND root = %(root)s),
+    EXISTS (SELECT FROM {entry}) OR EXISTS (SELECT FROM {tile})
 """
 
 _SELF: Final = """
@@ -168,6 +202,41 @@ def check_years(connection: Connection) -> None:
         f"the log, that of `{_SCRIPT} --upgrade`"
     )
     _check_part(connection, YEARS, TABLES, remedy)
+    strangers = sorted(_strangers(connection))
+    if strangers:
+        raise _changed([f"{name} is none of the log's functions, or not as it was made" for name in strangers])
+
+
+def check_prepared(connection: Connection, tables: Tables) -> None:
+    """Check that a log can begin in its tables, by this account; or that it has begun.
+
+    Raises:
+        FatalError: LOG_UNAVAILABLE: it cannot; says why.
+    """
+    check(connection, tables)
+    asked = {
+        "schema": SCHEMA,
+        "tables": [tables.fill(name) for name in LOG.tables],
+        "called": [tables.fill(name) for name, one in LOG.functions.items() if one.definer],
+    }
+    # First: of what this account may not read, nothing could be asked.
+    wrong = sorted(str(one) for one in connection.exec_driver_sql(_LACKING, asked).scalars())
+    if not wrong:
+        sql = tables.fill(_VACANT)
+        begun, head, rest = connection.exec_driver_sql(
+            sql, {"year": int(tables.suffix or FIRST), "root": merkle.EMPTY_ROOT}
+        ).one()
+        if not begun and not head:
+            wrong.append(f"{tables.head} has not the head of an empty log")
+        if not begun and rest:
+            wrong.append(f"{tables.entry} or {tables.tile} has rows, and no log has begun there")
+    if wrong:
+        raise FatalError(
+            Reason.LOG_UNAVAILABLE,
+            f"no log can begin in {', '.join(asked['tables'])}: {'; '.join(wrong)}. An administrator gives back "
+            "what is missing, or drops these tables and their functions and runs what "
+            f"`{_SCRIPT} --year {tables.suffix}` prints",
+        )
 
 
 def there(connection: Connection) -> set[int]:
@@ -197,11 +266,30 @@ def _check_part(connection: Connection, part: Part, tables: Tables, remedy: str)
     wrong = sorted({" ".join(key).strip() for key in made.keys() | found.keys() if found.get(key) != made.get(key)})
     wrong += sorted(_wide(connection, asked, {name for name, one in functions.items() if one.definer}))
     if wrong:
-        raise FatalError(
-            Reason.LOG_UNAVAILABLE,
-            f"the log's database is not as it was made: {'; '.join(wrong)}. Somebody changed it: keep a copy for the "
-            "audit office, then put back what is missing and take away what is too much (docs/log-store.md)",
-        )
+        raise _changed(wrong)
+
+
+def _strangers(connection: Connection) -> Iterator[str]:
+    """Functions that no script made, or not so; those of years that have not begun as well."""
+    found = {
+        (str(name), str(part)): str(how)
+        for name, part, how in connection.exec_driver_sql(_FUNCTIONS, {"schema": SCHEMA})
+    }
+    years = {of_a_year[1] for name, _ in found if (of_a_year := _OF_A_YEAR.match(name))}
+    made = _functions(YEARS, TABLES)
+    for suffix in ("", *years):
+        made |= _functions(LOG, Tables(suffix))
+    for key, how in found.items():
+        if made.get(key) != how:
+            yield "".join(key)
+
+
+def _changed(wrong: list[str]) -> FatalError:
+    return FatalError(
+        Reason.LOG_UNAVAILABLE,
+        f"the log's database is not as it was made: {'; '.join(wrong)}. Somebody changed it: keep a copy for the "
+        "audit office, then put back what is missing and take away what is too much (docs/log-store.md)",
+    )
 
 
 def _made(part: Part, tables: Tables) -> dict[tuple[str, str], str]:
@@ -218,12 +306,17 @@ def _made(part: Part, tables: Tables) -> dict[tuple[str, str], str]:
         made[tables.fill(trigger.table), f"trigger {tables.fill(key)}"] = (
             f"A {trigger.kind} {SCHEMA}.{tables.fill(trigger.function)} {new}"
         )
-    for key, one in part.functions.items():
-        made[tables.fill(key), f"({one.arguments})"] = (
+    return made | _functions(part, tables)
+
+
+def _functions(part: Part, tables: Tables) -> dict[tuple[str, str], str]:
+    return {
+        (tables.fill(key), f"({one.arguments})"): (
             f"{one.language} {'true' if one.definer else 'false'} {SEARCH_PATH.replace(' = ', '=')} v "
             f"{one.returns} {tables.fill(one.body)}"
         )
-    return made
+        for key, one in part.functions.items()
+    }
 
 
 def _wide(connection: Connection, asked: dict[str, Any], for_the_writer: set[str]) -> Iterator[str]:

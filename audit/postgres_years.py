@@ -14,7 +14,7 @@ from audit.postgres_tables import BEFORE, DELETE, INSERT, ROW, TRUNCATE, UPDATE,
 _TABLES: Final = """\
 CREATE TABLE zhiwang.log_shard (
     year integer NOT NULL PRIMARY KEY,
-    successor integer NOT NULL UNIQUE CHECK (successor > year),
+    successor integer NOT NULL UNIQUE CHECK (successor > year) CHECK (successor >= 1000 AND successor <= 9999),
     size bigint NOT NULL CHECK (size > 0),
     root bytea NOT NULL CHECK (octet_length(root) = 32),
     checkpoint bytea NOT NULL,

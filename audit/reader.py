@@ -19,7 +19,7 @@ from audit.appended import Head
 from audit.backend import backend_of
 from audit.database import Row, Tile
 from audit.entry import EntryError, decode_entry
-from audit.origins import log_of
+from audit.origins import FIRST, log_of, year_of
 from audit.schema import TABLES, Tables
 from certs.signing import MALFORMED, CertificateVerifier, Signer
 from zhiwang.audit.v1 import audit_pb2
@@ -173,6 +173,13 @@ class LogReader:
             self._tiles.clear()
         self.backend.check(connection, ended=self.ended)
         head = self.head(connection, lock=lock)
+        if not head.size and year_of(origin) != FIRST:
+            # A year begins in the transaction that ends the one before it.
+            raise FatalError(
+                Reason.LOG_UNAVAILABLE,
+                f"the log before {origin} was ended, and {origin} has not begun: no process of ours did that. In "
+                "PostgreSQL whoever has the hub's password can; docs/log-store.md says how it is taken back",
+            )
         if not head.size:
             raise FatalError(Reason.LOG_UNAVAILABLE, "the store holds no log yet; run the `init` of this process")
         if connection.exec_driver_sql(self._count).scalar_one() != head.size:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import structlog
+from google.protobuf.message import DecodeError
 from sqlalchemy import Connection, Engine
 
 from audit import shards
@@ -207,6 +208,12 @@ class YearlyLog:
         return self.newest
 
     def _load(self, connection: Connection, guarded: Checkpoint | None) -> None:
+        try:
+            self._take_up(connection, guarded)
+        except (DecodeError, ValueError) as error:
+            raise _broken(f"how a year ended cannot be read: {type(error).__name__}") from error
+
+    def _take_up(self, connection: Connection, guarded: Checkpoint | None) -> None:
         self._backend.install_years(connection)
         ended = self._backend.check_years(connection, self.log)
         newest = ended[-1].successor if ended else FIRST
@@ -221,7 +228,7 @@ class YearlyLog:
         current.take_up(connection, _of(guarded, current.origin))
         if current.backend.has_ended(connection):
             # Another process ended it after we had read which log is the newest; now we hold its head.
-            self._load(connection, guarded)
+            self._take_up(connection, guarded)
             return
         self._enter(current, ended)
         self._check_removals()

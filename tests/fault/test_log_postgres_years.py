@@ -4,6 +4,7 @@ what tells between them; and what goes on where an administrator has forgotten a
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -259,6 +260,76 @@ def test_an_account_that_can_become_the_owner_is_named(place: PostgresDatabase, 
     assert named == ["keeper", "office"]
 
 
+MORE = """(said text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN EXECUTE said; END $$"""
+
+
+@pytest.mark.parametrize(
+    ("statement", "named"),
+    [
+        (f"CREATE FUNCTION zhiwang.log_more{MORE}", "log_more(said text)"),
+        (f"CREATE FUNCTION zhiwang.log_head_2031_lock{MORE}", "log_head_2031_lock(said text)"),
+        (f"CREATE OR REPLACE FUNCTION zhiwang.log_shard_more{MORE}", "log_shard_more(said text)"),
+        (f"CREATE FUNCTION beside.log_shard_never{MORE}", "beside.log_shard_never(said text)"),
+        (
+            """CREATE OR REPLACE FUNCTION zhiwang.log_entry_2023_never() RETURNS trigger LANGUAGE plpgsql
+            SET search_path = pg_catalog, pg_temp AS 'BEGIN RETURN NULL; END'""",
+            "log_entry_2023_never()",
+        ),
+    ],
+)
+def test_a_function_that_no_script_made_and_that_has_the_owners_rights_is_too_much(
+    place: PostgresDatabase, clock: Calendar, statement: str, named: str
+) -> None:
+    place.run("CREATE SCHEMA beside; GRANT ALL ON SCHEMA beside TO hub_owner")
+    place.run(f"SET ROLE hub_owner; {statement}")
+    log = years.unopened(place, clock)
+    with pytest.raises(FatalError) as caught:
+        log.open()
+    years.close(log)
+    assert f"{named} is none of the log's functions" in (caught.value.detail or "")
+
+
+END = "SELECT zhiwang.log_head_2022_end(%s, size, root, checkpoint, certificate, %s) FROM zhiwang.log_head_2022"
+
+
+def test_a_year_that_was_ended_with_a_stolen_password_stops_the_log_until_it_is_taken_back(
+    place: PostgresDatabase, clock: Calendar
+) -> None:
+    log = years.reopen(place, clock)
+    with place.raw() as connection:
+        for beyond in (2147483647, 10_000):
+            with pytest.raises(errors.CheckViolation):
+                connection.execute(END, (beyond, b"x"))
+        connection.execute(END, (2023, b"x"))
+        connection.execute("SELECT zhiwang.log_shard_let_go(2022, 2023, 1)")
+    late = years.unopened(place, clock)
+    for refused in (log.refresh, log.open, late.open):
+        with pytest.raises(FatalError, match=r"and .*/2023 has not begun: no process of ours did that"):
+            refused()
+    page = (Path(__file__).parents[2] / "docs" / "log-store.md").read_text()
+    place.run(page.partition("### A year that was ended by hand")[2].partition("```sql")[2].partition("```")[0])
+    log.open()
+    assert years.append(log, 1).origin == f"{LOG}/2022"
+    years.close(log, late)
+    check(place)
+
+
+def test_an_end_that_cannot_be_read_is_refused_as_what_was_changed(place: PostgresDatabase) -> None:
+    clock = Calendar("2022-12-31")
+    log = years.reopen(place, clock)
+    clock.set("2023-01-01")
+    years.append(log, 1)
+    years.close(log)
+    place.unlocked(
+        lambda connection: connection.execute("UPDATE zhiwang.log_shard SET opened = '\\xffff' WHERE year = 2022")
+    )
+    log = years.unopened(place, clock)
+    with pytest.raises(FatalError) as caught:
+        log.open()
+    assert "how a year ended cannot be read" in (caught.value.detail or "")
+    years.close(log)
+
+
 # Where an administrator is needed.
 
 
@@ -304,6 +375,60 @@ def test_tables_of_a_coming_year_that_were_changed_begin_no_log(place: PostgresD
     assert years.append(log, 1).origin == f"{LOG}/2022"
     assert "hub has INSERT on log_entry_2023" in (log.unprepared or "")
     years.close(log)
+
+
+NO_HEAD = """ALTER TABLE zhiwang.log_head_2023 DISABLE TRIGGER log_head_2023_never;
+{};
+ALTER TABLE zhiwang.log_head_2023 ENABLE ALWAYS TRIGGER log_head_2023_never"""
+ENTRY = f"INSERT INTO zhiwang.log_entry_2023 VALUES (0, {HASH}, {HASH}, '')"
+STALE = """ALTER TABLE zhiwang.log_entry_2023 DISABLE TRIGGER log_entry_2023_newest;
+{};
+ALTER TABLE zhiwang.log_entry_2023 ENABLE ALWAYS TRIGGER log_entry_2023_newest"""
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        (
+            "REVOKE EXECUTE ON FUNCTION zhiwang.log_entry_2023_append FROM hub",
+            "hub may not EXECUTE log_entry_2023_append",
+        ),
+        ("REVOKE EXECUTE ON FUNCTION zhiwang.log_head_2023_end FROM hub", "hub may not EXECUTE log_head_2023_end"),
+        ("REVOKE SELECT ON zhiwang.log_tile_2023 FROM hub", "hub may not SELECT from log_tile_2023"),
+        ("REVOKE INSERT ON zhiwang.log_entry_2023 FROM hub_owner", "the owner of log_entry_2023 has no INSERT on it"),
+        (NO_HEAD.format("DELETE FROM zhiwang.log_head_2023"), "log_head_2023 has not the head of an empty log"),
+        (STALE.format(ENTRY), "log_entry_2023 or log_tile_2023 has rows"),
+    ],
+)
+def test_the_old_log_goes_on_where_tables_of_a_coming_year_would_let_no_log_begin(
+    place: PostgresDatabase, statement: str, said: str
+) -> None:
+    clock = Calendar("2022-12-31")
+    log = years.reopen(place, clock)
+    place.run(statement)
+    log.prepare()
+    assert said in (log.unprepared or "")
+    clock.set("2023-01-01")
+    late = years.append(log, 1)
+    assert late.origin == f"{LOG}/2022"
+    forgotten(place)  # as the message says
+    place.install(Tables("2023"))
+    clock.set("2023-01-01T01:00:01")
+    assert years.append(log, 1).origin == f"{LOG}/2023"
+    years.close(log)
+    assert years.check(place, late) == [f"{LOG}/2023", f"{LOG}/2022", LOG]
+
+
+def test_tables_in_which_another_hub_has_begun_the_year_are_room_enough(place: PostgresDatabase) -> None:
+    clock = Calendar("2022-12-31")
+    log = years.reopen(place, clock)
+    late = years.reopen(place, clock)
+    clock.set("2023-01-01")
+    years.append(log, 1)
+    late.prepare()
+    assert late.unprepared is None
+    assert years.append(late, 1).origin == f"{LOG}/2023"
+    years.close(log, late)
 
 
 def removed(log: YearlyLog, clock: Calendar) -> None:
