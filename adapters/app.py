@@ -42,7 +42,7 @@ from adapters.trace import Trace
 from audit import evidence
 from audit import service as audit_service
 from audit.appended import Appended, NewEntry
-from audit.entry import Event
+from audit.entry import EntryError, Event
 from audit.holds import HoldBook
 from audit.query import Scope, scope_of
 from audit.search import SearchIndexes, keep_up
@@ -59,7 +59,8 @@ from policy.document import parse_document
 from policy.emergency_alarms import EmergencyAlarms
 from policy.expiries import directory_expiries
 from policy.follower import begin, follow, hub_fetch
-from policy.local import LocalPolicy, make
+from policy.incoming import make
+from policy.local import LocalPolicy
 from policy.model import Directory, Document
 from zhiwang.adapter.v1 import subject_pb2_grpc
 from zhiwang.audit.v1 import audit_pb2, audit_pb2_grpc
@@ -311,7 +312,7 @@ class Adapter:
             self._watch_database(),
             self._rotate_keys(),
             self._record_events(),
-            self._extracts.watch(self._look),
+            *([self._extracts.watch(self._look)] if self._extracts.in_use else []),
             self._regularly(self._standpoints.probe, lambda: self._standpoints.seconds_to_probe),
             self._regularly(self._standpoints.look_at_columns, lambda: LOOK_SECONDS),
             self._regularly(self._standpoints.look_at_answers, lambda: LOOK_SECONDS),
@@ -513,9 +514,16 @@ class Adapter:
             while True:
                 try:
                     await asyncio.to_thread(self._frames.record, [event])
-                    break
                 except ZhiwangError:
                     await asyncio.sleep(DATABASE_SECONDS)
+                    continue
+                except EntryError as error:
+                    # Nothing of it is in the log, and waiting changes nothing; what comes after it must be recorded.
+                    _log.error("an event is lost to the log", kind=event.DESCRIPTOR.name, detail=str(error))
+                    break
+                if isinstance(event, audit_pb2.LocalPolicyChange):
+                    await self._local.recorded(event)
+                break
 
     async def _watch(self) -> None:
         """Keep readiness true to log and directory."""

@@ -9,12 +9,17 @@ from typing import Final
 import structlog
 
 from policy.directory import DirectoryClient, DirectoryHolder
-from policy.local import LocalPolicy
+from policy.enforcer import within
+from policy.local import LocalPolicy, name_of
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.wire.readiness import Readiness
 
 LOOK_SECONDS: Final = 0.25
 """How often it is seen whether something was put here, or has been published."""
+
+MAX_IDS: Final = 16_384
+"""Characters of the ids of suspensions that an entry of the owner's log names; then stands how many more there are, as
+"+17". An entry has at most 64 KiB."""
 
 CONDITION: Final = "directory_alone"
 """What health tells: whether nothing stands beside the directory. The adapter serves all the same."""
@@ -73,11 +78,19 @@ class LocalWatch:
                     role=change.local.role,
                     role_version=change.local.version,
                     content_hash=change.local.content_hash,
-                    key_ids=change.local.key_ids,
-                    suspension_ids=[entry.id for entry in change.local.suspensions],
+                    key_ids=change.key_ids,
+                    suspension_ids=within([entry.id for entry in change.local.suspensions], MAX_IDS),
                     directory_version=version,
                 )
             )
+
+    async def recorded(self, event: audit_pb2.LocalPolicyChange) -> None:
+        """The owner's log has what was to be written to it."""
+        name = name_of(event.role, event.role_version, event.content_hash)
+        try:
+            await asyncio.to_thread(self._policy.recorded, name, in_force=event.in_force)
+        except OSError as error:
+            _log.error("a local change will be recorded once more", file=name, error=str(error))
 
     async def watch(self) -> None:
         """Look until cancelled."""
@@ -90,5 +103,7 @@ class LocalWatch:
                 if failing != str(error):
                     _log.error("what was put beside the directory cannot be looked at", error=str(error))
                 failing = str(error)
+            except Exception as error:  # noqa: BLE001 - else nobody would look again
+                _log.error("what was put beside the directory cannot be looked at", exc_info=error)
             else:
                 failing = ""

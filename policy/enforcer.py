@@ -20,6 +20,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
 import casbin
@@ -162,14 +163,16 @@ class Decision:
 
         One rule suffices to allow, and an entry has to stay below the size that other people's tools read.
         """
-        text = ",".join(self.rule_ids)
-        if len(text) <= RULES_TEXT:
-            return text
-        named = list(self.rule_ids)
-        while len(text) > RULES_TEXT:
-            named.pop()
-            text = ",".join((*named, f"+{len(self.rule_ids) - len(named)}"))
-        return text
+        return ",".join(within(self.rule_ids, RULES_TEXT))
+
+
+def within(names: Sequence[str], size: int) -> tuple[str, ...]:
+    """As many names as fit into so many characters with commas between them, then how many more there are: "+17"."""
+    ends = list(accumulate(len(name) + 1 for name in names))
+    if not ends or ends[-1] - 1 <= size:
+        return tuple(names)
+    count = bisect_right(ends, size - len(f"+{len(names)}"))
+    return (*names[:count], f"+{len(names) - count}")
 
 
 _NOT_GRANTED = Decision(allowed=False, reason=Reason.NOT_GRANTED)

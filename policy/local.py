@@ -8,6 +8,9 @@ the directory says so itself.
 Suspensions only add: whatever such a file leaves out stays. Each stands until the directory contains it, it ends, or a
 document that two admins signed lifts it. Once taken in it is kept by these rules alone, so that it also stands when its
 signer is an admin no longer. A document can grant, so its signatures are verified each time that it is applied.
+
+That it came into force, and is so no longer, is told until the owner's log has it: a file that stands gets a mark once
+its beginning is recorded, and stays on disk until its end is.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
+from threading import Lock
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -25,8 +29,10 @@ from tuf.api.metadata import Metadata, Targets
 
 from policy.crosscheck import check_document
 from policy.document import parse_document, parse_suspensions
+from policy.incoming import read_waiting, waiting
 from policy.metadata import (
     CENTRE,
+    DAY,
     SUSPEND,
     Publication,
     check_department,
@@ -42,14 +48,17 @@ from policy.signed_file import parse_publication
 from policy.standing import missing
 from zhiwang.wire.archive import sync_directory
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
-from zhiwang.wire.kept import PUBLIC, replace_durably
 from zhiwang.wire.tomlfile import FileError
 
 MAX_STANDING: Final = 64
 """Files that stand beside the directory at once; far more than admins sign while a city is cut off."""
 
-INCOMING: Final = "incoming"
-"""Where files wait until they are taken in, within the directory of those that stand."""
+RECORDED: Final = ".recorded"
+"""Ending of the empty file beside one that stands: the owner's log has that it came into force."""
+
+CLOCK_AHEAD: Final = DAY
+"""Seconds by which the clock can be ahead of the registrar's while a directory counts as fresh: a timestamp's life. So
+long after its end a suspension is kept, lest a clock that was wrong for a moment ends it for good."""
 
 Roles = Mapping[str, Targets]
 """Verified metadata of centre and departments, by role: `DirectoryClient.roles`."""
@@ -84,11 +93,6 @@ class Local:
     def content_hash(self) -> bytes:
         """SHA-256 of what is signed, which names every file by hash."""
         return sha256(self.metadata.signed_bytes).digest()
-
-    @property
-    def key_ids(self) -> tuple[str, ...]:
-        """TUF ids of the keys that signed."""
-        return tuple(sorted(self.metadata.signatures))
 
 
 def read_local(publication: Publication, department: str) -> Local:
@@ -129,7 +133,7 @@ def read_local(publication: Publication, department: str) -> Local:
     return local
 
 
-def verify_local(local: Local, department: str, roles: Roles, pins: frozenset[bytes] | None) -> None:
+def verify_local(local: Local, department: str, roles: Roles, pins: frozenset[bytes] | None) -> tuple[str, ...]:
     """Whether enough of the keys signed to which the directory delegates, and which are pinned here.
 
     Args:
@@ -137,6 +141,9 @@ def verify_local(local: Local, department: str, roles: Roles, pins: frozenset[by
         department: Whose adapter this is.
         roles: Of the directory in force.
         pins: Raw keys of the department's admins that this installation pins; None if it pins none.
+
+    Returns:
+        TUF ids of those keys, in order. A signature that is not theirs, or does not verify, is passed over.
 
     Raises:
         RefusedError: METADATA_INVALID.
@@ -151,11 +158,14 @@ def verify_local(local: Local, department: str, roles: Roles, pins: frozenset[by
         if key_id in delegations.keys and (pins is None or raw_key(delegations.keys[key_id]) in pins)
     }
     try:
-        delegator.verify_delegate(local.role, local.metadata.signed_bytes, counted)
-    except (RepositoryError, ValueError):
+        result = delegator.get_verification_result(local.role, local.metadata.signed_bytes, counted)
+    except ValueError:
+        raise RefusedError(Reason.METADATA_INVALID, f"nobody delegates to {local.role}") from None
+    if not result.verified:
         raise RefusedError(
             Reason.METADATA_INVALID, f"{local.role} is not signed by enough admins of {department} that count here"
-        ) from None
+        )
+    return tuple(sorted(result.signed))
 
 
 def check_local(
@@ -185,6 +195,12 @@ def check_local(
     if local.metadata.signed.is_expired(moment(now)):
         raise RefusedError(Reason.METADATA_INVALID, f"{local.role} {local.version} has expired")
     if local.document is None:
+        own = directory.documents.get(department)
+        for entry in local.suspensions:
+            if own is not None and entry.id in own.lifted and entry not in directory.suspensions:
+                raise RefusedError(
+                    Reason.DOCUMENT_INVALID, f"a suspension called {entry.id} was lifted once; take another id"
+                )
         return
     mistakes = check_document(local.document, directory)
     if mistakes:
@@ -232,14 +248,21 @@ def _version(document: Document) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """That something came into force beside the directory, or is so no longer."""
+    """That something came into force beside the directory, or is so no longer.
+
+    Attributes:
+        local: What it says.
+        in_force: Whether it is from now on.
+        key_ids: TUF ids of the keys that signed it and count by the directory at this time, in order.
+    """
 
     local: Local
     in_force: bool
+    key_ids: tuple[str, ...]
 
 
 class LocalPolicy:
-    """What stands beside the directory at one adapter. `look` blocks and is for one thread; `over` is for any.
+    """What stands beside the directory at one adapter. Any thread may call it; `look` and `recorded` block.
 
     Args:
         place: Directory of the files that stand.
@@ -254,6 +277,9 @@ class LocalPolicy:
         self._pins = pins
         self._clock = clock
         self._standing: Mapping[str, Local] = MappingProxyType({})  # by file name; replaced as one
+        self._announced: set[str] = set()  # of those that stand, which have been told to be in force
+        self._failing: dict[str, str] = {}  # what waits and cannot be read, and why
+        self._lock = Lock()
 
     def load(self) -> None:
         """Take up what stood when the process ended.
@@ -272,6 +298,7 @@ class LocalPolicy:
                     "in its place; or remove it, if the directory has what it said",
                 ) from None
         self._standing = MappingProxyType(found)
+        self._announced = {name for name in found if self._mark(name).exists()}
 
     @property
     def standing(self) -> tuple[Local, ...]:
@@ -306,104 +333,116 @@ class LocalPolicy:
         """Take in what was put here, and let go of what the directory says by itself.
 
         Args:
-            directory: As it was verified, without what stands here; None for none: then everything waits.
+            directory: As it was verified, without what stands here. While there is none, or it has expired, nothing
+                is answered and everything waits: a clock that is wrong must not end what stands.
             roles: Its metadata.
 
         Returns:
-            What changed; the directory has to be amended anew if anything did.
+            What changed, and what stands that was not recorded before the process ended; the directory has to be
+            amended anew if there is anything. Each has to be recorded, and then told to `recorded`.
 
         Raises:
             OSError: The place cannot be read or written.
         """
-        if directory is None:
+        if directory is None or self._clock() >= directory.expires:
             return []
-        changes = [change for path in self._arrived() if (change := self._take(path, directory, roles)) is not None]
-        return changes + self._settled(directory, roles)
+        with self._lock:
+            failing = {}
+            for path in waiting(self._place):
+                try:
+                    self._take(path, directory, roles)
+                except OSError as error:
+                    failing[path.name] = error.strerror or str(error)
+                    if self._failing.get(path.name) != failing[path.name]:
+                        _log.error("a local file cannot be taken in", file=path.name, detail=failing[path.name])
+            self._failing = failing
+            begun = [local for name, local in self._standing.items() if name not in self._announced]
+            self._announced.update(self._standing)
+            ended = self._settled(directory, roles)
+        changes = [*((local, True) for local in begun), *((local, False) for local in ended)]
+        return [Change(local, in_force, self._signers(local, roles)) for local, in_force in changes]
 
-    def _arrived(self) -> list[Path]:
-        return sorted((self._place / INCOMING).glob("*.json"))
+    def recorded(self, name: str, *, in_force: bool) -> None:
+        """The owner's log has a change, so it need not be told again.
 
-    def _take(self, path: Path, directory: Directory, roles: Roles) -> Change | None:
+        Args:
+            name: Of the file, as `file_name` gives it.
+            in_force: Of the change.
+
+        Raises:
+            OSError: The place cannot be written; then it is told again after a restart.
+        """
+        with self._lock:
+            if in_force:
+                self._mark(name).touch()
+            elif name not in self._standing:
+                self._mark(name).unlink(missing_ok=True)
+                (self._place / name).unlink(missing_ok=True)
+
+    def _mark(self, name: str) -> Path:
+        return self._place / f"{name}{RECORDED}"
+
+    def _signers(self, local: Local, roles: Roles) -> tuple[str, ...]:
         try:
-            local = read_local(parse_publication(path.read_bytes()), self._department)
+            return verify_local(local, self._department, roles, self._pins)
+        except RefusedError:
+            return ()  # whoever signed what stands may be an admin no longer
+
+    def _take(self, path: Path, directory: Directory, roles: Roles) -> None:
+        try:
+            local = read_local(parse_publication(read_waiting(path)), self._department)
             name = file_name(local)
             if name in self._standing:
                 path.unlink()
-                return None
+                return
             check_local(local, self.over(directory, roles), roles, self._pins, self._department, self._clock())
             self._check_room()
         except RefusedError as error:
             _log.error("a local file changes nothing", file=path.name, reason=error.reason.name, detail=error.detail)
             path.unlink()
-            return None
+            return
         # In place of a copy: a full disk must not keep something from being stopped.
         path.replace(self._place / name)
         sync_directory(self._place)
         self._standing = MappingProxyType({**self._standing, name: local})
         _log.warning("in force beside the directory", **_told(local))
-        return Change(local, in_force=True)
 
     def _check_room(self) -> None:
         if len(self._standing) >= MAX_STANDING:
             raise RefusedError(Reason.OVERLOADED, f"{MAX_STANDING} files stand here already; publish some")
 
-    def _settled(self, directory: Directory, roles: Roles) -> list[Change]:
-        """Those that stand no longer. Nothing is known of a department that has lapsed, so all of its stay."""
+    def _settled(self, directory: Directory, roles: Roles) -> list[Local]:
+        """Let go of those that stand no longer; all of a department stay that has lapsed, as nothing is known of it."""
         own = directory.documents.get(self._department)
         if own is None or not self._standing:
             return []
-        now, documents = self._clock(), self.over(directory, roles).documents
+        surely, documents = self._clock() - CLOCK_AHEAD, self.over(directory, roles).documents
         done = {
             name: local
             for name, local in self._standing.items()
             if (
                 local.version <= own.version
                 if local.document is not None
-                else not missing(local.suspensions, directory.suspensions, documents, now)
+                else not missing(local.suspensions, directory.suspensions, documents, surely)
             )
         }
-        for name, local in done.items():
-            (self._place / name).unlink(missing_ok=True)
+        for local in done.values():
             _log.info("no longer beside the directory", **_told(local))
         if done:
             left = {name: local for name, local in self._standing.items() if name not in done}
             self._standing = MappingProxyType(left)
-        return [Change(local, in_force=False) for local in done.values()]
+            self._announced &= left.keys()
+        return list(done.values())
 
 
 def file_name(local: Local) -> str:
     """Under which name it stands."""
-    return f"{local.role}-{local.version}-{local.content_hash[:8].hex()}.json"
+    return name_of(local.role, local.version, local.content_hash)
 
 
-def make(place: Path) -> Path:
-    """Make the place, if it is not there yet. Returns where files wait.
-
-    Raises:
-        OSError: It cannot be made.
-    """
-    incoming = place / INCOMING
-    incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return incoming
-
-
-def put(place: Path, data: bytes) -> Path:
-    """Put a file where an adapter takes it in.
-
-    Args:
-        place: As `LocalPolicy`.
-        data: The file's bytes.
-
-    Returns:
-        Where it waits; it is gone from there once the adapter has looked at it.
-
-    Raises:
-        OSError: It cannot be written.
-    """
-    path = make(place) / f"{sha256(data).hexdigest()[:16]}.json"
-    # What is signed is public, and whoever puts it here may have another account than the adapter.
-    replace_durably(path, data, mode=PUBLIC)
-    return path
+def name_of(role: str, version: int, content_hash: bytes) -> str:
+    """Under which name a file stands, by what a log's entry has of it."""
+    return f"{role}-{version}-{content_hash[:8].hex()}.json"
 
 
 def _told(local: Local) -> dict[str, Any]:

@@ -46,6 +46,9 @@ FOUR_EYES = 2
 """Least threshold of centre and departments."""
 
 MAX_METADATA = 1_000_000
+MAX_VERSION = 2**53 - 1
+"""Largest version of metadata: what every reader of JSON takes for the number that it is (RFC 8259, section 6)."""
+
 MAX_FILE = 2_000_000
 """Longest metadata and longest file in bytes."""
 
@@ -147,13 +150,23 @@ def raw_key(key: Key) -> bytes:
 
 
 def role_keys(delegator: Root | Targets, role: str) -> frozenset[bytes]:
-    """Raw public keys that may sign a role."""
+    """Raw public keys that may sign a role.
+
+    Raises:
+        RefusedError: METADATA_INVALID: one of them is not there, or of another kind.
+    """
     if isinstance(delegator, Root):
-        return frozenset(raw_key(delegator.keys[keyid]) for keyid in delegator.roles[role].keyids)
+        return _keys_of(delegator.keys, delegator.roles[role])
     delegations = delegator.delegations
     if delegations is None or delegations.roles is None or role not in delegations.roles:
         return frozenset()
-    return frozenset(raw_key(delegations.keys[keyid]) for keyid in delegations.roles[role].keyids)
+    return _keys_of(delegations.keys, delegations.roles[role])
+
+
+def _keys_of(keys: Mapping[str, Key], role: Role) -> frozenset[bytes]:
+    if not set(role.keyids) <= set(keys):
+        _refuse("a role names a key that is not there")
+    return frozenset(raw_key(keys[keyid]) for keyid in role.keyids)
 
 
 # Shapes --------------------------------------------------------------------------------------------------------------
@@ -171,6 +184,8 @@ def parse_metadata(data: bytes, kind: type[Signed]) -> Metadata[Any]:
         metadata: Metadata[Any] = Metadata.from_bytes(data)
     except (RepositoryError, ValueError, TypeError, RecursionError):
         _refuse("not TUF metadata")
+    if metadata.signed.version > MAX_VERSION:
+        _refuse("a version is too large")
     if not isinstance(metadata.signed, kind):
         _refuse(f"metadata of type {metadata.signed.type}, not {kind.type}")
     return metadata

@@ -11,12 +11,14 @@ import json
 import subprocess
 import time
 import urllib.request
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from audit.entry import Event
 from breaking_support import INSURED, DirectAdapter, Forge, RealCity, command
 from exchange.demo import build
 from exchange.demo.build import ADMIN, ADMINS, CITY, HUB, LOOPBACK
@@ -208,3 +210,43 @@ def test_another_departments_file_is_refused_by_command_and_adapter(cut_off: Cut
     cut_off.wait(lambda: not list((cut_off.local / "incoming").iterdir()))
     assert cut_off.answer() == "ANSWERED"
     assert cut_off.recorded() == before
+
+
+def test_nothing_that_lies_there_or_is_signed_ends_recording_or_keeps_the_adapter_from_starting(
+    cut_off: CutOff,
+) -> None:
+    stop, lift = cut_off.path / "junk.json", cut_off.path / "unjunk.json"
+    first, second = (f"hrss/admin/{name}" for name in ADMINS)
+    before = len(cut_off.recorded())
+    cut_off.run(
+        "policy", "suspend", "--role", "edu/enrolment-clerk", "--id", "junk-1", *cut_off.sign(first), "--out", stop
+    )
+    content = json.loads(stop.read_bytes())
+    metadata = json.loads(b64decode(content["metadata"]))
+    metadata["signatures"] += [{"keyid": f"{number:064x}", "sig": "00"} for number in range(1100)]
+    content["metadata"] = b64encode(json.dumps(metadata).encode()).decode()
+    stop.write_text(json.dumps(content), "utf-8")
+
+    large = audit_pb2.LocalPolicyChange(role="hrss", content_hash=bytes(32), key_ids=["ab" * 32] * 1100)
+    cut_off.adapter.thread.call(_put(cut_off.adapter.adapter._events, large))
+    cut_off.run("adapter", "load", stop)
+    assert cut_off.answer() == "NOT_GRANTED"
+    cut_off.wait(lambda: len(cut_off.recorded()) > before)
+    (recorded,) = cut_off.recorded()[before:]
+    assert (len(recorded.key_ids), list(recorded.suspension_ids)) == (1, ["junk-1"])
+
+    (cut_off.local / "incoming" / "00.json").mkdir()
+    try:
+        cut_off.restart()
+        assert cut_off.answer() == "NOT_GRANTED"
+        cut_off.run("policy", "lift", "junk-1", *cut_off.sign(first, second), "--out", lift)
+        cut_off.run("adapter", "load", lift)
+        assert cut_off.answer() == "ANSWERED"
+        cut_off.wait(lambda: [one.in_force for one in cut_off.recorded()[before:]] == [True, True, False])
+        assert len(cut_off.recorded()[before + 1].key_ids) == 2
+    finally:
+        (cut_off.local / "incoming" / "00.json").rmdir()
+
+
+async def _put(events: asyncio.Queue[Event], event: Event) -> None:
+    events.put_nowait(event)

@@ -21,7 +21,7 @@ PUBLIC: Final = 0o666
 """Less what the process's umask takes away."""
 
 
-def replace_durably(path: Path, data: bytes, *, mode: int = PRIVATE) -> None:
+def replace_durably(path: Path, data: bytes, *, mode: int = PRIVATE, exactly: bool = False) -> None:
     """Write or replace a file so that its name appears when its bytes are on disk, and is there after a power failure.
 
     Whoever writes it at the same time, here or in another process, writes a whole file as well; the last one stays. A
@@ -30,7 +30,8 @@ def replace_durably(path: Path, data: bytes, *, mode: int = PRIVATE) -> None:
     Args:
         path: Its directory exists.
         data: All of it.
-        mode: Of the new file.
+        mode: Of the new file, less what the process's umask takes away.
+        exactly: Whether it keeps all of its mode, whatever the umask.
 
     Raises:
         OSError: It cannot be written; the old one is still there.
@@ -39,6 +40,8 @@ def replace_durably(path: Path, data: bytes, *, mode: int = PRIVATE) -> None:
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
+            if exactly:
+                os.fchmod(descriptor, mode)
             file.write(data)
             file.flush()
             os.fsync(descriptor)

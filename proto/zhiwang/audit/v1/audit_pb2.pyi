@@ -953,11 +953,15 @@ class LocalPolicyChange(_message.Message):
     """Version of the snapshot beside which it stands or stood."""
     @_builtins.property
     def key_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Ids of the keys that signed it (TUF key ids), in hexadecimal."""
+        """Ids of the keys that signed it and counted by that directory (TUF key ids), in hexadecimal. None, if who signed what
+        stands already was an admin no longer.
+        """
 
     @_builtins.property
     def suspension_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Ids of the suspensions that it has; none for a document."""
+        """Ids of the suspensions that it has, and last how many more there are, as "+17", if they are too many for an entry;
+        none for a document.
+        """
 
     def __init__(
         self,
