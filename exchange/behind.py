@@ -1,8 +1,8 @@
 """Requests that wait for a directory which the hub does not have yet, since they must not be decided by an older one.
 
 A requester that has just published a change asks with `min_policy_version`. Such a request is held until the directory
-is there, or its deadline comes; bounded for each requester and for all, so that naming a directory which never comes
-costs nobody but who names it.
+is there, or its deadline comes; bounded for each department and for all, so that one department which names a directory
+that never comes leaves room for the others.
 """
 
 from __future__ import annotations
@@ -16,32 +16,40 @@ if TYPE_CHECKING:
 MAX_BEHIND: Final = 1024
 """Requests that wait at once."""
 MAX_BEHIND_EACH: Final = 128
-"""Of one requester."""
+"""Of one department, whatever the number of its systems."""
 
 
 class Behind:
     """Owned by the event loop."""
 
     def __init__(self) -> None:
-        self._waiting: list[Waiting] = []
+        self._waiting: list[tuple[str, Waiting]] = []  # with whose it is
 
-    def take(self, ticket: Waiting, who: str) -> bool:
+    def __len__(self) -> int:
+        """How many are held."""
+        self._forget()
+        return len(self._waiting)
+
+    def take(self, ticket: Waiting, department: str) -> bool:
         """Hold a request, if there is room.
 
         Args:
             ticket: It; whatever else settles it takes it out of here.
-            who: The requester.
+            department: The requester's.
         """
-        self._waiting = [one for one in self._waiting if not one.settled]
-        each = Counter(one.access.header.system for one in self._waiting)
-        if len(self._waiting) >= MAX_BEHIND or each[who] >= MAX_BEHIND_EACH:
+        self._forget()
+        each = Counter(whose for whose, _ in self._waiting)
+        if len(self._waiting) >= MAX_BEHIND or each[department] >= MAX_BEHIND_EACH:
             return False
-        self._waiting.append(ticket)
+        self._waiting.append((department, ticket))
         return True
 
     def reached(self, version: int) -> list[Waiting]:
         """Those that may be decided by a directory of this version; they are held no longer."""
-        self._waiting = [one for one in self._waiting if not one.settled]
-        due = [one for one in self._waiting if one.access.header.min_policy_version <= version]
-        self._waiting = [one for one in self._waiting if one.access.header.min_policy_version > version]
+        self._forget()
+        due = [one for _, one in self._waiting if one.access.header.min_policy_version <= version]
+        self._waiting = [held for held in self._waiting if held[1].access.header.min_policy_version > version]
         return due
+
+    def _forget(self) -> None:
+        self._waiting = [held for held in self._waiting if not held[1].settled]

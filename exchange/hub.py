@@ -306,7 +306,7 @@ class Hub:
         life = header.expire_time - now
         seconds = min(item.timeout, life) if item.timeout > 0 else life
         ticket = Waiting(examined, now, now + seconds - margin(seconds), caller, item.correlation_id, requester)
-        if behind and not self._behind.take(ticket, header.system):
+        if behind and not self._behind.take(ticket, caller.peer.department):
             decided.append(_denial(examined, caller, item.correlation_id))
             return
         requester.count += 1

@@ -126,12 +126,15 @@ class VerificationServicer(verification_pb2_grpc.VerificationServiceServicer):
         self, request: verification_pb2.VerifyRequest, context: ServicerContext
     ) -> verification_pb2.VerifyResponse:
         """One case."""
-        asked = self._asked(self._caller(), request.context)
+        caller = self._caller()
+        asked = self._asked(caller, request.context)
         seconds = time_left(context, TIMEOUT if context.time_remaining() is None else MAX_TIMEOUT)
         if seconds <= 0:
             raise RefusedError(Reason.DEADLINE_EXCEEDED)
         try:
-            result = await self._client.verify(case_of(request.case), asked, timeout=seconds, receipt=request.receipt)
+            result = await self._client.verify(
+                case_of(request.case), asked, timeout=seconds, receipt=request.receipt, caller=caller.certificate
+            )
         except RefusedError as error:
             if error.field and not error.field.startswith("context"):
                 raise RefusedError(error.reason, error.detail, field=f"case.{error.field}") from None
@@ -158,7 +161,9 @@ class VerificationServicer(verification_pb2_grpc.VerificationServiceServicer):
                 yield [case_of(case) for case in request.cases]
 
         asked = self._asked(caller, first.context)
-        async with aclosing(self._client.verify_batches(batches(), asked, receipt=first.receipt)) as found:
+        async with aclosing(
+            self._client.verify_batches(batches(), asked, receipt=first.receipt, caller=caller.certificate)
+        ) as found:
             async for results in found:
                 self._count(results)
                 rest = [result_message(result) for result in results]
@@ -178,7 +183,7 @@ class VerificationServicer(verification_pb2_grpc.VerificationServiceServicer):
         cases = [case_of(case) for case in request.cases]
         return verification_pb2.SubmitBatchResponse(
             batch_id=self._batches.submit(
-                caller.certificate, len(cases), self._counted(cases, asked, receipt=request.receipt)
+                caller.certificate, len(cases), self._counted(caller, cases, asked, receipt=request.receipt)
             )
         )
 
@@ -227,9 +232,11 @@ class VerificationServicer(verification_pb2_grpc.VerificationServiceServicer):
         return caller.context(context_of(context), self._client.profile.defaults)
 
     async def _counted(
-        self, cases: Sequence[Case], context: Context, *, receipt: bool
+        self, caller: Caller, cases: Sequence[Case], context: Context, *, receipt: bool
     ) -> AsyncGenerator[Sequence[CaseResult]]:
-        async with aclosing(self._client.verify_batches(cases, context, receipt=receipt)) as found:
+        async with aclosing(
+            self._client.verify_batches(cases, context, receipt=receipt, caller=caller.certificate)
+        ) as found:
             async for results in found:
                 self._count(results)
                 yield results

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from datetime import date
@@ -78,6 +79,9 @@ KEYS_SECONDS = 5.0
 MAX_BEHIND = 256
 """Calls that wait at once for a directory that is not here yet."""
 
+MAX_BEHIND_EACH = 32
+"""Of one caller of an agent."""
+
 _CHANNEL_OPTIONS = (("grpc.max_reconnect_backoff_ms", 1000),)
 
 log = structlog.get_logger(__name__)
@@ -134,7 +138,7 @@ class Client:
         self._random = random
         self._loop = asyncio.get_running_loop()
         self._questions = Questions(profile.defaults)
-        self._behind = 0
+        self._behind: Counter[str] = Counter()  # calls that wait, by caller
         self._newer = asyncio.Event()
         directory.on_change(self._directory_changed)
         self._hour = -1
@@ -259,6 +263,7 @@ class Client:
         *,
         timeout: float = TIMEOUT,  # noqa: ASYNC109  the time goes into the sealed request, it does not only end the wait
         receipt: bool = False,
+        caller: str = "",
     ) -> CaseResult:
         """Verify one case. What some owners could not answer does not spoil the others' answers.
 
@@ -267,13 +272,14 @@ class Client:
             context: Why.
             timeout: Seconds, at most.
             receipt: Whether to build a receipt.
+            caller: For whom this client speaks, if for several: what one of them waits for is bounded for itself.
 
         Raises:
             RefusedError: The case or the context cannot be asked at all; `field` says which part of it.
                 RECEIPT_NOT_KEPT: the answer was withheld. DIRECTORY_BEHIND: the directory that the context names did
                 not come in time.
         """
-        timeout = await self._reach(context, timeout)
+        timeout = await self._reach(context, timeout, caller)
         question = self._question(context)
         prepared = question.planner.prepare(case, question.today)
         (result,) = await self._ask(context, question, (prepared,), timeout, bulk=False, receipt=receipt)
@@ -314,9 +320,10 @@ class Client:
         *,
         timeout: float = MAX_TIMEOUT,  # noqa: ASYNC109  the same
         receipt: bool = False,
+        caller: str = "",
     ) -> AsyncGenerator[Sequence[CaseResult]]:
-        """As `verify_many`, as many results at a time as became ready together."""
-        await self._reach(context, timeout)
+        """As `verify_many`, as many results at a time as became ready together; `caller` as in `verify`."""
+        await self._reach(context, timeout, caller)
         question = self._question(context)
 
         def prepare(case: Case) -> Prepared:
@@ -377,7 +384,7 @@ class Client:
         self._newer.set()
         self._newer = asyncio.Event()
 
-    async def _reach(self, context: Context, seconds: float) -> float:
+    async def _reach(self, context: Context, seconds: float, caller: str = "") -> float:
         """Wait until the directory is here that the context names. Returns the seconds that are left.
 
         Raises:
@@ -386,10 +393,12 @@ class Client:
         version = context.min_policy_version
         if version <= 0 or self._holder.current.version >= version:
             return seconds
-        if self._behind >= MAX_BEHIND:
+        if caller and self._behind[caller] >= MAX_BEHIND_EACH:
+            raise RefusedError(Reason.OVERLOADED, f"{MAX_BEHIND_EACH} calls of this caller wait for a newer directory")
+        if self._behind.total() >= MAX_BEHIND:
             raise RefusedError(Reason.OVERLOADED, f"{MAX_BEHIND} calls wait for a newer directory")
         end = self._loop.time() + min(seconds, MAX_TIMEOUT)
-        self._behind += 1
+        self._behind[caller] += 1
         try:
             async with asyncio.timeout_at(end - min(self._margin, seconds / 10)):
                 while self._holder.current.version < version:
@@ -397,7 +406,8 @@ class Client:
         except TimeoutError:
             raise RefusedError(Reason.DIRECTORY_BEHIND, field="context.min_policy_version") from None
         finally:
-            self._behind -= 1
+            self._behind[caller] -= 1
+            self._behind += Counter()  # without those who wait for nothing
         return end - self._loop.time()
 
     def _question(self, context: Context) -> Question:

@@ -59,7 +59,7 @@ async def stream(hub: RunningHub) -> AsyncIterator[Stream]:
 
 
 def held(hub: RunningHub) -> int:
-    return sum(not ticket.settled for ticket in hub.parts.hub._behind._waiting)
+    return len(hub.parts.hub._behind)
 
 
 async def test_the_hub_holds_a_request_until_the_directory_that_it_names_and_decides_by_that(
@@ -168,13 +168,37 @@ async def test_a_client_gives_up_in_its_time_and_holds_few(tmp_path: Path, monke
         assert (behind.value.reason, behind.value.field) == (Reason.DIRECTORY_BEHIND, "context.min_policy_version")
         monkeypatch.setattr(client_module, "MAX_BEHIND", 1)
         first = asyncio.create_task(client.verify(city.case(claims=[PENSION]), asked, timeout=5))
-        await until(lambda: client._behind == 1)
+        await until(lambda: client._behind.total() == 1)
         with pytest.raises(RefusedError) as full:
             await client.verify(city.case(claims=[PENSION]), asked, timeout=5)
         assert full.value.reason is Reason.OVERLOADED
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
-        assert client._behind == 0
+        assert not client._behind
+
+
+async def test_one_caller_of_an_agent_that_waits_for_nothing_leaves_room_for_the_others(tmp_path: Path) -> None:
+    async with running_city(tmp_path, owners=()) as city, city.client() as client:
+        context = city.context(
+            official="clerk-17", jurisdiction="nbs:440306", role="edu/enrolment-clerk", min_policy_version=2**40
+        )
+
+        def ask(caller: str, seconds: float) -> Any:
+            return client.verify(city.case(claims=[PENSION]), context, timeout=seconds, caller=caller)
+
+        share = client_module.MAX_BEHIND_EACH
+        flood = [asyncio.create_task(ask("spiffe://x/edu/system/one", 60)) for _ in range(client_module.MAX_BEHIND)]
+        await until(lambda: sum(task.done() for task in flood) == client_module.MAX_BEHIND - share)
+        with pytest.raises(RefusedError) as full:
+            await ask("spiffe://x/edu/system/one", 60)
+        assert full.value.reason is Reason.OVERLOADED
+        with pytest.raises(RefusedError) as waited:
+            await ask("local", 0.3)
+        assert waited.value.reason is Reason.DIRECTORY_BEHIND
+        for task in flood:
+            task.cancel()
+        await asyncio.gather(*flood, return_exceptions=True)
+        assert not client._behind
 
 
 class Heard:
