@@ -107,7 +107,9 @@ def _without_keys(content: dict[str, Any]) -> None:
 
 def test_the_registrar_refuses_metadata_that_names_a_key_which_it_lacks(kit: DirectoryKit) -> None:
     (drafted,) = kit.drafts(HRSS + "\n# anew\n")
-    drafted.metadata.signed.delegations.keys.clear()
+    delegations = drafted.metadata.signed.delegations
+    assert delegations is not None
+    delegations.keys.clear()
     drafted.metadata.sign(TufSigner(kit.admins["hrss"][0]))
     with pytest.raises(RefusedError) as refused:
         kit.repository.examine(Publication("hrss", drafted.metadata.to_bytes(), drafted.files))
