@@ -19,6 +19,7 @@ from adapters.store import create_store
 from audit import backup as logs
 from certs.identity import write_private
 from certs.signing import CertificateVerifier
+from policy.directory import SEEN
 from zhiwang.wire import archive
 from zhiwang.wire.archive import Manifest
 from zhiwang.wire.errors import FatalError, Reason
@@ -92,6 +93,7 @@ def succeed(profile: Profile, source: Path) -> None:
 
     The new log's first entry names the checkpoint of the backup. The ledger's key and its guesses are taken over, so
     that what was spent until the backup stays spent; guesses made since are forgotten with the entries that held them.
+    So are local policy and the memory of emergencies: none of these could be opened again within the day otherwise.
     All of it is made aside and then put in place, so that no store ever stands there whose ledger is not whole.
 
     Raises:
@@ -117,6 +119,9 @@ def succeed(profile: Profile, source: Path) -> None:
                 write_private(made.ledger_key, lost.ledger_key.read_bytes())
                 if lost.local.is_dir():
                     shutil.copytree(lost.local, made.local)
+                if (lost.policy / SEEN).is_file():
+                    # Or the successor would count an opening that its predecessor's memory kept out.
+                    shutil.copy(lost.policy / SEEN, made.policy / SEEN)
                 log = create_store(made, files.signer(), verifier=verifier, predecessor=head.checkpoint)
                 try:
                     with log.transaction() as connection:

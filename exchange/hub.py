@@ -8,6 +8,7 @@ hub's own entry about it. gRPC is in `exchange/service.py`, decisions in `exchan
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -53,6 +54,12 @@ SLICE = 16
 
 HOUSEKEEPING = 1.0
 """Seconds between two looks at counted refusals and overdue replies."""
+
+
+NOTE_RETRY = 1.0
+"""Seconds after which it is tried again to record what has happened to the hub itself."""
+
+Noted = audit_pb2.DirectoryChange | audit_pb2.QuorumChange | audit_pb2.EmergencyStep
 
 
 class Delivery(NamedTuple):
@@ -163,13 +170,7 @@ class Waiting(Ticket):
 class Record:
     """An entry to append, and what is delivered to whom after its COMMIT."""
 
-    event: (
-        audit_pb2.HubAccess
-        | audit_pb2.Refusal
-        | audit_pb2.DirectoryChange
-        | audit_pb2.QuorumChange
-        | audit_pb2.EmergencyStep
-    )
+    event: audit_pb2.HubAccess | audit_pb2.Refusal
     caller: Caller | None = None
     correlation_id: int = 0
     answer: exchange_pb2.ExchangeResult | None = None
@@ -245,6 +246,7 @@ class Hub:
         self._requesters: dict[str, Requester] = {}
         self._deadlines: Deadlines[Waiting] = Deadlines(self._expired, clock)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._noted: deque[Noted] = deque()
         self.draining = False
         self._idle = asyncio.Event()
 
@@ -545,7 +547,7 @@ class Hub:
 
     def note_quorum(self, change: audit_pb2.QuorumChange) -> None:
         """Witnesses no longer cosign the log in time, or do so again."""
-        self._spawn(self._record([Record(change)]))
+        self.note_event(change)
 
     def note_directory(self, directory: Directory) -> None:
         """The hub decides by another snapshot from now on."""
@@ -553,9 +555,22 @@ class Hub:
             audit_pb2.DirectoryChange(directory_version=directory.version, timestamp_hash=directory.timestamp_hash)
         )
 
-    def note_event(self, event: audit_pb2.DirectoryChange | audit_pb2.EmergencyStep) -> None:
-        """Record something that came into force."""
-        self._spawn(self._record([Record(event)]))
+    def note_event(self, event: Noted) -> None:
+        """Record something that has happened, in its turn. It is told once, so a log that has stopped is waited for."""
+        self._noted.append(event)
+        if len(self._noted) == 1:
+            self._spawn(self._record_noted())
+
+    async def _record_noted(self) -> None:
+        while self._noted:
+            try:
+                await self.audit_log.record(self._noted[0])
+            except ZhiwangError:
+                if self.draining:
+                    return
+                await asyncio.sleep(NOTE_RETRY)
+            else:
+                self._noted.popleft()
 
     def _check_idle(self) -> None:
         if self.draining and not self._tasks and not self.in_flight:

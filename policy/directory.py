@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Final
 from urllib import parse
 
 import structlog
@@ -56,6 +57,9 @@ from zhiwang.wire.kept import PUBLIC, replace_durably
 Fetch = Callable[[str], bytes]
 """Gives the bytes at a path ("metadata/timestamp.json"). Raises RefusedError(FILE_UNKNOWN) if there is no such file,
 and anything else if it could not be had."""
+
+SEEN: Final = "emergencies.json"
+"""What a reader remembers of openings, in its state directory; it outlives what it was read from."""
 
 _NOT_FOUND = 404
 _log = structlog.get_logger(__name__)
@@ -110,7 +114,7 @@ class DirectoryClient:
         self._ca_pem = ca_pem
         self._metadata = state / "metadata"
         self._targets = state / "targets"
-        self._seen = state / "emergencies.json"
+        self._seen = state / SEEN
         self._fetch = fetch
         self._pins = pins
         self._running = threading.Lock()

@@ -41,6 +41,11 @@ class Seen(NamedTuple):
     until: int
 
 
+_TYPES: Final = [str, str, str, str, int, int]
+"""Of `Seen`, exactly."""
+_NOT_SEEN: Final = "not what was seen of emergencies"
+
+
 def prepared(documents: Mapping[str, Document], activation: Activation) -> Emergency | None:
     """What an opening opens; None if the owner prepared no such thing, not for this department or not for so long."""
     document = documents.get(activation.owner)
@@ -105,14 +110,17 @@ def load(content: bytes) -> frozenset[Seen]:
     Raises:
         ValueError: It is something else.
     """
-    found = json.loads(content)
     try:
-        return frozenset(
-            Seen(str(owner), str(emergency), str(department), str(name), int(since), int(until))
-            for owner, emergency, department, name, since, until in found
-        )
-    except (TypeError, KeyError) as error:
-        raise ValueError("not what was seen of emergencies") from error
+        found = json.loads(content)
+    except RecursionError as error:
+        raise ValueError(_NOT_SEEN) from error
+    if not isinstance(found, list) or not all(map(_is_seen, found)):
+        raise ValueError(_NOT_SEEN)
+    return frozenset(Seen(*one) for one in found)
+
+
+def _is_seen(one: object) -> bool:
+    return isinstance(one, list) and [type(value) for value in one] == _TYPES
 
 
 def opened(directory: Directory) -> Iterator[Grant]:

@@ -13,12 +13,14 @@ import exchange.app
 from adapters import backup as adapter_backup
 from certs_support import City
 from exchange import backup as hub_backup
+from policy.directory import SEEN
 from zhiwang.wire import archive
 from zhiwang.wire.errors import FatalError
 from zhiwang.wire.process import locked_state
 from zhiwang.wire.profile import Profile, load_profile
 
 GUESSES = [(1, 2, 1_800_000_000), (3, 4, 1_800_000_100)]
+OPENINGS = b'[["health", "outbreak", "edu", "a", 1800000000, 1800003600]]\n'
 OWNER_LOG = b'{"origin": "shenzhen/hrss/adapter/main", "size": 7}'
 
 
@@ -55,6 +57,7 @@ def adapter(tmp_path: Path) -> Machine:
     adapters.app.init(machine.first)
     with closing(sqlite3.connect(machine.first.state / "adapter.db")) as store, store:
         store.executemany("INSERT INTO guess (scope, value, at) VALUES (?, ?, ?)", GUESSES)
+    (machine.first.state / "directory" / SEEN).write_bytes(OPENINGS)
     adapter_backup.back_up(machine.first, machine.backup)
     return machine
 
@@ -86,6 +89,7 @@ def test_a_successor_that_was_interrupted_has_no_store_without_its_guesses(
     assert (adapter.profile.state / "keys" / "ledger.key").read_bytes() == (
         adapter.first.state / "keys" / "ledger.key"
     ).read_bytes()
+    assert (adapter.profile.state / "directory" / SEEN).read_bytes() == OPENINGS, "no emergency is opened again by it"
     assert adapter.state == {"adapter.db", "directory", "guard", "keys", "owner_keys"}
     assert (adapter.profile.state / "guard" / "checkpoint").read_text().startswith("shenzhen/hrss/adapter/second\n1\n")
 

@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 from audit.proofs import HeadChecker, HeadView, check_entry
+from audit.store import LogStore
 from certs.identity import Kind
 from certs.signing import CertificateVerifier
 from exchange.refusals import ENTRIES_PER_SECOND
@@ -26,11 +27,15 @@ from hub_support import (
     not_granted,
     running_hub,
 )
+from policy.glass import step_of
+from policy.model import Activation
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.exchange.v1 import exchange_pb2, exchange_pb2_grpc, sealed_pb2
 from zhiwang.wire.channel import refusal_of
-from zhiwang.wire.errors import Reason
+from zhiwang.wire.errors import FatalError, Reason
 from zhiwang.wire.records import Outcome, decode_answers
+
+OPENED = Activation("a", "edu", "health", "outbreak", 1_800_000_000, 1_800_003_600, bytes(32))
 
 
 @pytest.fixture
@@ -542,3 +547,21 @@ async def test_a_hub_that_stops_finishes_what_is_with_owners_and_takes_nothing_n
 async def test_a_change_of_the_directory_is_recorded(hub: RunningHub) -> None:
     hub.parts.hub.note_directory(directory(version=9))
     await until(lambda: [entry.directory_version for entry in hub.entries("directory_change")] == [9])
+
+
+async def test_what_has_happened_is_recorded_in_its_turn_once_the_log_goes_on(
+    hub: RunningHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(LogStore, "append", full)
+        with pytest.raises(FatalError):
+            await hub.audit_log.record(audit_pb2.DirectoryChange(directory_version=7))
+        hub.parts.hub.note_event(step_of(audit_pb2.EMERGENCY_ACTION_IN_FORCE, OPENED))
+        hub.parts.hub.note_directory(directory(version=9))
+        await until(lambda: not hub.audit_log.healthy)
+    await hub.audit_log.reload()
+    await until(lambda: [entry.directory_version for entry in hub.entries("directory_change")] == [9])
+    assert [step.opening for step in hub.entries("emergency_step")] == ["a"]

@@ -13,7 +13,7 @@ from tuf.api.metadata import Targets
 from emergency_support import DOCUMENTS, HOUR, entry, opening
 from policy import metadata, repository
 from policy.authorise import authorise
-from policy.directory import DirectoryClient
+from policy.directory import SEEN, DirectoryClient
 from policy.enforcer import Enforcer
 from policy.metadata import Publication, TufSigner, parse_metadata
 from policy.model import Directory
@@ -275,10 +275,27 @@ def test_nobodys_number_is_the_id_of_an_opening_or_a_suspension(kit: DirectoryKi
         kit.publish(f'department = "edu"\n[[suspend]]\nid = "{name}"\nsystem = "edu/enrolment"\n')
 
 
-def test_a_memory_that_cannot_be_read_stops_the_reader(kit: DirectoryKit, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "{}",
+        '""',
+        "null",
+        "1e999",
+        "[" * 100_000,
+        "[[]]",
+        '["abcdef"]',
+        '[["a", "b", "c", "d", 1e999, 1]]',
+        '[["a", "b", "c", "d", "1", 1]]',
+        '[["a", "b", "c", "d", true, 1]]',
+        '[["a", "b", "c", [], 1, 1]]',
+        '[["a", "b", "c", "d", 1, 1, 1]]',
+    ],
+    ids=lambda text: text[:32],
+)
+def test_a_memory_that_cannot_be_read_stops_the_reader(kit: DirectoryKit, tmp_path: Path, text: str) -> None:
     reader = kit.client(tmp_path / "reader")
-    (tmp_path / "reader" / "emergencies.json").write_text("{}", "utf-8")
-    reader.refresh()
-    (tmp_path / "reader" / "emergencies.json").write_text("{", "utf-8")
+    (tmp_path / "reader" / SEEN).write_text(text, "utf-8")
     with pytest.raises(FatalError, match="INTERNAL"):
         reader.refresh()

@@ -1012,11 +1012,15 @@ class EmergencyStep(_message.Message):
     opening: _builtins.str
     """Id of the opening within that department."""
     by: _builtins.str
-    """SPIFFE identity of who opened or reviewed it; empty where nobody did anything."""
+    """SPIFFE identity of who opened or reviewed it; empty where nobody did anything, or of OPENED where it was found in
+    force and not in the log.
+    """
     note: _builtins.str
     """Of OPENED why, of REVIEWED what was found, in words. Never an identifier of a citizen."""
     salt: _builtins.bytes
-    """Of OPENED: 16 random bytes. What the admin signed has the SHA-256 of these bytes and the note in UTF-8."""
+    """Of OPENED: 16 random bytes. What the admin signed has the SHA-256 of these bytes and the note in UTF-8. Empty where
+    it was found in force: then the note says so, and the reason is not known.
+    """
     directory_version: _builtins.int
     """Version of the snapshot by which the hub or the owner decides; 0 for other steps."""
     @_builtins.property
