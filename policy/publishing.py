@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from securesystemslib.exceptions import UnverifiedSignatureError
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 
@@ -46,6 +48,7 @@ from policy.metadata import (
     signed,
     stored_path,
     suspensions_path,
+    tuf_key,
 )
 from policy.signed_file import is_publication, parse_publication
 from zhiwang.wire.errors import Reason, RefusedError
@@ -409,6 +412,27 @@ def countersign(publication: Publication, current: Current, signer: RawSigner, n
         )
     metadata.sign(TufSigner(signer), append=True)
     return Publication(role, metadata.to_bytes(), publication.files)
+
+
+def count_signers(publication: Publication, drafted: Draft) -> int:
+    """How many of the admins who sign for a role have signed; a signature that does not verify is none.
+
+    Args:
+        publication: As it was signed so far.
+        drafted: Of the same role, as it would be now.
+
+    Raises:
+        RefusedError: METADATA_INVALID: it is no metadata.
+    """
+    metadata = parse_metadata(publication.metadata, Targets)
+    keys = {key.keyid: key for key in map(tuf_key, drafted.keys)}
+    count = 0
+    for key_id, signature in metadata.signatures.items():
+        with suppress(UnverifiedSignatureError):
+            if key_id in keys:
+                keys[key_id].verify_signature(signature, metadata.signed_bytes)
+                count += 1
+    return count
 
 
 def certificate_key(pem: bytes) -> bytes:

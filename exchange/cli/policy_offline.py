@@ -14,7 +14,6 @@ from types import MappingProxyType
 from typing import Annotated, NamedTuple
 
 import typer
-from tuf.api.metadata import Targets
 
 from certs.identity import CA_CERTIFICATE, ROOT_METADATA
 from certs.signing import Signer
@@ -22,7 +21,7 @@ from exchange.cli import output
 from policy import publishing
 from policy.kept import has_kept, load_kept
 from policy.local import LocalPolicy
-from policy.metadata import CENTRE, Publication, document_path, parse_metadata, stored_path
+from policy.metadata import CENTRE, Publication, document_path, stored_path
 from policy.model import Directory
 from policy.publishing import Current, Named
 from policy.signed_file import is_publication, parse_publication, publication_bytes
@@ -109,8 +108,7 @@ def sign_offline(offline: Offline, file: Named, signers: Sequence[Signer]) -> Si
     publication = handed or publishing.sign_some(drafts[0], signers)
     for signer in signers if handed is not None else ():
         publication = publishing.countersign(publication, offline.current, signer, time.time())
-    signatures = len(parse_metadata(publication.metadata, Targets).signatures)
-    return Signed(publication, max(0, drafts[0].threshold - signatures))
+    return Signed(publication, max(0, drafts[0].threshold - publishing.count_signers(publication, drafts[0])))
 
 
 def write_out(out: Path, signed: Signed) -> None:
