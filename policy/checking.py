@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -15,7 +14,7 @@ from policy.model import Directory
 from policy.publishing import Named, classify_all
 from policy.rehearse import rehearsed
 from zhiwang.policy.v1 import rehearsal_pb2
-from zhiwang.wire.tomlfile import FileError, Finding, as_findings
+from zhiwang.wire.tomlfile import FileError, Finding, as_findings, parse
 
 _GRANT: Final = re.compile(r"grant\[(\d{1,6})\]")
 
@@ -109,8 +108,8 @@ def _judged(findings: Iterable[Finding], rules: dict[str, list[str]], *, wrong: 
 def _rules(content: bytes) -> list[str]:
     """Ids of the grants in a file, in its order, as far as it is one."""
     try:
-        grants: Any = tomllib.loads(content.decode("utf-8-sig")).get("grant", [])
-    except (ValueError, RecursionError):
+        grants: Any = parse(content).get("grant", [])
+    except FileError:
         return []
     if not isinstance(grants, list):
         return []

@@ -6,7 +6,6 @@ centre and departments that has expired, because renewing it is what it is for.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -52,7 +51,7 @@ from policy.metadata import (
 )
 from policy.signed_file import is_publication, parse_publication
 from zhiwang.wire.errors import Reason, RefusedError
-from zhiwang.wire.tomlfile import FileError, Finding
+from zhiwang.wire.tomlfile import FileError, Finding, parse
 
 _MAX_ROOTS = 256
 
@@ -280,8 +279,8 @@ def _classify(file: Named) -> tuple[str, str, str]:
     if content.lstrip().startswith(b"-----BEGIN X509 CRL-----"):
         return "centre", REVOCATIONS_FILE, REVOCATIONS_FILE
     try:
-        keys = set(tomllib.loads(content.decode()))
-    except (ValueError, RecursionError):
+        keys = set(parse(content))
+    except FileError:
         keys = set()  # what it is not, the parser below says by line
     if "city" in keys:
         parse_centre(content)

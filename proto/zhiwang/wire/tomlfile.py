@@ -19,10 +19,13 @@ from typing import Annotated, Any, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationError
 from pydantic_core import ErrorDetails
 
+from zhiwang.wire.tomldepth import MAX_DEPTH, long_key
 from zhiwang.wire.tomllines import Key, key_lines
 
 MAX_FILE = 4 * 1024 * 1024
 """Longest file in bytes."""
+MAX_MISTAKES = 500
+"""Mistakes of one file that are told: to find words for 100,000 of them takes minutes."""
 
 _AT_LINE = re.compile(r"\s*\(at line (\d+), column (\d+)\)")
 _DURATION = re.compile(r"([1-9][0-9]{0,4})([dh])")
@@ -119,7 +122,7 @@ def load(source: Source, model: type[Model], *, name: str = "") -> Model:
         name: What findings call the file; the path if left out.
 
     Raises:
-        FileError: With every mistake; of a file that is not TOML the first.
+        FileError: With every mistake, up to MAX_MISTAKES; of a file that is not TOML the first.
     """
     name = _name(source, name)
     raw = _read(source, name)
@@ -129,8 +132,24 @@ def load(source: Source, model: type[Model], *, name: str = "") -> Model:
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
     # Raised outside the handler, since the model's own error knows the values.
-    mistakes = _mistakes(details, data, model)
+    mistakes: list[Mistaken] = list(_mistakes(details[:MAX_MISTAKES], data, model))
+    if len(details) > MAX_MISTAKES:
+        mistakes.insert(0, ((), f"has {len(details) - MAX_MISTAKES} more mistakes than are told here"))
     raise FileError(_located(raw, name, mistakes))
+
+
+def parse(source: Source, *, name: str = "") -> dict[str, Any]:
+    """What a file says, whatever its keys are.
+
+    Args:
+        source: Path, or the file's bytes.
+        name: What the finding calls the file; the path if left out.
+
+    Raises:
+        FileError: It is too long, not TOML, or nested too deeply.
+    """
+    name = _name(source, name)
+    return _parse(_read(source, name), name)
 
 
 def as_findings(source: Source, mistakes: Iterable[Mistaken], *, name: str = "") -> list[Finding]:
@@ -174,7 +193,13 @@ def _text(raw: bytes) -> str:
 
 def _parse(raw: bytes, name: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(_text(raw))
+        text = _text(raw)
+        deep = long_key(text)
+        if deep is None:
+            data = tomllib.loads(text)
+            if not _deeper(data, MAX_DEPTH):
+                return data
+        finding = Finding(name, deep or 1, "", "is nested too deeply")
     except UnicodeDecodeError as error:
         finding = Finding(name, raw.count(b"\n", 0, error.start) + 1, "", "is not UTF-8")
     except tomllib.TOMLDecodeError as error:
@@ -214,6 +239,14 @@ def _key_text(path: Key) -> str:
         else:
             text += ("." if text else "") + (part if _BARE_KEY.fullmatch(part) else f'"{part}"')
     return text
+
+
+def _deeper(value: Any, depth: int) -> bool:
+    """Whether there are more tables and arrays within one another than that."""
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return not depth or any(_deeper(item, depth - 1) for item in inner)
 
 
 def _frozen(value: Any) -> Any:

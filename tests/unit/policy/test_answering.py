@@ -14,7 +14,7 @@ from policy import answering
 from policy.answering import Sources, answer, take
 from policy.reading import _pickled
 from policy_support import DirectoryKit
-from zhiwang.policy.v1 import rights_pb2
+from zhiwang.policy.v1 import rehearsal_pb2, rights_pb2
 from zhiwang.wire.errors import Reason, RefusedError
 
 
@@ -84,3 +84,13 @@ def test_a_former_version_needs_what_was_kept(kit: DirectoryKit) -> None:
     with pytest.raises(RefusedError) as caught:
         what_can(sources_of(kit), standpoint=rights_pb2.Standpoint(directory_version=1))
     assert (caught.value.reason, caught.value.field) == (Reason.NAME_UNKNOWN, "standpoint.directory_version")
+
+
+@pytest.mark.parametrize("deep", ["x." * 10_000 + "y = 1", f"x = {'[' * 400}{']' * 400}"])
+def test_a_file_that_is_nested_too_deeply_is_told_as_such(kit: DirectoryKit, deep: str) -> None:
+    request = rehearsal_pb2.CheckRequest()
+    content = f"{support.HRSS}\n[z]\n{deep}\n".encode()
+    request.standpoint.files.add(name="hrss/document.toml", content=content)
+    said = answer(None, "Check", request.SerializeToString(), sources_of(kit), time.time())
+    findings = rehearsal_pb2.CheckResponse.FromString(said).findings
+    assert ["is nested too deeply" in str(finding) for finding in findings] == [True]

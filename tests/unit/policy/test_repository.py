@@ -310,6 +310,13 @@ def test_a_document_that_does_not_hold_together_is_refused_with_its_findings(
     assert any(finding in text for key, text in error.metadata.items() if key.startswith("finding-"))
 
 
+def test_a_document_with_a_key_of_ten_thousand_parts_is_refused_before_it_is_parsed(kit: DirectoryKit) -> None:
+    content = f"{support.HRSS}\n[z]\n{'x.' * 10_000}y = 1\n".encode()
+    error = publish_raw(kit, "hrss", "hrss/document.toml", content)
+    assert error.reason is Reason.DOCUMENT_INVALID
+    assert "is nested too deeply" in error.detail
+
+
 def test_a_grant_that_breaks_an_assertion_is_refused(kit: DirectoryKit) -> None:
     grant = """
     [[grant]]
