@@ -253,10 +253,7 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
     ) -> AsyncGenerator[audit_pb2.SearchResponse]:
         """What is looked for, newest first, page by page, each read when the one before was taken."""
         del context
-        reader, scope = self._reader()
-        index = self._index
-        if index is None:
-            raise RefusedError(Reason.RPC_NOT_ALLOWED, "this log has no search database")
+        reader, scope, index = self.searcher()
         query = query_of(request)
         count = _page_size(request.page_size)
         store = await self._shard(request.origin)
@@ -308,6 +305,17 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         """The log that is asked for, as it stands in the store."""
         await asyncio.to_thread(self._log.refresh)
         return self._log.shard(origin)
+
+    def searcher(self) -> tuple[str, Scope, SearchIndexes | SearchIndex]:
+        """Who searches, which entries, and in what.
+
+        Raises:
+            RefusedError: RPC_NOT_ALLOWED: the caller may read nothing of this log, or it cannot be searched.
+        """
+        reader, scope = self._reader()
+        if self._index is None:
+            raise RefusedError(Reason.RPC_NOT_ALLOWED, "this log has no search database")
+        return reader, scope, self._index
 
     def _reader(self) -> tuple[str, Scope]:
         """Who reads entries, and which; refused if none at all."""

@@ -23,6 +23,7 @@ from exchange.evidence.rules import parties, read_past
 from exchange.explaining import explain_entry
 from policy.answering import Sources, fetch_from, past_of
 from policy.reading import ANSWER_SECONDS, POLICY_READERS, PolicyDesk, PolicyServicer
+from policy.workers import Worker
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.policy.v1 import decisions_pb2, decisions_pb2_grpc
 from zhiwang.wire.call import current_peer
@@ -107,32 +108,48 @@ class DecisionServicer(decisions_pb2_grpc.DecisionServiceServicer):
         context: grpc.aio.ServicerContext,
     ) -> AsyncGenerator[decisions_pb2.ReplayResponse]:
         """The accesses of the log decided again, newest first."""
+        self._audits.searcher()  # nothing is worked out for who may not search
         self._policies.prepare(request.standpoint, "standpoint")
         now = self._desk.clock()
         query = Query(event="hub_access", since=_since(request, now))
-        loop = asyncio.get_running_loop()
-        ends = loop.time() + time_left(context, REPLAY_SECONDS)
-        async with self._desk.workers.lent(current_peer().label, long=True) as worker:
-            sources = await self._desk.sources(worker)
-
-            async def work(function: str, *arguments: Any) -> Any:
-                left = ends - loop.time()
-                if left <= 0:
-                    raise RefusedError(Reason.DEADLINE_EXCEEDED, "a replay")
-                return await worker.call(function, *arguments, seconds=min(left, ANSWER_SECONDS))
-
-            await work("exchange.deciding:begin", request.SerializeToString(), sources, now)
-            search = request_of(query, page_size=PAGE, proofs=False)
-            async with aclosing(self._audits.Search(search, context)) as pages:
-                begun = loop.time()
+        seconds = time_left(context, REPLAY_SECONDS)
+        # Time also runs out while a page waits for its caller to take it: then the call's task is cancelled where it
+        # waits, which closes this generator and the call. Behind what was not taken no status could be sent.
+        try:
+            async with (
+                asyncio.timeout(seconds),
+                self._desk.workers.lent(current_peer().label, long=True) as worker,
+                aclosing(self._replayed(request, query, now, worker, context)) as pages,
+            ):
                 async for page in pages:
-                    entries = [(logged.index, logged.entry) for logged in page.entries]
-                    said = await work("exchange.deciding:decide", entries)
-                    took = loop.time() - begun
-                    yield decisions_pb2.ReplayResponse.FromString(said)
-                    await asyncio.sleep(REST * took)
-                    begun = loop.time()
-            yield decisions_pb2.ReplayResponse.FromString(await work("exchange.deciding:finish"))
+                    yield page
+        except TimeoutError:
+            raise RefusedError(Reason.DEADLINE_EXCEEDED, f"a replay took longer than {seconds:.0f} s") from None
+
+    async def _replayed(
+        self,
+        request: decisions_pb2.ReplayRequest,
+        query: Query,
+        now: float,
+        worker: Worker,
+        context: grpc.aio.ServicerContext,
+    ) -> AsyncGenerator[decisions_pb2.ReplayResponse]:
+        async def work(function: str, *arguments: Any) -> Any:
+            return await worker.call(f"exchange.deciding:{function}", *arguments, seconds=ANSWER_SECONDS)
+
+        await work("begin", request.SerializeToString(), await self._desk.sources(worker), now)
+        loop = asyncio.get_running_loop()
+        search = request_of(query, page_size=PAGE, proofs=False)
+        async with aclosing(self._audits.Search(search, context)) as pages:
+            begun = loop.time()
+            async for page in pages:
+                entries = [(logged.index, logged.entry) for logged in page.entries]
+                said = await work("decide", entries)
+                took = loop.time() - begun
+                yield decisions_pb2.ReplayResponse.FromString(said)
+                await asyncio.sleep(REST * took)
+                begun = loop.time()
+        yield decisions_pb2.ReplayResponse.FromString(await work("finish"))
 
 
 def _since(request: decisions_pb2.ReplayRequest, now: float) -> int:

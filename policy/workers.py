@@ -23,10 +23,11 @@ from policy.working import LENGTH, Outcome, Task
 from zhiwang.wire.errors import Reason, RefusedError, ZhiwangError
 
 WORKERS: Final = 2
+"""For questions of a minute at most, one for each caller: nobody alone keeps the others out."""
 LONG: Final = 1
-"""Of them for what goes on for minutes, so that short questions never wait for it."""
+"""Besides them, for what goes on for minutes."""
 MAX_EACH: Final = 2
-"""Questions of one caller at once, those that wait included, so that nobody keeps the others out."""
+"""Questions of one caller at once, those that wait included."""
 MAX_WAITING: Final = 16
 """Questions of all callers that may wait."""
 STOP_SECONDS: Final = 5.0
@@ -117,7 +118,7 @@ class Workers:
 
     Args:
         number: Processes at most.
-        long: Of them for what goes on for minutes.
+        long: Besides them, for what goes on for minutes.
     """
 
     def __init__(self, number: int = WORKERS, long: int = LONG) -> None:
@@ -125,6 +126,7 @@ class Workers:
         self._long = asyncio.Semaphore(long)
         self._room = number + MAX_WAITING
         self._callers: Counter[str] = Counter()
+        self._turns: dict[str, asyncio.Lock] = {}  # of the callers who ask just now
         self._idle: list[Worker] = []
         self._busy: set[Worker] = set()
         self._ending: set[asyncio.Task[None]] = set()
@@ -132,7 +134,7 @@ class Workers:
 
     @asynccontextmanager
     async def lent(self, caller: str, *, long: bool = False) -> AsyncIterator[Worker]:
-        """A process for one question, once one is free.
+        """A process for one question, once one is free and what else the caller asks has had its own.
 
         Args:
             caller: Who asks.
@@ -151,33 +153,35 @@ class Workers:
                 async with self._long, self._lent() as worker:
                     yield worker
             else:
-                async with self._lent() as worker:
+                # The caller's turn first: who waits for it keeps no place that others could have.
+                async with self._turns.setdefault(caller, asyncio.Lock()), self._free, self._lent() as worker:
                     yield worker
         finally:
             self._callers[caller] -= 1
-            self._callers += Counter()  # forgets who asks no more
+            if not self._callers[caller]:
+                del self._callers[caller]
+                self._turns.pop(caller, None)
 
     @asynccontextmanager
     async def _lent(self) -> AsyncIterator[Worker]:
-        async with self._free:
-            if self._closed:
-                raise RefusedError(Reason.SHUTTING_DOWN)
-            worker = await self._begun()
-            self._busy.add(worker)
-            sound = False
-            try:
-                yield worker
-                sound = True
-            except ZhiwangError as error:
-                sound = not isinstance(error, _EndedError)
-                raise
-            finally:
-                self._busy.discard(worker)
-                if sound and worker.alive and not self._closed:
-                    worker.rest()
-                    self._idle.append(worker)
-                else:
-                    self._end(worker)
+        if self._closed:
+            raise RefusedError(Reason.SHUTTING_DOWN)
+        worker = await self._begun()
+        self._busy.add(worker)
+        sound = False
+        try:
+            yield worker
+            sound = True
+        except ZhiwangError as error:
+            sound = not isinstance(error, _EndedError)
+            raise
+        finally:
+            self._busy.discard(worker)
+            if sound and worker.alive and not self._closed:
+                worker.rest()
+                self._idle.append(worker)
+            else:
+                self._end(worker)
 
     async def _begun(self) -> Worker:
         while self._idle:

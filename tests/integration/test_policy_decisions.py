@@ -6,7 +6,7 @@ import asyncio
 import json
 import subprocess
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 
 import policy_support
 from audit.entry import decode_entry
+from audit.service import AuditServicer
 from audit_served import ZHIWANG
 from certs.credentials import IdentityFiles
 from city_support import RunningCity, running_city
@@ -263,3 +264,52 @@ async def test_one_log_is_replayed_once_at_a_time_and_who_goes_away_makes_room(
                 else:
                     break
         assert said[-1].accesses == 1
+
+
+async def test_a_replay_ends_in_its_time_although_its_caller_reads_no_further(
+    city: RunningCity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ask(city)
+    search = AuditServicer.Search
+
+    async def without_end(self: AuditServicer, request: Any, context: Any) -> AsyncIterator[Any]:
+        async with aclosing(search(self, request, context)) as pages:
+            page = await anext(pages)
+        for _ in range(8):
+            page.entries.extend(list(page.entries))
+        while True:
+            yield page
+
+    monkeypatch.setattr(AuditServicer, "Search", without_end)
+    monkeypatch.setattr("exchange.decisions.REPLAY_SECONDS", 20.0)
+    async with decisions(city) as stub, decisions(city, "hrss/auditor/one") as other:
+        request = decisions_pb2.ReplayRequest()
+        request.standpoint.files.add(name="hrss/document.toml", content=WITHOUT.encode())
+        unread = stub.Replay(request)
+        assert (await unread.read()).flips
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                call = other.Replay(request)
+                try:
+                    assert (await call.read()).flips
+                except grpc.aio.AioRpcError as error:
+                    assert refusal_of(error).reason is Reason.OVERLOADED  # noqa: PT017 - the other still runs
+                    await asyncio.sleep(0.2)
+                else:
+                    call.cancel()
+                    break
+        unread.cancel()
+
+
+async def test_nothing_is_worked_out_for_who_may_not_search_the_log(
+    city: RunningCity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[str] = []
+
+    async def noted(_self: workers.Worker, function: str, *_arguments: Any, seconds: float) -> Any:
+        called.append(f"{function} {seconds}")
+
+    monkeypatch.setattr(workers.Worker, "call", noted)
+    async with decisions(city, "edu/admin/first") as stub:
+        assert (await refused(stub.Replay(decisions_pb2.ReplayRequest()).read())).reason is Reason.RPC_NOT_ALLOWED
+    assert called == []

@@ -92,7 +92,7 @@ async def test_who_goes_away_ends_the_calculation_and_leaves_the_place_free(lend
 
     asking = [asyncio.create_task(ask()) for _ in range(MAX_EACH)]
     async with asyncio.timeout(PATIENCE):
-        ended = [await pids.get() for _ in asking]
+        ended = await pids.get()
     with pytest.raises(RefusedError) as caught:
         async with lender.lent("edu/admin/li"):
             pass
@@ -100,10 +100,31 @@ async def test_who_goes_away_ends_the_calculation_and_leaves_the_place_free(lend
     for task in asking:
         task.cancel()
     await asyncio.gather(*asking, return_exceptions=True)
-    for pid in ended:
-        await gone(pid)
+    await gone(ended)
     async with lender.lent("edu/admin/li") as worker:
-        assert await pid_of(worker) not in ended
+        assert await pid_of(worker) != ended
+
+
+@pytest.mark.parametrize(("kinds", "expected"), [("ss", "s"), ("ls", "ls")])
+async def test_who_asks_without_end_keeps_nobody_else_waiting(lender: Workers, kinds: str, expected: str) -> None:
+    running: asyncio.Queue[str] = asyncio.Queue()
+
+    async def ask(kind: str) -> None:
+        async with lender.lent("mallory/admin/m", long=kind == "l") as worker:
+            running.put_nowait(kind)
+            await worker.call("worker_functions:forever", seconds=2 * PATIENCE)
+
+    asking = [asyncio.create_task(ask(kind)) for kind in kinds]
+    async with asyncio.timeout(PATIENCE):
+        assert sorted([await running.get() for _ in expected]) == sorted(expected)
+        for caller in ("edu/admin/li", "hrss/admin/wu", "edu/admin/li"):
+            async with lender.lent(caller) as worker:
+                assert await pid_of(worker)
+    assert running.empty()
+    assert not any(task.done() for task in asking)
+    for task in asking:
+        task.cancel()
+    await asyncio.gather(*asking, return_exceptions=True)
 
 
 async def test_what_takes_too_long_or_too_much_is_ended_and_told(lender: Workers) -> None:
