@@ -19,7 +19,7 @@ from adapters.store import create_store
 from audit import backup as logs
 from certs.identity import write_private
 from certs.signing import CertificateVerifier
-from policy.directory import SEEN
+from policy.directory import copy_seen
 from zhiwang.wire import archive
 from zhiwang.wire.archive import Manifest
 from zhiwang.wire.errors import FatalError, Reason
@@ -119,9 +119,7 @@ def succeed(profile: Profile, source: Path) -> None:
                 write_private(made.ledger_key, lost.ledger_key.read_bytes())
                 if lost.local.is_dir():
                     shutil.copytree(lost.local, made.local)
-                if (lost.policy / SEEN).is_file():
-                    # Or the successor would count an opening that its predecessor's memory kept out.
-                    shutil.copy(lost.policy / SEEN, made.policy / SEEN)
+                copy_seen(lost.policy, made.policy)
                 log = create_store(made, files.signer(), verifier=verifier, predecessor=head.checkpoint)
                 try:
                     with log.transaction() as connection:

@@ -23,6 +23,7 @@ from certs.identity import Kind
 from exchange.app import hub_identity, make_state
 from exchange.config import StateFiles
 from exchange.store import lenient, open_engine, open_log, using
+from policy.directory import copy_seen
 from zhiwang.wire import archive
 from zhiwang.wire.archive import Manifest
 from zhiwang.wire.errors import FatalError, Reason
@@ -141,8 +142,9 @@ def restored_log(
 def succeed_hub(profile: Profile, source: Path) -> None:
     """Make the state of a hub under a new name, which goes on where the log of a lost one ended.
 
-    The new log's first entry names the checkpoint of the backup, and what was seen of owners' logs is taken over. All
-    of it is made aside and then put in place, so that no log ever stands there whose hub has forgotten the owners'.
+    The new log's first entry names the checkpoint of the backup, and what was seen of owners' logs and emergencies is
+    taken over. All of it is made aside and then put in place, so that no log ever stands there whose hub has forgotten
+    the owners'.
 
     Raises:
         FatalError: There is a state already, or the backup is none that this hub can succeed. Nothing has changed then.
@@ -165,6 +167,7 @@ def succeed_hub(profile: Profile, source: Path) -> None:
             store.engine.dispose()
             archive.copy_tree(lost.owner_logs, made.owner_logs)
             archive.copy_tree(lost.published, made.published)
+            copy_seen(lost.policy, made.policy)
             shutil.rmtree(made.guard.parent)
         make_state(state)
         logs.restore_guard(state.guard, store.newest)

@@ -86,6 +86,20 @@ class _Fetcher(FetcherInterface):
         yield content
 
 
+def copy_seen(old: Path, new: Path) -> None:
+    """Take over what another reader remembers of openings, if it has seen any; or what it kept out would count anew.
+
+    Args:
+        old: Its state directory.
+        new: The successor's.
+
+    Raises:
+        OSError: It cannot be copied.
+    """
+    if (old / SEEN).is_file():
+        replace_durably(new / SEEN, (old / SEEN).read_bytes(), mode=PUBLIC)
+
+
 class DirectoryClient:
     """Fetches and verifies the directory. Calls block; one thread at a time may be in `refresh` or `load`.
 

@@ -67,6 +67,7 @@ def hub(tmp_path: Path) -> Machine:
     machine = Machine(tmp_path, "hub")
     exchange.app.init(machine.first)
     (machine.first.state / "owner_logs" / "hrss_main.json").write_bytes(OWNER_LOG)
+    (machine.first.state / "directory" / SEEN).write_bytes(OPENINGS)
     hub_backup.back_up_hub(machine.first, machine.backup)
     return machine
 
@@ -107,6 +108,7 @@ def test_a_hubs_successor_that_was_interrupted_has_no_log_without_what_was_seen_
     assert hub.state == set()
     hub_backup.succeed_hub(hub.profile, hub.backup)
     assert (hub.profile.state / "owner_logs" / "hrss_main.json").read_bytes() == OWNER_LOG
+    assert (hub.profile.state / "directory" / SEEN).read_bytes() == OPENINGS, "no emergency is opened again by it"
     assert hub.state == {"log.db", "directory", "guard", "owner_logs", "published"}
     assert (hub.profile.state / "guard" / "checkpoint").read_text().startswith("shenzhen/hrss/hub/second\n1\n")
 
