@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -10,6 +12,10 @@ from servers import MissingError, Server, running
 # No test asserts an absolute time, and hypothesis would: 200 ms for an example, and a second for making some.
 settings.register_profile("zhiwang", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("zhiwang")
+
+# A shell has what it runs in the background ignore Ctrl-C, and so would everything that a test starts and interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _running(family: str) -> Server:
