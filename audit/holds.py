@@ -153,8 +153,9 @@ class HoldBook:
             FatalError: LOG_UNAVAILABLE: the log cannot be read, so nothing may be erased.
             RefusedError: An entry says a hold that is none.
         """
+        # Before the lock: it may wait for the turn to write, and who has that asks us what is held (`carried`).
+        self._log.refresh()
         with self._lock:
-            self._log.refresh()
             store = self._log.shard()
             if store.origin != self._origin:
                 self._origin, self._read, self._holds = store.origin, 0, {}
@@ -168,8 +169,11 @@ class HoldBook:
         return tuple(sorted(held, key=lambda hold: (hold.until, hold.department, hold.order)))
 
     def carried(self, now: float) -> list[audit_pb2.HoldPlaced]:
-        """What a log that follows this one has to begin with, so that it says by itself what is held."""
-        return [hold.event() for hold in self.holds_in_force(now)]
+        """What a log that follows this one has to begin with, so that it says by itself what is held.
+
+        Those that ended within `MAX_SECONDS` too: the clock by which a year begins may have leaped, and comes back.
+        """
+        return [hold.event() for hold in self.holds_in_force(now - MAX_SECONDS)]
 
     def _take(self, data: bytes) -> None:
         number = event_number(data)

@@ -232,6 +232,20 @@ def test_a_hold_goes_on_into_the_log_of_the_new_year(log: YearlyLog, clock: Cale
     years.close(log)
 
 
+def test_a_clock_that_leaps_over_a_new_year_and_comes_back_ends_no_hold(log: YearlyLog, clock: Calendar) -> None:
+    clock.set("2019-11-28")
+    hold(log, clock, Query(matter="senior-card"))
+    before = HoldBook(log).holds_in_force(clock.now)
+    assert before
+    clock.set("2021-02-15")
+    years.append(log, 1)
+    assert HoldBook(log).holds_in_force(clock.now) == ()
+    clock.set("2019-11-28T00:01")
+    assert years.append(log, 1).origin == f"{LOG}/2021"
+    assert HoldBook(log).holds_in_force(clock.now) == before
+    years.close(log)
+
+
 def test_without_a_copy_or_a_reason_nothing_goes(log: YearlyLog, clock: Calendar) -> None:
     clock.set("2021-01-02")
     book, end = HoldBook(log), survey(log, HoldBook(log), YEARS, clock.now)[0].checkpoint

@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 import audit_support as support
 import yearly_support as years
+from audit.appended import Head
 from audit.backup import Seen, check_copy, copy_store
 from audit.checkpoint import Checkpoint, split_note
 from audit.entry import decode_entry
@@ -343,6 +344,34 @@ def test_threads_that_append_while_the_year_turns_lose_nothing(place: Place, clo
     assert len(found) == 120
     years.close(*logs)
     assert years.check(place, *found) == [f"{LOG}/2022", LOG]  # type: ignore[arg-type]  # all of them are Appended
+
+
+def test_the_year_turns_while_another_thread_reads_what_is_held(
+    place: Place, clock: Calendar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who reads may wait for the turn to write, which whoever begins the year has: so it must not be waited for."""
+    log = years.make(place, clock)
+    clock.set("2021-12-31T12:00")
+    reads, turned, refresh = threading.Event(), threading.Event(), log.refresh
+    waited: list[bool] = []
+
+    def slow() -> Head:
+        if threading.current_thread() is reader:
+            reads.set()
+            waited.append(turned.wait(30))
+        return refresh()
+
+    monkeypatch.setattr(log, "refresh", slow)
+    reader = threading.Thread(target=log.prepare)
+    reader.start()
+    assert reads.wait(60)
+    clock.set("2022-01-01")
+    first = years.append(log, 1)
+    turned.set()
+    reader.join()
+    assert waited == [True]
+    years.close(log)
+    assert years.check(place, first) == [f"{LOG}/2022", LOG]
 
 
 def year(origin: str) -> int:
