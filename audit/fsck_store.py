@@ -22,11 +22,14 @@ from audit import layout, shards, tiles
 from audit.backend import backend_of
 from audit.checkpoint import Checkpoint
 from audit.database import Backend
+from audit.ends import check_ends, check_known, check_removals
+from audit.entry import EntryError, decode_entry
 from audit.fsck import Examined, examine
 from audit.origins import FIRST, origin_of, year_of
 from audit.reader import LogReader
 from audit.search import search_file, search_row
 from audit.tiles import TILE_WIDTH
+from audit.trouble import cause_of
 from zhiwang.wire import merkle
 from zhiwang.wire.errors import FatalError
 
@@ -154,6 +157,43 @@ def kept_years(engine: Engine) -> list[int]:
         ended = backend_of(engine).logs(connection)
     newest = ended[-1].successor if ended else FIRST
     return [*(one.year for one in ended if not one.removal), newest]
+
+
+def examine_years(engine: Engine, log: str, guarded: Checkpoint | None, found: Examined) -> None:
+    """Check what a store keeps for ever of the logs that have ended, and that it was not rolled back over a New Year.
+
+    That the newest log's first entry is in its tree is found by `examine_store` of that log.
+
+    Args:
+        engine: Of the store; only read.
+        log: The identity's `log_origin`.
+        guarded: What the process's guard remembers.
+        found: Takes up what is wrong.
+    """
+    backend = backend_of(engine)
+
+    def entry(year: int, index: int) -> bytes | None:
+        if year not in kept:
+            return None
+        return next(iter(LogReader(engine, shards.tables_of(year)).entries(index, index + 1, None)), None)
+
+    try:
+        with backend.reading.connect() as connection:
+            ended = backend.logs(connection)
+            if ended:
+                backend.check_years(connection, log)
+        newest = ended[-1].successor if ended else FIRST
+        kept = {newest, *(one.year for one in ended if one.removal is None)}
+        if guarded is not None:
+            check_known(log, ended, newest, "its guard", guarded)
+        first = entry(newest, 0) if ended else None
+        if first is not None:
+            check_ends(log, ended, decode_entry(first))
+        check_removals(log, ended, entry)
+    except (FatalError, EntryError) as error:
+        found.add(STORE, None, str(error.detail if isinstance(error, FatalError) else error))
+    except (SQLAlchemyError, sqlite3.Error) as error:
+        found.add(STORE, None, f"what tells of earlier years cannot be read: {cause_of(error)}")
 
 
 def entries_of(engine: Engine, origin: str) -> Callable[[int, int], Sequence[bytes]]:

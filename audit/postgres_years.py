@@ -76,6 +76,9 @@ BEGIN
             RAISE EXCEPTION 'the log is append-only: a removal of a year that ended is recorded before it'
                 USING ERRCODE = '23000';
         END IF;
+        IF NEW.recorded_year <= NEW.year THEN
+            RAISE EXCEPTION 'the log is append-only: a later year says that one is removed' USING ERRCODE = '23000';
+        END IF;
     ELSIF NEW.year <> OLD.year OR NEW.recorded_year <> OLD.recorded_year OR NEW.recorded_idx <> OLD.recorded_idx
         OR NEW.done < OLD.done
     THEN

@@ -75,6 +75,7 @@ class Shard:
         ended: When the next log began.
         due: From when on its entries need not be kept.
         holds: Numbers of the orders that hold entries of it.
+        records: Years' logs of which it says that they may go and that are not gone yet: until then it stays.
         removed: Whether its entries are gone, or going.
         done: Whether they are gone.
     """
@@ -87,6 +88,7 @@ class Shard:
     ended: float
     due: float
     holds: tuple[str, ...]
+    records: tuple[str, ...]
     removed: bool
     done: bool
 
@@ -134,6 +136,11 @@ def survey(log: YearlyLog, book: HoldBook, years: int, now: float) -> list[Shard
                 due=due_time(ended, years),
                 # The clock of a log may have been set back, so its entries may be a little older or younger.
                 holds=_holding(holds, begun - MARGIN, ended + MARGIN),
+                records=tuple(
+                    origin_of(log.log, other.year)
+                    for other in log.ended
+                    if other.removal is not None and not other.removal.done and other.removal.year == one.year
+                ),
                 removed=one.removal is not None,
                 done=one.removal is not None and one.removal.done,
             )
@@ -212,10 +219,17 @@ def _removable(log: YearlyLog, book: HoldBook, origin: str, years: int, now: flo
         raise RefusedError(Reason.SHARD_KEPT, f"{origin} is no log of an earlier year", field="origin")
     if shard.done:
         raise RefusedError(Reason.SHARD_KEPT, f"the entries of {origin} are gone already", field="origin")
+    if shard.holds:
+        # Also what has begun to go: a hold that was placed since then stops the rest.
+        raise RefusedError(Reason.SHARD_KEPT, f"{origin} is held: {', '.join(shard.holds)}", field="origin")
     if shard.removed:
         return shard
-    if shard.holds:
-        raise RefusedError(Reason.SHARD_KEPT, f"{origin} is held: {', '.join(shard.holds)}", field="origin")
+    if shard.records:
+        raise RefusedError(
+            Reason.SHARD_KEPT,
+            f"{origin} says that {', '.join(shard.records)} may go: finish that first",
+            field="origin",
+        )
     if now < shard.due:
         when = datetime.fromtimestamp(shard.due, CITY_TIME).date()
         raise RefusedError(Reason.SHARD_KEPT, f"{origin} is kept until {when}", field="origin")
@@ -232,8 +246,14 @@ def _begun(one: Ended) -> int:
 
 
 def due(found: Sequence[Shard], now: float) -> list[Shard]:
-    """What may go now, or has begun to."""
-    return [one for one in found if not one.done and (one.removed or (now >= one.due and not one.holds))]
+    """What may go now, or has begun to; nothing that is held."""
+    wanted = [one for one in found if not one.done and not one.holds]
+    return [one for one in wanted if one.removed or (now >= one.due and not one.records)]
+
+
+def going(found: Sequence[Shard]) -> list[Shard]:
+    """What has begun to go, and may go on."""
+    return [one for one in found if one.removed and not one.done and not one.holds]
 
 
 def copies_of(exported: Sequence[Path], root: Path) -> dict[str, Checkpoint]:
@@ -305,6 +325,8 @@ def fate(shard: Shard, now: float, kept: Sequence[str] = ()) -> tuple[str, str]:
     """What becomes of a log: a word for machines, and for a person in Chinese and English."""
     if shard.done:
         return "removed", "已移除 removed"
+    if shard.removed and shard.holds:
+        return "removing_held", f"已记录移除但又被保全 recorded as to go, and held since: {', '.join(shard.holds)}"
     if shard.removed:
         return "removing", "移除未完成 not finished; run it again with --apply, in PostgreSQL with --sql"
     if shard.holds:

@@ -22,7 +22,7 @@ from sqlalchemy import Connection, Engine
 
 from audit import schema
 from audit.appended import Head
-from audit.origins import FIRST, origin_of
+from audit.origins import FIRST, MAX_YEAR, origin_of
 from audit.schema import Tables
 from audit.sqlite import driver
 from zhiwang.wire.errors import FatalError, Reason
@@ -76,6 +76,8 @@ ENDED: Final = """SELECT s.year, s.successor, s.size, s.root, s.checkpoint, s.ce
 _END: Final = """INSERT INTO log_shard (year, successor, size, root, checkpoint, certificate, opened)
     VALUES (?, ?, ?, ?, ?, ?, ?)"""
 _REMOVE: Final = "INSERT INTO log_shard_removed (year, recorded_year, recorded_idx, done) VALUES (?, ?, ?, 0)"
+_LEAST: Final = 1000
+"""The names of logs have years of four digits."""
 _DONE: Final = "UPDATE log_shard_removed SET done = 1 WHERE year = ?"
 
 
@@ -119,9 +121,15 @@ def tables_of(year: int) -> Tables:
 
 
 def ended_of(rows: Iterable[Any]) -> list[Ended]:
-    """The logs that have ended, the oldest first, from the rows that `ENDED` selects."""
+    """The logs that have ended, the oldest first, from the rows that `ENDED` selects.
+
+    Raises:
+        FatalError: LOG_UNAVAILABLE: a year is none, so that there can be no such log.
+    """
     found = []
     for year, successor, size, root, checkpoint, certificate, opened, recorded, index, done in rows:
+        if not (year == FIRST or _LEAST <= year <= MAX_YEAR) or not _LEAST <= successor <= MAX_YEAR:
+            raise _changed(f"the store says that the year {year} ended and {successor} goes on, which is none")
         removal = None if recorded is None else Removal(recorded, index, bool(done))
         found.append(Ended(year, successor, Head(size, root, checkpoint, certificate), opened, removal))
     return found

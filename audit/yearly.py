@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,14 +26,15 @@ from audit import shards
 from audit.appended import Appended, Head, NewEntry
 from audit.checkpoint import Checkpoint, split_note
 from audit.database import Backend
+from audit.ends import broken, check_ends, check_known, check_removals
 from audit.entry import Event, decode_entry
 from audit.guard import Guard
 from audit.holds import HoldBook
 from audit.origins import FIRST, end_of, log_of, origin_of, position, year_and_index, year_at, year_of
+from audit.proofs import check_entry
 from audit.shards import Ended
 from audit.store import LogStore
 from audit.trouble import ERRORS, trouble
-from audit.years import follow_link
 from certs.signing import CertificateVerifier, Signer
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
@@ -45,8 +47,6 @@ NOTICE_SECONDS: Final = 31 * 86_400
 
 RETRY_SECONDS: Final = 3600
 """After how long that is looked at again, and a new year is tried again that could not begin."""
-
-_FOR_AUDITORS: Final = "Keep store and guard for the audit office and restore the newest copy. Nothing is appended"
 
 _log = structlog.get_logger(__name__)
 
@@ -89,6 +89,7 @@ class YearlyLog:
         self._removals = 0
         self._ends = float("inf")
         self._looked = float("-inf")
+        self._refused = float("-inf")
         self.unprepared: str | None = None
         self._book = HoldBook(self)
 
@@ -211,7 +212,7 @@ class YearlyLog:
         try:
             self._take_up(connection, guarded)
         except (DecodeError, ValueError) as error:
-            raise _broken(f"how a year ended cannot be read: {type(error).__name__}") from error
+            raise broken(f"how a year ended cannot be read: {type(error).__name__}") from error
 
     def _take_up(self, connection: Connection, guarded: Checkpoint | None) -> None:
         self._backend.install_years(connection)
@@ -222,8 +223,8 @@ class YearlyLog:
             if one.removal is None:
                 store = self._store(one.year)
                 final = store.take_up(connection, _of(guarded, store.origin), ended=True)
-                if (final.size, final.root) != (one.head.size, one.head.root):
-                    raise _broken(f"the log {store.origin} is not the one that ended with {one.head.size} entries")
+                if final != one.head:
+                    raise broken(f"the log {store.origin} is not the one that ended with {one.head.size} entries")
         current = self._store(newest)
         current.take_up(connection, _of(guarded, current.origin))
         if current.backend.has_ended(connection):
@@ -231,30 +232,15 @@ class YearlyLog:
             self._take_up(connection, guarded)
             return
         self._enter(current, ended)
-        self._check_removals()
+        self._check_removals(ended)
 
     def _check_years(self, ended: Sequence[Ended], newest: int, guarded: Checkpoint | None) -> None:
         """Neither this process nor its guard has seen a later year, or another end of an earlier one."""
-        finals = {one.year: one.head for one in ended}
-        known = [("this process", year, store.newest) for year, store in self._stores.items() if store.newest.size]
+        for store in [store for store in self._stores.values() if store.newest.size]:
+            seen = Checkpoint(store.origin, store.newest.size, store.newest.root)
+            check_known(self.log, ended, newest, "this process", seen)
         if guarded is not None:
-            if log_of(guarded.origin) != self.log:
-                raise FatalError(
-                    Reason.LOG_UNAVAILABLE,
-                    f"the guard is of another log: {guarded.origin}. Bring this log's own guard back",
-                )
-            known.append(("its guard", year_of(guarded.origin), Head(guarded.size, guarded.root, b"", b"")))
-        for who, year, head in known:
-            origin, final = origin_of(self.log, year), finals.get(year)
-            if year > newest:
-                raise _broken(
-                    f"the log ends with {origin_of(self.log, newest)}, but {who} has seen {head.size} entries of "
-                    f"{origin}: it was rolled back to before that year began"
-                )
-            if year != newest and final is None:
-                raise _broken(f"{who} has seen {origin}, of which the store knows nothing")
-            if final is not None and (head.size > final.size or (head.size == final.size and head.root != final.root)):
-                raise _broken(f"{origin} ended with {final.size} entries, but {who} has seen {head.size}, or others")
+            check_known(self.log, ended, newest, "its guard", guarded)
 
     def _enter(self, store: LogStore, ended: Sequence[Ended]) -> None:
         """Stand in the newest log, inside a write transaction."""
@@ -265,34 +251,29 @@ class YearlyLog:
         if self._current is not store:
             self._current.guard, store.guard = None, self._guard
             self._current = store
+            self.unprepared, self._looked = None, float("-inf")
         elif store.guard is not self._guard:
             store.guard = self._guard
         self._set_end()
 
     def _check_chain(self, store: LogStore, ended: Sequence[Ended]) -> None:
         """The newest log's first entry names the end of the one before it, and so on back to the first."""
-        size = store.newest.size
-        opened = [*store.logged([0], size), *(_opened(one) for one in reversed(ended[1:]))]
-        link = audit_pb2.LogLink(opened=opened, known_origin=origin_of(self.log, ended[0].year))
+        (first,) = store.logged([0], store.newest.size)
         try:
-            ends = follow_link(link, Checkpoint(store.origin, size, store.newest.root))
+            opened = check_entry(first, Checkpoint(store.origin, store.newest.size, store.newest.root))
         except RefusedError as error:
-            raise _broken(error.detail) from error
-        for one in ended:
-            end = ends.get(origin_of(self.log, one.year))
-            if end is None or (end.checkpoint.size, end.checkpoint.root) != (one.head.size, one.head.root):
-                raise _broken(f"the log after {origin_of(self.log, one.year)} goes on from another end of it")
+            raise broken(error.detail) from error
+        check_ends(self.log, ended, opened)
 
-    def _check_removals(self) -> None:
-        """What is gone went in the order: the log says so, unless the year that did is gone itself."""
-        for one in self._ended:
-            removal, origin = one.removal, origin_of(self.log, one.year)
-            if removal is None or not self.kept(position(removal.year, removal.index)):
-                continue
-            recorded = self.entries(position(removal.year, removal.index), 1)
-            said = decode_entry(recorded[0]).shard_removed if recorded else audit_pb2.ShardRemoved()
-            if (said.origin, said.size, said.root) != (origin, one.head.size, one.head.root):
-                raise _broken(f"the entries of {origin} are gone, and the log does not say so")
+    def _check_removals(self, ended: Sequence[Ended]) -> None:
+        """What is gone, or to go, the log says, unless the year that did is gone itself."""
+        newest = ended[-1].successor if ended else FIRST
+        known = {*(one.year for one in ended if one.removal is None), newest}
+
+        def entry(year: int, index: int) -> bytes | None:
+            return next(iter(self._store(year).entries(index, 1)), None) if year in known else None
+
+        check_removals(self.log, ended, entry)
 
     def _set_end(self) -> None:
         """Until when the newest log is appended to. The first is of the year in which it was made."""
@@ -357,8 +338,12 @@ class YearlyLog:
 
     @property
     def _is_over(self) -> bool:
-        """Whether the newest log's year is over. Beyond the signing certificate no clock is believed."""
-        return self._ends <= self._clock() <= self._signer.expires
+        """Whether the newest log's year is over. Beyond the signing certificate no clock is believed.
+
+        For a while after no new one could begin it is not: it is tried again then, and at once if the clock goes back.
+        """
+        now = self._clock()
+        return self._ends <= now <= self._signer.expires and not self._refused <= now < self._refused + RETRY_SECONDS
 
     def roll(self) -> None:
         """Begin the log of this year, unless the one we stand in is of it.
@@ -371,12 +356,12 @@ class YearlyLog:
         except RefusedError as error:
             # Nothing may begin without what is held; what is appended meanwhile stands in the old log.
             _log.error("no new year begins: a hold cannot be read", origin=self.origin, detail=error.detail)
-            self._ends = self._clock() + RETRY_SECONDS
+            self._refused = self._clock()
             return
         year = year_at(self._clock())
         if not self._look_for_room(year):
             # What is to be recorded is not lost for it: it stands in the old log.
-            self._ends = self._clock() + RETRY_SECONDS
+            self._refused = self._clock()
             return
         with self._turn() as connection:
             if not self._is_over:
@@ -427,14 +412,30 @@ class YearlyLog:
                 over = current.backend.goes_on(connection)
                 removals = self._backend.removals(connection)
                 ended = self._backend.logs(connection) if removals != self._removals and not over else None
-        except ERRORS as error:
+        except (*ERRORS, FatalError) as error:
             raise self.stop(error) from error
-        if ended is not None and len(ended) >= len(self._ended):  # another thread may have gone on to a new year
-            self._ended, self._removals = tuple(ended), removals
+        if ended is not None:
+            self._let_go(current, ended, removals)
         if over:
             with self._turn():
                 pass
         return self.newest
+
+    def _let_go(self, current: LogStore, ended: Sequence[Ended], removals: int) -> None:
+        """Read no more of the years that are to go, once the log says so; what else stands of them is unchanged."""
+        known = self._ended
+        if [one.year for one in ended] != [one.year for one in known]:
+            return  # another thread has gone on to a new year, and looked at these too
+        try:
+            if any(
+                replace(one, removal=None) != replace(had, removal=None) for one, had in zip(ended, known, strict=True)
+            ):
+                raise broken("what stands there of how earlier years ended was changed")
+            current.refresh()  # to the entry that says so, which was committed with its row
+            self._check_removals(ended)
+        except (*ERRORS, FatalError) as error:
+            raise self.stop(error) from error
+        self._ended, self._removals = tuple(ended), removals
 
     # Reading.
 
@@ -590,7 +591,3 @@ def _opened(one: Ended) -> audit_pb2.LoggedEntry:
 
 def _of(guarded: Checkpoint | None, origin: str) -> Checkpoint | None:
     return guarded if guarded is not None and guarded.origin == origin else None
-
-
-def _broken(what: str) -> FatalError:
-    return FatalError(Reason.LOG_UNAVAILABLE, f"{what}. {_FOR_AUDITORS}")

@@ -128,7 +128,14 @@ def _examine_store(
 ) -> tuple[Examined, int | None]:
     """A process's own store, and how many entries its search database was compared with."""
     # Lazily, so that other commands are quick.
-    from audit.fsck_store import entries_of, examine_search, examine_store, kept_years, newest_origin  # noqa: PLC0415
+    from audit.fsck_store import (  # noqa: PLC0415
+        entries_of,
+        examine_search,
+        examine_store,
+        examine_years,
+        kept_years,
+        newest_origin,
+    )
     from audit.guard import Guard  # noqa: PLC0415
     from exchange.config import StateFiles  # noqa: PLC0415
     from exchange.store import open_to_read  # noqa: PLC0415
@@ -161,6 +168,7 @@ def _examine_store(
                 extends=remembered,
                 progress=progress,
             )
+            examine_years(engine, identity.log_origin, guarded, found)
             if found.checkpoint is None:
                 return found, None
             size = found.checkpoint.size

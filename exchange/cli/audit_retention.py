@@ -73,8 +73,11 @@ def retention(
         if apply:
             kept = keeping.apply(log, book, copies, years=years, now=now, no_copy=no_copy, progress=progress)
         found = keeping.survey(log, book, years, now)
-    going = [one.year for one in found if one.removed and not one.done]
+    going = [one.year for one in keeping.going(found)]
     if sql:
+        for shard in found:
+            if shard.removed and not shard.done and shard.holds:
+                output.say(f"不含 left out: {shard.origin} {keeping.fate(shard, now)[1]}")
         sys.stdout.write(removal_script(loaded.log, going))
         if not going:
             output.say("没有待移除的年份 no removal is recorded that is not done; nothing to run")

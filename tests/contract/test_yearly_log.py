@@ -19,6 +19,8 @@ from audit.appended import Head
 from audit.backup import Seen, check_copy, copy_store
 from audit.checkpoint import Checkpoint, split_note
 from audit.entry import decode_entry
+from audit.fsck import Examined
+from audit.fsck_store import examine_years
 from audit.holds import Hold
 from audit.origins import origin_of
 from audit.proofs import check_entry
@@ -178,6 +180,10 @@ def edited(path: Path, table: str, trigger: str, statement: str) -> None:
         ("log_shard", "update", "UPDATE log_shard SET root = zeroblob(32)", "is not the one that ended"),
         ("log_shard", "update", "UPDATE log_shard SET successor = 2023", "is missing|none of its years"),
         ("log_shard", "delete", "DELETE FROM log_shard", "none of its years knows"),
+        ("log_shard", "update", "UPDATE log_shard SET opened = x''", "does not hold"),
+        ("log_shard", "update", "UPDATE log_shard SET opened = x'ffff'", "cannot be read"),
+        ("log_shard", "update", "UPDATE log_shard SET checkpoint = x'00'", "is not the one that ended"),
+        ("log_shard", "update", "UPDATE log_shard SET successor = 12345", "is none"),
         ("log_head", "delete", "DELETE FROM log_head", "it has no head"),
         ("log_entry", "delete", "DELETE FROM log_entry WHERE idx = 2", "counts other entries"),
     ],
@@ -212,6 +218,11 @@ def test_a_store_rolled_back_to_before_the_year_began_is_refused(place: Place, c
     years.close(log)
     assert Checkpoint.parse(split_note(guard.read_bytes())[0]).origin == f"{LOG}/2022"
     kept = guard.read_bytes()
+    for store, faults in ((place, 0), (copy, 1)):
+        found, engine, seen = Examined(), store.open(), Checkpoint.parse(split_note(kept)[0])
+        examine_years(engine, LOG, seen, found)
+        engine.dispose()
+        assert [("rolled back to before that year began" in one.message) for one in found.faults] == [True] * faults
     back = years.unopened(copy, clock, guard=guard)
     with pytest.raises(FatalError, match="rolled back to before that year began"):
         back.open()

@@ -15,9 +15,12 @@ from psycopg import errors
 import audit_support as support
 import yearly_support as years
 from audit.backend import PostgresBackend
-from audit.holds import HoldBook
+from audit.fsck import Examined
+from audit.fsck_store import examine_years
+from audit.holds import Hold, HoldBook
 from audit.postgres_schema import removal, upgrade
-from audit.retention import remove
+from audit.query import EVERYTHING, Query
+from audit.retention import fate, going, remove, survey
 from audit.schema import TABLES, Tables
 from audit.yearly import YearlyLog
 from log_places import ROLES, WRITER, YEARS, PostgresDatabase
@@ -479,6 +482,139 @@ def test_entries_that_went_without_a_word_in_the_log_are_noticed(place: Postgres
     log = years.unopened(place, clock)
     with pytest.raises(FatalError, match="the log does not say so"):
         log.open()
+    years.close(log)
+
+
+def test_a_mark_that_no_log_says_lets_no_year_go(place: PostgresDatabase, clock: Calendar) -> None:
+    """As who has stolen the hub's password would have it dropped."""
+    log = years.reopen(place, clock)
+    with place.raw() as connection:
+        for recorded in (0, 2022):
+            with pytest.raises(errors.IntegrityConstraintViolation, match=r"later year|ended is recorded"):
+                connection.execute(f"SELECT zhiwang.log_shard_let_go({recorded}, {recorded}, 1)".encode())
+        connection.execute("SELECT zhiwang.log_shard_let_go(0, 2022, 1)")
+    with pytest.raises(FatalError, match="the log does not say so"):
+        log.refresh()
+    assert log.ended[0].removal is None, "and nobody takes that year for gone"
+    with pytest.raises(FatalError, match="the log does not say so"):
+        log.open()
+    assert examined(place) == [f"the entries of {LOG} are gone or to go, and the log does not say so"]
+    years.close(log)
+    place.unlocked(lambda admin: admin.execute("DELETE FROM zhiwang.log_shard_removed"))
+    check(place)
+
+
+def test_a_year_cannot_say_of_itself_that_it_is_removed(place: PostgresDatabase, clock: Calendar) -> None:
+    place.unlocked(lambda admin: admin.execute("INSERT INTO zhiwang.log_shard_removed VALUES (0, 0, 1, 0)"))
+    log = years.unopened(place, clock)
+    with pytest.raises(FatalError, match="the log does not say so"):
+        log.open()
+    years.close(log)
+    assert examined(place) == [f"the entries of {LOG} are gone or to go, and the log does not say so"]
+
+
+def test_the_year_that_says_what_is_to_go_stays_until_it_is_gone(place: PostgresDatabase, clock: Calendar) -> None:
+    log = years.reopen(place, clock)
+    removed(log, clock)
+    clock.set("2024-01-02")
+    years.append(log, 1)
+    clock.set("2025-01-03")
+    book, recording = HoldBook(log), f"{LOG}/2023"
+    with pytest.raises(RefusedError, match="may go: finish that first"):
+        remove(log, book, recording, years=1, now=clock.now, note="x")
+    place.remove(0)
+    log.refresh()
+    remove(log, book, recording, years=1, now=clock.now, note="x")
+    years.close(log)
+    place.remove(2023)
+    assert years.check(place) == [f"{LOG}/2025", f"{LOG}/2024", f"{LOG}/2022"]
+    assert examined(place) == []
+
+
+def test_a_hold_stops_a_removal_that_was_recorded_before(place: PostgresDatabase, clock: Calendar) -> None:
+    log = years.reopen(place, clock)
+    removed(log, clock)
+    placed = Hold("A-7", "spiffe://shenzhen/audit/auditor/one", clock.now, clock.now + 7e6, Query(), EVERYTHING)
+    with log.transaction() as connection:
+        appended = log.append(connection, [log.new_entry(placed.event())])
+    log.committed(appended)
+    book = HoldBook(log)
+    found = survey(log, book, 1, clock.now)
+    assert fate(found[0], clock.now)[0] == "removing_held"
+    assert "A-7" in fate(found[0], clock.now)[1]
+    assert going(found) == []
+    with pytest.raises(RefusedError, match="is held: A-7"):
+        remove(log, book, LOG, years=1, now=clock.now, note="x")
+    clock.now += 7e6
+    assert [one.origin for one in going(survey(log, book, 1, clock.now))] == [LOG]
+    years.close(log)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE zhiwang.log_shard SET opened = ''",
+        "UPDATE zhiwang.log_shard SET opened = '\\xffff'",
+        "UPDATE zhiwang.log_shard SET checkpoint = 'x'",
+        "UPDATE zhiwang.log_shard SET certificate = ''",
+    ],
+)
+@pytest.mark.parametrize("kept", [True, False])
+def test_what_stays_of_a_year_is_what_the_newest_log_goes_on_from(
+    place: PostgresDatabase,
+    clock: Calendar,
+    change: str,
+    kept: bool,  # noqa: FBT001 - a parameter
+) -> None:
+    log = years.reopen(place, clock)
+    removed(log, clock)
+    years.close(log)
+    if not kept:
+        place.remove(0)
+    assert examined(place) == []
+    place.unlocked(lambda admin: admin.execute(f"{change} WHERE year = {2022 if kept else 0}".encode()))
+    again = years.unopened(place, clock)
+    with pytest.raises(FatalError, match="office"):
+        again.open()
+    with pytest.raises(FatalError):
+        again.refresh()
+    years.close(again)
+    assert examined(place)
+
+
+def examined(place: PostgresDatabase) -> list[str]:
+    """What fsck finds of the years."""
+    found, engine = Examined(), place.open()
+    examine_years(engine, LOG, None, found)
+    engine.dispose()
+    return [fault.message.split(". Keep")[0] for fault in found.faults]
+
+
+def test_a_year_that_another_process_began_is_prepared_for(place: PostgresDatabase) -> None:
+    forgotten(place)
+    clock = Calendar("2022-12-31")
+    one, two = years.reopen(place, clock), years.reopen(place, clock, number=1)
+    clock.set("2023-01-01")
+    assert years.append(one, 1).origin == f"{LOG}/2022"
+    assert "hub init --sql" in (one.unprepared or "")
+    place.install(Tables("2023"))
+    assert years.append(two, 1).origin == f"{LOG}/2023"
+    assert years.append(one, 1).origin == f"{LOG}/2023"
+    assert one.unprepared is None
+    years.close(one, two)
+
+
+def test_a_clock_that_leaps_and_comes_back_while_there_is_no_room_delays_no_year(place: PostgresDatabase) -> None:
+    forgotten(place)
+    clock = Calendar("2022-11-01")
+    log = years.reopen(place, clock)
+    clock.set("2023-08-01")
+    assert years.append(log, 1).origin == f"{LOG}/2022"
+    clock.set("2022-11-01")
+    assert years.append(log, 1).origin == f"{LOG}/2022"
+    place.install(Tables("2023"))
+    clock.set("2023-01-01")
+    assert years.append(log, 1).origin == f"{LOG}/2023"
     years.close(log)
 
 
