@@ -54,13 +54,13 @@ from certs.identity import ROOT_METADATA, Identity, Kind
 from certs.owner_keys import KEY_ALARM_DAYS, OwnerKeyStore
 from certs.sealing import Opener
 from certs.signing import CertificateVerifier
+from policy.beside import LocalPolicy
 from policy.directory import DirectoryClient, DirectoryHolder
 from policy.document import parse_document
 from policy.emergency_alarms import EmergencyAlarms
 from policy.expiries import directory_expiries
 from policy.follower import begin, follow, hub_fetch
 from policy.incoming import make
-from policy.local import LocalPolicy
 from policy.model import Directory, Document
 from zhiwang.adapter.v1 import subject_pb2_grpc
 from zhiwang.audit.v1 import audit_pb2, audit_pb2_grpc

@@ -20,9 +20,10 @@ from adapters.config import StateFiles
 from adapters.kinds import schemes_of
 from certs.expiry import Expiry
 from certs.owner_keys import KEY_ALARM_DAYS
+from policy.beside import LocalPolicy
 from policy.document import parse_document
 from policy.incoming import INCOMING
-from policy.local import LocalPolicy, file_name
+from policy.local import file_name
 from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.wire.diagnosis import Diagnosis, ok, safely, warning, wrong
 from zhiwang.wire.errors import FatalError

@@ -13,9 +13,10 @@ from typing import Final
 
 from adapters.app import adapter_identity, pinned_admins, state_files
 from certs.identity import ROOT_METADATA
+from policy.beside import LocalPolicy
 from policy.incoming import put
 from policy.kept import has_kept, load_kept
-from policy.local import Local, LocalPolicy, check_local, file_name, read_local
+from policy.local import Local, check_local, file_name, read_local
 from policy.signed_file import parse_publication
 from zhiwang.wire.errors import FatalError, Reason, ZhiwangError
 from zhiwang.wire.process import running

@@ -1,4 +1,4 @@
-"""The watch over what stands beside the directory at an adapter (`policy.local`): taken in, recorded, told."""
+"""The watch over what stands beside the directory at an adapter (`policy.beside`): taken in, recorded, told."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Final
 
 import structlog
 
+from policy.beside import LocalPolicy
 from policy.directory import DirectoryClient, DirectoryHolder
 from policy.enforcer import within
-from policy.local import LocalPolicy, name_of
+from policy.local import name_of
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.wire.readiness import Readiness
 

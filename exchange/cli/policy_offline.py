@@ -19,8 +19,8 @@ from certs.identity import CA_CERTIFICATE, ROOT_METADATA
 from certs.signing import Signer
 from exchange.cli import output
 from policy import publishing
+from policy.beside import LocalPolicy
 from policy.kept import has_kept, load_kept
-from policy.local import LocalPolicy
 from policy.metadata import CENTRE, Publication, document_path, stored_path
 from policy.model import Directory
 from policy.publishing import Current, Named

@@ -244,6 +244,7 @@ def test_nothing_that_lies_there_or_is_signed_ends_recording_or_keeps_the_adapte
         assert cut_off.answer() == "ANSWERED"
         cut_off.wait(lambda: [one.in_force for one in cut_off.recorded()[before:]] == [True, True, False])
         assert len(cut_off.recorded()[before + 1].key_ids) == 2
+        assert not [task for task in cut_off.adapter.adapter._tasks if task.done()], "everything goes on"
     finally:
         (cut_off.local / "incoming" / "00.json").rmdir()
 

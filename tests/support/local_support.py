@@ -9,9 +9,10 @@ from pathlib import Path
 
 from certs.signing import Signer
 from policy.authorise import authorise
+from policy.beside import Change, LocalPolicy
 from policy.directory import DirectoryClient, DirectoryHolder
 from policy.incoming import INCOMING, make, put
-from policy.local import Change, LocalPolicy, file_name
+from policy.local import file_name
 from policy.metadata import DAY, Publication
 from policy.publishing import sign
 from policy.signed_file import publication_bytes

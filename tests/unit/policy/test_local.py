@@ -12,8 +12,9 @@ from tuf.api.metadata import Targets
 
 from certs.signing import Signer
 from local_support import INSURED, LIFTED, OTHER, PENSION, STOP, Adapter, Clock, publication, signed
+from policy.beside import LocalPolicy
 from policy.incoming import put
-from policy.local import LocalPolicy, file_name
+from policy.local import file_name
 from policy.metadata import Publication, TufSigner, parse_metadata
 from policy.publishing import sign
 from policy.signed_file import parse_publication, publication_bytes

@@ -241,3 +241,28 @@ def test_an_id_that_was_lifted_once_is_refused_with_what_to_do(
     assert "a suspension called stop-1 was lifted once; take another id" in capsys.readouterr().out
     assert len(adapter.load(signed(kit, STOP.replace("stop-1", "stop-9")))) == 1
     assert adapter.denied() == STOPPED
+
+
+def test_what_began_and_ended_while_the_log_was_down_is_told_whole(kit: DirectoryKit, adapter: Adapter) -> None:
+    adapter.log_works = False
+    adapter.load(signed(kit, STOP))
+    adapter.load(signed(kit, LIFTED, kit.admins["hrss"]))
+    adapter.start()
+    adapter.log_works = True
+    told = [(change.local.role, change.in_force) for change in adapter.look()]
+    assert told == [("hrss-suspend", True), ("hrss", True), ("hrss-suspend", False)]
+    adapter.start()
+    assert adapter.look() == []
+    assert sorted(path.suffix for path in (adapter.state / "local").iterdir()) == ["", ".json", ".recorded"]
+
+
+def test_a_damaged_file_of_what_ended_does_not_keep_the_adapter_from_starting(
+    kit: DirectoryKit, adapter: Adapter
+) -> None:
+    adapter.log_works = False
+    adapter.load(signed(kit, STOP))
+    adapter.load(signed(kit, LIFTED, kit.admins["hrss"]))
+    (ended,) = (adapter.state / "local").glob("*.ended")
+    ended.write_bytes(b"{}")
+    adapter.start()
+    assert [change.local.role for change in adapter.look()] == ["hrss"]
