@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import sys
 import time
+from collections import deque
 from pathlib import Path
 from typing import Annotated, Final, NamedTuple
 
@@ -19,16 +20,17 @@ from exchange.cli.verify import open_beside
 from exchange.client.case import Context
 from exchange.sweep.asking import SweepClient
 from exchange.sweep.cases import CaseReader
-from exchange.sweep.ending import Written, write_results
+from exchange.sweep.disk import is_full
+from exchange.sweep.ending import Written, check_names, write_results
 from exchange.sweep.guessing import guess
-from exchange.sweep.journal import Journal, JournalError, State, is_full, journal_of
+from exchange.sweep.journal import Journal, JournalError, State, journal_of
 from exchange.sweep.mapping import MappingError, RosterColumns, instances, templates_of
 from exchange.sweep.planning import plan_sweep
 from exchange.sweep.results import NOT_ASKED, UNAVAILABLE, Lines
 from exchange.sweep.rosters import Roster, find_roster
 from exchange.sweep.running import FullError, Sweep, claims_on_the_way
 from exchange.sweep.starting import begin, binding
-from exchange.sweep.writing import check_fits
+from exchange.sweep.writing import check_fits, remove_leftovers
 from policy.model import Matter
 from zhiwang.wire.profile import Profile, load_profile
 from zhiwang.wire.tables import Form, TableError
@@ -166,7 +168,7 @@ async def _plan(profile: Profile, asked: Asked, rate: float | None, *, as_json: 
         matter = client.matter(asked.context.matter)
         keys = await client.owner_keys()
         try:
-            reader, _ = _reader(client, matter, asked)
+            reader, _ = _reader(client, matter, asked, known=True)
             measured = await asyncio.to_thread(_measured, journal_of(asked.out))
             found = await asyncio.to_thread(
                 plan_sweep,
@@ -204,9 +206,9 @@ async def _run(profile: Profile, asked: Asked, *, as_json: bool) -> int:
         client.check(asked.context)
         matter = client.matter(asked.context.matter)
         try:
-            reader, lines = _reader(client, matter, asked)
             journal = Journal.open(journal_of(asked.out))
             try:
+                reader, lines = _reader(client, matter, asked, known=bool(journal.meta))
                 return await _sweep(client, matter, asked, reader, lines, journal, stopping, as_json=as_json)
             finally:
                 journal.close()
@@ -214,7 +216,7 @@ async def _run(profile: Profile, asked: Asked, *, as_json: bool) -> int:
             output.usage_error(str(error))
         except FullError:
             return _full(asked)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             if not is_full(error):
                 raise
             return _full(asked)
@@ -231,20 +233,20 @@ async def _sweep(
     *,
     as_json: bool,
 ) -> int:
-    if not journal.meta and asked.out.exists():
-        journal.remove()
-        output.usage_error(f"{asked.out} is there already; results never replace those of another sweep")
-    known = bool(journal.meta)
+    written_to = tuple(filter(None, (asked.out, asked.full)))
+    check_names(journal, *written_to)
+    for path in written_to:
+        remove_leftovers(path)
+    if asked.before is not None:
+        # Earlier results that cannot be compared with are told before anybody is asked, not after all were.
+        await asyncio.to_thread(deque, lines.earlier(asked.before), 0)
     bound = binding(asked.roster, reader, matter, asked.context, client.identity.short)
-    try:
-        went_on = await asyncio.to_thread(begin, journal, bound, asked.roster, reader)
-        rows = sum(journal.count().values())
-        for path in filter(None, (asked.out, asked.full)):
+
+    def fits(rows: int) -> None:
+        for path in written_to:
             check_fits(path, rows)
-    except (MappingError, TableError):
-        if not known:
-            journal.remove()
-        raise
+
+    went_on = await asyncio.to_thread(begin, journal, bound, asked.roster, reader, fits)
     columns = sum(len(instances(reader.columns, matter, one)) for one in reader.templates)
     await asyncio.to_thread(journal.set_aside, claims_on_the_way(columns))
     began = time.monotonic()
@@ -294,7 +296,7 @@ def _tell(asked: Asked, written: Written, run: Sweep, seconds: float, *, as_json
 
 
 def _full(asked: Asked) -> int:
-    output.say("磁盘已满，已停止核验  The disk is full, so nothing more was asked.")
+    output.say("磁盘或配额已满，已停止核验  The disk, or a quota, is full, so nothing more was asked.")
     output.next_step(f"make room beside {asked.out}, and give the same command again")
     return output.FAILED
 
@@ -325,8 +327,14 @@ class _Stopping:
         output.say("正在收尾，再按一次立即结束  Waiting for what is on the way; once more ends at once.")
 
 
-def _reader(client: SweepClient, matter: Matter, asked: Asked) -> tuple[CaseReader, Lines]:
+def _reader(client: SweepClient, matter: Matter, asked: Asked, *, known: bool) -> tuple[CaseReader, Lines]:
     """What makes cases of the roster's rows, and lines of their results.
+
+    Args:
+        client: Has the directory.
+        matter: For which is asked.
+        asked: What the person said.
+        known: Whether a journal is bound to this mapping, to which the person has agreed.
 
     Raises:
         MappingError: The mapping does not fit the matter or the roster.
@@ -343,7 +351,7 @@ def _reader(client: SweepClient, matter: Matter, asked: Asked) -> tuple[CaseRead
     if asked.before is not None and columns.key is None:
         raise MappingError("--changed-since finds rows by their keys; name the key's column with --key")
     print_mapping(columns, reader, matter, guessed=asked.guessed)
-    if asked.guessed and not asked.yes and not journal_of(asked.out).exists():
+    if asked.guessed and not asked.yes and not known:
         _confirm()
     return reader, Lines(reader, matter, changed=asked.before is not None)
 

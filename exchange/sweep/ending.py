@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from exchange.sweep.cases import CaseReader, Row, Trouble, key_hash
 from exchange.sweep.journal import Entry, Journal
 from exchange.sweep.results import Lines
-from exchange.sweep.rosters import Roster
+from exchange.sweep.rosters import Roster, stamp_of
 from exchange.sweep.running import in_groups
-from exchange.sweep.writing import table_file
+from exchange.sweep.writing import already_there, as_written, place_new, table_file
+from zhiwang.wire.tables import TableError
 
 
 @dataclass(slots=True)
@@ -66,13 +69,14 @@ def write_results(
         journal.begin_earlier(lines.earlier(before))
     ruling, reason = map(lines.headings.index, ("ruling", "reason"))
     with ExitStack() as stack:
-        write = stack.enter_context(table_file(out, lines.headings))
-        write_full = stack.enter_context(table_file(full, lines.headings)) if full is not None else None
+        place = partial(_place, journal)
+        write = stack.enter_context(table_file(out, lines.headings, place))
+        write_full = stack.enter_context(table_file(full, lines.headings, place)) if full is not None else None
         for row, entry in _known(journal, roster, reader):
             said = lines.words(row, entry)
             # Of rows that have no key of their own there is nothing to compare with.
             keyed = before is not None and row.key and entry.reason != Trouble.KEY_TWICE.name
-            change = lines.change(journal.earlier(key_hash(row.key)), said) if keyed else ""
+            change = lines.change(journal.earlier(key_hash(as_written(row.key))), said) if keyed else ""
             line = lines.line(row, entry, said, change)
             written.outcomes[said[0]] += 1
             written.rulings[str(line[ruling])] += 1
@@ -89,6 +93,34 @@ def write_results(
     for counter in (written.rulings, written.reasons):
         counter.pop("", None)
     return written
+
+
+def check_names(journal: Journal, *paths: Path) -> None:
+    """Refuse to write over what this sweep did not write.
+
+    Raises:
+        TableError: Something else is there.
+    """
+    for path in paths:
+        if os.path.lexists(path) and not _is_own(journal, path):
+            raise TableError(already_there(path))
+
+
+def _is_own(journal: Journal, path: Path) -> bool:
+    try:
+        return journal.wrote(stamp_of(path.lstat()))
+    except FileNotFoundError:
+        return False
+
+
+def _place(journal: Journal, temporary: Path, path: Path) -> None:
+    own = _is_own(journal, path)
+    # Before it has its name: whatever ends this process, a file of this sweep is known as such.
+    journal.note_written(stamp_of(temporary.lstat()))
+    if own:
+        temporary.replace(path)
+    else:
+        place_new(temporary, path)
 
 
 def _known(journal: Journal, roster: Roster, reader: CaseReader) -> Iterator[tuple[Row, Entry]]:

@@ -11,7 +11,6 @@ disk is full. Calls block; one thread at a time.
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from exchange.sweep.cases import Trouble
+from exchange.sweep.disk import make_private, overwrite
 from exchange.sweep.findings import Finding, pack, unpack
 
 SUFFIX: Final = ".sweep"
@@ -31,8 +31,9 @@ RESERVE_BYTES: Final = 4 << 20
 RESERVE_CLAIM: Final = 64
 
 CACHE_KIB: Final = 16 * 1024
-TAKEN_AT_ONCE: Final = 2000
 LOCK_SECONDS: Final = 1.0
+
+_WROTE: Final = "wrote"
 
 _SCHEMA = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
@@ -116,6 +117,8 @@ class Journal:
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection = connection
+        self._rollback = path.with_name(f"{path.name}-journal")
+        self._open = True
         self.path = path
         self._texts = dict(connection.execute("SELECT number, text FROM word").fetchall())
         self._words = {text: number for number, text in self._texts.items()}
@@ -130,7 +133,7 @@ class Journal:
             JournalError: Another process has it, or it is none.
             OSError: The file cannot be made.
         """
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        inode = make_private(path)
         connection = sqlite3.connect(path, isolation_level=None, timeout=LOCK_SECONDS, check_same_thread=False)
         try:
             # In PERSIST its own rollback file keeps its room, which a full disk could not give.
@@ -144,7 +147,8 @@ class Journal:
                 for statement in _SCHEMA:
                     connection.execute(statement)
             connection.execute("COMMIT")
-            return cls(connection, path)
+            if path.exists() and path.stat().st_ino == inode:
+                return cls(connection, path)
         except sqlite3.Error as error:
             connection.close()
             if "locked" in str(error):
@@ -153,16 +157,36 @@ class Journal:
         except BaseException:
             connection.close()
             raise
+        # It was opened before the sweep that had it removed it.
+        connection.close()
+        raise JournalError("another sweep of these results has just ended; give the command again")
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file; one into which nothing was taken goes with it."""
+        if not self._open:
+            return
+        if not self.meta:
+            self.remove()
+            return
+        self._open = False
+        self._wipe()
         self._connection.close()
 
     def remove(self) -> None:
-        """Close, and remove the file: everything is in the results."""
-        self.close()
+        """Remove the file, and close: everything is in the results."""
+        self._open = False
+        self._wipe()
+        # Both while it is locked: whoever makes the next journal has a rollback file of its own at once.
+        self._rollback.unlink(missing_ok=True)
         self.path.unlink()
-        self.path.with_name(f"{self.path.name}-journal").unlink(missing_ok=True)
+        self._connection.close()
+
+    def _wipe(self) -> None:
+        """Overwrite the rollback file between two transactions: `secure_delete` does not reach what it holds of pages.
+
+        It keeps its size, which is room on a full disk.
+        """
+        overwrite(self._rollback)
 
     @property
     def meta(self) -> Mapping[str, str]:
@@ -197,12 +221,15 @@ class Journal:
         with self._writing():
             run.execute("DELETE FROM row")
             run.executemany(statement, (_taken(*row) for row in rows))
-            run.execute("CREATE INDEX IF NOT EXISTS row_key ON row (key, number) WHERE key IS NOT NULL")
+            # Of rows that can be asked only: the first of them is asked, and stays in the index while the others go.
+            run.execute("CREATE INDEX row_key ON row (key, number) WHERE key IS NOT NULL AND state = 0")
             run.execute(
-                "UPDATE row SET state = ?, reason = ?, place = ? WHERE key IS NOT NULL AND state = ? AND EXISTS "
-                "(SELECT 1 FROM row AS first WHERE first.key = row.key AND first.number < row.number)",
-                (State.REFUSED, Trouble.KEY_TWICE.name, bound.get("key", ""), State.OPEN),
+                "UPDATE row SET state = ?, reason = ?, place = ? WHERE key IS NOT NULL AND state = 0 AND EXISTS "
+                "(SELECT 1 FROM row AS first WHERE first.key = row.key AND first.state = 0 "
+                "AND first.number < row.number)",
+                (State.REFUSED, Trouble.KEY_TWICE.name, bound.get("key", "")),
             )
+            run.execute("DROP INDEX row_key")
             run.execute("CREATE INDEX IF NOT EXISTS row_open ON row (number) WHERE state = 0")
             run.executemany(
                 "INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", [*bound.items(), ("format", FORMAT)]
@@ -229,6 +256,18 @@ class Journal:
         """Remember something about the sweep."""
         with self._writing():
             self._connection.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (name, value))
+
+    def note_written(self, stamp: Sequence[int]) -> None:
+        """Remember results of this sweep, by the stamp of their file."""
+        self.note(_WROTE, json.dumps([*self._written(), list(stamp)]))
+
+    def wrote(self, stamp: Sequence[int]) -> bool:
+        """Whether a file is as this sweep has written it."""
+        return list(stamp) in self._written()
+
+    def _written(self) -> list[list[int]]:
+        found: list[list[int]] = json.loads(self.meta.get(_WROTE, "[]"))
+        return found
 
     # While it runs.
 
@@ -270,6 +309,8 @@ class Journal:
         except BaseException:
             self._forget_words(remembered)
             raise
+        if self._connection.execute("SELECT 1 FROM flight LIMIT 1").fetchone() is None:
+            self._wipe()
 
     def entries(self, first: int, last: int, *, only_open: bool = False) -> list[Entry]:
         """What is known of the rows between two numbers, both included."""
@@ -334,11 +375,6 @@ class Journal:
         """Those that a transaction remembered which came to nothing."""
         for number in range(remembered + 1, len(self._words) + 1):
             del self._words[self._texts.pop(number)]
-
-
-def is_full(error: BaseException) -> bool:
-    """Whether there is no room left to write in."""
-    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
 
 
 def journal_of(results: Path) -> Path:

@@ -16,7 +16,8 @@ from exchange.sweep.cases import CaseReader, Row, Trouble, key_hash
 from exchange.sweep.findings import Finding, Judge
 from exchange.sweep.journal import Entry, State
 from exchange.sweep.mapping import MappingError, instances
-from exchange.sweep.rosters import Roster
+from exchange.sweep.rosters import CSV, Roster
+from exchange.sweep.writing import unguarded
 from policy.model import Matter
 from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.errors import Reason
@@ -141,8 +142,8 @@ class Lines:
                     raise TableError("is not as a sweep wrote it", row=record.number)
                 if record.cells[0] is None:
                     continue
-                said = [cell or "" for cell in record.cells[1:]]
-                yield key_hash(record.cells[0]), json.dumps(said, ensure_ascii=False)
+                key, *said = [unguarded(cell or "") if roster.kind == CSV else cell or "" for cell in record.cells]
+                yield key_hash(key), json.dumps(said, ensure_ascii=False)
 
     def _found(self, row: Row, findings: Sequence[Finding]) -> Mapping[Instance, Finding]:
         """By the mapped subjects, of which some may not have been there."""

@@ -24,8 +24,9 @@ from exchange.client.plan import Prepared
 from exchange.client.roster import CHUNK, WINDOW
 from exchange.sweep.asking import SweepClient
 from exchange.sweep.cases import CaseReader, Row, row_of
+from exchange.sweep.disk import is_full
 from exchange.sweep.findings import finding_of, merge, open_claims, owners_mask
-from exchange.sweep.journal import Entry, Flight, Journal, State, is_full
+from exchange.sweep.journal import Entry, Flight, Journal, State
 from exchange.sweep.rosters import Roster
 from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.tables import Record

@@ -7,7 +7,7 @@ would carry identifiers into the results, is found then.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Final
 
@@ -53,8 +53,21 @@ def binding(roster: Roster, reader: CaseReader, matter: Matter, context: Context
     }
 
 
-def begin(journal: Journal, bound: Mapping[str, str], roster: Roster, reader: CaseReader) -> bool:
+def begin(
+    journal: Journal,
+    bound: Mapping[str, str],
+    roster: Roster,
+    reader: CaseReader,
+    fits: Callable[[int], None] = lambda _rows: None,
+) -> bool:
     """Take a roster in, unless the journal has it already.
+
+    Args:
+        journal: Of the sweep.
+        bound: What `binding` gives.
+        roster: Who is asked about.
+        reader: Of its rows.
+        fits: Raises TableError if so many rows are too many.
 
     Returns:
         Whether the journal had it.
@@ -62,12 +75,12 @@ def begin(journal: Journal, bound: Mapping[str, str], roster: Roster, reader: Ca
     Raises:
         JournalError: The journal is bound to something else.
         MappingError: The key column holds identifiers.
-        TableError: The roster cannot be read to its end.
+        TableError: The roster cannot be read to its end, or has too many rows; nothing was taken in.
         sqlite3.Error: There is no room for the journal.
     """
     known = journal.meta
     if known.get("roster") is None:
-        journal.take_in(bound, _rows(roster, reader))
+        journal.take_in(bound, _rows(roster, reader, fits))
         return False
     other = [called for name, called in _CALLED.items() if known.get(name) != bound[name]]
     if other:
@@ -75,11 +88,15 @@ def begin(journal: Journal, bound: Mapping[str, str], roster: Roster, reader: Ca
             f"{journal.path.name} belongs to a sweep of {'; of '.join(other)}. Go on with that one as it was begun, "
             "choose another --out, or remove the journal to give it up"
         )
+    fits(sum(journal.count().values()))
     return True
 
 
-def _rows(roster: Roster, reader: CaseReader) -> Iterator[tuple[int, bytes | None, Trouble | None, str]]:
+def _rows(
+    roster: Roster, reader: CaseReader, fits: Callable[[int], None]
+) -> Iterator[tuple[int, bytes | None, Trouble | None, str]]:
     columns = reader.columns
+    count = 0
     checked = columns.key is not None and columns.key not in columns.keep
     for record in rows_of(roster, reader):
         row = reader.read(record)
@@ -88,4 +105,6 @@ def _rows(roster: Roster, reader: CaseReader) -> Iterator[tuple[int, bytes | Non
                 f"row {row.number}: the key would carry an identifier into the results; name another column with "
                 "--key or none, or keep the column knowingly with --keep-columns"
             )
+        count += 1
         yield row.number, key_hash(row.key) if columns.key is not None and row.key else None, row.trouble, row.column
+    fits(count)

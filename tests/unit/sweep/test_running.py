@@ -16,8 +16,9 @@ from exchange.client.case import Answer, Status
 from exchange.client.roster import WINDOW
 from exchange.demo.codes import resident
 from exchange.sweep import asking, running
+from exchange.sweep.disk import is_full
 from exchange.sweep.findings import Finding
-from exchange.sweep.journal import Entry, Journal, JournalError, State, is_full, journal_of
+from exchange.sweep.journal import Entry, Journal, JournalError, State, journal_of
 from exchange.sweep.mapping import MappingError
 from sweep_support import COLUMNS, Bench, Wire, people, refusing, results
 from zhiwang.wire.errors import Reason, RefusedError
