@@ -27,7 +27,7 @@ from exchange.sweep.journal import Journal, JournalError, State, journal_of
 from exchange.sweep.mapping import MappingError, RosterColumns, instances, templates_of
 from exchange.sweep.planning import plan_sweep
 from exchange.sweep.results import NOT_ASKED, UNAVAILABLE, Lines
-from exchange.sweep.rosters import Roster, find_roster
+from exchange.sweep.rosters import ENCODINGS, Roster, find_roster
 from exchange.sweep.running import FullError, Sweep, claims_on_the_way
 from exchange.sweep.starting import begin, binding
 from exchange.sweep.writing import check_fits, remove_leftovers
@@ -89,6 +89,7 @@ def sweep(
     header: Annotated[int, typer.Option(min=1, max=100, help="Row of the headings.")] = 1,
     sheet: Annotated[str, typer.Option(help="Sheet of a workbook, if it has several.")] = "",
     separator: Annotated[str, typer.Option(help="Between the fields of a CSV file; found if left out.")] = "",
+    encoding: Annotated[str, typer.Option(help="Of a CSV file: utf-8 or gb18030; found by trying if left out.")] = "",
     reference: Annotated[str, typer.Option(help="Reference of the job, in the matter's pattern.")] = "",
     official: Annotated[str, typer.Option(help="Who asks; never an identifier of a citizen.")] = "",
     role: Annotated[str, typer.Option(help="Role in which to ask.")] = "",
@@ -136,7 +137,9 @@ def sweep(
     loaded = load_profile(profile)
     try:
         columns = columns_given(mapping, key, subject or (), claim or (), keep or ())
-        found = find_roster(roster, Form(header, sheet=sheet or None), separator=separator)
+        if encoding and encoding not in ENCODINGS:
+            output.usage_error(f"--encoding is one of {', '.join(ENCODINGS)}")
+        found = find_roster(roster, Form(header, sheet=sheet or None), separator=separator, encoding=encoding)
         if out is not None:
             check_out(out, roster, changed_since, full)
         elif not plan:

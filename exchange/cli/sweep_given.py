@@ -23,16 +23,16 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def check_key(columns: RosterColumns) -> None:
-    """Refuse a key that is an identifier.
+    """Refuse a key that is an identifier, a name or a compared text.
 
     Raises:
         MappingError: It is.
     """
-    identifiers = {one.identifier for one in columns.subject} - set(columns.keep)
-    if columns.key in identifiers:
+    asked = columns.model_copy(update={"key": None, "keep": ()}).headings
+    if columns.key in set(asked) - set(columns.keep):
         raise MappingError(
-            "the key's column holds the identifiers, which would stand in the results; name another with --key, or "
-            "keep it knowingly with --keep-columns"
+            "the key's column holds identifiers, names or compared texts, which would stand in the results; name "
+            "another with --key, or keep it knowingly with --keep-columns"
         )
 
 

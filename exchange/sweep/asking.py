@@ -173,7 +173,8 @@ class SweepClient(Client):
         except RefusedError as error:
             log.warning("a request cannot be sent again", owner=flight.owner, reason=error.reason.name)
             return None
-        left = sealed.header.expire_time - self._clock()
+        # Where the clock was set back meanwhile, still no longer than a request can live.
+        left = min(sealed.header.expire_time - self._clock(), MAX_LIFETIME)
         if left <= 0 or not _is_of(header, cases):
             return None
         try:

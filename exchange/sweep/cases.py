@@ -38,6 +38,9 @@ class Trouble(Enum):
     KEY_MISSING = Title("本行没有编号", "The row has no key.")
     KEY_TWICE = Title("编号与前面某行重复", "An earlier row has the same key.")
     NOBODY = Title("本行没有任何主体", "No slot of the row has anybody in it.")
+    VALUE_INVALID = Title(
+        "比对值不能以 @ 开头", "A compared value begins with @, by which a claim names a slot; nobody is called so."
+    )
     VALUE_MISSING = Title("比对值为空", "A column that is to be compared is empty.")
     TIME_OVER = Title("时限已到，未及核验", "The time was over before the row was asked; run the command again.")
 
@@ -138,9 +141,17 @@ class CaseReader:
             return Trouble.KEY_MISSING, self.columns.key or ""
         if all(cells[place] is None for _, _, place, _ in self._subjects):
             return Trouble.NOBODY, ""
+        return self._value_trouble(cells)
+
+    def _value_trouble(self, cells: Sequence[str | None]) -> tuple[Trouble | None, str]:
         for place in self._values:
-            if place is not None and cells[place] is None:
+            if place is None:
+                continue
+            value = cells[place]
+            if value is None:
                 return Trouble.VALUE_MISSING, self.headings[place]
+            if value.startswith("@"):
+                return Trouble.VALUE_INVALID, self.headings[place]
         return None, ""
 
     def index(self, label: str) -> int:

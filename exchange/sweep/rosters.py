@@ -11,7 +11,7 @@ import codecs
 import csv
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -132,13 +132,14 @@ def stamp_of(status: os.stat_result) -> Stamp:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def find_roster(path: Path, form: Form, *, separator: str = "") -> Roster:
+def find_roster(path: Path, form: Form, *, separator: str = "", encoding: str = "") -> Roster:
     """Look a file through: its format, its encoding and its hash.
 
     Args:
         path: The file.
         form: Row of the headings, and the sheet.
         separator: Of a CSV file; empty to find it in the headings.
+        encoding: Of a CSV file, one of ENCODINGS; empty to find it by trying.
 
     Raises:
         TableError: It cannot be read as a roster.
@@ -147,11 +148,12 @@ def find_roster(path: Path, form: Form, *, separator: str = "") -> Roster:
     kind = kind_of(path)
     with path.open("rb") as stream:
         stamp = stamp_of(os.fstat(stream.fileno()))
-        sha256, encoding = _look_through(stream, decode=kind == CSV)
+        tried = () if kind != CSV else (encoding,) if encoding else ENCODINGS
+        sha256, found = _look_through(stream, tried)
         if kind == CSV:
-            if encoding is None:
-                raise TableError("is neither UTF-8 nor GB18030; export it as one of them")
-            form = form._replace(encoding=encoding)
+            if found is None:
+                raise TableError(f"is not {' nor '.join(tried)}; export it as UTF-8 or GB18030")
+            form = form._replace(encoding=found)
             stream.seek(0)
             form = form._replace(separator=separator or _separator(form, stream))
     roster = Roster(path, kind, form, sha256, stamp)
@@ -162,16 +164,16 @@ def find_roster(path: Path, form: Form, *, separator: str = "") -> Roster:
 def still_same(roster: Roster) -> bool:
     """Whether a file is what it was."""
     with roster.path.open("rb") as stream:
-        return _look_through(stream, decode=False)[0] == roster.sha256
+        return _look_through(stream)[0] == roster.sha256
 
 
-def _look_through(stream: BinaryIO, *, decode: bool) -> tuple[str, str | None]:
+def _look_through(stream: BinaryIO, encodings: Sequence[str] = ()) -> tuple[str, str | None]:
     """Its hash, and the first encoding in which all of it can be read; None if there is none, or none is wanted."""
     digest = hashlib.sha256()
-    decoders = {name: codecs.getincrementaldecoder(name)() for name in ENCODINGS} if decode else {}
+    decoders = {name: codecs.getincrementaldecoder(name)() for name in encodings}
     first = True
     while chunk := stream.read(_CHUNK):
-        if first and chunk.startswith(_UTF16) and decode:
+        if first and chunk.startswith(_UTF16) and encodings:
             raise TableError('is UTF-16, as a spreadsheet\'s "Unicode text" is; save it as CSV UTF-8')
         first = False
         digest.update(chunk)
@@ -217,7 +219,8 @@ def _parquet_rows(stream: BinaryIO) -> Iterator[RawRow]:
             for cells in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                 number += 1
                 yield number, cells
-    except (arrow.ArrowException, OSError) as error:
+    except (arrow.ArrowException, OSError, ValueError, OverflowError) as error:
+        # Also of a text that is no UTF-8, or a date beyond the calendar, which it makes no error of its own of.
         # Its messages may quote values.
         raise TableError(f"is no Parquet file that can be read ({type(error).__name__})") from None
 

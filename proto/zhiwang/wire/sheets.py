@@ -25,12 +25,16 @@ MAX_UNPACKED: Final = 2 << 30
 MAX_STRINGS: Final = 256 << 20
 """Unpacked size of what openpyxl keeps in memory whole: the table of texts, and styles."""
 
+MAX_ROW: Final = 8 << 20
+"""XML of one row, in bytes; one with text in all of a sheet's 16,384 columns has about a quarter of it."""
+
 _CHUNK: Final = 1 << 20
 _PROLOG = re.compile(rb"(?:\xef\xbb\xbf)?(?>\s+|<\?.*?\?>|<!--.*?-->)*+<[A-Za-z_]", re.DOTALL)
 """What may stand before the first element: no declaration, also not behind a comment (XML 1.0, production 22)."""
 _TAG = re.compile(rb"<(?:[^\s<>/:]+:)?(row|mergeCell)(?=[\s/>])([^<>]*)>")
 _ATTRIBUTES = re.compile(rb"""(?:\s+[\w:.-]+\s*=\s*(?:"[^"&]*"|'[^'&]*'))*\s*/?""")
 _ROW_NUMBER = re.compile(rb"""\sr\s*=\s*["'](\d+)["']""")
+_ROWS_END = re.compile(rb"</(?:[^\s<>/:]+:)?sheetData\s*>")
 _MERGED = re.compile(rb"""\sref\s*=\s*["'][A-Z]+\d+:[A-Z]+(\d+)["']""")
 _FOREIGN = "holds XML that no spreadsheet program writes"
 
@@ -107,6 +111,8 @@ def _check_sheet(form: Form, sheet: Any) -> None:
     """What openpyxl does not tell: merged cells, whose values only the first one has, and rows out of their order."""
     last = 0
     tail = b""
+    # Bytes before `text`, and where the row begins that is read; -1 when there are no more.
+    offset = row = 0
     with sheet._get_source() as part:  # noqa: SLF001 - the one way to the sheet's own part of the archive
         while chunk := part.read(_CHUNK):
             text = tail + chunk
@@ -116,14 +122,24 @@ def _check_sheet(form: Form, sheet: Any) -> None:
             text, tail = text[:end], text[end:]
             if len(tail) > _CHUNK:
                 raise TableError(_FOREIGN)
-            for name, attributes in _TAG.findall(text):
+            for tag in _TAG.finditer(text):
+                name, attributes = tag.groups()
                 if not _ATTRIBUTES.fullmatch(attributes):
                     # A character reference, say, could hide a number.
                     raise TableError(_FOREIGN)
                 if name == b"row":
                     last = _next_row(attributes, last)
+                    row = offset + tag.start()
                 elif (merged := _MERGED.search(attributes)) and int(merged[1]) >= form.header:
                     raise TableError("is merged with another cell; take merged cells apart", row=int(merged[1]))
+            # Neither comments nor CDATA, in which another end could stand.
+            if last and b"<!" in text:
+                raise TableError(_FOREIGN)
+            row = -1 if _ROWS_END.search(text) else row
+            offset += len(text)
+            # openpyxl would make one text in memory of whatever a cell holds.
+            if row >= 0 and offset + len(tail) - row > MAX_ROW:
+                raise TableError(f"has more than {MAX_ROW} bytes", row=last + 1)
 
 
 def _next_row(attributes: bytes, last: int) -> int:

@@ -25,6 +25,9 @@ _EXPONENT = re.compile(r"[+-]?[0-9](\.[0-9]+[eE]\+?|[eE]\+)[0-9]+")
 as 12E4 is none."""
 
 
+_RETURNS: Final = "has line ends that are a carriage return alone; save it as CSV UTF-8 anew"
+
+
 class TableError(Exception):
     """A file, or something in it, cannot be taken.
 
@@ -221,7 +224,9 @@ def _csv_rows(form: Form, stream: BinaryIO) -> Iterator[RawRow]:
                 raise TableError("has a field with a line break; does a quote not end?", row=number)
             if whole or number == form.header:
                 yield number, fields
-    except csv.Error:
+    except csv.Error as error:
+        if "new-line character" in str(error):
+            raise TableError(_RETURNS) from None
         raise TableError("is not well-formed: a quote or a field does not end", row=number + 1) from None
     except _LineError as error:
         raise TableError(error.what, row=number + 1) from None
@@ -242,6 +247,8 @@ def _lines(form: Form, stream: BinaryIO) -> Iterator[str]:
     first = True
     while raw := stream.readline(MAX_LINE):
         if len(raw) == MAX_LINE:
+            if first and b"\r" in raw:
+                raise TableError(_RETURNS)
             raise _LineError(f"is longer than {MAX_LINE} bytes")
         try:
             line = raw.decode(form.encoding)

@@ -347,3 +347,23 @@ def test_a_cell_whose_error_would_quote_its_value_is_refused_without_it(tmp_path
     said = refusal(lambda: xlsx_rows(spoilt))
     assert "is no XLSX file that can be read" in said
     assert ANNA not in said
+
+
+@pytest.mark.parametrize("cell", ["one text", "many runs", "behind an end in a comment"])
+def test_a_row_that_unpacks_to_more_than_a_row_can_be_is_refused(tmp_path: Path, cell: str) -> None:
+    size = sheets.MAX_ROW + (2 << 20)
+    text = {
+        "one text": b"<t>" + b"A" * size + b"</t>",
+        "many runs": b"<r><t>" + b"</t></r><r><t>".join([b"A" * (1 << 19)] * (size >> 19)) + b"</t></r>",
+        "behind an end in a comment": b"<!--</sheetData>--><t>" + b"A" * size + b"</t>",
+    }[cell]
+    row = b'<row r="4"><c r="A4" t="inlineStr"><is>' + text + b"</is></c></row></sheetData>"
+    bomb = _rewritten(_book(tmp_path), lambda data: data.replace(b"</sheetData>", row))
+    assert bomb.stat().st_size < 1 << 20
+    expected = "XML that no spreadsheet" if "comment" in cell else f"row 5: has more than {sheets.MAX_ROW} bytes"
+    assert expected in refusal(lambda: xlsx_rows(bomb))
+
+
+def test_what_stands_behind_the_rows_may_be_longer_than_a_row(tmp_path: Path) -> None:
+    behind = b"</sheetData>" + b" " * (sheets.MAX_ROW + (2 << 20))
+    assert len(xlsx_rows(_rewritten(_book(tmp_path), lambda data: data.replace(b"</sheetData>", behind)))) == 2

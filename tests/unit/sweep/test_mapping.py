@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 import pytest
 import typer
 
-from exchange.cli.sweep_given import until_given
-from exchange.sweep.cases import CaseReader
+from exchange.cli.sweep_given import check_key, until_given
+from exchange.sweep.cases import CaseReader, Trouble
 from exchange.sweep.guessing import guess
 from exchange.sweep.mapping import MappingError, RosterColumns, SubjectColumns, subjects_from, template_of, templates_of
 from policy.model import Matter
@@ -134,3 +134,19 @@ def test_until_is_a_time_of_day_a_date_or_a_length_in_the_citys_time(text: str, 
 def test_another_until_is_wrong_usage(text: str) -> None:
     with pytest.raises(typer.Exit):
         until_given(text, NOW.timestamp)
+
+
+@pytest.mark.parametrize("key", ["证件", "姓名", "学历"])
+def test_a_key_is_neither_identifier_nor_name_nor_compared_text_unless_it_is_kept_knowingly(key: str) -> None:
+    given = columns("senior=证件,姓名", claims=["police.name equals {学历}"], key=key)
+    with pytest.raises(MappingError, match="holds identifiers, names or compared texts"):
+        check_key(given)
+    check_key(given.model_copy(update={"keep": (key,)}))
+    check_key(given.model_copy(update={"key": "编号"}))
+
+
+def test_a_cell_cannot_make_a_comparison_with_somebody_else_of_a_claim() -> None:
+    given = columns("senior=证件", claims=["police.name equals {姓名}"])
+    reader = CaseReader(given, templates_of(given, SENIOR))
+    row = reader.read(Record(2, ("1", "@senior")))
+    assert (row.case, row.trouble, row.column) == (None, Trouble.VALUE_INVALID, "姓名")

@@ -203,3 +203,41 @@ def test_results_that_could_not_be_finished_leave_what_was_there(tmp_path: Path)
         fail()
     assert path.read_text() == "before"
     assert [one.name for one in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("column", ["no UTF-8", "a date beyond the calendar", "a time beyond it"])
+def test_parquet_values_that_cannot_be_made_are_told_as_a_file_that_cannot_be_read(tmp_path: Path, column: str) -> None:
+    arrow = need_parquet()
+    text = b"\xff\xfe440399"
+    array = {
+        "no UTF-8": lambda: arrow.StringArray.from_buffers(
+            1, arrow.array(["x" * len(text)]).buffers()[1], arrow.py_buffer(text)
+        ),
+        "a date beyond the calendar": lambda: arrow.array([2**31 - 1], arrow.date32()),
+        "a time beyond it": lambda: arrow.array([2**62], arrow.timestamp("ms")),
+    }[column]()
+    names = {name: ["1"] for name in HEADINGS} | {"身份证号": array}
+    arrow.parquet.write_table(arrow.table(names), tmp_path / "r.parquet")
+    with pytest.raises(TableError, match="no Parquet file that can be read"):
+        rows(tmp_path / "r.parquet")
+
+
+def test_an_encoding_that_was_said_is_not_looked_for(tmp_path: Path) -> None:
+    path = csv_file(tmp_path / "r.csv", [("a",), ("卢",)], "gb18030")
+    assert path.read_bytes().decode("utf-8"), "only what is both shows something"
+    assert find_roster(path, Form()).form.encoding == "utf-8"
+    roster = find_roster(path, Form(), encoding="gb18030")
+    with roster.table() as table:
+        assert [record.cells for record in table.take([0])] == [("卢",)]
+    path.write_bytes(b"a\n\xff\xff\n")
+    with pytest.raises(TableError, match="is not utf-8;"):
+        find_roster(path, Form(), encoding="utf-8")
+    with pytest.raises(TableError, match="is not utf-8 nor gb18030"):
+        find_roster(path, Form())
+
+
+@pytest.mark.parametrize("rows_of_it", [2, 100_000])
+def test_carriage_returns_alone_are_told(tmp_path: Path, rows_of_it: int) -> None:
+    (tmp_path / "r.csv").write_bytes(b"id,name\r" + b"1,aaaaaaaaaa\r" * rows_of_it)
+    with pytest.raises(TableError, match="carriage return alone"):
+        rows(tmp_path / "r.csv")

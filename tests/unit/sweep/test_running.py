@@ -22,7 +22,7 @@ from exchange.sweep.journal import Entry, Journal, JournalError, State, journal_
 from exchange.sweep.mapping import MappingError
 from sweep_support import COLUMNS, Bench, Wire, people, refusing, results
 from zhiwang.wire.errors import Reason, RefusedError
-from zhiwang.wire.header import Header
+from zhiwang.wire.header import MAX_LIFETIME, Header
 
 OWNERS = {"police", "health"}
 
@@ -176,6 +176,30 @@ async def test_what_was_on_the_way_too_long_ago_is_asked_anew(tmp_path: Path) ->
             patience=0,
         ).run()
         assert not again.journal.flights(), "what is too old for its owner is forgotten"
+
+
+async def test_a_clock_that_was_set_back_does_not_make_a_request_live_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire = Wire()
+    wire.before = _nth(1, KilledError())
+    with Bench(tmp_path, list(people(3)), wire) as bench, pytest.raises(KilledError):
+        await bench.run()
+    left: list[float] = []
+
+    async def note(_sealed: object, seconds: float, *, bulk: bool) -> None:
+        assert bulk
+        left.append(seconds)
+        raise RefusedError(Reason.HUB_UNREACHABLE)
+
+    with Bench(tmp_path, None, wire) as again:
+        monkeypatch.setattr(again.client, "_clock", lambda: time.time() - 86_400)
+        monkeypatch.setattr(again.client, "_carry", note)
+        again.begin()
+        again.more["until"] = 0.0
+        await again.run()
+    assert left
+    assert max(left) <= MAX_LIFETIME
 
 
 async def test_told_to_stop_it_takes_what_is_on_the_way_and_asks_nothing_more(tmp_path: Path) -> None:
