@@ -152,7 +152,8 @@ def find_roster(path: Path, form: Form, *, separator: str = "", encoding: str = 
         sha256, found = _look_through(stream, tried)
         if kind == CSV:
             if found is None:
-                raise TableError(f"is not {' nor '.join(tried)}; export it as UTF-8 or GB18030")
+                what = f"not {encoding}" if encoding else "neither UTF-8 nor GB18030"
+                raise TableError(f"is {what}; export it as one of {', '.join(ENCODINGS)}")
             form = form._replace(encoding=found)
             stream.seek(0)
             form = form._replace(separator=separator or _separator(form, stream))

@@ -232,7 +232,7 @@ def test_an_encoding_that_was_said_is_not_looked_for(tmp_path: Path) -> None:
     path.write_bytes(b"a\n\xff\xff\n")
     with pytest.raises(TableError, match="is not utf-8;"):
         find_roster(path, Form(), encoding="utf-8")
-    with pytest.raises(TableError, match="is not utf-8 nor gb18030"):
+    with pytest.raises(TableError, match="is neither UTF-8 nor GB18030"):
         find_roster(path, Form())
 
 
