@@ -21,7 +21,7 @@ from audit.schema import TABLES, Tables
 _ROLE: Final = re.compile(r"[a-z_][a-z0-9_]{0,54}")
 
 COMING_YEARS: Final = 10
-"""For how many years after the present one `zhiwang hub init --sql` makes tables. Empty ones take 64 KiB each."""
+"""For how many years after the present one, and for that, `hub init --sql` makes tables. Each takes 64 KiB."""
 
 _LATER: Final = ("{head}_lock", "{head}_end", "{entry}_newest")
 """Functions that the log of a release has not, or not so, which knew of no years."""

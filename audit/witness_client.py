@@ -28,6 +28,10 @@ _STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: [^\r\n]*)?\r\n")
 _CHUNK: Final = re.compile(rb"([0-9a-fA-F]{1,6})(?:;[^\r\n]*)?\r\n")
 _INTERIM: Final = 200
 """Statuses below only announce an answer."""
+_MAX_INTERIM: Final = 8
+_MAX_TRAILERS: Final = 32
+"""What is read of those, and of the fields behind an answer in chunks: without a bound they would
+take the time of all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,15 +151,15 @@ class HttpWitness:
 
 
 async def _read_head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
-    while True:
+    for _ in range(1 + _MAX_INTERIM):
         raw = await reader.readuntil(b"\r\n\r\n")
         first = _STATUS.match(raw)
         if first is None:
             raise ValueError("not an answer of HTTP/1.1")
         if int(first[1]) >= _INTERIM:
-            break
-    headers = parse_headers(BytesIO(raw[first.end() :]))
-    return int(first[1]), {name.lower(): value for name, value in headers.items()}
+            headers = parse_headers(BytesIO(raw[first.end() :]))
+            return int(first[1]), {name.lower(): value for name, value in headers.items()}
+    raise ValueError("announcements, and no answer")
 
 
 async def _read_body(reader: asyncio.StreamReader, headers: dict[str, str]) -> bytes | None:
@@ -178,9 +182,10 @@ async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
         if size < 0 or len(body) + size > MAX_ANSWER:
             raise ValueError("not the chunks of an answer of a witness")
         if not size:
-            while await reader.readuntil(b"\r\n") != b"\r\n":
-                pass  # trailers
-            return body
+            for _ in range(1 + _MAX_TRAILERS):
+                if await reader.readuntil(b"\r\n") == b"\r\n":
+                    return body
+            raise ValueError("more trailers than any of a witness")
         body += await reader.readexactly(size)
         if await reader.readexactly(2) != b"\r\n":
             raise ValueError("not the chunks of an answer of a witness")

@@ -122,7 +122,8 @@ def database_script(database: LogDatabase | None, years: Collection[int] = (), *
 
     Args:
         database: From the profile; the account of its URL is the writer.
-        years: Only those, beside what is there; if there are none, the first log and the years that come.
+        years: Only those, beside what is there; if there are none, the first log and the years that come. The present
+            one is among them: a log of an earlier release, or one that is restored, may have begun before it.
         old: An earlier release made the log, which knew of no years: add what is missing, and the years that come.
 
     Raises:
@@ -132,7 +133,7 @@ def database_script(database: LogDatabase | None, years: Collection[int] = (), *
     if years:
         return script(roles, *(tables_of(year) for year in sorted(set(years))))
     present = year_at(time.time())
-    coming = [tables_of(year) for year in range(present + 1, present + 1 + COMING_YEARS)]
+    coming = [tables_of(year) for year in range(present, present + 1 + COMING_YEARS)]
     return upgrade(roles, *coming) if old else script(roles, TABLES, *coming)
 
 

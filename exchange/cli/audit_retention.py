@@ -59,7 +59,7 @@ def retention(
 
     Example: zhiwang audit retention --profile hub.toml --apply --exported archive/hub-2026
 
-    Example: zhiwang audit retention --profile hub.toml --sql | psql --host db.city --dbname zhiwang
+    Example: zhiwang audit retention --profile hub.toml --sql | psql -v ON_ERROR_STOP=1 -h db.city zhiwang
     """
     if sql and (apply or exported or no_copy or as_json):
         output.usage_error("--sql only prints what was recorded by --apply; give it alone")
@@ -93,6 +93,7 @@ def retention(
         output.say(f"保留期 {years} 年 retention of {years} years")
     if going and loaded.log is not None:
         output.next_step(
-            f"an administrator of the database: zhiwang audit retention --profile {profile} --sql | psql …"
+            f"an administrator of the database: zhiwang audit retention --profile {profile} --sql "
+            "| psql -v ON_ERROR_STOP=1 …"
         )
     raise typer.Exit(output.FAILED if kept else output.OK)

@@ -49,15 +49,15 @@ def init(
     The directory `guard` within the state is best put on other storage: it tells whether the log was rolled back.
 
     Where [log] in the profile names a database of PostgreSQL, its administrator first runs the script that --sql
-    prints; it makes the tables of the first log and of the ten years that come, and three roles that can do no more
-    than they need. When those years are used up, and doctor says so, run what --sql --year prints. Further hubs that
-    share the log begin with --join. See docs/log-store.md.
+    prints; it makes the tables of the first log, of this year (for a log that began before it) and of the ten that
+    come, and three roles that can do no more than they need. When those years are used up, and doctor says so, run
+    what --sql --year prints. Further hubs that share the log begin with --join. See docs/log-store.md.
 
     Example: zhiwang hub init --profile hub.toml
 
-    Example: zhiwang hub init --profile hub.toml --sql | psql --host db.city --username postgres --dbname zhiwang
+    Example: zhiwang hub init --profile hub.toml --sql | psql -v ON_ERROR_STOP=1 -h db.city -U postgres zhiwang
 
-    Example: zhiwang hub init --profile hub.toml --sql --year 2037 | psql --host db.city --dbname zhiwang
+    Example: zhiwang hub init --profile hub.toml --sql --year 2037 | psql -v ON_ERROR_STOP=1 -h db.city zhiwang
     """
     loaded = load_profile(profile)
     if sum((successor_of is not None, sql, join)) > 1:

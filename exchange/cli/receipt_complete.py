@@ -26,7 +26,10 @@ from zhiwang.wire.identity import Kind, server_name
 from zhiwang.wire.profile import Profile, load_profile
 
 MAX_PROOFS = 10_000
-"""Proofs that one command asks for."""
+"""Proofs that one command asks each hub for."""
+
+MAX_SECONDS = 600.0
+"""How long one command waits for each hub, in all."""
 
 COMPLETE = "已有见证 cosigned"
 
@@ -73,7 +76,8 @@ async def _complete(
             channel = open_channel(target, files.channel_credentials(), server_name=name)
             stack.push_async_callback(channel.close)
             stubs.append(audit_pb2_grpc.AuditServiceStub(channel))
-        now = await Completer(lambda: stubs, trust.verifier, time.time).begin(witnesses, proofs=MAX_PROOFS)
+        completer = Completer(lambda: stubs, trust.verifier, time.time)
+        now = await completer.begin(witnesses, proofs=MAX_PROOFS, seconds=MAX_SECONDS)
         told = []
         for path in paths:
             try:

@@ -8,7 +8,9 @@ signature, a quorum of the witnesses whom the centre names, and the entry's plac
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
 import grpc
@@ -37,7 +39,9 @@ OLD_BATCH: Final = 10
 BATCH: Final = 25
 """Receipts that are read and written at a time: an answer that is being kept waits no longer than that takes."""
 ROUND_PROOFS: Final = 500
-"""Proofs of one round, at most: the hub is not asked for more than fifty a second."""
+"""Proofs of one round, at most, of each hub: none is asked for more than fifty a second."""
+ROUND_PATIENCE: Final = 30.0
+"""Seconds that one round waits for each hub, and the call in which they run out: who hangs holds up no other."""
 CALL_SECONDS: Final = 5.0
 """How long one call may take."""
 
@@ -66,25 +70,56 @@ class CosignedHead(NamedTuple):
     earlier: Callable[[str], Awaitable[CosignedHead]]
 
 
+class _Budget:
+    """What is left to be asked of one hub."""
+
+    def __init__(self, proofs: int, seconds: float) -> None:
+        self.proofs = proofs
+        self._seconds = seconds
+
+    @property
+    def spent(self) -> bool:
+        return self.proofs <= 0 or self._seconds <= 0
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self._seconds -= time.monotonic() - begun
+
+
 class Round:
-    """What can be completed at one time: the newest cosigned heads, and as many proofs as are to be asked for.
+    """What can be completed at one time: the newest cosigned heads, and as much as is to be asked of each hub.
 
     Args:
         policy: Whose cosignatures count, and how many.
         heads: By the origins of the logs.
-        proofs: How many may be asked for. Each is asked for once: the cases of a roster share their entries.
+        proofs: How many each hub is asked for. Each is asked for once: the cases of a roster share their entries.
+        seconds: How long each hub is waited for, in all.
+
+    Attributes:
+        cut: Whether the receipt that was tried last was left because a hub is not to be asked any more.
     """
 
-    def __init__(self, policy: WitnessPolicy, heads: Mapping[str, CosignedHead], proofs: int) -> None:
+    def __init__(
+        self,
+        policy: WitnessPolicy,
+        heads: Mapping[str, CosignedHead],
+        proofs: int = ROUND_PROOFS,
+        seconds: float = ROUND_PATIENCE,
+    ) -> None:
         self._policy = policy
         self._heads: dict[str, CosignedHead | None] = dict(heads)
-        self._left = proofs
+        self._left = {log_of(origin): _Budget(proofs, seconds) for origin in heads}
         self._paths: dict[tuple[str, int], Sequence[bytes]] = {}
+        self.cut = False
 
     @property
     def over(self) -> bool:
         """Whether nothing more can be completed."""
-        return not self._heads or self._left <= 0
+        return all(left.spent for left in self._left.values())
 
     async def complete(self, receipt: verification_pb2.Receipt) -> bool:
         """Give each part of a receipt its cosigned proof; whether all have one now. If not, the receipt is as it was.
@@ -93,7 +128,7 @@ class Round:
             RefusedError: PROOF_INVALID: a hub's cosigned tree has not the entry that its log has shown; or why a hub
                 refused to prove it.
         """
-        gained = []
+        gained, self.cut = [], False
         for part in receipt.parts:
             if part.HasField("hub_cosigned") and self._is_witnessed(part.hub_cosigned.checkpoint):
                 continue
@@ -127,17 +162,20 @@ class Round:
                 (one for one in self._heads.values() if one is not None and log_of(one.origin) == log_of(origin)), None
             )
             if later is not None:
-                self._heads[origin] = await later.earlier(origin)
+                with self._left[log_of(origin)].waiting():
+                    self._heads[origin] = await later.earlier(origin)
         return self._heads[origin]
 
     async def _path(self, head: CosignedHead, index: int) -> Sequence[bytes] | None:
-        """The path of an entry; None if enough were asked for."""
-        key = head.tree.origin, index
+        """The path of an entry; None if its hub was asked for enough."""
+        key, left = (head.tree.origin, index), self._left[log_of(head.tree.origin)]
         if key not in self._paths:
-            if self._left <= 0:
+            if left.spent:
+                self.cut = True
                 return None
-            self._left -= 1
-            self._paths[key] = await head.prove(index)
+            left.proofs -= 1
+            with left.waiting():
+                self._paths[key] = await head.prove(index)
         return self._paths[key]
 
 
@@ -158,12 +196,15 @@ class Completer:
         self._clock = clock
         self._told: dict[int, Reason] = {}
 
-    async def begin(self, policy: WitnessPolicy, *, proofs: int = ROUND_PROOFS) -> Round:
+    async def begin(
+        self, policy: WitnessPolicy, *, proofs: int = ROUND_PROOFS, seconds: float = ROUND_PATIENCE
+    ) -> Round:
         """A round with the newest cosigned head of each hub's log. A hub that shows none is left out, and told of.
 
         Args:
             policy: Whose cosignatures count, and how many.
-            proofs: How many may be asked for.
+            proofs: How many each hub is asked for.
+            seconds: How long each hub is waited for, in all.
         """
         found = {}
         for number, stub in enumerate(self._stubs()):
@@ -177,7 +218,7 @@ class Completer:
             else:
                 self._told.pop(number, None)
                 found[head.origin] = head
-        return Round(policy, found, proofs)
+        return Round(policy, found, proofs, seconds)
 
     async def _head(self, stub: Any, policy: WitnessPolicy, wanted: str = "") -> CosignedHead:
         """The newest cosigned head of a hub; if wanted, one that leads back to the log of an earlier year."""
@@ -224,13 +265,14 @@ async def complete_kept(
         clock: Seconds since the epoch.
         completed: Told how many receipts have gained them.
     """
-    trouble, turn = None, 0
+    trouble, turn, after = None, 0, 0
     while True:
         try:
             witnesses = policy()
             if witnesses is not None:
                 now, old = await completer.begin(witnesses), clock() - PATIENCE
-                completed(await one_round(keeper, now, old))
+                count, after = await one_round(keeper, now, old, after)
+                completed(count)
                 count, turn = await old_ones(keeper, now, old, turn)
                 completed(count)
             trouble = None
@@ -241,28 +283,40 @@ async def complete_kept(
         await asyncio.sleep(ROUND_SECONDS)
 
 
-async def one_round(keeper: Keeper, now: Round, since: float) -> int:
-    """Complete what can be completed now; how many receipts that were.
+async def one_round(keeper: Keeper, now: Round, since: float, after: int = 0) -> tuple[int, int]:
+    """Complete what can be completed now.
 
     Args:
         keeper: Of the receipts.
         now: What they can be completed by.
         since: Only those that were kept at this time or later, in seconds since the epoch.
+        after: Where the round before this one said that this one begins; 0 for the first.
+
+    Returns:
+        How many were completed, and where the next round begins: with those that a hub was not asked for any more, so
+        that those before them, which it may refuse for ever, do not stand in their way.
 
     Raises:
         ZhiwangError: The store cannot be read or written.
     """
-    after, count = 0, 0
+    begun, count, cut = after, 0, 0
     while not now.over:
         waiting = await keeper.waiting_for_witnesses(since, after, BATCH)
-        done = [one for one in waiting if await _completed(now, one)]
+        done = []
+        for one in waiting:
+            if await _completed(now, one):
+                done.append(one)
+            elif now.cut and not cut:
+                # What takes more than a whole round is passed over.
+                cut = max(one.number - 1, begun + 1)
         if done:
             await keeper.complete(done)
             count += len(done)
         if len(waiting) < BATCH:
+            after = 0
             break
         after = waiting[-1].number
-    return count
+    return count, cut or after
 
 
 async def old_ones(keeper: Keeper, now: Round, before: float, turn: int) -> tuple[int, int]:

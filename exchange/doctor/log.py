@@ -103,5 +103,6 @@ def _next_year(engine: Engine, profile: Profile) -> Iterator[Diagnosis]:
             AREA,
             f"数据库中没有 {year} 年日志的表，到时将继续写入旧日志",
             f"the log of {year} cannot begin, and what it should hold will stand in the old one: {error.detail}",
-            f"an administrator runs: zhiwang hub init --profile {profile.path} --sql --year {year} | psql …",
+            f"an administrator runs: zhiwang hub init --profile {profile.path} --sql --year {year} "
+            "| psql -v ON_ERROR_STOP=1 …",
         )

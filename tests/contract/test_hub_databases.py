@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ from certs_support import City
 from exchange import app, backup
 from exchange.config import StateFiles
 from exchange.doctor.log import diagnose
-from exchange.store import database_script, lenient, open_engine, open_log
+from exchange.store import database_script, lenient, open_engine, open_log, removal_script
 from log_places import PostgresDatabase
 from servers import Server
 from yearly_support import Calendar
@@ -296,7 +297,7 @@ def test_a_year_goes_from_a_database_by_two_hands(machine: Machine) -> None:
     profile = machine.profile("hub")
     machine.sign_off(profile)
     present = year_at(time.time())
-    machine.place.run(database_script(profile.log, [2016, present]))
+    machine.place.run(database_script(profile.log, [2016]))
     assert old_log(profile).origin.endswith(str(present))
 
     def retention(*arguments: str) -> str:
@@ -367,3 +368,41 @@ def test_a_successor_of_a_lost_log_begins_in_a_database(machine: Machine) -> Non
     assert b"\n6\n" in decode_entry(store.entries(0, 1)[0]).log_opened.predecessor
     support.close(store)
     assert (profile.state / "owner_logs" / "hrss_main.json").read_bytes() == OWNER_LOG
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_log_that_began_in_an_earlier_year_finds_room_for_the_present_one(machine: Machine, old: bool) -> None:  # noqa: FBT001 - a case
+    script = database_script(machine.profile("hub").log, old=old)
+    present = year_at(time.time())
+    made = {int(year) for year in re.findall(r"CREATE TABLE zhiwang\.log_entry_([0-9]{4}) ", script)}
+    assert made == set(range(present, present + 11))
+    if old:
+        return
+    profile = machine.profile("hub")
+    machine.sign_off(profile)
+    files, state = IdentityFiles(profile.identity, profile.root), StateFiles(profile.state)
+    app.make_state(state)
+    clock = Calendar(f"{present - 1}-06-01")
+    log = YearlyLog(open_engine(state, profile.log), files.signer(), clock, guard=state.guard, verifier=lenient(files))
+    log.create()
+    clock.now = time.time() - 60
+    assert support.append(log, 1).origin.endswith(f"/{present}")
+    assert log.unprepared is None
+    support.close(log)
+
+
+def test_a_script_that_the_database_refuses_ends_psql_with_a_fault_as_the_pages_call_it(machine: Machine) -> None:
+    help_of = subprocess.run(  # noqa: S603 - our own command
+        [ZHIWANG, "audit", "retention", "--help"], capture_output=True, text=True, check=True, timeout=60
+    )
+    call = help_of.stdout.partition("| ")[2].split("zhiwang")[0].split()
+    assert call[:3] == ["psql", "-v", "ON_ERROR_STOP=1"], call
+    profile = machine.profile("hub")
+    machine.sign_off(profile)
+    script = machine.path / "remove.sql"
+    script.write_text(removal_script(profile.log, [0]))
+    psql = Path(machine.place.server.program).parent / "psql"
+    url = machine.place.url("postgres").replace("+psycopg", "")
+    done = subprocess.run([psql, *call[1:3], "-f", script, "-d", url], capture_output=True, text=True, check=False)  # noqa: S603 - theirs
+    assert "the log does not say that log_entry may go" in done.stderr
+    assert done.returncode == 3

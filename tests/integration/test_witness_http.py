@@ -326,3 +326,36 @@ def test_nothing_listens_on_more_than_was_asked_for() -> None:
             await client.submit(b"body", b"")
 
     asyncio.run(ask())
+
+
+@pytest.mark.parametrize(
+    ("before", "again", "said"),
+    [
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n", "announcements, and no answer"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"A: b\r\n", "more trailers"),
+    ],
+)
+async def test_a_witness_that_never_comes_to_its_answer_is_left(before: bytes, again: bytes, said: str) -> None:
+    sent = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        try:
+            await reader.read(100)
+            writer.write(before)
+            while True:
+                writer.write(again * 100)
+                await writer.drain()
+                sent += 100
+        except OSError:
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        host, port = server.sockets[0].getsockname()
+        witness = HttpWitness(f"http://{host}:{port}", b"", support.CITY)
+        with pytest.raises(RefusedError, match=said):
+            await witness.submit(b"x", b"")
+        await witness.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import time
 from collections.abc import Sequence
@@ -10,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from audit.checkpoint import split_note
+from audit.checkpoint import Checkpoint, split_note
 from audit.cosignature import WitnessPolicy
 from client_support import CASE, Log, Witness, World
 from exchange.client.check import check_answer
-from exchange.client.completing import Completer
+from exchange.client.completing import Completer, CosignedHead, Round, one_round
 from exchange.client.receipt import build_receipt
+from exchange.client.receipt_rows import Waiting
 from exchange.client.receipt_times import Trust, prove
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.verification.v1 import verification_pb2
@@ -168,3 +170,71 @@ async def test_a_cosigned_tree_without_the_entry_is_an_alarm_and_changes_nothing
         await now.complete(receipt)
     assert caught.value.reason is Reason.PROOF_INVALID
     assert receipt == untouched
+
+
+# Hubs that refuse or hang.
+
+FIRST, SECOND = "shenzhen/centre/hub/first", "shenzhen/centre/hub/second"
+
+
+class Refusing:
+    """Receipts in the logs of two hubs, of which none is ever proved; and which entries each was asked for."""
+
+    def __init__(self, *origins: str, parts: int = 1) -> None:
+        self.asked: dict[str, list[int]] = {FIRST: [], SECOND: []}
+        self.hangs: set[str] = set()
+        self._waiting = [self._receipt(number + 1, origin, parts) for number, origin in enumerate(origins)]
+
+    @staticmethod
+    def _receipt(number: int, origin: str, parts: int) -> Any:
+        receipt = Receipt()
+        for part in range(parts):
+            added = receipt.parts.add()
+            added.hub_log.checkpoint = f"{origin}\n1\n{'A' * 43}=\n\n\u2014 {origin} AAAAAAAA\n".encode()
+            added.hub_entry.index = number * 10 + part
+        return Waiting(number, None, "", receipt)  # type: ignore[arg-type]  # the row is never looked at
+
+    async def waiting_for_witnesses(self, _since: float, after: int, limit: int) -> list[Waiting]:
+        return [one for one in self._waiting if one.number > after][:limit]
+
+    def _head(self, origin: str) -> CosignedHead:
+        async def prove(index: int) -> Sequence[bytes]:
+            self.asked[origin].append(index)
+            if origin in self.hangs:
+                await asyncio.sleep(0.1)
+            if index % 10 == 0 and len(self.asked[origin]) % 2:
+                raise RefusedError(Reason.ENTRY_UNKNOWN)
+            raise RefusedError(Reason.HUB_UNREACHABLE)
+
+        async def earlier(_origin: str) -> CosignedHead:
+            raise AssertionError
+
+        return CosignedHead(origin, b"", b"", Checkpoint(origin, 10**6, bytes(32)), (), prove, earlier)
+
+    async def round(self, policy: WitnessPolicy, after: int = 0, *, proofs: int = 20, seconds: float = 60.0) -> int:
+        """One round; where the next begins."""
+        now = Round(policy, {origin: self._head(origin) for origin in self.asked}, proofs, seconds)
+        count, after = await one_round(self, now, 0, after)  # type: ignore[arg-type]  # as much of a keeper as it takes
+        assert count == 0
+        return after
+
+
+async def test_a_hub_that_refuses_every_proof_keeps_no_receipt_of_another_from_its_turn(policy: WitnessPolicy) -> None:
+    keeper = Refusing(*[FIRST] * 90, *[SECOND] * 10)
+    after = await keeper.round(policy)
+    assert (len(keeper.asked[FIRST]), len(keeper.asked[SECOND])) == (20, 10)
+    # Nor its own that come after those.
+    for _ in range(5):
+        after = await keeper.round(policy, after)
+    assert len(set(keeper.asked[FIRST])) == 90
+    assert after in {0, 10, 20, 30}, "and again from the beginning"
+
+
+async def test_a_hub_that_hangs_is_waited_for_a_while_and_no_receipt_of_another_is(policy: WitnessPolicy) -> None:
+    keeper = Refusing(*[FIRST] * 30, *[SECOND] * 10)
+    keeper.hangs = {FIRST}
+    after = await keeper.round(policy, seconds=0.05)
+    assert keeper.asked[FIRST] == [10]
+    assert 1 <= len(keeper.asked[SECOND]) <= 10
+    await keeper.round(policy, after, seconds=0.05)
+    assert keeper.asked[FIRST] == [10, 20]
