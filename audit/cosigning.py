@@ -320,14 +320,14 @@ class Cosigning:
         late = self.age > self._alarm_after
         now = self._clock()
         if policy is None:
-            if self.withheld and late and now - (self._alarmed or 0.0) >= REPEAT_ALARM:
+            if self.withheld and late and self._is_due(self._alarmed):
                 self._alarmed = now
                 _log.error("nothing is released: the profile demands cosignatures, and the centre names no witnesses")
             return
         if late != (self._alarmed is not None):
             size = 0 if self._newest is None else self._newest.head.size
             self._meter.quorum_changed(held=not late, size=size, quorum=policy.quorum)
-        if late and (self._alarmed is None or now - self._alarmed >= REPEAT_ALARM):
+        if late and self._is_due(self._alarmed):
             self._alarmed = now
             _log.error(
                 "no quorum of witnesses cosigns the log",
@@ -342,11 +342,14 @@ class Cosigning:
             self._alarmed = None
             _log.info("a quorum of witnesses cosigns the log again")
 
+    def _is_due(self, told: float | None) -> bool:
+        """Whether an alarm that was told at some time is told again; also after a clock that leaped and came back."""
+        return told is None or not 0 <= self._clock() - told < REPEAT_ALARM
+
     def _tell(self, name: str, asked: _Asked, error: WitnessError) -> None:
-        now = self._clock()
-        if now - asked.told.get(error.kind, -REPEAT_ALARM) < REPEAT_ALARM:
+        if not self._is_due(asked.told.get(error.kind)):
             return
-        asked.told[error.kind] = now
+        asked.told[error.kind] = self._clock()
         if error.kind in {"forked", "ahead"}:
             _log.error(
                 "a witness has seen another history of this log: was it restored from an older copy, or does another "

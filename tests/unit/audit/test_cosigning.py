@@ -434,6 +434,17 @@ async def test_the_loss_of_the_quorum_is_alarmed_of_once_and_its_return_told(wor
     assert world.meter.changes == [(False, 10), (True, 10)]
 
 
+async def test_a_clock_that_leaped_and_came_back_silences_no_alarm(world: World) -> None:
+    for name in ("w1", "w2"):
+        world.near[name].down = True
+    with capture_logs() as logs:
+        for world.offset in (10_000_000, 100):
+            await world.round()
+    assert [line["event"] for line in logs].count("no quorum of witnesses cosigns the log") == 2
+    silent = [line["witness"] for line in logs if line["event"] == "a witness gave no cosignature"]
+    assert [silent.count(name) for name in ("w1", "w2")] == [2, 2]
+
+
 async def test_witnesses_without_an_address_are_an_alarm(world: World) -> None:
     world.near.clear()
     alone = world.make()
