@@ -165,6 +165,10 @@ class Backend(ABC):
         """The stored head, as of the transaction's snapshot."""
         return as_head(connection.exec_driver_sql(self._head).first())
 
+    def is_empty(self, connection: Connection) -> bool:
+        """Whether no entry stands in its tables, as of the transaction's snapshot."""
+        return connection.exec_driver_sql(self.sql("SELECT idx FROM {entry} LIMIT 1")).first() is None
+
     @abstractmethod
     def locked_head(self, connection: Connection) -> Head | None:
         """The stored head, which nobody else can move from now to the end of this write transaction."""

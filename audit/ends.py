@@ -100,16 +100,23 @@ def _check_signed(one: Ended, final: Checkpoint, log: str) -> None:
     open_note(one.head.checkpoint, final.origin, key.public_bytes_raw())
 
 
-def check_removals(log: str, ended: Sequence[Ended], entry: Callable[[int, int], bytes | None]) -> None:
+def check_removals(
+    log: str,
+    ended: Sequence[Ended],
+    entry: Callable[[int, int], bytes | None],
+    empty: Callable[[int], bool],
+) -> None:
     """Check that the log says of each year whose entries are gone, or to go, that they are.
 
     The year that says it is a later one. Once that is gone itself, what it said went before it, or it would be kept
-    (`audit.retention`): a removal that is not finished can always be looked up.
+    (`audit.retention`): so where there are entries that are to go it can be looked up. Where there are none any more, a
+    copy of the log was restored (`Backend.end_without_entries`), and nothing can be lost.
 
     Args:
         log: The identity's `log_origin`.
         ended: The logs that have ended.
         entry: The bytes of an entry of a log that is kept, by year and index; None if there is none.
+        empty: Whether no entries of a year stand there, which is not known to be gone.
 
     Raises:
         FatalError: LOG_UNAVAILABLE: it does not.
@@ -117,7 +124,9 @@ def check_removals(log: str, ended: Sequence[Ended], entry: Callable[[int, int],
     gone = {one.year for one in ended if one.removal is not None}
     for one in ended:
         removal, origin = one.removal, origin_of(log, one.year)
-        if removal is None or (removal.year in gone and removal.done and removal.year > one.year):
+        if removal is None:
+            continue
+        if one.year < removal.year and removal.year in gone and (removal.done or empty(one.year)):
             continue
         data = None if removal.year in gone or removal.year <= one.year else entry(removal.year, removal.index)
         try:

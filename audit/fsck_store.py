@@ -177,6 +177,10 @@ def examine_years(engine: Engine, log: str, guarded: Checkpoint | None, found: E
             return None
         return next(iter(LogReader(engine, shards.tables_of(year)).entries(index, index + 1, None)), None)
 
+    def empty(year: int) -> bool:
+        with backend.reading.connect() as connection:
+            return backend_of(engine, shards.tables_of(year)).is_empty(connection)
+
     try:
         with backend.reading.connect() as connection:
             ended = backend.logs(connection)
@@ -189,7 +193,7 @@ def examine_years(engine: Engine, log: str, guarded: Checkpoint | None, found: E
         first = entry(newest, 0) if ended else None
         if first is not None:
             check_ends(log, ended, decode_entry(first))
-        check_removals(log, ended, entry)
+        check_removals(log, ended, entry, empty)
     except (FatalError, EntryError) as error:
         found.add(STORE, None, str(error.detail if isinstance(error, FatalError) else error))
     except (SQLAlchemyError, sqlite3.Error) as error:

@@ -273,7 +273,11 @@ class YearlyLog:
         def entry(year: int, index: int) -> bytes | None:
             return next(iter(self._store(year).entries(index, 1)), None) if year in known else None
 
-        check_removals(self.log, ended, entry)
+        def empty(year: int) -> bool:
+            with self.reading.connect() as connection:
+                return self._store(year).backend.is_empty(connection)
+
+        check_removals(self.log, ended, entry, empty)
 
     def _set_end(self) -> None:
         """Until when the newest log is appended to. The first is of the year in which it was made."""

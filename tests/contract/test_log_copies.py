@@ -141,6 +141,34 @@ def test_a_year_that_was_removed_stays_so_wherever_the_log_is_copied_to(new_plac
         engine.dispose()
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_removal_stays_one_where_the_year_that_said_it_is_gone_too(
+    new_place: Callable[[str], Place], kind: str
+) -> None:
+    clock, here, there = Calendar(), new_place("sqlite"), new_place(kind)
+    log = years.make(here, clock)
+    for day in ("2022-01-01", "2023-01-02"):
+        clock.set(day)
+        years.append(log, 1)
+    for day in ("2023-01-03", "2025-01-03", "2026-01-04"):  # the first goes, and then the one that says so
+        clock.set(day)
+        years.append(log, 1)
+        apply(log, HoldBook(log), {}, years=1, now=clock.now, no_copy="x")
+    assert [one.removal is not None and one.removal.done for one in log.ended] == [True, True, True, False]
+    copied(log.engine, there)
+    years.close(log)
+    years.close(years.reopen(there, clock))
+    for year in (2022, 2023, 0):
+        there.remove(year)
+        assert years.check(there) == [f"{LOG}/2026", f"{LOG}/2025"]
+    if isinstance(there, PostgresDatabase):
+        there.unlocked(lambda admin: admin.execute("UPDATE zhiwang.log_shard_removed SET recorded_year = 0"))
+        again = years.unopened(there, clock)
+        with pytest.raises(FatalError, match="the log does not say so"):
+            again.open()
+        years.close(again)
+
+
 def test_a_year_for_which_there_is_no_room_is_not_copied(new_place: Callable[[str], Place]) -> None:
     clock = Calendar("2013-06-01")
     source, target = new_place("sqlite"), new_place("postgresql")
