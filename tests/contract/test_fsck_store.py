@@ -127,7 +127,7 @@ def test_a_whole_store_has_no_fault(whole: Stored) -> None:
     assert found.events == {"hub_access": COUNT, "log_opened": 1}
 
 
-SPOILT = "CAST(substr(data, 1, length(data) - 1) || x'00' AS BLOB)"
+SPOILT = "CAST(substr(data, 1, length(data) - 1) || CASE substr(data, -1) WHEN x'00' THEN x'01' ELSE x'00' END AS BLOB)"
 OTHER_TILE = "CAST(zeroblob(32) || substr(hashes, 33) AS BLOB)"
 LOG_HARMS: list[tuple[str, str]] = [
     (f"UPDATE log_entry SET data = {SPOILT} WHERE idx = 300", "entry 300"),  # noqa: S608 - ours

@@ -43,7 +43,8 @@ async def test_only_what_is_new_is_read_unless_all_of_it_is_wanted(city: City, t
         assert (await verified(*profile, "--consistency"))["size"] == 1004
         # What it kept here can be damaged; then all of it is read, and nobody is accused.
         (edge,) = (city.directory / "state-office-auditor-one" / "seen").glob("*.edge")
-        edge.write_bytes(edge.read_bytes()[:-1] + b"\0")
+        whole = edge.read_bytes()
+        edge.write_bytes(whole[:-1] + bytes((whole[-1] ^ 1,)))
         fifth = await verified(*profile)
         assert (fifth["read"], fifth["whole"], fifth["verified"]) == (1004, True, True)
         edge.write_bytes(b"junk")
