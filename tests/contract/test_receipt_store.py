@@ -152,8 +152,10 @@ def test_files_belong_to_the_agents_user_alone(kit: Kit) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        "UPDATE receipt SET sealed = cast(substr(sealed, 1, length(sealed) - 1)"
-        " || CASE substr(sealed, -1) WHEN x'00' THEN x'01' ELSE x'00' END AS BLOB) WHERE number = 1",
+        (
+            "UPDATE receipt SET sealed = cast(substr(sealed, 1, length(sealed) - 1)"
+            " || CASE substr(sealed, -1) WHEN x'00' THEN x'01' ELSE x'00' END AS BLOB) WHERE number = 1"
+        ),
         "UPDATE receipt SET kept = kept + 1 WHERE number = 1",
         "UPDATE receipt SET kept = -1 WHERE number = 1",
         "UPDATE receipt SET sealed = x'' WHERE number = 1",
