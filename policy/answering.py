@@ -175,8 +175,13 @@ def _explain(request: policy_pb2.ExplainRequest, sources: Sources, now: float) -
     assurance = ASSURANCES.get(request.assurance or "asserted")
     if assurance is None:
         raise RefusedError(Reason.REQUEST_MALFORMED, "no such assurance", field="assurance")
+    try:
+        system = Identity.parse(request.system)
+    except RefusedError as error:
+        # Its reason is about a caller's certificate, and this is a name in a question.
+        raise RefusedError(Reason.REQUEST_MALFORMED, error.detail, field="system") from None
     question = Question(
-        system=Identity.parse(request.system),
+        system=system,
         role=request.role,
         owner=ask.owner,
         attribute=ask.attribute,

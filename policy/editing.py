@@ -20,6 +20,7 @@ from tomlkit.exceptions import TOMLKitError
 
 from policy import textedit
 from zhiwang.wire.errors import Reason, RefusedError
+from zhiwang.wire.tomlfile import FileError, parse
 from zhiwang.wire.tomllines import Key
 
 _PART = re.compile(r"""(?:^|\.)(?:([A-Za-z0-9_-]+)|"([^"\\]+)"|'([^']+)')|\[([0-9]{1,6})\]""")
@@ -86,8 +87,8 @@ def parse_edit(how: How, text: str) -> Edit:
     written = rest[1:].strip()
     try:
         # Within brackets a comment or a second value would show.
-        (value,) = tomllib.loads(f"v = [{written}]")["v"]
-        tomllib.loads(f"v = {written}")
+        (value,) = parse(f"v = [{written}]".encode())["v"]
+        parse(f"v = {written}".encode())
     except ValueError:
         return edit(how, tuple(key), written)
     return edit(how, tuple(key), written) if "\n" in written else Edit(how, tuple(key), value, written)
@@ -296,9 +297,9 @@ def _told(data: Any) -> Any:
 def _text(content: bytes) -> tuple[str, str, str]:
     """A byte order mark if there is one, the text with plain line feeds, and what its lines end in."""
     try:
+        parse(content)
         text = content.decode()
-        tomllib.loads(text.removeprefix(_BOM))
-    except (UnicodeDecodeError, ValueError, RecursionError):
+    except FileError:
         _refuse("the file is not TOML and cannot be edited")
     mark = _BOM if text.startswith(_BOM) else ""
     text = text.removeprefix(_BOM)

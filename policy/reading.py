@@ -152,6 +152,9 @@ class PolicyServicer(policy_pb2_grpc.PolicyServiceServicer):
         standpoints = ("before", "after") if method == "Compare" else ("standpoint",)
         for field in standpoints:
             self.prepare(getattr(request, field), field)
+        looked = [file for field in standpoints for file in getattr(request, field).files]
+        if len(looked) > MAX_FILES or sum(len(file.content) for file in looked) > MAX_BYTES:
+            raise RefusedError(Reason.REQUEST_TOO_LARGE, "files to look at", field=f"{standpoints[-1]}.files")
         desk = self._desk
         seconds = time_left(context, ANSWER_SECONDS)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import time
 from collections.abc import Sequence
 from datetime import date, datetime
@@ -26,6 +27,7 @@ from policy.publishing import Current, Named
 from policy.rehearse import rehearsed
 from zhiwang.policy.v1 import policy_pb2
 from zhiwang.wire.errors import Reason, RefusedError
+from zhiwang.wire.kept import replace_durably
 from zhiwang.wire.places import Level
 from zhiwang.wire.profile import Profile, load_profile
 
@@ -70,7 +72,11 @@ def propose(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Only write the changed document here; sign nothing.", dir_okay=False)
+        Path | None,
+        typer.Option(
+            help="Only write the changed document here; sign nothing. Replaces no file but that of --from.",
+            dir_okay=False,
+        ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Sign without asking.")] = False,  # noqa: FBT002 # typer's way
     as_json: output.AsJson = False,  # noqa: FBT002 # the same
@@ -149,6 +155,8 @@ def propose(
         output.usage_error("name files, or say by flags what changes: --grant, --revoke, --set, --add, --remove")
     if not edits and (start or out):
         output.usage_error("--from and --out go with flags; files are proposed as they are")
+    if out is not None and out.exists() and (start is None or not out.samefile(start)):
+        output.usage_error(f"{out} is there already and is not replaced; name another file, or start --from it")
     if as_json and edits and not yes and out is None:
         output.usage_error("--json asks nothing: give --yes as well")
     if out is None and not sign:
@@ -160,7 +168,7 @@ def propose(
         return
     base, file = _changed(found, edits, sign[0] if sign else found.identity, start)
     if out is not None:
-        out.write_bytes(file.content)
+        _write(out, file.content, replace=start is not None and out.exists())
         if as_json:
             facts = differences(base.directory, rehearsed(base.directory, [file]))
             output.print_json({"file": str(out), "facts": [fact._asdict() for fact in facts]})
@@ -173,6 +181,17 @@ def propose(
         typer.confirm("签署并提交？ Sign and propose?", abort=True, err=True)
     kept = with_registrar(found, lambda link: _propose(link, [file], signers, note, base))
     _print(kept, as_json=as_json)
+
+
+def _write(out: Path, content: bytes, *, replace: bool) -> None:
+    if replace:
+        replace_durably(out, content, mode=stat.S_IMODE(out.stat().st_mode), exactly=True)
+        return
+    try:
+        with out.open("xb") as file:
+            file.write(content)
+    except FileExistsError:
+        output.usage_error(f"{out} came into being meanwhile and is not replaced; name another file")
 
 
 def _of_grant(name: str, keys: dict[str, Any], revoked: Sequence[str]) -> list[Edit]:

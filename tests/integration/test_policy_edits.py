@@ -101,6 +101,19 @@ def test_a_change_by_flags_is_told_in_sentences_and_keeps_every_other_byte(desk:
     )
 
 
+def test_a_changed_document_replaces_no_other_file_than_the_one_it_started_from(desk: Desk, tmp_path: Path) -> None:
+    other = tmp_path / "precious.toml"
+    other.write_text("precious")
+    edit = ("--set", "grant.enrolment-insured.not_after=2099-03-01")
+    assert "is not replaced" in desk.run("propose", *edit, "--out", other, status=2).stderr
+    start = tmp_path / "document.toml"
+    start.write_text(support.HRSS)
+    assert "is not replaced" in desk.run("propose", *edit, "--from", start, "--out", other, status=2).stderr
+    assert other.read_text() == "precious"
+    desk.run("propose", *edit, "--from", start, "--out", start)
+    assert "not_after = 2099-03-01" in start.read_text()
+
+
 def test_flags_that_say_nothing_sound_are_refused_before_anything_is_signed(desk: Desk) -> None:
     sign = (*desk.sign, "--yes")
     for flags, status, says in (

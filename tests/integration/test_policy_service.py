@@ -222,6 +222,10 @@ async def test_what_is_no_question_is_refused_with_its_reason(world: World) -> N
         assert (await refused(stub.WhatCan(rights_pb2.WhatCanRequest(who="edu/x")))).field == "who"
         listed = rights_pb2.ListAttributesRequest(owner="police")
         assert (await refused(stub.ListAttributes(listed))).reason is Reason.NAME_UNKNOWN
+        half = looking("#" * (4 << 20))
+        both = rehearsal_pb2.CompareRequest(before=half, after=looking("#" * (4 << 20), "#"))
+        refusal = await refused(stub.Compare(both))
+        assert (refusal.reason, refusal.field) == (Reason.REQUEST_TOO_LARGE, "after.files")
         gone = rehearsal_pb2.CompareRequest(before=looking(directory_version=9999))
         refusal = await refused(stub.Compare(gone))
         assert (refusal.reason, refusal.field) == (Reason.NAME_UNKNOWN, "before.directory_version")

@@ -14,7 +14,7 @@ from policy import answering
 from policy.answering import Sources, answer, take
 from policy.reading import _pickled
 from policy_support import DirectoryKit
-from zhiwang.policy.v1 import rehearsal_pb2, rights_pb2
+from zhiwang.policy.v1 import policy_pb2, rehearsal_pb2, rights_pb2
 from zhiwang.wire.errors import Reason, RefusedError
 
 
@@ -94,3 +94,11 @@ def test_a_file_that_is_nested_too_deeply_is_told_as_such(kit: DirectoryKit, dee
     said = answer(None, "Check", request.SerializeToString(), sources_of(kit), time.time())
     findings = rehearsal_pb2.CheckResponse.FromString(said).findings
     assert ["is nested too deeply" in str(finding) for finding in findings] == [True]
+
+
+@pytest.mark.parametrize("system", ["", "edu/system/enrolment", "spiffe://shenzhen/edu/system/"])
+def test_a_name_of_a_system_that_is_none_is_the_mistake_of_its_field(kit: DirectoryKit, system: str) -> None:
+    asked = policy_pb2.ExplainRequest(system=system, ask="hrss.insured exists", jurisdiction="nbs:440306")
+    with pytest.raises(RefusedError) as caught:
+        answer(None, "Explain", asked.SerializeToString(), sources_of(kit), time.time())
+    assert (caught.value.reason, caught.value.field) == (Reason.REQUEST_MALFORMED, "system")

@@ -158,6 +158,11 @@ def test_a_value_is_toml_or_else_a_text_and_never_two_things(text: str, value: o
     assert tomllib.loads(f"a = {parsed.literal}") == {"a": value}
 
 
+@pytest.mark.parametrize("value", ["[" * 5000, "[" * 5000 + "]" * 5000, "{x=" * 5000 + "1" + "}" * 5000])
+def test_a_value_that_is_nested_too_deeply_for_toml_is_a_text(value: str) -> None:
+    assert change("set", f"a={value}").value == value
+
+
 @pytest.mark.parametrize("text", ["", "=x", "a", "a b=c", ".=x", "[0]=x", "a[x]=1", 'a.""=1'])
 def test_what_is_no_edit_is_refused_with_how_one_is_written(text: str) -> None:
     with pytest.raises(RefusedError, match="KEY=VALUE"):
