@@ -10,6 +10,14 @@ from collections.abc import Sequence
 
 from policy.document import SCALARS, Mistake
 from policy.model import Assertion, Centre, Directory, Document, Grant, Matter
+from zhiwang.wire.identifiers import contains_identifier
+
+
+def mistake_of_id(name: str) -> str | None:
+    """What is wrong with the id of a suspension or an opening: it stands in logs, in rules and on screens."""
+    if contains_identifier(name, grouped=True):
+        return "an id must not contain an identifier; take another one"
+    return None
 
 
 def check_document(document: Document, directory: Directory) -> list[Mistake]:

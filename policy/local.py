@@ -20,7 +20,7 @@ from types import MappingProxyType
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Targets
 
-from policy.crosscheck import check_document
+from policy.crosscheck import check_document, mistake_of_id
 from policy.document import parse_document, parse_suspensions
 from policy.metadata import (
     CENTRE,
@@ -173,6 +173,9 @@ def check_local(
     if local.document is None:
         own = directory.documents.get(department)
         for entry in local.suspensions:
+            mistake = mistake_of_id(entry.id)
+            if mistake is not None and entry not in directory.suspensions:
+                raise RefusedError(Reason.DOCUMENT_INVALID, mistake)
             if own is not None and entry.id in own.lifted and entry not in directory.suspensions:
                 raise RefusedError(
                     Reason.DOCUMENT_INVALID, f"a suspension called {entry.id} was lifted once; take another id"

@@ -25,7 +25,7 @@ from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 from certs.revocation import RevocationList
 from policy.assemble import Parts, assemble, parse_document_bytes
 from policy.assertions import broken
-from policy.crosscheck import check_document, check_matter
+from policy.crosscheck import check_document, check_matter, mistake_of_id
 from policy.directory import DirectoryClient
 from policy.document import Mistake, parse_activations, parse_suspensions
 from policy.emergencies import counting, prepared, seen_of
@@ -61,7 +61,6 @@ from policy.metadata import (
 from policy.model import Activation, Directory, Suspension
 from policy.standing import missing
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
-from zhiwang.wire.identifiers import contains_identifier
 from zhiwang.wire.kept import PUBLIC, replace_durably
 from zhiwang.wire.tomlfile import FileError
 
@@ -632,9 +631,9 @@ def _standing(directory: Directory | None, department: str, now: float) -> list[
 
 
 def _check_id(name: str) -> None:
-    """Ids stand in logs, in rules and on screens: none may be somebody's number."""
-    if contains_identifier(name, grouped=True):
-        _refuse("an id must not contain an identifier; take another one")
+    mistake = mistake_of_id(name)
+    if mistake is not None:
+        _refuse(mistake)
 
 
 def _is_known(role: str, path: str) -> bool:

@@ -243,6 +243,14 @@ def test_an_id_that_was_lifted_once_is_refused_with_what_to_do(
     assert adapter.denied() == STOPPED
 
 
+def test_nobodys_number_is_an_id(kit: DirectoryKit, adapter: Adapter, capsys: pytest.CaptureFixture[str]) -> None:
+    assert adapter.load(signed(kit, STOP.replace("stop-1", PERSON))) == []
+    assert adapter.files == []
+    told = capsys.readouterr().out
+    assert "an id must not contain an identifier" in told
+    assert PERSON not in told
+
+
 def test_what_began_and_ended_while_the_log_was_down_is_told_whole(kit: DirectoryKit, adapter: Adapter) -> None:
     adapter.log_works = False
     adapter.load(signed(kit, STOP))
