@@ -172,14 +172,16 @@ def check_local(
         raise RefusedError(Reason.METADATA_INVALID, f"{local.role} {local.version} has expired")
     if local.document is None:
         own = directory.documents.get(department)
-        for entry in local.suspensions:
-            mistake = mistake_of_id(entry.id)
-            if mistake is not None and entry not in directory.suspensions:
-                raise RefusedError(Reason.DOCUMENT_INVALID, mistake)
-            if own is not None and entry.id in own.lifted and entry not in directory.suspensions:
-                raise RefusedError(
-                    Reason.DOCUMENT_INVALID, f"a suspension called {entry.id} was lifted once; take another id"
-                )
+        lifted = frozenset() if own is None else own.lifted
+        # A list carries on what stands in the one before it, also what was lifted since.
+        fresh = [entry for entry in local.suspensions if entry not in directory.suspensions]
+        new = [entry for entry in fresh if entry.id not in lifted]
+        if fresh and not new:
+            raise RefusedError(
+                Reason.DOCUMENT_INVALID, f"a suspension called {fresh[-1].id} was lifted once; take another id"
+            )
+        for mistake in filter(None, (mistake_of_id(entry.id) for entry in new)):
+            raise RefusedError(Reason.DOCUMENT_INVALID, mistake)
         return
     mistakes = check_document(local.document, directory)
     if mistakes:

@@ -243,6 +243,14 @@ def test_an_id_that_was_lifted_once_is_refused_with_what_to_do(
     assert adapter.denied() == STOPPED
 
 
+def test_what_was_lifted_is_carried_on_beside_what_is_stopped_now(kit: DirectoryKit, adapter: Adapter) -> None:
+    kit.publish(LIFTED, signers=kit.admins["hrss"])
+    adapter.follow()
+    both = f"{STOP}[[suspend]]{OTHER.partition('[[suspend]]')[2]}"
+    assert len(adapter.load(signed(kit, both))) == 1
+    assert adapter.denied() == (INSURED,)
+
+
 def test_nobodys_number_is_an_id(kit: DirectoryKit, adapter: Adapter, capsys: pytest.CaptureFixture[str]) -> None:
     assert adapter.load(signed(kit, STOP.replace("stop-1", PERSON))) == []
     assert adapter.files == []
