@@ -113,6 +113,7 @@ def _check_sheet(form: Form, sheet: Any) -> None:
     tail = b""
     # Bytes before `text`, and where the row begins that is read; -1 when there are no more.
     offset = row = 0
+    begun = False
     with sheet._get_source() as part:  # noqa: SLF001 - the one way to the sheet's own part of the archive
         while chunk := part.read(_CHUNK):
             text = tail + chunk
@@ -122,6 +123,8 @@ def _check_sheet(form: Form, sheet: Any) -> None:
             text, tail = text[:end], text[end:]
             if len(tail) > _CHUNK:
                 raise TableError(_FOREIGN)
+            # Where rows begin in it.
+            rows = 0 if begun else len(text)
             for tag in _TAG.finditer(text):
                 name, attributes = tag.groups()
                 if not _ATTRIBUTES.fullmatch(attributes):
@@ -130,16 +133,17 @@ def _check_sheet(form: Form, sheet: Any) -> None:
                 if name == b"row":
                     last = _next_row(attributes, last)
                     row = offset + tag.start()
+                    rows, begun = min(rows, tag.start()), True
                 elif (merged := _MERGED.search(attributes)) and int(merged[1]) >= form.header:
                     raise TableError("is merged with another cell; take merged cells apart", row=int(merged[1]))
-            # Neither comments nor CDATA, in which another end could stand.
-            if last and b"<!" in text:
+            # From there on neither comments nor CDATA, in which another end could stand.
+            if text.find(b"<!", rows) >= 0:
                 raise TableError(_FOREIGN)
             row = -1 if _ROWS_END.search(text) else row
             offset += len(text)
             # openpyxl would make one text in memory of whatever a cell holds.
             if row >= 0 and offset + len(tail) - row > MAX_ROW:
-                raise TableError(f"has more than {MAX_ROW} bytes", row=last + 1)
+                raise TableError(f"has more than {MAX_ROW} bytes", row=last)
 
 
 def _next_row(attributes: bytes, last: int) -> int:

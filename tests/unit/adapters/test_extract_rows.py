@@ -360,7 +360,7 @@ def test_a_row_that_unpacks_to_more_than_a_row_can_be_is_refused(tmp_path: Path,
     row = b'<row r="4"><c r="A4" t="inlineStr"><is>' + text + b"</is></c></row></sheetData>"
     bomb = _rewritten(_book(tmp_path), lambda data: data.replace(b"</sheetData>", row))
     assert bomb.stat().st_size < 1 << 20
-    expected = "XML that no spreadsheet" if "comment" in cell else f"row 5: has more than {sheets.MAX_ROW} bytes"
+    expected = "XML that no spreadsheet" if "comment" in cell else f"row 4: has more than {sheets.MAX_ROW} bytes"
     assert expected in refusal(lambda: xlsx_rows(bomb))
 
 
