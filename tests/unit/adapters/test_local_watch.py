@@ -33,7 +33,7 @@ def watch_of(adapter: Adapter, told: list[audit_pb2.LocalPolicyChange]) -> Local
 
 
 async def test_a_list_of_a_thousand_suspensions_is_recorded_in_one_entry(kit: DirectoryKit, adapter: Adapter) -> None:
-    names = [f"incident-2026-{number:04d}-".ljust(64, "x") for number in range(MANY)]
+    names = [f"incident-2026-{number:04d}-".ljust(64, "o") for number in range(MANY)]
     entries = (f'[[suspend]]\nid = "{name}"\nofficial = "edu/o{number}"\n' for number, name in enumerate(names))
     put(adapter.state / "local", signed(kit, 'department = "hrss"\n' + "".join(entries)))
     told: list[audit_pb2.LocalPolicyChange] = []
