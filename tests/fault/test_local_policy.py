@@ -120,9 +120,9 @@ class CutOff:
             self.city.stop()
 
 
-@pytest.fixture(scope="module")
-def cut_off(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CutOff]:
-    found = CutOff(tmp_path_factory.mktemp("cut_off"))
+@pytest.fixture
+def cut_off(tmp_path: Path) -> Iterator[CutOff]:
+    found = CutOff(tmp_path)
     try:
         yield found
     finally:
