@@ -59,6 +59,19 @@ class Function:
     body: str
 
 
+NEVER: Final = Function(
+    "",
+    "trigger",
+    "plpgsql",
+    False,
+    """
+BEGIN
+    RAISE EXCEPTION 'the log is append-only: no % on %', TG_OP, TG_TABLE_NAME USING ERRCODE = '23000';
+END
+""",
+)
+"""For what never happens to a table."""
+
 _FUNCTIONS: Final = {
     "{head}_lock": Function(
         "",
@@ -128,17 +141,7 @@ BEGIN
 END
 """,
     ),
-    "{entry}_never": Function(
-        "",
-        "trigger",
-        "plpgsql",
-        False,
-        """
-BEGIN
-    RAISE EXCEPTION 'the log is append-only: no % on %', TG_OP, TG_TABLE_NAME USING ERRCODE = '23000';
-END
-""",
-    ),
+    "{entry}_never": NEVER,
     "{entry}_next": Function(
         "",
         "trigger",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from audit.postgres_tables import BEFORE, DELETE, INSERT, ROW, TRUNCATE, UPDATE, Function, Part, Trigger
+from audit.postgres_tables import BEFORE, DELETE, INSERT, NEVER, ROW, TRUNCATE, UPDATE, Function, Part, Trigger
 
 _TABLES: Final = """\
 CREATE TABLE zhiwang.log_shard (
@@ -52,17 +52,7 @@ BEGIN
 END
 """,
     ),
-    "log_shard_never": Function(
-        "",
-        "trigger",
-        "plpgsql",
-        False,
-        """
-BEGIN
-    RAISE EXCEPTION 'the log is append-only: no % on %', TG_OP, TG_TABLE_NAME USING ERRCODE = '23000';
-END
-""",
-    ),
+    "log_shard_never": NEVER,
     "log_shard_removed_grow": Function(
         "",
         "trigger",

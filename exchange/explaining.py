@@ -14,8 +14,8 @@ from certs.identity import Identity
 from exchange.deciding import access_of, denied_of
 from exchange.evidence.account import account
 from exchange.evidence.rules import Divisions, Past, Told
-from policy.authorise import Authorisation, authorise
-from policy.enforcer import Decision, Enforcer, Question
+from policy.authorise import Authorisation, authorise, question_of
+from policy.enforcer import Decision, Enforcer
 from policy.explain import explain
 from policy.model import Directory
 from policy.telling import ground_of
@@ -103,19 +103,7 @@ def _decide_again(
         claim.allowed_again = decision.allowed
         claim.reason_again = "" if decision.reason is None else decision.reason.name
         claim.rule_ids.extend(decision.rule_ids)
-        shape = header.claims[number]
-        question = Question(
-            system=identity,
-            role=header.role,
-            owner=header.owner,
-            attribute=shape.attribute,
-            predicate=shape.predicate,
-            jurisdiction=header.jurisdiction,
-            matter=header.matter,
-            assurance=header.assurance,
-            now=at,
-            official=header.official,
-        )
+        question = question_of(header, header.claims[number], identity, at)
         claim.grounds.extend(map(ground_of, explain(directory, question)))
     response.agrees = all(claim.denied is not claim.allowed_again for claim in response.claims)
 

@@ -121,20 +121,7 @@ def _decide(
     attribute = document.attributes.get(claim.attribute)
     if attribute is None or not _fits(attribute, header, claim):
         return _NOT_GRANTED
-    decision = enforcer.decide(
-        Question(
-            system=requester,
-            role=header.role,
-            owner=header.owner,
-            attribute=claim.attribute,
-            predicate=claim.predicate,
-            jurisdiction=header.jurisdiction,
-            matter=header.matter,
-            assurance=header.assurance,
-            now=now,
-            official=header.official,
-        )
-    )
+    decision = enforcer.decide(question_of(header, claim, requester, now))
     if not decision.allowed:
         return decision
     if claim.predicate in _WITH_CELLS and claim.cell not in attribute.cells(claim.predicate):
@@ -142,6 +129,29 @@ def _decide(
     if attribute.dates is not None and header.reference_date not in attribute.dates:
         return Decision(allowed=False, reason=Reason.DATE_NOT_PUBLISHED, rule_ids=decision.rule_ids)
     return decision
+
+
+def question_of(header: Header, claim: ClaimShape, requester: Identity, now: float) -> Question:
+    """What is decided about one claim of a request.
+
+    Args:
+        header: Of the request.
+        claim: One of its claims.
+        requester: As `authorise`.
+        now: Seconds since the epoch.
+    """
+    return Question(
+        system=requester,
+        role=header.role,
+        owner=header.owner,
+        attribute=claim.attribute,
+        predicate=claim.predicate,
+        jurisdiction=header.jurisdiction,
+        matter=header.matter,
+        assurance=header.assurance,
+        now=now,
+        official=header.official,
+    )
 
 
 _WITH_CELLS = frozenset({Predicate.AT_LEAST, Predicate.AT_MOST})

@@ -395,42 +395,36 @@ def build_department(
     department: str, current: Targets | None, *, document: bytes, admins: Iterable[bytes], now: float
 ) -> Metadata[Targets]:
     """A department's next metadata, not signed yet. Any one of `admins` may suspend, and open emergencies."""
-    path = document_path(department)
     keys = sorted(admins)
     roles = {
         name: _delegated(name, [f"{department}/{folder}/*"], keys, 1)
         for name, folder in ((department + SUSPEND, "suspend"), (department + EMERGENCY, "emergency"))
     }
-    targets = Targets(
-        version=1 if current is None else current.version + 1,
-        expires=moment(now + LIFETIMES["department"]),
-        targets={path: target_file(path, document)},
-        delegations=Delegations(_by_id(keys), roles),
-    )
+    targets = _next_of_one(current, "department", document_path(department), document, now)
+    targets.delegations = Delegations(_by_id(keys), roles)
     check_department(department, targets)
     return Metadata(targets)
 
 
+def _next_of_one(current: Targets | None, kind: str, path: str, content: bytes, now: float) -> Targets:
+    """The next metadata of a role that lists one file."""
+    return Targets(
+        version=1 if current is None else current.version + 1,
+        expires=moment(now + LIFETIMES[kind]),
+        targets={path: target_file(path, content)},
+    )
+
+
 def build_suspensions(department: str, current: Targets | None, *, suspensions: bytes, now: float) -> Metadata[Targets]:
     """A department's next suspensions, not signed yet."""
-    path = suspensions_path(department)
-    targets = Targets(
-        version=1 if current is None else current.version + 1,
-        expires=moment(now + LIFETIMES["suspend"]),
-        targets={path: target_file(path, suspensions)},
-    )
+    targets = _next_of_one(current, "suspend", suspensions_path(department), suspensions, now)
     check_suspensions(department, targets)
     return Metadata(targets)
 
 
 def build_activations(department: str, current: Targets | None, *, content: bytes, now: float) -> Metadata[Targets]:
     """A department's next opened emergencies, not signed yet."""
-    path = activations_path(department)
-    targets = Targets(
-        version=1 if current is None else current.version + 1,
-        expires=moment(now + LIFETIMES["emergency"]),
-        targets={path: target_file(path, content)},
-    )
+    targets = _next_of_one(current, "emergency", activations_path(department), content, now)
     check_activations(department, targets)
     return Metadata(targets)
 
