@@ -196,7 +196,7 @@ async def test_a_deny_and_a_revocation_that_the_hub_withholds_take_effect_when_t
                 await asyncio.sleep(0.2)
         answered = sum(entry.HasField("owner_access") for entry in lie.entries())
         assert await ask(client, city) == [Reason.DIRECTORY_EXPIRED] * 2
-        await until(lambda: '"condition": "directory", "holds": false' in lie.adapter.log)  # told each quarter of a second
+        await until(lambda: '"condition": "directory", "holds": false' in lie.adapter.log)
         assert sum(entry.HasField("owner_access") for entry in lie.entries()) == answered
         await until(lambda: "DIRECTORY_EXPIRED" in {reason for reason, _ in lie.refused()})
         # It has to give in, to be of any use to anybody; and then both are in force.
