@@ -22,7 +22,7 @@ from certs.expiry import Expiry
 from certs.owner_keys import KEY_ALARM_DAYS
 from policy.beside import LocalPolicy
 from policy.document import parse_document
-from policy.incoming import INCOMING
+from policy.incoming import waiting
 from policy.local import file_name
 from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.wire.diagnosis import Diagnosis, ok, safely, warning, wrong
@@ -130,12 +130,12 @@ def _local(profile: Profile, state: StateFiles) -> Iterator[Diagnosis]:
             f"this adapter decides by {what} beside the directory; it is not published yet",
             f"zhiwang policy publish {state.local / file_name(local)} --profile …, or lift it: zhiwang policy lift",
         )
-    waiting = sorted((state.local / INCOMING).glob("*.json"))
-    if waiting:
+    left = waiting(state.local)
+    if left:
         yield warning(
             "local",
-            f"{waiting[0]} 尚未处理；适配器是否在运行，名录是否有效？",
-            f"{waiting[0]} was not looked at yet; does the adapter run, with a directory in force?",
+            f"{left[0]} 尚未处理；适配器是否在运行，名录是否有效？",
+            f"{left[0]} was not looked at yet; does the adapter run, with a directory in force?",
             f"zhiwang adapter run --profile {profile.path}",
         )
 

@@ -310,7 +310,7 @@ async def main(profile: Profile, process: Process) -> None:
     counts = HubMetrics(lambda: parts.hub, holder)
 
     def quorum_changed(change: audit_pb2.QuorumChange) -> None:
-        parts.hub.note_quorum(change)
+        parts.hub.note_event(change)
 
     cosigning = make_cosigning(
         "hub",

@@ -545,10 +545,6 @@ class Hub:
                     delivery = Delivery(record.correlation_id, answer, appended, offset, record.owner_log)
                     record.caller.deliver(delivery)
 
-    def note_quorum(self, change: audit_pb2.QuorumChange) -> None:
-        """Witnesses no longer cosign the log in time, or do so again."""
-        self.note_event(change)
-
     def note_directory(self, directory: Directory) -> None:
         """The hub decides by another snapshot from now on."""
         self.note_event(
