@@ -1,10 +1,10 @@
 """The guard: the newest checkpoint on other storage, so that a log that was rolled back is noticed at the start.
 
-A guard file holds one checkpoint note. It is written by one process: several processes that share a log have a guard
-each. It is replaced atomically and durably, at most once a second, by a thread of its own, so that appending never
-waits for its disk. Whoever else writes it, as `init` does, takes turns with that thread, and each writes what is newest
-in its turn: an older note never replaces a newer one. What is younger than the guard is caught by agents and
-witnesses, who remember what they saw.
+A guard file holds one checkpoint note; it may be a symbolic link to a file on other storage. It is written by one
+process: several processes that share a log have a guard each. It is replaced atomically and durably, at most once a
+second, by a thread of its own, so that appending never waits for its disk. Whoever else writes it, as `init` does,
+takes turns with that thread, and each writes what is newest in its turn: an older note never replaces a newer one. What
+is younger than the guard is caught by agents and witnesses, who remember what they saw.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import structlog
 from audit.checkpoint import Checkpoint, CheckpointError, split_note
 from audit.trouble import trouble
 from zhiwang.wire.errors import FatalError, Reason
-from zhiwang.wire.kept import replace_durably
+from zhiwang.wire.kept import led_to, replace_durably, sweep
 
 INTERVAL: Final = 1.0
 """Seconds between two writings."""
@@ -121,7 +121,10 @@ class Guard:
             note = self.newest()  # asked for in the turn: who comes later writes no older one
             if note == self._written:
                 return
-            replace_durably(self.path, note)
+            if not self._written:
+                place = led_to(self.path)
+                sweep(place.parent, [place.name])
+            replace_durably(self.path, note, follow=True)
             self._written = note
 
     def start(self) -> None:

@@ -30,6 +30,7 @@ from zhiwang.audit.v1 import audit_pb2
 from zhiwang.wire import merkle
 from zhiwang.wire.errors import FatalError, Reason
 from zhiwang.wire.identity import LOG_KEEPERS
+from zhiwang.wire.kept import PUBLIC, sweep, written_aside
 from zhiwang.wire.vkey import VerifierKey
 
 CERTIFICATE: Final = "certificate.pem"
@@ -56,6 +57,8 @@ class Mirror:
         self._directory = directory
         self._keeps_entries = entries
         self._origin, self._written, self.edge = self._open()
+        for place, _, _ in os.walk(directory):
+            sweep(Path(place))
         # Entries of the bundle that is still growing.
         self._growing: list[bytes] = self._read_growing() if entries else []
         # Directories whose new names are not on the disk yet.
@@ -163,12 +166,8 @@ class Mirror:
     def _write(self, name: str, data: bytes) -> None:
         path = self._directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with written_aside(path, data, mode=PUBLIC) as aside:
+            aside.replace(path)
         directory = path.parent
         while directory not in self._touched and directory.is_relative_to(self._directory):
             self._touched.add(directory)

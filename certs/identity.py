@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 from pathlib import Path
 
 from zhiwang.wire.archive import sync_directory
 from zhiwang.wire.identity import Identity, Kind, server_name
-from zhiwang.wire.kept import PUBLIC, replace_durably
+from zhiwang.wire.kept import PRIVATE, PUBLIC, replace_durably, sweep, written_aside
 
 __all__ = ["Identity", "Kind", "read_private", "server_name", "write_private", "write_public"]
 
@@ -32,8 +31,6 @@ SIGNING_NEW_KEY = "signing.new.key"
 CA_CERTIFICATE = "ca.pem"
 ROOT_METADATA = "root.json"
 
-PRIVATE_MODE = 0o600
-
 
 def write_private(path: Path, data: bytes) -> None:
     """Create a file that only its owner can read, whole and durable or not at all; never replaces one.
@@ -44,18 +41,10 @@ def write_private(path: Path, data: bytes) -> None:
     """
     if os.path.lexists(path):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    sweep(path.parent, [path.name])
     # Written aside: a key that is half there could neither be used nor, as nothing replaces it, made again.
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_MODE)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, PRIVATE_MODE)
-            file.write(data)
-            file.flush()
-            os.fsync(descriptor)
+    with written_aside(path, data, mode=PRIVATE, exactly=True) as aside:
         os.link(aside, path)
-    finally:
-        aside.unlink()
     sync_directory(path.parent)
 
 

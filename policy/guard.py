@@ -13,8 +13,8 @@ import structlog
 from tuf.api.metadata import Timestamp
 
 from policy.metadata import parse_metadata
-from policy.repository import write_durably
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
+from zhiwang.wire.kept import PUBLIC, replace_durably
 
 GUARD = Path("guard") / "timestamp.json"
 """Where it lies in the registrar's state; best with the directory `guard` on other storage."""
@@ -29,7 +29,7 @@ def make(guard: Path, timestamp: bytes = b"") -> None:
         OSError: It cannot be written.
     """
     guard.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_durably(guard, timestamp)
+    replace_durably(guard, timestamp, mode=PUBLIC, follow=True)
 
 
 def remember(guard: Path, timestamp: bytes) -> None:
@@ -39,7 +39,7 @@ def remember(guard: Path, timestamp: bytes) -> None:
     for this file.
     """
     try:
-        write_durably(guard, timestamp)
+        replace_durably(guard, timestamp, mode=PUBLIC, follow=True)
     except OSError:
         _log.exception("the registrar's guard cannot be written", path=str(guard))
 

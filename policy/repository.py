@@ -8,6 +8,7 @@ timestamp. Not safe for several processes: one registrar owns the directory.
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -61,7 +62,7 @@ from policy.metadata import (
 from policy.model import Activation, Directory, Suspension
 from policy.standing import missing
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
-from zhiwang.wire.kept import PUBLIC, replace_durably
+from zhiwang.wire.kept import PUBLIC, replace_durably, sweep
 from zhiwang.wire.tomlfile import FileError
 
 __all__ = ["RegistrarKeys", "Repository", "check_signed_root", "load_key", "new_key", "write_durably"]
@@ -170,6 +171,8 @@ class Repository:
         self._clock = clock
         self._directory: Directory | None = None
         self._state = self._read(root_json)
+        for place, _, _ in os.walk(directory):
+            sweep(Path(place))
 
     @staticmethod
     def create(directory: Path) -> None:

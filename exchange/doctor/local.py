@@ -310,12 +310,22 @@ def _guard(state: Path) -> Iterator[Diagnosis]:
         yield wrong(
             "guard", f"没有 {guard}", f"there is no {guard}", f"restore {guard} from a copy; see docs/backup.md"
         )
-    elif guard.stat().st_dev == state.stat().st_dev:
+        return
+    held = [one for one in guard.iterdir() if not one.name.startswith(".")]
+    if lost := [one for one in held if not one.exists()]:
+        yield wrong(
+            "guard",
+            f"{lost[0]} 链接的文件不存在",
+            f"{lost[0]} is a link to a file that is not there",
+            "mount the storage that it leads to; if that is lost, see docs/backup.md",
+        )
+    # What a link leads to is what counts.
+    elif state.stat().st_dev in ({one.stat().st_dev for one in held} or {guard.stat().st_dev}):
         yield warning(
             "guard",
             f"{guard} 与其守护的数据在同一存储上，回滚时不能互证",
             f"{guard} lies on the storage of what it guards: rolled back together, neither would tell",
-            f"mount other storage at {guard}, or link it there",
+            f"mount other storage at {guard}, or make it or the file in it a symbolic link to other storage",
         )
     else:
         yield ok("guard", f"{guard} 在另一存储上", f"{guard} lies on other storage")

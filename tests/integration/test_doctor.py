@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -153,6 +154,12 @@ def foreign_root(copy: Path) -> None:
     (copy / "root" / "ca.pem").write_bytes(other.certificate_pem)
 
 
+def guard_leads_nowhere(copy: Path) -> None:
+    guard = copy / "hub/state/guard/checkpoint"
+    guard.unlink()
+    guard.symlink_to(copy / "unmounted" / "checkpoint")
+
+
 @dataclass(frozen=True)
 class Breakage:
     """One thing that is wrong.
@@ -198,6 +205,7 @@ BREAKAGES = {
     "no authority": Breakage("hub", lambda c: (c / "root/ca.pem").unlink(), "root", "get ca.pem"),
     "no root metadata": Breakage("hub", lambda c: (c / "root/root.json").unlink(), "root", "get root.json"),
     "no state": Breakage("hub", lambda c: shutil.rmtree(c / "hub/state"), "state", "zhiwang hub init"),
+    "a guard that leads nowhere": Breakage("hub", guard_leads_nowhere, "guard", "mount the storage"),
     "no guard": Breakage("hub", lambda c: shutil.rmtree(c / "hub/state/guard"), "guard", "restore"),
     "a misspelt key": Breakage("hub", lambda c: (c / "hub/profile.toml").write_text('hubb = "x"\n'), "profile", "edit"),
     "no profile": Breakage("hub", lambda c: (c / "hub/profile.toml").unlink(), "profile", "--profile"),
@@ -324,6 +332,19 @@ def test_a_certificate_that_is_revoked_elsewhere_is_found_at_its_owners_host(cit
         assert time.monotonic() < deadline
     assert "CERTIFICATE_REVOKED" in found[0].en
     assert "--new-keys" in found[0].remedy
+
+
+def test_a_guard_that_is_a_link_to_other_storage_lies_there(copy: Path) -> None:
+    guard = copy / "hub/state/guard/checkpoint"
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
+        if Path(other).stat().st_dev == guard.stat().st_dev:
+            pytest.skip("this machine has no other storage at hand")
+        linked = Path(other) / "checkpoint"
+        shutil.copy(guard, linked)
+        guard.unlink()
+        guard.symlink_to(linked)
+        found = [one for one in examine(copy / "hub" / "profile.toml") if one.area == "guard"]
+    assert [one.state for one in found] == [State.OK]
 
 
 def test_whoever_answers_with_a_certificate_of_another_kind_is_not_taken_for_the_hub(

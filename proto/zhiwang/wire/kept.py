@@ -6,10 +6,13 @@ beside it. So writes of one file take turns, and one that is overtaken is droppe
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import re
 import secrets
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import Final
@@ -21,40 +24,120 @@ PUBLIC: Final = 0o666
 """Less what the process's umask takes away."""
 
 
-def replace_durably(path: Path, data: bytes, *, mode: int = PRIVATE, exactly: bool = False) -> None:
+_ASIDE: Final = re.compile(r"\..+\.[0-9a-f]{16}")
+"""Names of files that are not in their place yet."""
+
+
+def replace_durably(
+    path: Path, data: bytes, *, mode: int = PRIVATE, exactly: bool = False, follow: bool = False
+) -> None:
     """Write or replace a file so that its name appears when its bytes are on disk, and is there after a power failure.
 
     Whoever writes it at the same time, here or in another process, writes a whole file as well; the last one stays. A
-    process that is killed meanwhile may leave a file behind whose name begins with a dot. Nobody reads that.
+    process that is killed meanwhile may leave a file behind whose name begins with a dot. Nobody reads that, and
+    `sweep` takes it away.
 
     Args:
         path: Its directory exists.
         data: All of it.
         mode: Of the new file, less what the process's umask takes away.
         exactly: Whether it keeps all of its mode, whatever the umask.
+        follow: Whether a symbolic link stays one and what it leads to is replaced: for files of our own, which an
+            operator may have put on other storage so.
 
     Raises:
         OSError: It cannot be written; the old one is still there.
     """
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
+    place = led_to(path) if follow else path
+    with written_aside(place, data, mode=mode, exactly=exactly) as aside:
+        aside.replace(place)
+    sync_directory(place.parent)
+
+
+def led_to(path: Path) -> Path:
+    """Where a file is to be written that may be a symbolic link.
+
+    Raises:
+        OSError: The links lead round in a circle.
+    """
+    place = Path(os.path.realpath(path))
+    if place.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    return place
+
+
+@contextmanager
+def written_aside(path: Path, data: bytes, *, mode: int = PRIVATE, exactly: bool = False) -> Iterator[Path]:
+    """A new file beside `path` with its bytes on disk, to be renamed or linked into its place; then it is gone.
+
+    Args:
+        path: Its directory exists.
+        data: All of it.
+        mode: As for `replace_durably`.
+        exactly: As for `replace_durably`.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    aside, descriptor = _open_aside(path, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        try:
             if exactly:
                 os.fchmod(descriptor, mode)
             file.write(data)
             file.flush()
             os.fsync(descriptor)
-        aside.replace(path)
-    except BaseException:
+            yield aside
+        finally:
+            with suppress(OSError):
+                aside.unlink()
+
+
+def _open_aside(path: Path, mode: int) -> tuple[Path, int]:
+    while True:
+        aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+        # Who is locked is being written. On a file system without locks nothing is locked, and nothing swept.
         with suppress(OSError):
-            aside.unlink()
-        raise
-    sync_directory(path.parent)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return aside, descriptor
+        os.close(descriptor)  # swept between the two
+
+
+def sweep(directory: Path, names: Iterable[str] | None = None) -> None:
+    """Take away what killed processes left behind while they wrote files in a directory; never what is being written.
+
+    What cannot be taken away stays: it does no harm.
+
+    Args:
+        directory: Of the files; not those below it.
+        names: Of the files; None for all.
+    """
+    wanted = None if names is None else set(names)
+    try:
+        found = [name for name in os.listdir(directory) if _ASIDE.fullmatch(name)]  # noqa: PTH208 - names are wanted
+    except OSError:
+        return
+    for name in found:
+        if wanted is None or name[1:].rpartition(".")[0] in wanted:
+            with suppress(OSError):
+                _sweep_one(directory / name)
+
+
+def _sweep_one(aside: Path) -> None:
+    # Opened for writing, which a lock takes on a network file system.
+    descriptor = os.open(aside, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Either nobody writes it, or whoever does has put it in its place meanwhile, and the name is gone.
+        aside.unlink()
+    finally:
+        os.close(descriptor)
 
 
 class KeptFile:
-    """Writes one file. Nobody else writes it.
+    """Writes one file, or what a symbolic link of its name leads to. Nobody else writes it.
 
     Args:
         path: Its directory exists.
@@ -83,4 +166,7 @@ class KeptFile:
         return write
 
     def _replace(self, data: bytes) -> None:
-        replace_durably(self.path, data)
+        if not self._written:
+            place = led_to(self.path)
+            sweep(place.parent, [place.name])
+        replace_durably(self.path, data, follow=True)

@@ -206,3 +206,26 @@ def test_a_guard_that_nothing_can_keep_says_so_and_can_be_started_later(
 
 def no_more(_thread: threading.Thread) -> None:
     raise RuntimeError("can't start new thread")  # as Python says it
+
+
+def test_a_guard_that_an_operator_links_to_other_storage_stays_linked(tmp_path: Path, newest: Newest) -> None:
+    there = tmp_path / "other storage"
+    there.mkdir()
+    (tmp_path / "guard").symlink_to(there / "checkpoint")
+    guard = Guard(tmp_path / "guard", newest)
+    guard.check_vacant()
+    for newest.size in (1, 2):
+        guard.write()
+        assert (there / "checkpoint").read_bytes() == note(newest.size)
+    assert guard.path.is_symlink()
+    assert [path.name for path in there.iterdir()] == ["checkpoint"]
+
+
+def test_a_guard_whose_linked_storage_is_away_is_missing(tmp_path: Path, newest: Newest) -> None:
+    (tmp_path / "guard").symlink_to(tmp_path / "away" / "checkpoint")
+    guard = Guard(tmp_path / "guard", newest)
+    with pytest.raises(FatalError, match="is missing"):
+        guard.read()
+    with pytest.raises(OSError, match="No such file"):
+        guard.write()
+    assert guard.path.is_symlink()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from zhiwang.wire.kept import KeptFile, replace_durably
+from zhiwang.wire.kept import KeptFile, replace_durably, sweep, written_aside
 
 
 def test_a_write_that_is_overtaken_leaves_the_newer_state(tmp_path: Path) -> None:
@@ -64,3 +67,83 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(
         replace_durably(path, b"new")
     assert path.read_bytes() == b"old"
     assert [one.name for one in tmp_path.iterdir()] == ["checkpoint"]
+
+
+KILLED = """
+import os, pathlib, signal
+from zhiwang.wire.kept import written_aside
+with written_aside(pathlib.Path({path!r}), b"half"):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def leave_behind(path: Path) -> None:
+    """What a writer of `path` leaves behind that is killed just before it puts the file in its place."""
+    done = subprocess.run([sys.executable, "-c", KILLED.format(path=str(path))], check=False)  # noqa: S603 - ours
+    assert done.returncode == -signal.SIGKILL
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_what_a_killed_writer_left_is_taken_away_by_the_next_and_nothing_else(tmp_path: Path) -> None:
+    leave_behind(tmp_path / "heads.json")
+    leave_behind(tmp_path / "other.json")
+    (tmp_path / ".heads.json.swp").touch()
+    (left,) = [name for name in names(tmp_path) if name.startswith(".other.json.")]
+    assert len(names(tmp_path)) == 3
+    KeptFile(tmp_path / "heads.json").writing(b"{}")()
+    assert names(tmp_path) == sorted([".heads.json.swp", left, "heads.json"])
+    sweep(tmp_path)
+    assert names(tmp_path) == [".heads.json.swp", "heads.json"]
+
+
+def test_what_another_is_writing_is_never_taken_away(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    with written_aside(path, b"new") as aside:
+        sweep(tmp_path)
+        aside.replace(path)
+    assert path.read_bytes() == b"new"
+    with ThreadPoolExecutor(4) as pool:
+        writes = [pool.submit(replace_durably, path, b"%d" % number) for number in range(300)]
+        sweeps = [pool.submit(sweep, tmp_path) for _ in range(300)]
+        for done in [*writes, *sweeps]:
+            done.result()
+    assert names(tmp_path) == ["checkpoint"]
+
+
+def test_where_locks_are_refused_files_are_written_and_nothing_is_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_behind(tmp_path / "checkpoint")
+
+    def refused(_descriptor: int, _operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", refused)
+    replace_durably(tmp_path / "checkpoint", b"new")
+    sweep(tmp_path)
+    assert (tmp_path / "checkpoint").read_bytes() == b"new"
+    assert len(names(tmp_path)) == 2
+
+
+def test_a_link_to_other_storage_stays_one(tmp_path: Path) -> None:
+    there = tmp_path / "other storage"
+    there.mkdir()
+    link = tmp_path / "heads.json"
+    link.symlink_to(there / "remembered")
+    leave_behind(there / "remembered")
+    KeptFile(link).writing(b"{}")()
+    assert link.is_symlink()
+    assert names(there) == ["remembered"]
+    replace_durably(link, b"plain")
+    assert (link.is_symlink(), link.read_bytes(), (there / "remembered").read_bytes()) == (False, b"plain", b"{}")
+
+
+def test_links_that_lead_in_a_circle_are_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "one").symlink_to(tmp_path / "two")
+    (tmp_path / "two").symlink_to(tmp_path / "one")
+    with pytest.raises(OSError, match="symbolic links"):
+        replace_durably(tmp_path / "one", b"new", follow=True)
+    assert names(tmp_path) == ["one", "two"]
