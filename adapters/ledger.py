@@ -15,19 +15,23 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from hmac import digest
+from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
 from adapters.limits import Limits
 from adapters.rows import Reading, fetch, pad, padded_marks, write
 from zhiwang.wire.clock import day_of
+from zhiwang.wire.keyed import Keyed
 
 KEY_SIZE = 32
 DAY = 86_400
 _BATCH = 512
+_KEPT_PLACES = 256
 _CHARGE = (
     "INSERT INTO guess (scope, value, at) VALUES (?, ?, ?) ON CONFLICT (scope, value) DO UPDATE SET at = excluded.at"
 )
@@ -44,8 +48,7 @@ SCHEMA = (
 """Table of the ledger in the adapter's store."""
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(NamedTuple):
     """One distinct guess.
 
     Attributes:
@@ -74,7 +77,7 @@ class Bill:
 
     shared: list[Charge] = field(default_factory=list)
     claims: list[tuple[int, tuple[Charge, ...]]] = field(default_factory=list)
-    spent: set[int] = field(default_factory=set)
+    spent: AbstractSet[int] = frozenset()
     closed: bool = False
     subject: tuple[str, str] = ("", "")
     others: list[tuple[int, tuple[str, str]]] = field(default_factory=list)
@@ -90,9 +93,11 @@ class Ledger:
     """
 
     def __init__(self, key: bytes, limits: Limits, clock: Callable[[], float]) -> None:
-        self._key = key
+        self._keyed = Keyed(key)
         self._limits = limits
         self._clock = clock
+        # A roster asserts one place for everybody.
+        self._place = lru_cache(_KEPT_PLACES)(lambda place: self._hash("g", place))
 
     def value(self, department: str, kind: str, identifier: str, attribute: str, guess: str) -> Charge:
         """A compared value of an attribute."""
@@ -106,7 +111,7 @@ class Ledger:
 
     def place(self, department: str, kind: str, identifier: str, place: str) -> Charge:
         """A jurisdiction asserted for a subject."""
-        return Charge(self._hash("p", department, kind, identifier), self._hash("g", place), self._limits.places)
+        return Charge(self._hash("p", department, kind, identifier), self._place(place), self._limits.places)
 
     def reports(self, department: str, official: str, kind: str, identifier: str) -> tuple[Charge, Charge]:
         """A report about a subject: what one official, and what its whole department, may have in a day."""
@@ -119,7 +124,7 @@ class Ledger:
 
     def _hash(self, *parts: str) -> int:
         # Parts are joined by NUL, which neither identifiers, names nor canonical values can hold.
-        return int.from_bytes(digest(self._key, "\0".join(parts).encode(), "sha256")[:8], "big", signed=True)
+        return int.from_bytes(self._keyed.digest("\0".join(parts).encode())[:8], "big", signed=True)
 
     def review(self, connection: Reading, bills: Iterable[Bill]) -> list[tuple[int, int]]:
         """Decide, in order, which charges can be paid; bills see those before them.
@@ -135,11 +140,8 @@ class Ledger:
         known = self._known(connection, list(scopes))
         fresh: list[tuple[int, int]] = []
         for bill in bills:
-            bill.spent.clear()
-            bill.closed = not _pay(bill.shared, known, fresh)
-            for position, charges in bill.claims:
-                if bill.closed or not _pay(charges, known, fresh):
-                    bill.spent.add(position)
+            closed = bill.closed = not _pay(bill.shared, known, fresh)
+            bill.spent = {position for position, charges in bill.claims if closed or not _pay(charges, known, fresh)}
         return fresh
 
     def review_reports(
@@ -175,12 +177,13 @@ class Ledger:
 def _pay(charges: Sequence[Charge], known: dict[int, set[int]], fresh: list[tuple[int, int]]) -> bool:
     """Pay all of the charges, or none if one cannot be paid."""
     due = [charge for charge in charges if charge.value not in known[charge.scope]]
-    if any(len(known[charge.scope]) >= charge.cap for charge in due):
-        return False
-    for charge in due:
-        if charge.value not in known[charge.scope]:
-            known[charge.scope].add(charge.value)
-            fresh.append((charge.scope, charge.value))
+    for scope, _, cap in due:
+        if len(known[scope]) >= cap:
+            return False
+    for scope, value, _ in due:
+        if value not in known[scope]:
+            known[scope].add(value)
+            fresh.append((scope, value))
     return True
 
 

@@ -295,7 +295,8 @@ class Examiner:
                 bill.shared.append(ledger.place(department, kind, identifier, asserted))
             values: Sequence[str | None]
             invalid: list[int] = []
-            positions = tuple([number * count + i for i in claims])
+            first = number * count
+            positions = tuple([first + i for i in claims])
             if cells is not None:
                 values = cells
             else:

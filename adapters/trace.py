@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from hmac import digest
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -19,6 +18,7 @@ from adapters.ledger import open_key
 from adapters.rows import Reading, fetch, write
 from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.header import MAX_SLOTS
+from zhiwang.wire.keyed import Keyed
 
 SUBJECT_SIZE: Final = 16
 """Bytes of a subject in the index."""
@@ -101,16 +101,28 @@ class Trace:
         self._directory = directory
         self._clock = clock
         self._year = 0
-        self._key = b""
+        self._keyed = Keyed(b"")
+        # Of the year, in seconds since the epoch: first moment, and first moment of the next.
+        self._begins = self._ends = 0.0
 
     def row(self, kind: str, identifier: str, entry: int, stand: Stand) -> Row:
         """Index row of a subject of the entry at an index."""
-        year = datetime.fromtimestamp(self._clock(), CITY_TIME).year
-        if year != self._year:
-            self._key = open_key(self._directory / f"trace-{year}.key", create=True)
-            self._year = year
-        subject = _subject(self._key, kind, identifier)
-        return Row(year, subject, entry, stand.part, stand.refused - ((stand.refused >> _SIGN) << (_SIGN + 1)))
+        now = self._clock()
+        if not self._begins <= now < self._ends:
+            self._turn(datetime.fromtimestamp(now, CITY_TIME).year)
+        part, refused = stand
+        return Row(
+            self._year,
+            _subject(self._keyed, kind, identifier),
+            entry,
+            part,
+            refused - ((refused >> _SIGN) << (_SIGN + 1)),
+        )
+
+    def _turn(self, year: int) -> None:
+        self._keyed = Keyed(open_key(self._directory / f"trace-{year}.key", create=True))
+        self._year = year
+        self._begins, self._ends = (datetime(one, 1, 1, tzinfo=CITY_TIME).timestamp() for one in (year, year + 1))
 
     def insert(self, connection: Connection, rows: Sequence[Row]) -> None:
         """Write rows in the entries' transaction."""
@@ -130,7 +142,7 @@ class Trace:
             ValueError: A key is damaged.
         """
         return {
-            year: _subject(open_key(self._directory / f"trace-{year}.key", create=False), kind, identifier)
+            year: _subject(Keyed(open_key(self._directory / f"trace-{year}.key", create=False)), kind, identifier)
             for year in self.years()
         }
 
@@ -151,5 +163,5 @@ class Trace:
         return sorted(found, reverse=True)
 
 
-def _subject(key: bytes, kind: str, identifier: str) -> bytes:
-    return digest(key, f"{kind}\0{identifier}".encode(), "sha256")[:SUBJECT_SIZE]
+def _subject(keyed: Keyed, kind: str, identifier: str) -> bytes:
+    return keyed.digest(f"{kind}\0{identifier}".encode())[:SUBJECT_SIZE]

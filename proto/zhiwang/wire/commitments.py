@@ -6,12 +6,13 @@ share bytes. A claim is committed to under a salt of its own, so one claim can b
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Sequence
 from hashlib import sha256
+from itertools import cycle, islice
 from struct import Struct
 
 from zhiwang.wire.header import ClaimShape, Header
+from zhiwang.wire.keyed import Keyed, pads
 from zhiwang.wire.merkle import Tree, leaf_hash
 from zhiwang.wire.records import Answers, CaseRecord
 
@@ -66,12 +67,12 @@ def owner_key_message(raw_key: bytes) -> bytes:
 
 def claim_salt(case_salt: bytes, claim_index: int) -> bytes:
     """Salt of one claim: HMAC-SHA256(case salt, index of the claim within its case, big-endian in 4 bytes)."""
-    return hmac.digest(case_salt, _U32.pack(claim_index), "sha256")
+    return Keyed(case_salt).digest(_U32.pack(claim_index))
 
 
 def outcome_salt(reply_salt: bytes, index: int) -> bytes:
     """Salt of one answer: HMAC-SHA256(reply salt, case-major index of the answer, big-endian in 4 bytes)."""
-    return hmac.digest(reply_salt, _U32.pack(index), "sha256")
+    return Keyed(reply_salt).digest(_U32.pack(index))
 
 
 def _prefixed(*parts: bytes) -> bytes:
@@ -123,7 +124,7 @@ def claim_commitments(header: Header, records: Sequence[CaseRecord]) -> list[byt
 
     The same as `claim_commitment` of each, written out: this runs for every answer at both ends.
     """
-    pack, digest = _U32.pack, hmac.digest
+    pack = _U32.pack
     shapes = [
         (pack(index), claim.slot, claim.compared_slot, claim.compared_value)
         for index, claim in enumerate(header.claims)
@@ -132,7 +133,7 @@ def claim_commitments(header: Header, records: Sequence[CaseRecord]) -> list[byt
     nothing = pack(1) + b"\x00"
     commitments = []
     for record in records:
-        case_salt = record.salt
+        inner, outer = pads(record.salt)
         subjects = [_slot_bytes(header, record, place) for place in places]
         for index, slot, compared_slot, compared_value in shapes:
             if compared_slot is not None:
@@ -143,7 +144,7 @@ def claim_commitments(header: Header, records: Sequence[CaseRecord]) -> list[byt
                 value = pack(1 + len(text)) + b"\x01" + text
             else:
                 value = nothing
-            salt = digest(case_salt, index, "sha256")
+            salt = sha256(outer + sha256(inner + index).digest()).digest()
             commitments.append(sha256(_CLAIM_LEAF + salt + subjects[slot] + value).digest())
     return commitments
 
@@ -205,15 +206,17 @@ def answer_tree(header: Header, commitments: Sequence[bytes], answers: Answers) 
         return Tree([answer_leaf(commitments[0], outcome_salt(answers.salt, 0), told)])
     # Of `answer_leaf` written out: this runs for every answer at both ends. A column has one data_as_of and few
     # outcomes, so their bytes are made once each.
-    width = len(header.claims)
-    reply_salt, pack, digest = answers.salt, _U32.pack, hmac.digest
-    encoded: dict[tuple[int, int], bytes] = {}
+    inner, outer = pads(answers.salt)
+    pack = _U32.pack
+    columns = [
+        {outcome: outcome_bytes(outcome, as_of) for outcome in set(answers.outcomes[i :: len(header.claims)])}
+        for i, as_of in enumerate(answers.data_as_of)
+    ]
     leaves = []
-    for index, (commitment, outcome) in enumerate(zip(commitments, answers.outcomes, strict=True)):
-        key = index % width, outcome
-        data = encoded.get(key)
-        if data is None:
-            data = encoded[key] = outcome_bytes(outcome, answers.data_as_of[key[0]])
-        salted = sha256(OUTCOME_LABEL + digest(reply_salt, pack(index), "sha256") + data).digest()
+    for index, (commitment, outcome, column) in enumerate(
+        zip(commitments, answers.outcomes, islice(cycle(columns), len(commitments)), strict=True)
+    ):
+        salt = sha256(outer + sha256(inner + pack(index)).digest()).digest()
+        salted = sha256(OUTCOME_LABEL + salt + column[outcome]).digest()
         leaves.append(sha256(_ANSWER_LEAF + commitment + salted).digest())
     return Tree(leaves)

@@ -28,6 +28,7 @@ _RESIDENT = re.compile(r"[1-9][0-9]{16}[0-9X]")
 _RESIDENT_15 = re.compile(r"[1-9][0-9]{14}")
 _RESIDENT_WEIGHTS = tuple(2 ** (17 - place) % 11 for place in range(17))
 _RESIDENT_CHECKS = "10X98765432"
+_RESIDENT_ZEROS = sum(_RESIDENT_WEIGHTS) * ord("0")
 
 _USCC_ALPHABET = "0123456789ABCDEFGHJKLMNPQRTUWXY"
 _USCC = re.compile(rf"[{_USCC_ALPHABET}]{{2}}[0-9]{{6}}[{_USCC_ALPHABET}]{{10}}")
@@ -165,17 +166,23 @@ def _resident(text: str, today: date) -> str:
 
 
 def _resident_spellings(canonical: str) -> tuple[str, ...]:
-    spellings = [canonical]
-    if canonical.endswith("X"):
-        spellings.append(canonical[:17] + "x")
-    if canonical.startswith("19", 6):
-        spellings.append(canonical[:6] + canonical[8:17])
-    return (*spellings, *[spelling.translate(_WIDE) for spelling in spellings])
+    # Each of both widths is cut from one text: translating costs more than all the rest.
+    wide = canonical.translate(_WIDE)
+    last = canonical[17] == "X"
+    old = canonical.startswith("19", 6)
+    return (
+        canonical,
+        *((canonical[:17] + "x",) if last else ()),
+        *((canonical[:6] + canonical[8:17],) if old else ()),
+        wide,
+        *((wide[:17] + "\uff58",) if last else ()),
+        *((wide[:6] + wide[8:17],) if old else ()),
+    )
 
 
 def _resident_check(text: str) -> str:
     """ISO 7064 MOD 11-2 over the first 17 digits."""
-    return _RESIDENT_CHECKS[sum(map(mul, map(int, text[:17]), _RESIDENT_WEIGHTS)) % 11]
+    return _RESIDENT_CHECKS[(sum(map(mul, text.encode(), _RESIDENT_WEIGHTS)) - _RESIDENT_ZEROS) % 11]
 
 
 def _uscc(text: str, _today: date) -> str:

@@ -49,7 +49,9 @@ class Tree:
         levels = [list(leaves)]
         while len(levels[-1]) > 1:
             below = levels[-1]
-            above = [node_hash(below[i], below[i + 1]) for i in range(0, len(below) - 1, 2)]
+            # Of `node_hash` written out: this runs for every answer at both ends.
+            nodes = iter(below)
+            above = [sha256(b"\x01" + left + right).digest() for left, right in zip(nodes, nodes, strict=False)]
             if len(below) % 2:
                 above.append(below[-1])
             levels.append(above)

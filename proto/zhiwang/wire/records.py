@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from struct import Struct
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from zhiwang.verification.v1 import verification_pb2
 from zhiwang.wire.errors import Reason, RefusedError
@@ -26,6 +26,7 @@ _U16 = Struct(">H")
 _U32 = Struct(">I")
 _AS_OF = Struct(">Bq")
 _EMPTY = bytes(SLOT_SIZE)
+_EMPTY_VALUE = bytes(VALUE_SIZE)
 
 
 class Outcome(IntEnum):
@@ -93,9 +94,8 @@ _REASONS = {
 _OUTCOMES = frozenset(int(outcome) for outcome in Outcome)
 
 
-@dataclass(frozen=True, slots=True)
-class SubjectRecord:
-    """A subject in canonical form. Never printed: its fields do not show in a repr.
+class SubjectRecord(NamedTuple):
+    """A subject in canonical form. Never printed.
 
     Attributes:
         kind: Kind of its slot.
@@ -104,12 +104,14 @@ class SubjectRecord:
     """
 
     kind: str
-    identifier: str = field(repr=False)
-    name: str = field(repr=False)
+    identifier: str
+    name: str
+
+    def __repr__(self) -> str:
+        return f"SubjectRecord(kind={self.kind!r})"
 
 
-@dataclass(frozen=True, slots=True)
-class CaseRecord:
+class CaseRecord(NamedTuple):
     """One case as an owner gets it. Never printed.
 
     Attributes:
@@ -118,9 +120,12 @@ class CaseRecord:
         values: Compared texts.
     """
 
-    salt: bytes = field(repr=False)
-    subjects: tuple[SubjectRecord | None, ...] = field(repr=False)
-    values: tuple[str, ...] = field(repr=False)
+    salt: bytes
+    subjects: tuple[SubjectRecord | None, ...]
+    values: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return "CaseRecord()"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,20 +175,16 @@ def decode_records(header: Header, data: bytes) -> list[CaseRecord]:
     size = header.record_size
     if len(data) != size * header.cases:
         _malformed("the plaintext is not as long as the header says")
-    records = []
-    kinds = [slot.kind for slot in header.slots]
-    for start in range(0, len(data), size):
-        place = start + SALT_SIZE
-        subjects = []
-        for kind in kinds:
-            subjects.append(_decode_subject(kind, data[place : place + SLOT_SIZE]))
-            place += SLOT_SIZE
-        values = []
-        for _ in range(header.values):
-            values.append(_decode_value(data[place : place + VALUE_SIZE]))
-            place += VALUE_SIZE
-        records.append(CaseRecord(data[start : start + SALT_SIZE], tuple(subjects), tuple(values)))
-    return records
+    slots = [(SALT_SIZE + i * SLOT_SIZE, slot.kind) for i, slot in enumerate(header.slots)]
+    values = [SALT_SIZE + len(slots) * SLOT_SIZE + i * VALUE_SIZE for i in range(header.values)]
+    return [
+        CaseRecord(
+            data[start : start + SALT_SIZE],
+            tuple([_decode_subject(kind, data[start + at : start + at + SLOT_SIZE]) for at, kind in slots]),
+            tuple([_decode_value(data[start + at : start + at + VALUE_SIZE]) for at in values]),
+        )
+        for start in range(0, len(data), size)
+    ]
 
 
 def encode_answers(header: Header, answers: Answers) -> bytes:
@@ -259,14 +260,14 @@ def _decode_subject(kind: str, data: bytes) -> SubjectRecord | None:
         return None
     identifier, place = _text(data, 0)
     name, place = _text(data, place)
-    if not identifier or data[place:].strip(b"\0"):
+    if not identifier or data[place:] != _EMPTY[place:]:
         _malformed("a slot is not padded with zeros, or has no identifier")
     return SubjectRecord(kind, identifier, name)
 
 
 def _decode_value(data: bytes) -> str:
     value, place = _text(data, 0)
-    if data[place:].strip(b"\0"):
+    if data[place:] != _EMPTY_VALUE[place:]:
         _malformed("a value is not padded with zeros")
     return value
 

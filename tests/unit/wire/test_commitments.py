@@ -78,11 +78,11 @@ def test_the_request_root_moves_with_everything_that_is_sealed() -> None:
     first, second = RECORDS
     changed = [
         [second, first],
-        [replace(first, salt=SALTS[5]), second],
-        [replace(first, subjects=(MOTHER, CHILD)), second],
-        [replace(first, subjects=(replace(CHILD, name=""), MOTHER)), second],
-        [replace(first, subjects=(CHILD, None)), second],
-        [replace(first, values=("",)), second],
+        [first._replace(salt=SALTS[5]), second],
+        [first._replace(subjects=(MOTHER, CHILD)), second],
+        [first._replace(subjects=(CHILD._replace(name=""), MOTHER)), second],
+        [first._replace(subjects=(CHILD, None)), second],
+        [first._replace(values=("",)), second],
     ]
     roots = {request_tree(HEADER, records).root for records in changed}
     assert len(roots | {root}) == len(changed) + 1
