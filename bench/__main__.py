@@ -14,7 +14,7 @@ from pathlib import Path
 import uvloop
 from rich.console import Console
 
-from bench import directory, extracts, growth, log, policy, rehearsal, rows, verification
+from bench import batch, directory, extracts, growth, log, policy, rehearsal, rows, verification
 from bench.result import Result, merge, show
 
 Measure = Callable[[], Coroutine[None, None, list[Result]]]
@@ -35,12 +35,17 @@ BENCHMARKS: dict[str, Measure] = {
     "log_append": log.measure,
     "log_growth": growth.measure,
     "row_growth": rows.measure,
+    "batch_throughput": batch.measure,
     "student": verification.measure_student,
     "extract_load": extracts.measure,
 }
 """By name of the figure; some are measured together."""
 
-LONG: dict[str, Measure] = {"log_growth": growth.measure_long}
+LONG: dict[str, Measure] = {
+    "log_growth": growth.measure_long,
+    "row_growth": rows.measure_long,
+    "batch_throughput": batch.measure_long,
+}
 """What `make bench-long` runs."""
 
 RESULTS = Path(__file__).parent / "results.json"

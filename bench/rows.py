@@ -1,5 +1,7 @@
 """row_growth: the cost of an answer at 10^4, 10^5 and 10^6 subject rows, on SQLite, PostgreSQL and MariaDB, in one run.
 
+In the long form 10^7 rows stand beside them.
+
 A whole frame goes through the adapter: certificate, signature, replay, policy, seal, ledger, SQL, log, signature,
 reply. The same statement alone, over the same connection, is measured beside it, and sizes are measured in turns. The
 cost is CPU time, the adapter's and the server's together: on a machine that does something else too, the clock on the
@@ -34,6 +36,7 @@ from zhiwang.wire.identifiers import scheme
 from zhiwang.wire.records import Outcome
 
 SIZES = (10_000, 100_000, 1_000_000)
+LONG_SIZES = (10_000, 1_000_000, 10_000_000)
 FRAMES = (1, 128)
 """Subjects of a frame."""
 
@@ -58,18 +61,18 @@ region = { column = "region", codes = "nbs" }
 data = "person"
 value = "months"
 """
+_FIRST = date(1975, 1, 1)
 PUBLISHED = attribute("months", 'type = "integer"\nat_least = [6, 12]') + grants(["hrss.months at_least"])
 
 
-def _people(count: int) -> list[str]:
-    """Identifiers of invented people: a thousand for each day from 1 January 1975 on."""
-    first = date(1975, 1, 1)
-    return [resident(i % 1000, f"{first + timedelta(i // 1000):%Y%m%d}") for i in range(count)]
+def person(number: int) -> str:
+    """Identifier of an invented person: a thousand for each day from 1 January 1975 on."""
+    return resident(number % 1000, f"{_FIRST + timedelta(number // 1000):%Y%m%d}")
 
 
-def _load(bureau: Bureau, people: list[str]) -> None:
+def _load(bureau: Bureau, count: int) -> None:
     """Fill the table as a nightly load does, then index it."""
-    rows = ((person, f"人{i}", "440306001001", i % 24) for i, person in enumerate(people))
+    rows = ((person(i), f"人{i}", "440306001001", i % 24) for i in range(count))
     if bureau.server is None:
         connection = sqlite3.connect(bureau.database)
         connection.executemany("INSERT INTO person VALUES (?, ?, ?, ?)", rows)
@@ -102,7 +105,7 @@ class Side:
     """
 
     bureau: Bureau
-    people: list[str]
+    rows: int
     plan: Plan
     frame: dict[int, float] = field(default_factory=lambda: dict.fromkeys(FRAMES, 0.0))
     sql: dict[int, float] = field(default_factory=lambda: dict.fromkeys(FRAMES, 0.0))
@@ -111,12 +114,14 @@ class Side:
         """CPU seconds that this process and the server's have used."""
         return sum(map(running_seconds, pids)) + time.process_time()
 
+    def _draw(self, subjects: int, chance: random.Random) -> list[list[str]]:
+        return [[person(i) for i in chance.sample(range(self.rows), subjects)] for _ in range(REPEATS[subjects])]
+
     def round(self, subjects: int, chance: random.Random) -> None:
         """Measure a handful of frames and of bare statements about people drawn from the whole table."""
-        repeats = REPEATS[subjects]
-        groups = [chance.sample(self.people, subjects) for _ in range(repeats)]
+        groups = self._draw(subjects, chance)
         requests = [
-            self.bureau.request(["child: hrss.months at_least 12"], [{"child": person} for person in group])
+            self.bureau.request(["child: hrss.months at_least 12"], [{"child": one} for one in group])
             for group in groups
         ]
         frames = []
@@ -132,10 +137,10 @@ class Side:
         for request, reply in zip(requests, replies, strict=True):
             outcomes = self.bureau.open(request, reply.items[0])
             if not set(outcomes) <= {Outcome.YES, Outcome.NO}:
-                raise RuntimeError(f"an owner of {len(self.people)} rows does not know them")
+                raise RuntimeError(f"an owner of {self.rows} rows does not know them")
         spellings = scheme("resident").spellings
-        groups = [chance.sample(self.people, subjects) for _ in range(repeats)]
-        asked = [[(spellings(person), None, "4403", ("12",)) for person in group] for group in groups]
+        groups = self._draw(subjects, chance)
+        asked = [[(spellings(one), None, "4403", ("12",)) for one in group] for group in groups]
         with self.bureau.source.lend() as lent:
             started = self._cpu(pids)
             for rows in asked:
@@ -143,18 +148,18 @@ class Side:
             self.sql[subjects] += self._cpu(pids) - started
 
 
-def _measure_family(name: str, server: Server | None, directory: Path, people: list[str]) -> list[Result]:
+def _measure_family(name: str, server: Server | None, directory: Path, sizes: Sequence[int]) -> list[Result]:
     with ExitStack() as stack:
         sides = []
-        for size in SIZES:
+        for size in sizes:
             place = directory / f"{name}-{size}"
             place.mkdir()
             bureau = Bureau(place, tables=TABLES, rows={}, mapping=MAPPING, published=PUBLISHED, server=server)
             stack.callback(bureau.close)
             print(f"… {name}: {size} rows", file=sys.stderr)
-            _load(bureau, people[:size])
+            _load(bureau, size)
             plan = bureau.source.plan("person", (("months", Predicate.AT_LEAST),))
-            sides.append(Side(bureau, people[:size], plan))
+            sides.append(Side(bureau, size, plan))
         # As an adapter does when it has started: else the garbage collector looks at everything that lives, again and
         # again, for a quarter of the CPU time and in whosever turn it is.
         gc.collect()
@@ -177,7 +182,7 @@ def _results(name: str, sides: list[Side], subjects: int) -> Iterator[Result]:
     least = sides[0]
     asked = ROUNDS * REPEATS[subjects] * subjects
     for side in sides[1:]:
-        what = f"{name} {subjects} {len(side.people):.0e}".replace("e+0", "e")
+        what = f"{name} {subjects} {side.rows:.0e}".replace("e+0", "e")
         whole = [one.frame[subjects] / asked * 1e6 for one in (side, least)]
         bare = [one.sql[subjects] / asked * 1e6 for one in (side, least)]
         last = side is sides[-1]
@@ -194,10 +199,9 @@ def _results(name: str, sides: list[Side], subjects: int) -> Iterator[Result]:
         yield Result(f"row_growth_sql {what}", bare[0], "µs CPU a subject", bare[1], bare[0] / bare[1], "", None)
 
 
-async def measure() -> list[Result]:
+async def measure(sizes: Sequence[int] = SIZES) -> list[Result]:
     """Measure each database that is here."""
     results = []
-    people = _people(max(SIZES))
     with tempfile.TemporaryDirectory(prefix="zhiwang-rows-") as temporary:
         for name in ("sqlite", "postgresql", "mariadb"):
             try:
@@ -205,5 +209,10 @@ async def measure() -> list[Result]:
             except MissingError as error:
                 print(f"row_growth: {name} skipped: {error}", file=sys.stderr)
                 continue
-            results += _measure_family(name, server, Path(temporary), people)
+            results += _measure_family(name, server, Path(temporary), sizes)
     return results
+
+
+async def measure_long() -> list[Result]:
+    """Measure them at ten million rows as well."""
+    return await measure(LONG_SIZES)

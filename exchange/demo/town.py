@@ -10,6 +10,7 @@ import asyncio
 import io
 import json
 import time
+from collections.abc import Collection
 from contextlib import redirect_stderr, redirect_stdout
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -57,11 +58,13 @@ class Town:
     Args:
         layout: The directory.
         fleet: Starts and stops processes.
+        owners: Departments whose adapters run.
     """
 
-    def __init__(self, layout: Layout, fleet: Fleet) -> None:
+    def __init__(self, layout: Layout, fleet: Fleet, owners: Collection[str] = OWNERS) -> None:
         self.layout = layout
         self.fleet = fleet
+        self._owners = owners
         self.addresses: dict[str, str] = {}
         self.auditor = IdentityFiles(layout.identity(AUDITOR), layout.root)
 
@@ -152,7 +155,7 @@ class Town:
         Raises:
             ProcessError: One of them ended, or takes too long.
         """
-        kinds = {"registrar": Kind.REGISTRAR, "hub": Kind.HUB, **dict.fromkeys(OWNERS, Kind.ADAPTER)}
+        kinds = {"registrar": Kind.REGISTRAR, "hub": Kind.HUB, **dict.fromkeys(self._owners, Kind.ADAPTER)}
         credentials = self.auditor.channel_credentials()
         deadline = time.monotonic() + START_SECONDS
         for place in (*kinds, "agent"):
@@ -177,7 +180,7 @@ class Town:
             while True:
                 response = await stub.GetOwnerKeys(exchange_pb2.GetOwnerKeysRequest(), timeout=5)
                 owners = {sealed_pb2.OwnerKey.FromString(statement.key).owner for statement in response.keys}
-                missing = sorted(set(OWNERS) - owners)
+                missing = sorted(set(self._owners) - owners)
                 if not missing:
                     return
                 self.fleet.check()
