@@ -21,48 +21,6 @@ from audit.schema import TABLES, Tables
 from zhiwang.wire import merkle
 from zhiwang.wire.errors import FatalError, Reason
 
-_COLUMNS: Final = {
-    "{entry}": ("idx bigint", "key bytea", "leaf_hash bytea", "data bytea"),
-    "{tile}": ("level integer", "idx bigint", "hashes bytea"),
-    "{head}": ("id integer", "size bigint", "root bytea", "checkpoint bytea", "certificate bytea"),
-    "log_shard": (
-        "year integer",
-        "successor integer",
-        "size bigint",
-        "root bytea",
-        "checkpoint bytea",
-        "certificate bytea",
-        "opened bytea",
-    ),
-    "log_shard_removed": ("year integer", "recorded_year integer", "recorded_idx bigint", "done integer"),
-}
-_CONSTRAINTS: Final = {
-    "{entry}": ("CHECK ((octet_length(key) = 32))", "CHECK ((octet_length(leaf_hash) = 32))", "PRIMARY KEY (idx)"),
-    "{tile}": (
-        "CHECK ((idx >= 0))",
-        "CHECK ((level >= 0))",
-        "CHECK ((octet_length(hashes) = 8192))",
-        "PRIMARY KEY (level, idx)",
-    ),
-    "{head}": ("CHECK ((id = 1))", "CHECK ((octet_length(root) = 32))", "PRIMARY KEY (id)"),
-    "log_shard": (
-        "CHECK ((octet_length(root) = 32))",
-        "CHECK ((size > 0))",
-        "CHECK ((successor > year))",
-        "CHECK (((successor >= 1000) AND (successor <= 9999)))",
-        "PRIMARY KEY (year)",
-        "UNIQUE (successor)",
-    ),
-    "log_shard_removed": (
-        "CHECK (((done >= 0) AND (done <= 1)))",
-        "CHECK ((recorded_idx > 0))",
-        "PRIMARY KEY (year)",
-    ),
-}
-"""As the catalogue writes them; NOT NULL stands with the columns."""
-_INDEXES: Final = {"log_shard": ("log_shard_pkey", "log_shard_successor_key")}
-"""Where there are others than that of the primary key."""
-
 _PLAIN_TABLE: Final = "rp"
 _HOW: Final = """'(' || pg_get_function_arguments(p.oid) || ')',
     l.lanname || ' ' || p.prosecdef || ' ' || coalesce(array_to_string(p.proconfig, '; '), '')
@@ -117,7 +75,7 @@ WITH held AS (
     FROM pg_class c CROSS JOIN aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) a
     WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)s)
     UNION ALL
-    SELECT c.relname, c.relowner, a.grantee, a.privilege_type
+    SELECT c.relname || '.' || t.attname, c.relowner, a.grantee, a.privilege_type
     FROM pg_class c JOIN pg_attribute t ON t.attrelid = c.oid CROSS JOIN aclexplode(t.attacl) a
     WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = ANY(%(tables)s)
     UNION ALL
@@ -167,6 +125,7 @@ WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relname = %(head)s AND 
 
 
 _SCRIPT: Final = "zhiwang hub init --sql"
+_OF_ADAPTERS: Final = " (of an adapter: `zhiwang adapter init --sql`, with the same options)"
 _THERE: Final = """
 SELECT c.relname FROM pg_class c
 WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relkind = 'r' AND c.relname ~ ('^' || %(name)s || '$')
@@ -187,7 +146,8 @@ def check(connection: Connection, tables: Tables) -> None:
         FatalError: LOG_UNAVAILABLE: there is no log, or something is not as the script makes it; says what.
     """
     script = f"{_SCRIPT} --year {tables.suffix}" if tables.suffix else _SCRIPT
-    _check_part(connection, LOG, tables, f"An administrator runs, in this database, the script that `{script}` prints")
+    remedy = f"An administrator runs, in this database, the script that `{script}` prints{_OF_ADAPTERS}"
+    check_part(connection, LOG, tables, remedy)
     _check_session(connection, {"schema": SCHEMA, "head": tables.head})
 
 
@@ -199,9 +159,9 @@ def check_years(connection: Connection) -> None:
     """
     remedy = (
         f"An administrator runs, in this database, the script that `{_SCRIPT}` prints; if an earlier release has made "
-        f"the log, that of `{_SCRIPT} --upgrade`"
+        f"the log, that of `{_SCRIPT} --upgrade`{_OF_ADAPTERS}"
     )
-    _check_part(connection, YEARS, TABLES, remedy)
+    check_part(connection, YEARS, TABLES, remedy)
     strangers = sorted(_strangers(connection))
     if strangers:
         raise _changed([f"{name} is none of the log's functions, or not as it was made" for name in strangers])
@@ -235,7 +195,7 @@ def check_prepared(connection: Connection, tables: Tables) -> None:
             Reason.LOG_UNAVAILABLE,
             f"no log can begin in {', '.join(asked['tables'])}: {'; '.join(wrong)}. An administrator gives back "
             "what is missing, or drops these tables and their functions and runs what "
-            f"`{_SCRIPT} --year {tables.suffix}` prints",
+            f"`{_SCRIPT} --year {tables.suffix}` prints{_OF_ADAPTERS}",
         )
 
 
@@ -248,11 +208,22 @@ def there(connection: Connection) -> set[int]:
 
 def members(connection: Connection) -> list[str]:
     """Accounts that can become the logs' owner, superusers apart: they can take triggers away, as those can."""
-    asked = {"schema": SCHEMA, "table": YEARS.tables[0]}
+    asked = {"schema": SCHEMA, "table": next(iter(YEARS.tables))}
     return list(connection.exec_driver_sql(_MEMBERS, asked).scalars())
 
 
-def _check_part(connection: Connection, part: Part, tables: Tables, remedy: str) -> None:
+def check_part(connection: Connection, part: Part, tables: Tables, remedy: str) -> None:
+    """Check that tables, with what keeps them and who may do what to them, are as the script makes them.
+
+    Args:
+        connection: In a transaction.
+        part: Of the script.
+        tables: Of which log.
+        remedy: What is to be done where there are none.
+
+    Raises:
+        FatalError: LOG_UNAVAILABLE: they are not there, or something is not as the script makes it; says what.
+    """
     names = [tables.fill(name) for name in part.tables]
     functions = {tables.fill(key): one for key, one in part.functions.items()}
     asked = {"schema": SCHEMA, "tables": names, "functions": list(functions)}
@@ -264,9 +235,32 @@ def _check_part(connection: Connection, part: Part, tables: Tables, remedy: str)
         )
     made = _made(part, tables)
     wrong = sorted({" ".join(key).strip() for key in made.keys() | found.keys() if found.get(key) != made.get(key)})
-    wrong += sorted(_wide(connection, asked, {name for name, one in functions.items() if one.definer}))
+    for_the_writer = {(name, "EXECUTE") for name, one in functions.items() if one.definer}
+    writes = set(_writes(part, tables))
+    wrong += sorted(_wide(connection, asked, for_the_writer | writes))
+    # Of what is not there, nothing could be asked.
+    wrong = wrong or sorted(_narrow(connection, writes))
     if wrong:
         raise _changed(wrong)
+
+
+def _writes(part: Part, tables: Tables) -> Iterator[tuple[str, str]]:
+    """Tables, or columns as TABLE.COLUMN, with what the writer may do to their rows."""
+    for key, shape in part.tables.items():
+        for right in shape.writes:
+            privilege, _, column = right.rstrip(")").partition(" (")
+            yield f"{tables.fill(key)}.{column}" if column else tables.fill(key), privilege
+
+
+def _narrow(connection: Connection, writes: set[tuple[str, str]]) -> Iterator[str]:
+    """Rights that this account needs and has not."""
+    for name, privilege in writes:
+        table, _, column = name.partition(".")
+        kind = "column" if column else "table"
+        asked = (f"{SCHEMA}.{table}", *([column] if column else []), privilege)
+        sql = f"SELECT has_{kind}_privilege({', '.join(['%s'] * len(asked))})"
+        if not connection.exec_driver_sql(sql, asked).scalar_one():
+            yield f"this account has no {privilege} on {name}"
 
 
 def _strangers(connection: Connection) -> Iterator[str]:
@@ -296,11 +290,11 @@ def _made(part: Part, tables: Tables) -> dict[tuple[str, str], str]:
     """What `_INSTALLED` finds in a part that nobody has touched."""
     made: dict[tuple[str, str], str] = {}
     for key in part.tables:
-        name, columns = tables.fill(key), _COLUMNS[key]
+        name, shape = tables.fill(key), part.tables[key]
         made[name, ""] = _PLAIN_TABLE
-        made |= {(name, f"column {column.split()[0]}"): column for column in columns}
-        made |= {(name, f"constraint {constraint}"): "" for constraint in _CONSTRAINTS[key]}
-        made |= {(name, f"index {index}"): "" for index in _INDEXES.get(key, (f"{name}_pkey",))}
+        made |= {(name, f"column {column.split()[0]}"): column for column in shape.columns}
+        made |= {(name, f"constraint {constraint}"): "" for constraint in shape.constraints}
+        made |= {(name, f"index {index}"): "" for index in shape.indexes or (f"{name}_pkey",)}
     for key, trigger in part.triggers.items():
         new = "added" if trigger.takes_new_rows else ""
         made[tables.fill(trigger.table), f"trigger {tables.fill(key)}"] = (
@@ -319,7 +313,7 @@ def _functions(part: Part, tables: Tables) -> dict[tuple[str, str], str]:
     }
 
 
-def _wide(connection: Connection, asked: dict[str, Any], for_the_writer: set[str]) -> Iterator[str]:
+def _wide(connection: Connection, asked: dict[str, Any], for_the_writer: set[tuple[str, str]]) -> Iterator[str]:
     """Rights that are not as the script gives them."""
     owners, writers = set(), set()
     for name, privilege, owner, able, own, grantee in connection.exec_driver_sql(_RIGHTS, asked):
@@ -328,7 +322,7 @@ def _wide(connection: Connection, asked: dict[str, Any], for_the_writer: set[str
             yield f"{name} belongs to {owner}, which can log in or is a superuser"
         if own:
             continue
-        if privilege == "EXECUTE" and name in for_the_writer and grantee != "PUBLIC":
+        if (name, privilege) in for_the_writer and grantee != "PUBLIC":
             writers.add(grantee)
         elif privilege != ("USAGE" if name == SCHEMA else "SELECT"):
             yield f"{grantee} has {privilege} on {name}"

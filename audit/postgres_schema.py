@@ -1,10 +1,10 @@
 """What an administrator of a database runs to make room for logs in PostgreSQL, and to take a year's away.
 
-Three roles share the work. The owner has everything and cannot log in; the writer, a hub's account, can read, lock the
-head and call the functions that append and end; the reader can read. So whoever steals the hub's password can append
-and end a year, as the hub can, and nothing else; and the owner's triggers, which fire in every session (ENABLE ALWAYS),
-stop whoever becomes the owner by mistake. Who removes them on purpose is found out by `audit.postgres_check`, and
-whatever is done meanwhile by the signed tree.
+Three roles share the work. The owner has everything and cannot log in; the writer, the account of a process, can read,
+lock the head and call the functions that append and end; the reader can read. So whoever steals the account's password
+can append and end a year, as the process can, and do nothing else to the log; and the owner's triggers, which fire in
+every session (ENABLE ALWAYS), stop whoever becomes the owner by mistake. Who removes them on purpose is found out by
+`audit.postgres_check`, and whatever is done meanwhile by the signed tree.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Roles:
     """Who may do what with a log.
 
     Attributes:
-        writer: The hub's account. The others are named after it.
+        writer: The process's account. The others are named after it.
     """
 
     writer: str = "zhiwang_hub"
@@ -52,16 +52,18 @@ class Roles:
         return f"{self.writer}_reader"
 
 
-def script(roles: Roles, *logs: Tables) -> str:
+def script(roles: Roles, *logs: Tables, beside: Part | None = None) -> str:
     """What an administrator signs and runs, as a superuser or a member of the owner, once for each log.
 
     Args:
         roles: Who may do what; made unless they are there.
         logs: The tables to be made, before or after their years have begun; those of the first log if there are none.
             With the first comes what tells from year to year which log is the newest.
+        beside: Tables of the process's own, which stand beside its log; made with the first.
     """
     named = logs or (TABLES,)
-    made = [_statements(roles, YEARS, TABLES)] if TABLES in named else []
+    parts = (YEARS,) if beside is None else (YEARS, beside)
+    made = [_statements(roles, part, TABLES) for part in parts] if TABLES in named else []
     return _signed(roles, *made, *(_statements(roles, LOG, tables) for tables in named))
 
 
@@ -73,7 +75,7 @@ def upgrade(roles: Roles, *logs: Tables) -> str:
         logs: The tables of coming years.
     """
     added = Part(
-        (),
+        {},
         f"DROP FUNCTION {SCHEMA}.{{head}}_lock();",
         {name: LOG.functions[name] for name in _LATER},
         {name: one for name, one in LOG.triggers.items() if one.function in _LATER},
@@ -157,5 +159,12 @@ def _statements(roles: Roles, part: Part, tables: Tables) -> str:
     if part.tables:
         names = ", ".join(f"{SCHEMA}.{tables.fill(name)}" for name in part.tables)
         lines.append(f"REVOKE ALL ON {names} FROM PUBLIC;")
-        lines.append(f'GRANT SELECT ON {names} TO "{roles.writer}", "{roles.reader}";')
+    read = [f"{SCHEMA}.{tables.fill(name)}" for name, shape in part.tables.items() if not shape.writes]
+    if read:
+        lines.append(f'GRANT SELECT ON {", ".join(read)} TO "{roles.writer}", "{roles.reader}";')
+    lines += [
+        f'GRANT SELECT, {", ".join(shape.writes)} ON {SCHEMA}.{tables.fill(name)} TO "{roles.writer}";'
+        for name, shape in part.tables.items()
+        if shape.writes
+    ]
     return "\n".join(lines)

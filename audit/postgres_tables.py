@@ -252,21 +252,59 @@ _TRIGGERS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
+class Shape:
+    """How a table is, as the catalogue writes it.
+
+    Attributes:
+        columns: Name and type of each; all are NOT NULL.
+        constraints: Without NOT NULL.
+        indexes: Their names; none for that of the primary key alone.
+        writes: What the writer may do to its rows beside reading them, e.g. "UPDATE (at)". If it may, nobody else is
+            given anything; a table of a log is written by functions only, and the reader may read it too.
+    """
+
+    columns: tuple[str, ...]
+    constraints: tuple[str, ...]
+    indexes: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """Tables that belong together, with what keeps them. Names and texts are filled by `audit.schema.Tables`.
 
     Attributes:
-        tables: Their names.
+        tables: By their names.
         statements: What makes them.
         functions: By their names.
         triggers: By their names.
     """
 
-    tables: tuple[str, ...]
+    tables: Mapping[str, Shape]
     statements: str
     functions: Mapping[str, Function]
     triggers: Mapping[str, Trigger]
 
 
-LOG: Final = Part(("{entry}", "{tile}", "{head}"), _TABLES, _FUNCTIONS, _TRIGGERS)
+_SHAPES: Final = {
+    "{entry}": Shape(
+        ("idx bigint", "key bytea", "leaf_hash bytea", "data bytea"),
+        ("CHECK ((octet_length(key) = 32))", "CHECK ((octet_length(leaf_hash) = 32))", "PRIMARY KEY (idx)"),
+    ),
+    "{tile}": Shape(
+        ("level integer", "idx bigint", "hashes bytea"),
+        (
+            "CHECK ((idx >= 0))",
+            "CHECK ((level >= 0))",
+            "CHECK ((octet_length(hashes) = 8192))",
+            "PRIMARY KEY (level, idx)",
+        ),
+    ),
+    "{head}": Shape(
+        ("id integer", "size bigint", "root bytea", "checkpoint bytea", "certificate bytea"),
+        ("CHECK ((id = 1))", "CHECK ((octet_length(root) = 32))", "PRIMARY KEY (id)"),
+    ),
+}
+
+LOG: Final = Part(_SHAPES, _TABLES, _FUNCTIONS, _TRIGGERS)
 """One log."""

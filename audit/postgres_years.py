@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from audit.postgres_tables import BEFORE, DELETE, INSERT, NEVER, ROW, TRUNCATE, UPDATE, Function, Part, Trigger
+from audit.postgres_tables import BEFORE, DELETE, INSERT, NEVER, ROW, TRUNCATE, UPDATE, Function, Part, Shape, Trigger
 
 _TABLES: Final = """\
 CREATE TABLE zhiwang.log_shard (
@@ -87,5 +87,32 @@ _TRIGGERS: Final = {
     "log_shard_removed_never": Trigger("log_shard_removed", "log_shard_never", BEFORE | DELETE | TRUNCATE),
 }
 
-YEARS: Final = Part(("log_shard", "log_shard_removed"), _TABLES, _FUNCTIONS, _TRIGGERS)
+_SHAPES: Final = {
+    "log_shard": Shape(
+        (
+            "year integer",
+            "successor integer",
+            "size bigint",
+            "root bytea",
+            "checkpoint bytea",
+            "certificate bytea",
+            "opened bytea",
+        ),
+        (
+            "CHECK ((octet_length(root) = 32))",
+            "CHECK ((size > 0))",
+            "CHECK ((successor > year))",
+            "CHECK (((successor >= 1000) AND (successor <= 9999)))",
+            "PRIMARY KEY (year)",
+            "UNIQUE (successor)",
+        ),
+        ("log_shard_pkey", "log_shard_successor_key"),
+    ),
+    "log_shard_removed": Shape(
+        ("year integer", "recorded_year integer", "recorded_idx bigint", "done integer"),
+        ("CHECK (((done >= 0) AND (done <= 1)))", "CHECK ((recorded_idx > 0))", "PRIMARY KEY (year)"),
+    ),
+}
+
+YEARS: Final = Part(_SHAPES, _TABLES, _FUNCTIONS, _TRIGGERS)
 """Which logs have ended."""

@@ -17,12 +17,13 @@ from sqlalchemy import Engine
 from audit import backup as logs
 from audit.appended import Head
 from audit.checkpoint import Checkpoint
+from audit.places import using
 from audit.sqlite import open_sqlite
 from certs.credentials import IdentityFiles
 from certs.identity import Kind
 from exchange.app import hub_identity, make_state
 from exchange.config import StateFiles
-from exchange.store import lenient, open_engine, open_log, using
+from exchange.store import lenient, open_engine, open_log
 from policy.directory import copy_seen
 from zhiwang.wire import archive
 from zhiwang.wire.archive import Manifest

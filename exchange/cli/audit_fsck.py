@@ -137,15 +137,15 @@ def _examine_store(
         newest_origin,
     )
     from audit.guard import Guard  # noqa: PLC0415
+    from audit.places import open_to_read  # noqa: PLC0415
     from exchange.config import StateFiles  # noqa: PLC0415
-    from exchange.store import open_to_read  # noqa: PLC0415
 
     identity = IdentityFiles(profile.identity, profile.root).identity
     state = StateFiles(profile.state)
     if identity.kind is Kind.HUB:
         engine = open_to_read(state.log, profile.log)
     elif identity.kind is Kind.ADAPTER and profile.adapter is not None:
-        engine = open_to_read((profile.adapter.store or profile.state) / ADAPTER_STORE, None)
+        engine = open_to_read(profile.adapter.store / ADAPTER_STORE, profile.log)
     else:
         output.usage_error(f"{identity.short} keeps no log: give the profile of a hub or an adapter")
     try:

@@ -9,12 +9,12 @@ from typing import Annotated
 
 import typer
 
+from audit import doctor as doctor_log
 from audit.origins import MAX_YEAR
+from audit.places import database_script
 from exchange import app as hub_app
 from exchange import backup
 from exchange.cli import output
-from exchange.doctor import log as doctor_log
-from exchange.store import database_script
 from zhiwang.wire.diagnosis import Diagnosis
 from zhiwang.wire.process import run as run_process
 from zhiwang.wire.profile import Profile, load_profile

@@ -14,8 +14,10 @@ import pytest
 from psycopg import errors
 
 import audit_support as support
+from audit.doctor import diagnose
 from audit.entry import decode_entry
 from audit.origins import year_at
+from audit.places import database_script, removal_script
 from audit.search import SearchIndex
 from audit.store import LogStore
 from audit.yearly import YearlyLog
@@ -24,8 +26,7 @@ from certs.signing import Signer
 from certs_support import City
 from exchange import app, backup
 from exchange.config import StateFiles
-from exchange.doctor.log import diagnose
-from exchange.store import database_script, lenient, open_engine, open_log, removal_script
+from exchange.store import lenient, open_engine, open_log
 from log_places import PostgresDatabase
 from servers import Server
 from yearly_support import Calendar

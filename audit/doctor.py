@@ -1,22 +1,22 @@
-"""What `zhiwang doctor` looks at on a hub's host beyond what every host has: the database of its log, if it has one.
+"""What `zhiwang doctor` says of a log that stands in a database.
 
-It only reads; the hub that runs, and others that share the log, are not disturbed.
+It only reads; the process that runs, and others that share the log, are not disturbed.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from audit.backend import backend_of
 from audit.origins import FIRST, end_of, year_at
+from audit.places import using
 from audit.postgres import careless, is_encrypted, open_postgres
 from audit.postgres_check import check_years, members
 from audit.shards import tables_of
 from audit.yearly import NOTICE_SECONDS
-from exchange.store import using
 from zhiwang.wire.diagnosis import Diagnosis, ok, safely, warning, wrong
 from zhiwang.wire.errors import FatalError
 from zhiwang.wire.profile import LogDatabase, Profile
@@ -24,21 +24,33 @@ from zhiwang.wire.profile import LogDatabase, Profile
 AREA = "log"
 
 
-def diagnose(profile: Profile) -> Iterator[Diagnosis]:
-    """How the database of a hub's log stands; nothing where the log is a file in the state.
+Beside = Callable[[Connection], Iterator[Diagnosis]]
+"""Looks at what stands beside a log, in a transaction."""
+
+
+def _nothing(_connection: Connection) -> Iterator[Diagnosis]:
+    """Nothing stands beside the log."""
+    yield from ()
+
+
+def diagnose(profile: Profile, process: str = "hub", beside: Beside = _nothing) -> Iterator[Diagnosis]:
+    """How the database of a log stands; nothing where the log is a file in the state.
 
     Args:
-        profile: The hub's.
+        profile: Of the process that keeps it.
+        process: Its command, as in `zhiwang hub init`.
+        beside: Looks at the process's own tables, once the log is as it was made.
     """
     database = profile.log
     if database is not None:
-        remedy = f"see docs/log-store.md; the script is: zhiwang hub init --profile {profile.path} --sql"
-        yield from safely(AREA, lambda: _database(database, profile), remedy)
+        init = f"zhiwang {process} init --profile {profile.path}"
+        remedy = f"see docs/log-store.md; the script is: {init} --sql"
+        yield from safely(AREA, lambda: _database(database, profile, init, beside), remedy)
 
 
-def _database(database: LogDatabase, profile: Profile) -> Iterator[Diagnosis]:
+def _database(database: LogDatabase, profile: Profile, init: str, beside: Beside) -> Iterator[Diagnosis]:
     with using(open_postgres(database.url, database.password_file)) as engine:
-        yield from _log(engine, profile)
+        yield from _log(engine, init, beside)
         with engine.connect() as connection:
             forgets, encrypted = careless(connection), is_encrypted(connection)
     for name in forgets:
@@ -57,7 +69,7 @@ def _database(database: LogDatabase, profile: Profile) -> Iterator[Diagnosis]:
         )
 
 
-def _log(engine: Engine, profile: Profile) -> Iterator[Diagnosis]:
+def _log(engine: Engine, init: str, beside: Beside) -> Iterator[Diagnosis]:
     first = backend_of(engine)
     with first.reading.connect() as connection:
         check_years(connection)
@@ -66,12 +78,13 @@ def _log(engine: Engine, profile: Profile) -> Iterator[Diagnosis]:
         backend.check(connection)
         head = backend.head(connection)
         accounts = members(connection)
+        found = list(beside(connection))
     if head is None or not head.size:
         yield wrong(
             AREA,
             "数据库中的日志尚未建立",
             "the log in the database has not begun",
-            f"zhiwang hub init --profile {profile.path}",
+            init,
         )
         return
     yield ok(
@@ -86,10 +99,11 @@ def _log(engine: Engine, profile: Profile) -> Iterator[Diagnosis]:
             f"the account {account} can become the owner of the log's tables, and take their triggers away",
             "REVOKE what makes it a member, unless it is an administrator's: docs/log-store.md",
         )
-    yield from _next_year(engine, profile)
+    yield from found
+    yield from _next_year(engine, init)
 
 
-def _next_year(engine: Engine, profile: Profile) -> Iterator[Diagnosis]:
+def _next_year(engine: Engine, init: str) -> Iterator[Diagnosis]:
     """Whether the log of the next year can begin. From December on its absence is an error."""
     now = time.time()
     year = year_at(now) + 1
@@ -103,6 +117,5 @@ def _next_year(engine: Engine, profile: Profile) -> Iterator[Diagnosis]:
             AREA,
             f"数据库中没有 {year} 年日志的表，到时将继续写入旧日志",
             f"the log of {year} cannot begin, and what it should hold will stand in the old one: {error.detail}",
-            f"an administrator runs: zhiwang hub init --profile {profile.path} --sql --year {year} "
-            "| psql -v ON_ERROR_STOP=1 …",
+            f"an administrator runs: {init} --sql --year {year} | psql -v ON_ERROR_STOP=1 …",
         )
