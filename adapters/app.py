@@ -138,10 +138,14 @@ def state_files(profile: Profile) -> StateFiles:
     return StateFiles(profile.state, adapter_paths(profile).store)
 
 
-def init(profile: Profile) -> None:
+def init(profile: Profile, *, join: bool = False) -> None:
     """Make the state of an adapter: directories, keys and an empty log. Once, deliberately.
 
     A further replica, whose profile names the store of the first, gets directories of its own and joins that store.
+
+    Args:
+        profile: The adapter's.
+        join: The store stands in a database, and other replicas keep it already.
 
     Raises:
         FatalError: There is one already, or the certificates are not an adapter's.
@@ -149,10 +153,16 @@ def init(profile: Profile) -> None:
     files = adapter_identity(profile)
     state = state_files(profile)
     verifier = CertificateVerifier(files.ca_pem, frozenset)
-    if state.shared != state.directory:
-        join_store(state, files.signer(), verifier=verifier)
+    if join and profile.log is None and state.shared == state.directory:
+        raise FatalError(
+            Reason.LOG_UNAVAILABLE,
+            "there is nothing to join: name the database of the store in [log], or the state of another replica on "
+            "this host as adapter.store",
+        )
+    if join or state.shared != state.directory:
+        join_store(state, files.signer(), database=profile.log, verifier=verifier)
         return
-    log = create_store(state, files.signer(), verifier=verifier)
+    log = create_store(state, files.signer(), database=profile.log, verifier=verifier)
     log.close()
     log.engine.dispose()
 
@@ -242,7 +252,13 @@ class Adapter:
         mapping, document = await asyncio.to_thread(self._inspected)
         # No deny-list: a log whose former key was revoked must still be opened.
         log = self._log = await asyncio.to_thread(
-            open_store, state, files.signer(), verifier=CertificateVerifier(files.ca_pem, frozenset)
+            partial(
+                open_store,
+                state,
+                files.signer(),
+                database=self._profile.log,
+                verifier=CertificateVerifier(files.ca_pem, frozenset),
+            )
         )
         cosigning = self._cosigning = make_cosigning(
             "adapter",
@@ -260,7 +276,7 @@ class Adapter:
         await self._rotate()
         connections = connect_to(mapping.database, self._paths.mapping.parent)
         ledger = self._ledger = Ledger(ledger_key(state), mapping.limits, clock)
-        self._trace = Trace(state.keys, clock)
+        self._trace = Trace(state.keys, clock, apart=self._profile.log is not None)
         answers = self._answers = AnswerWatch(mapping.attribute, state.answers)
         self._standpoints = Standpoints(holder, connections, mapping, ledger, document, answers, clock)
         self._opener = Opener(self._keys.private)

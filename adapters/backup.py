@@ -15,8 +15,10 @@ from pathlib import Path
 
 from adapters.app import adapter_identity, state_files
 from adapters.config import StateFiles
-from adapters.store import create_store
+from adapters.rows import write
+from adapters.store import copy_rows, create_store
 from audit import backup as logs
+from audit.moving import copied_log, restored_log
 from certs.identity import write_private
 from certs.signing import CertificateVerifier
 from policy.directory import copy_seen
@@ -34,6 +36,8 @@ _TAKE = "INSERT INTO guess (scope, value, at) VALUES (?, ?, ?)"
 def back_up(profile: Profile, out: Path) -> Manifest:
     """Write a backup of an adapter, while it runs or not; replicas that share a store have one backup.
 
+    A store that stands in PostgreSQL is copied into a file as that of SQLite is, so that all backups are alike.
+
     Raises:
         FatalError: There is no such state, its log does not hold, or `out` exists.
         OSError: `out` cannot be written.
@@ -42,14 +46,14 @@ def back_up(profile: Profile, out: Path) -> Manifest:
     verifier = CertificateVerifier(files.ca_pem, frozenset)
 
     def fill(stage: Path) -> dict[str, str | int]:
-        logs.copy_store(state.store, stage / state.store.name)
+        copy = stage / state.store.name
+        facts = copied_log(state.store, profile.log, copy, files.signer(), verifier, copy_rows)
         # After the store: the index's key of a new year is made before the first row under it.
         archive.copy_tree(state.keys, stage / state.keys.name)
         # Before the directory: what it has by then has been let go of here.
         archive.copy_tree(state.local, stage / state.local.name)
         archive.copy_tree(state.policy, stage / state.policy.name)
-        head = logs.check_copy(stage / state.store.name, files.signer(), verifier)
-        return {"log_size": head.size, "log_root": head.root.hex()}
+        return facts
 
     return archive.pack(out, fill, kind=_ADAPTER, identity=files.identity.log_origin, now=time.time())
 
@@ -79,10 +83,17 @@ def restore(profile: Profile, source: Path, seen: Sequence[Path], *, accept_fewe
     state.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     with locked_state(state.directory):
         with archive.restoring(source, state.directory, kind=_ADAPTER, identity=origin) as stage:
-            known = logs.what_was_seen(state.guard, seen, origin)
-            signer, verifier = files.signer(), CertificateVerifier(files.ca_pem, frozenset)
-            head = logs.check_copy(stage / state.store.name, signer, verifier, known)
-            restored = logs.check_newest(head, known, state.guard, signer, accept_fewer=accept_fewer)
+            head, restored = restored_log(
+                state.store,
+                profile.log,
+                stage / state.store.name,
+                files.signer(),
+                CertificateVerifier(files.ca_pem, frozenset),
+                guard=state.guard,
+                seen=seen,
+                accept_fewer=accept_fewer,
+                beside=copy_rows,
+            )
         state.make()
         logs.restore_guard(state.guard, head)
     return restored
@@ -120,12 +131,14 @@ def succeed(profile: Profile, source: Path) -> None:
                 if lost.local.is_dir():
                     shutil.copytree(lost.local, made.local)
                 copy_seen(lost.policy, made.policy)
-                log = create_store(made, files.signer(), verifier=verifier, predecessor=head.checkpoint)
+                log = create_store(
+                    made, files.signer(), database=profile.log, verifier=verifier, predecessor=head.checkpoint
+                )
                 try:
                     with log.transaction() as connection:
                         rows = old.exec_driver_sql(_GUESSES)
                         while batch := rows.fetchmany(1000):
-                            connection.exec_driver_sql(_TAKE, [tuple(row) for row in batch])
+                            write(connection, _TAKE, batch)
                 finally:
                     log.close()
                     log.engine.dispose()

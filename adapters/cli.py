@@ -21,6 +21,7 @@ from adapters.drafting import UnusableError, make_draft
 from adapters.grants import script
 from adapters.kinds import schemes_of
 from adapters.mapping import Mapping
+from adapters.postgres_store import STORE
 from adapters.printing import (
     draft_as_json,
     long_task,
@@ -34,6 +35,9 @@ from adapters.printing import (
 )
 from adapters.quality import DataQuality, measure, read_divisions
 from adapters.retention import keep
+from audit.origins import MAX_YEAR
+from audit.places import database_script, removal_script
+from audit.retention import going
 from certs.credentials import IdentityFiles
 from certs.identity import ROOT_METADATA
 from policy.directory import DirectoryClient
@@ -211,6 +215,23 @@ def init(
         ),
     ] = None,
     *,
+    sql: Annotated[
+        bool,
+        typer.Option("--sql", help="With --profile: only print what an administrator runs in the store's PostgreSQL."),
+    ] = False,
+    join: Annotated[
+        bool, typer.Option("--join", help="With --profile: share the store that other replicas keep in PostgreSQL.")
+    ] = False,
+    year: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--year",
+            metavar="YEAR",
+            help="With --sql: only make room for the log of this year. Several times for several.",
+            min=1000,
+            max=MAX_YEAR,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="With --url: one JSON object on standard output.")] = False,
 ) -> None:
     """Begin an adapter: with --url draft its files from a database that exists, with --profile make its state.
@@ -223,29 +244,43 @@ def init(
     --profile makes the state, once: an empty log, its guard, and the ledger's key; `run` never makes them. The
     directory `guard` within the state is best put on other storage: it tells whether the log was rolled back.
 
+    Where [log] in the profile names a database of PostgreSQL, its administrator first runs the script that --sql
+    prints. Further replicas on any hosts begin with --join, once the directory `keys` of the first one's state was
+    copied into theirs. See docs/log-store.md.
+
     Exit status: 0 when it was made, 1 when a file is there already or the database cannot be read, 2 for wrong usage.
 
     Example: zhiwang adapter init --url postgresql+psycopg://reader@127.0.0.1/insurance --out hrss --hub hub.city:7440
     --root root --identity identities/hrss/adapter/main
 
     Example: zhiwang adapter init --profile adapter.toml
+
+    Example: zhiwang adapter init --profile adapter.toml --sql | psql -v ON_ERROR_STOP=1 -h db.hrss -U postgres zhiwang
     """
-    if url is not None:
+    if (sql or join or year) and (url is not None or profile is None):
+        _misused("--sql, --join and --year go with --profile")
+    if sum((sql, join, successor_of is not None)) > 1:
+        _misused("give one of --sql, --join and --successor-of")
+    if year and not sql:
+        _misused("--year says what --sql prints")
+    if sql and profile is not None:
+        sys.stdout.write(database_script(load_profile(profile).log, year or (), beside=STORE))
+    elif url is not None:
         _draft(url, out, department, hub, password_file, root, identity, as_json=as_json)
     elif profile is not None:
-        _make_state(profile, successor_of)
+        _make_state(profile, successor_of, join=join)
         sys.stderr.write(f"Next: zhiwang adapter run --profile {profile}\n")
     else:
         _misused("give --url to draft an adapter's files from a database, or --profile to make an adapter's state")
 
 
-def _make_state(profile: Path, successor_of: Path | None = None) -> None:
+def _make_state(profile: Path, successor_of: Path | None = None, *, join: bool = False) -> None:
     loaded = load_profile(profile)
     if successor_of is None:
-        adapter_app.init(loaded)
+        adapter_app.init(loaded, join=join)
     else:
         backup.succeed(loaded, successor_of)
-    sys.stderr.write(f"The adapter's log lies in {loaded.state}.\n")
+    sys.stderr.write(f"The adapter's log lies in {loaded.state if loaded.log is None else loaded.log.url}.\n")
 
 
 def _draft(
@@ -371,6 +406,10 @@ def retention(
     ] = "",
     *,
     apply: Annotated[bool, typer.Option("--apply", help="Remove what is due; otherwise only say what is.")] = False,
+    sql: Annotated[
+        bool,
+        typer.Option("--sql", help="Only print what an administrator runs in PostgreSQL to remove what was recorded."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
     """Say which years of the owner's log need not be kept any more; with --apply, remove their entries.
@@ -378,13 +417,29 @@ def retention(
     With them goes what the index of subjects says of them, and the keys of index years of which nothing is left. As
     `zhiwang audit retention` for a hub; see docs/retention.md.
 
+    From PostgreSQL the adapter's account can remove no entry: --apply records what is to go, and removes it from the
+    index; an administrator of the database then runs what --sql prints. Keys are files of each replica: run --apply at
+    each.
+
     Exit status 0; 1 if something is due and stays, since no copy of it was shown.
 
     Example: zhiwang adapter retention --profile adapter.toml --apply --exported archive/hrss-2026
     """
+    if sql and (apply or exported or no_copy or as_json):
+        _misused("--sql only prints what was recorded by --apply; give it alone")
+    loaded = load_profile(profile)
     with long_task("移除 removing") as progress:
-        kept = keep(load_profile(profile), exported or (), no_copy, apply=apply, progress=progress)
+        kept = keep(loaded, exported or (), no_copy, apply=apply, progress=progress)
+    left = [one.year for one in going(kept.shards)] if loaded.log is not None else []
+    if sql:
+        sys.stdout.write(removal_script(loaded.log, left))
+        return
     print_retention(kept.years, kept.shards, kept.now, kept.without_copy, as_json=as_json)
+    if left:
+        sys.stderr.write(
+            f"Next: an administrator of the database: zhiwang adapter retention --profile {profile} --sql "
+            "| psql -v ON_ERROR_STOP=1 …\n"
+        )
     raise typer.Exit(FAILED if kept.without_copy else 0)
 
 

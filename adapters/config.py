@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from adapters.store_keys import LEDGER_KEY
+
 DEFAULT_LISTEN = "127.0.0.1:7442"
 """Where an adapter serves its own log unless its profile says otherwise."""
 
@@ -27,7 +29,8 @@ class StateFiles:
 
     Attributes:
         directory: What is this process's alone; 0700.
-        shared: Where the store and its keys lie; the same unless another replica made them.
+        shared: Where the store, unless it stands in PostgreSQL, and its keys lie; the same unless another replica on
+            this host made them.
     """
 
     directory: Path
@@ -61,7 +64,7 @@ class StateFiles:
     @property
     def ledger_key(self) -> Path:
         """Key of the ledger."""
-        return self.keys / "ledger.key"
+        return self.keys / LEDGER_KEY
 
     @property
     def owner_keys(self) -> Path:

@@ -13,11 +13,14 @@ from contextlib import closing
 from http.client import HTTPConnection
 
 from google.protobuf.message import DecodeError
+from sqlalchemy import Connection
 
 from adapters.app import adapter_identity, adapter_paths, state_files
 from adapters.check import inspect
 from adapters.config import StateFiles
 from adapters.kinds import schemes_of
+from adapters.store import check_own
+from audit import doctor as log_doctor
 from certs.expiry import Expiry
 from certs.owner_keys import KEY_ALARM_DAYS
 from policy.beside import LocalPolicy
@@ -44,6 +47,7 @@ def diagnose(profile: Profile) -> Iterator[Diagnosis]:
     paths = adapter_paths(profile)
     check = f"zhiwang adapter check {paths.mapping} {paths.document} --profile {profile.path}"
     yield from safely("store", lambda: _store(profile, state_files(profile)))
+    yield from log_doctor.diagnose(profile, "adapter", _own_tables)
     yield from safely("owner_keys", lambda: _owner_keys(profile, state_files(profile)))
     yield from safely("local", lambda: _local(profile, state_files(profile)))
     yield from safely("links", lambda: _links(profile))
@@ -53,7 +57,7 @@ def diagnose(profile: Profile) -> Iterator[Diagnosis]:
 def _store(profile: Profile, state: StateFiles) -> Iterator[Diagnosis]:
     if not state.directory.is_dir():
         return  # said by the checks that every host has
-    if not state.store.is_file():
+    if profile.log is None and not state.store.is_file():
         shared = state.shared != state.directory
         yield wrong(
             "store",
@@ -62,15 +66,28 @@ def _store(profile: Profile, state: StateFiles) -> Iterator[Diagnosis]:
             f"restore it from a copy; only a new adapter: zhiwang adapter init --profile {profile.path}",
         )
         return
-    where = "" if state.shared == state.directory else f", shared with other replicas on this host: {state.shared}"
-    yield ok("store", f"日志 {state.store}", f"the log is {state.store}{where}")
+    if profile.log is None:
+        where = "" if state.shared == state.directory else f", shared with other replicas on this host: {state.shared}"
+        yield ok("store", f"日志 {state.store}", f"the log is {state.store}{where}")
     if not state.ledger_key.is_file():
         yield wrong(
             "store",
             f"缺少 {state.ledger_key}",
             f"{state.ledger_key} is missing; without it the ledger of guesses cannot be read",
-            "restore it from the copy that belongs to this log; see docs/backup.md",
+            "restore it from the copy that belongs to this log; see docs/backup.md"
+            if profile.log is None
+            else f"copy it from the state of a replica that runs, closed to others (0600), to {state.keys}",
         )
+
+
+def _own_tables(connection: Connection) -> Iterator[Diagnosis]:
+    """Ledger, replies and index in PostgreSQL, beside the log."""
+    check_own(connection)
+    yield ok(
+        "store",
+        "数据库中的账本、应答与索引表及其权限完好",
+        "the tables of ledger, replies and index in the database, and the rights on them, are as they were made",
+    )
 
 
 def _owner_keys(profile: Profile, state: StateFiles) -> Iterator[Diagnosis]:

@@ -3,7 +3,8 @@
 Entries and their proofs stay: they name nobody. Deleting a row leaves its bytes behind: in the write-ahead log, in free
 pages, in the free part of pages that are in use. SQLite's `secure_delete` overwrites what it deletes, but not every
 copy that stayed in a page when that was split earlier. So the files are searched afterwards, and the whole index is
-written anew if anything is left.
+written anew if anything is left. In PostgreSQL the rows are gone for everybody who asks the server, and their bytes are
+the server's: only its administrator can have them overwritten (docs/subject.md).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Final
 
 from sqlalchemy import Connection, Engine
 
-from adapters.rows import Reading, fetch, write
+from adapters.rows import Reading, fetch, in_file, write
 from adapters.trace import SCHEMA, SUBJECT_SIZE
 from audit.sqlite import clear_log
 
@@ -44,7 +45,7 @@ def erase(connection: Connection, subjects: Mapping[int, bytes]) -> None:
         connection: In a transaction that writes.
         subjects: What stands for the subject, by year.
     """
-    with _overwriting(connection):
+    with overwriting(connection):
         write(connection, "DELETE FROM trace WHERE year = ? AND subject = ?", list(subjects.items()))
 
 
@@ -57,12 +58,13 @@ def overwrite(engine: Engine, store: Path, subjects: Collection[bytes]) -> bool:
         subjects: What stood for the subject, in each year.
 
     Returns:
-        Whether nothing is left. Otherwise somebody kept the files in use; call it again.
+        Whether nothing is left. Otherwise somebody kept the files in use, so that it has to be called again; or the
+        store stands in PostgreSQL.
 
     Raises:
         FatalError: LOG_UNAVAILABLE: the store failed.
     """
-    if not clear_log(engine, WAIT_SECONDS):
+    if not in_file(engine) or not clear_log(engine, WAIT_SECONDS):
         return False
     if not _left(store, subjects):
         return True
@@ -73,7 +75,7 @@ def overwrite(engine: Engine, store: Path, subjects: Collection[bytes]) -> bool:
 
 def _write_anew(connection: Connection) -> None:
     (made,) = SCHEMA
-    with _overwriting(connection):
+    with overwriting(connection):
         connection.exec_driver_sql("ALTER TABLE trace RENAME TO trace_before")
         connection.exec_driver_sql(made)
         connection.exec_driver_sql(
@@ -84,7 +86,11 @@ def _write_anew(connection: Connection) -> None:
 
 
 @contextmanager
-def _overwriting(connection: Connection) -> Iterator[None]:
+def overwriting(connection: Connection) -> Iterator[None]:
+    """What is deleted is overwritten meanwhile, where the store is a file."""
+    if not in_file(connection):
+        yield
+        return
     # Some builds of SQLite overwrite by default; the connection goes back to its pool as it came.
     before = int(connection.exec_driver_sql("PRAGMA secure_delete").scalar_one())
     connection.exec_driver_sql("PRAGMA secure_delete = ON")

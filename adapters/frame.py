@@ -12,6 +12,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from hashlib import sha256
 from threading import Lock
 
@@ -25,7 +26,7 @@ from adapters.pace import Hours, is_bulk
 from adapters.questions import Examination
 from adapters.refusals import RefusalCounter
 from adapters.report import Names
-from adapters.rows import Reading, Snapshots
+from adapters.rows import Reading, Snapshots, fetch
 from adapters.standpoint import Standpoint
 from adapters.subjects import Subjects
 from adapters.trace import Trace
@@ -150,6 +151,8 @@ class FrameProcessor:
             FatalError: LOG_UNAVAILABLE.
         """
         self._reopen()
+        # A server that is gone is noticed although nobody asks, and what other replicas wrote is taken up.
+        self._log.refresh()
         self._look_at_clock()
         counted = self._refusals.take()
         if not counted:
@@ -402,7 +405,7 @@ class FrameProcessor:
             return 0, [], []
         opened: list[Opened] = []
         with self._snapshots.read() as connection:
-            end = self._log.end_in(connection)
+            end = self._log.end_in(partial(fetch, connection))
             for request in self._look_for_repeats(work, connection, requests):
                 one = known.get(request.place)
                 if one is None:

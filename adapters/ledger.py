@@ -12,13 +12,10 @@ for one.
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
 
 from sqlalchemy import Connection
@@ -28,7 +25,6 @@ from adapters.rows import Reading, fetch, pad, padded_marks, write
 from zhiwang.wire.clock import day_of
 from zhiwang.wire.keyed import Keyed
 
-KEY_SIZE = 32
 DAY = 86_400
 _BATCH = 512
 _KEPT_PLACES = 256
@@ -185,33 +181,3 @@ def _pay(charges: Sequence[Charge], known: dict[int, set[int]], fresh: list[tupl
             known[scope].add(value)
             fresh.append((scope, value))
     return True
-
-
-def open_key(path: Path, *, create: bool) -> bytes:
-    """Read a key file of 32 bytes; several processes may race to make one, and one of them wins.
-
-    Raises:
-        FileNotFoundError: It does not exist and may not be made.
-        ValueError: It is not 32 bytes long.
-    """
-    try:
-        key = path.read_bytes()
-    except FileNotFoundError:
-        if not create:
-            raise
-        # Written whole under another name first, so that nobody ever reads half a key.
-        draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(secrets.token_bytes(KEY_SIZE))
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            path.hardlink_to(draft)
-        except FileExistsError:
-            pass
-        finally:
-            draft.unlink()
-        key = path.read_bytes()
-    if len(key) != KEY_SIZE:
-        raise ValueError(f"{path.name} is no key of {KEY_SIZE} bytes")
-    return key

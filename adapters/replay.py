@@ -112,4 +112,9 @@ def insert(connection: Connection, answered: Sequence[Answered]) -> None:
 def prune(connection: Connection, now: float) -> None:
     """Forget what has expired, and that it may have been: its requests are refused for their time from now on."""
     write(connection, "DELETE FROM replay WHERE expires < ?", [(int(now),)])
-    write(connection, "UPDATE replay_horizon SET time = max(time, ?)", [(int(now),)])
+    raise_horizon(connection, int(now))
+
+
+def raise_horizon(connection: Connection, time: int) -> None:
+    """From now on the horizon stands at `time`, or later."""
+    write(connection, "UPDATE replay_horizon SET time = ? WHERE time < ?", [(time, time)])

@@ -15,12 +15,15 @@ from typing import Final
 from sqlalchemy import Engine
 
 from adapters.app import adapter_identity, state_files
+from adapters.erasure import overwriting
+from adapters.rows import Snapshots, fetch, write
+from adapters.store_keys import trace_key_name, trace_years
 from audit import retention
 from audit.guard import Guard
 from audit.holds import HoldBook
 from audit.origins import year_at
+from audit.places import open_place
 from audit.search import remove_search
-from audit.sqlite import open_sqlite, reading
 from audit.yearly import YearlyLog
 from certs.signing import CertificateVerifier
 from zhiwang.wire.profile import Profile
@@ -68,7 +71,7 @@ def keep(
     copies = retention.copies_of(exported, profile.root)
     # No deny-list: a log whose former key was revoked must still be opened.
     verifier = CertificateVerifier(files.ca_pem, frozenset)
-    log = YearlyLog(open_sqlite(state.store), files.signer(), verifier=verifier)
+    log = YearlyLog(open_place(state.store, profile.log), files.signer(), verifier=verifier)
     without: list[str] = []
     with retention.opened(log, Guard(state.guard, lambda: b"").read()):
         book, now = HoldBook(log), time.time()
@@ -76,11 +79,12 @@ def keep(
 
             def forget(engine: Engine, first: int, end: int) -> None:
                 forget_entries(engine, first, end)
-                forget_keys(engine, state.keys, now)
 
             without = retention.apply(
                 log, book, copies, years=years, now=now, no_copy=no_copy, forget=forget, progress=progress
             )
+            # Whether this replica removed a year or another one did.
+            forget_keys(log.engine, state.keys, now)
         found = retention.survey(log, book, years, now)
     for shard in found:
         if shard.done:
@@ -90,13 +94,14 @@ def keep(
 
 def forget_entries(engine: Engine, first: int, end: int) -> None:
     """Delete what the store says of entries at positions in [first, end), and overwrite it."""
-    with reading(engine).connect() as connection:
-        years = [int(year) for (year,) in connection.exec_driver_sql(_YEARS)]
+    snapshots = Snapshots(engine)
+    with snapshots.read() as connection:
+        years = [int(year) for (year,) in fetch(connection, _YEARS)]
     for year in years:
         after: tuple[bytes, int] = (b"", -1)
         while True:
-            with reading(engine).connect() as connection:
-                rows = connection.exec_driver_sql(_ROWS, (year, *after, PAGE)).all()
+            with snapshots.read() as connection:
+                rows = fetch(connection, _ROWS, (year, *after, PAGE))
             if not rows:
                 break
             after = (rows[-1][0], rows[-1][1])
@@ -108,19 +113,14 @@ def forget_entries(engine: Engine, first: int, end: int) -> None:
 
 
 def forget_keys(engine: Engine, directory: Path, now: float) -> None:
-    """Delete the keys of years of which the index has no row left; that of this year is still needed."""
-    with reading(engine).connect() as connection:
-        used = {int(year) for (year,) in connection.exec_driver_sql(_YEARS)}
-    for path in directory.glob("trace-????.key"):
-        year = path.name[6:10]
-        if year.isdecimal() and int(year) not in used and int(year) < year_at(now):
-            path.unlink()
+    """Delete the keys of years of which the index has no row left; not the newest, from which the next may be made."""
+    with Snapshots(engine).read() as connection:
+        used = {int(year) for (year,) in fetch(connection, _YEARS)}
+    for year in trace_years(directory)[:-1]:
+        if year not in used and year < year_at(now):
+            (directory / trace_key_name(year)).unlink()
 
 
 def _delete(engine: Engine, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
-    with engine.begin() as connection:
-        connection.exec_driver_sql("PRAGMA secure_delete = ON")
-        try:
-            connection.exec_driver_sql(statement, list(rows))
-        finally:
-            connection.exec_driver_sql("PRAGMA secure_delete = OFF")
+    with engine.begin() as connection, overwriting(connection):
+        write(connection, statement, rows)

@@ -1,7 +1,8 @@
-"""The adapter's own rows in its store, asked for without SQLAlchemy's share of the cost.
+"""The adapter's own rows in its store, which is a file of SQLite or a database of PostgreSQL.
 
-A frame asks the store half a dozen small questions; through SQLAlchemy each costs more than SQLite's work on it. The
-transaction remains SQLAlchemy's.
+Every statement here and in the modules that use it means the same to both, with `?` for its parameters. A frame asks
+the store half a dozen small questions; through SQLAlchemy each costs more than SQLite's work on it, so a file's driver
+is asked directly. A server's answer takes longer than SQLAlchemy does. The transaction remains SQLAlchemy's.
 """
 
 from __future__ import annotations
@@ -10,11 +11,15 @@ import sqlite3
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, TypeAlias
 
 from sqlalchemy import Connection, Engine, PoolProxiedConnection
+from sqlalchemy.exc import SQLAlchemyError
 
+from audit import postgres
 from audit.sqlite import driver
+from audit.trouble import trouble
 from zhiwang.wire.errors import FatalError, Reason
 
 Reading: TypeAlias = "Connection | sqlite3.Connection"
@@ -22,7 +27,7 @@ Reading: TypeAlias = "Connection | sqlite3.Connection"
 
 
 class Snapshots:
-    """Held connections to the store for reading. Safe to use from several threads.
+    """Connections to the store for reading; those to a file are held. Safe to use from several threads.
 
     Args:
         engine: Of the store.
@@ -33,12 +38,24 @@ class Snapshots:
         self._idle: deque[PoolProxiedConnection] = deque()
 
     @contextmanager
-    def read(self) -> Iterator[sqlite3.Connection]:
+    def read(self) -> Iterator[Reading]:
         """One state of the store; waits for no writer and stops none.
 
         Raises:
             FatalError: LOG_UNAVAILABLE: the store failed.
         """
+        if in_file(self._engine):
+            with self._read_file() as snapshot:
+                yield snapshot
+            return
+        try:
+            with postgres.reading(self._engine).connect() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            raise _failed(error) from None
+
+    @contextmanager
+    def _read_file(self) -> Iterator[sqlite3.Connection]:
         try:
             held = self._idle.pop()
         except IndexError:
@@ -56,6 +73,17 @@ class Snapshots:
         self._idle.append(held)
 
 
+def in_file(place: Engine | Reading) -> bool:
+    """Whether a store is a file of SQLite."""
+    return isinstance(place, sqlite3.Connection) or place.dialect.name == "sqlite"
+
+
+@cache
+def _marked(sql: str) -> str:
+    """A statement with the marks that PostgreSQL's driver takes for parameters."""
+    return sql.replace("?", "%s")
+
+
 def fetch(connection: Reading, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
     """Rows of a SELECT.
 
@@ -63,8 +91,10 @@ def fetch(connection: Reading, sql: str, parameters: Sequence[Any] = ()) -> list
         FatalError: LOG_UNAVAILABLE: the store failed.
     """
     try:
+        if isinstance(connection, Connection) and not in_file(connection):
+            return list(connection.exec_driver_sql(_marked(sql), tuple(parameters)))
         return _driver(connection).execute(sql, parameters).fetchall()
-    except sqlite3.Error as error:
+    except (sqlite3.Error, SQLAlchemyError) as error:
         raise _failed(error) from None
 
 
@@ -75,8 +105,11 @@ def write(connection: Connection, sql: str, rows: Sequence[Sequence[Any]]) -> No
         FatalError: LOG_UNAVAILABLE: the store failed.
     """
     try:
-        _driver(connection).executemany(sql, rows)
-    except sqlite3.Error as error:
+        if in_file(connection):
+            _driver(connection).executemany(sql, rows)
+        elif rows:
+            connection.exec_driver_sql(_marked(sql), [tuple(row) for row in rows])
+    except (sqlite3.Error, SQLAlchemyError) as error:
         raise _failed(error) from None
 
 
@@ -84,11 +117,9 @@ def _driver(connection: Reading) -> sqlite3.Connection:
     return connection if isinstance(connection, sqlite3.Connection) else driver(connection)
 
 
-def _failed(error: sqlite3.Error) -> FatalError:
+def _failed(error: sqlite3.Error | SQLAlchemyError) -> FatalError:
     # The driver's text may quote what was to be written.
-    return FatalError(
-        Reason.LOG_UNAVAILABLE, f"the store failed: {getattr(error, 'sqlite_errorname', type(error).__name__)}"
-    )
+    return FatalError(Reason.LOG_UNAVAILABLE, f"the store failed: {trouble(error)}")
 
 
 def padded_marks(count: int) -> str:

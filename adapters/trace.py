@@ -1,8 +1,9 @@
 """The index of who was asked about: which entries of the owner's log concern a subject, for the owner alone.
 
 A row stands for one subject of one entry: HMAC(key of the year, kind and identifier), the entry's index, and where in
-the request the subject stood. It is written in the entry's transaction. The keys are files beside the store, one a
-year; without a year's key nobody can tell any more whom that year's entries were about, not even the owner.
+the request the subject stood. It is written in the entry's transaction. The keys are files, one a year
+(`adapters.store_keys`); without a year's key nobody can tell any more whom that year's entries were about, not even the
+owner.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Connection
 
-from adapters.ledger import open_key
 from adapters.rows import Reading, fetch, write
+from adapters.store_keys import match, open_key, trace_key, trace_key_name, trace_years
 from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.header import MAX_SLOTS
 from zhiwang.wire.keyed import Keyed
@@ -38,7 +39,7 @@ SCHEMA: Final = (
 _SIGN: Final = 63
 """Bit of the sign in an integer of SQLite; a request has as many claims as there are bits."""
 
-_INSERT: Final = "INSERT OR IGNORE INTO trace (year, subject, entry, part, refused) VALUES (?, ?, ?, ?, ?)"
+_INSERT: Final = "INSERT INTO trace (year, subject, entry, part, refused) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 
 
 def slot_part(slot: int) -> int:
@@ -95,13 +96,17 @@ class Trace:
     Args:
         directory: Where the keys of the years are (0600). One is made when its year begins.
         clock: Seconds since the epoch.
+        apart: Whether replicas of this adapter have directories of their own with the same keys.
     """
 
-    def __init__(self, directory: Path, clock: Callable[[], float]) -> None:
+    def __init__(self, directory: Path, clock: Callable[[], float], *, apart: bool = False) -> None:
         self._directory = directory
         self._clock = clock
+        self._apart = apart
         self._year = 0
-        self._keyed = Keyed(b"")
+        self._key = b""
+        self._keyed = Keyed(self._key)
+        self._matched = 0
         # Of the year, in seconds since the epoch: first moment, and first moment of the next.
         self._begins = self._ends = 0.0
 
@@ -120,19 +125,27 @@ class Trace:
         )
 
     def _turn(self, year: int) -> None:
-        self._keyed = Keyed(open_key(self._directory / f"trace-{year}.key", create=True))
+        self._key = trace_key(self._directory, year, apart=self._apart)
+        self._keyed = Keyed(self._key)
         self._year = year
         self._begins, self._ends = (datetime(one, 1, 1, tzinfo=CITY_TIME).timestamp() for one in (year, year + 1))
 
     def insert(self, connection: Connection, rows: Sequence[Row]) -> None:
-        """Write rows in the entries' transaction."""
-        if rows:
-            write(connection, _INSERT, rows)
+        """Write rows in the entries' transaction.
+
+        Raises:
+            FatalError: LOG_UNAVAILABLE: another replica indexes under another key, or the store failed.
+        """
+        if not rows:
+            return
+        # Told by what stood there before: what this transaction writes may be rolled back.
+        if self._apart and self._matched != self._year and match(connection, trace_key_name(self._year), self._key):
+            self._matched = self._year
+        write(connection, _INSERT, rows)
 
     def years(self) -> list[int]:
         """Years whose keys are there, ascending: of their entries the owner can still tell whom they were about."""
-        names = (path.name for path in self._directory.glob("trace-????.key"))
-        return sorted(int(name[6:10]) for name in names if name[6:10].isdecimal())
+        return trace_years(self._directory)
 
     def subjects(self, kind: str, identifier: str) -> Mapping[int, bytes]:
         """What stands for a subject, in each year.
@@ -142,7 +155,7 @@ class Trace:
             ValueError: A key is damaged.
         """
         return {
-            year: _subject(Keyed(open_key(self._directory / f"trace-{year}.key", create=False)), kind, identifier)
+            year: _subject(Keyed(open_key(self._directory / trace_key_name(year), create=False)), kind, identifier)
             for year in self.years()
         }
 

@@ -9,7 +9,7 @@ successor under another name goes on from it, whose first entry says so (docs/ad
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -91,7 +91,15 @@ def copy_store(source: Path, target: Path) -> None:
     target.chmod(0o600)
 
 
-def copy_log(source: Engine, target: Engine) -> Head:
+Beside = Callable[[Connection, Connection], None]
+"""Copies what stands beside a log: in a transaction that reads, and in one that writes."""
+
+
+def nothing_beside(_reading: Connection, _writing: Connection) -> None:
+    """Nothing stands beside the log."""
+
+
+def copy_log(source: Engine, target: Engine, beside: Beside = nothing_beside) -> Head:
     """Copy the logs of an identity from one database into another, of the same or of the other kind, at one moment.
 
     All of it is one transaction at the target, so that what is there is nothing or the whole log. Of a year whose
@@ -100,6 +108,7 @@ def copy_log(source: Engine, target: Engine) -> Head:
     Args:
         source: Its database; may be appended to meanwhile.
         target: Where no log has begun yet. In PostgreSQL there is room for each year.
+        beside: Copies what stands beside the log, at the same moment.
 
     Returns:
         The head of the newest log.
@@ -120,6 +129,7 @@ def copy_log(source: Engine, target: Engine) -> Head:
                 else:
                     copy.end_without_entries(writing, one, one.removal)
             head = _copy_one(reading, source, writing, target, ended[-1].successor if ended else FIRST)
+            beside(reading, writing)
     except ERRORS as error:
         raise FatalError(Reason.LOG_UNAVAILABLE, f"the log cannot be copied: {cause_of(error)}") from error
     return head

@@ -476,14 +476,14 @@ class YearlyLog:
         current = self._current
         return position(year_of(current.origin), current.newest.size)
 
-    def end_in(self, connection: Any) -> int:
-        """Position behind the newest entry in a connection's snapshot, of the log that this process stands in.
+    def end_in(self, fetch: Callable[[str], Sequence[Any]]) -> int:
+        """Position behind the newest entry in somebody's snapshot, of the log that this process stands in.
 
         Args:
-            connection: Of the driver of SQLite, in a transaction.
+            fetch: Gives the rows of a SELECT in that snapshot.
         """
         current = self._current
-        ((size,),) = connection.execute(current.size_query).fetchall()
+        ((size,),) = fetch(current.size_query)
         return position(year_of(current.origin), int(size))
 
     def located(self, at: int) -> tuple[LogStore, int]:

@@ -12,18 +12,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from sqlalchemy import Engine
-
 from audit import backup as logs
+from audit import moving
 from audit.appended import Head
-from audit.checkpoint import Checkpoint
-from audit.places import using
-from audit.sqlite import open_sqlite
 from certs.credentials import IdentityFiles
 from certs.identity import Kind
 from exchange.app import hub_identity, make_state
 from exchange.config import StateFiles
-from exchange.store import lenient, open_engine, open_log
+from exchange.store import lenient, open_log
 from policy.directory import copy_seen
 from zhiwang.wire import archive
 from zhiwang.wire.archive import Manifest
@@ -88,13 +84,7 @@ def copied_log(files: IdentityFiles, state: StateFiles, stage: Path, profile: Pr
     Raises:
         FatalError: It does not hold.
     """
-    if profile.log is None:
-        logs.copy_store(state.log, stage / state.log.name)
-    else:
-        with using(open_engine(state, profile.log)) as log, using(_file(stage, create=True)) as file:
-            logs.copy_log(log, file)
-    head = logs.check_copy(stage / state.log.name, files.signer(), lenient(files))
-    return {"log_size": head.size, "log_root": head.root.hex()}
+    return moving.copied_log(state.log, profile.log, stage / state.log.name, files.signer(), lenient(files))
 
 
 def restored_log(
@@ -119,25 +109,16 @@ def restored_log(
     Raises:
         FatalError: Somebody has seen more, nobody says enough, or it does not hold.
     """
-    known = logs.what_was_seen(state.guard, seen, files.identity.log_origin)
-    signer = files.signer()
-    copy = stage / state.log.name
-    if profile.log is None:
-        head = logs.check_copy(copy, signer, lenient(files), known)
-        return head, logs.check_newest(head, known, state.guard, signer, accept_fewer=accept_fewer)
-    with using(open_engine(state, profile.log)) as log:
-        begun = logs.has_begun(log)
-        head = logs.check_copy(copy, signer, lenient(files), () if begun else known)
-        if begun:
-            # Put back by the database's own means; it is newer than the backup, or it is not good.
-            known.append(logs.Seen("the backup", Checkpoint(files.identity.log_origin, head.size, head.root)))
-            head = logs.check_log(log, signer, lenient(files), known)
-        restored = logs.check_newest(head, known, state.guard, signer, accept_fewer=accept_fewer)
-        if not begun:
-            with using(_file(stage)) as file:
-                logs.copy_log(file, log)
-    copy.unlink()
-    return head, restored
+    return moving.restored_log(
+        state.log,
+        profile.log,
+        stage / state.log.name,
+        files.signer(),
+        lenient(files),
+        guard=state.guard,
+        seen=seen,
+        accept_fewer=accept_fewer,
+    )
 
 
 def succeed_hub(profile: Profile, source: Path) -> None:
@@ -172,11 +153,6 @@ def succeed_hub(profile: Profile, source: Path) -> None:
             shutil.rmtree(made.guard.parent)
         make_state(state)
         logs.restore_guard(state.guard, store.newest)
-
-
-def _file(stage: Path, *, create: bool = False) -> Engine:
-    """The log's file in a backup, whatever the hub's own log stands in."""
-    return open_sqlite(StateFiles(stage).log, create=create)
 
 
 def agent_identity(profile: Profile) -> IdentityFiles:

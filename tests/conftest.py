@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from servers import MissingError, Server, running
+
+if TYPE_CHECKING:
+    from log_places import PostgresDatabase
 
 # No test asserts an absolute time, and hypothesis would: 200 ms for an example, and a second for making some.
 settings.register_profile("zhiwang", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -29,6 +34,21 @@ def _running(family: str) -> Server:
 def postgresql() -> Server:
     """A PostgreSQL of this worker's own."""
     return _running("postgresql")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest) -> Iterator[PostgresDatabase | None]:
+    """Where an adapter's store stands: in a file of its state, or in a database of its own."""
+    if request.param == "sqlite":
+        yield None
+        return
+    from adapters.postgres_store import STORE  # noqa: PLC0415 - most tests need none of it
+    from log_places import PostgresDatabase  # noqa: PLC0415 - the same
+
+    place = PostgresDatabase(request.getfixturevalue("postgresql"), STORE)
+    place.create_empty()
+    yield place
+    place.drop()
 
 
 @pytest.fixture(scope="session")

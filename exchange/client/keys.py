@@ -6,12 +6,13 @@ They are fetched from the hub and believed only if an adapter of that owner has 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import secrets
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import structlog
 
-from certs.owner_keys import VerifiedOwnerKey, verify_statement
+from certs.owner_keys import ROTATE_AFTER, VerifiedOwnerKey, verify_statement
 from certs.sealing import SealingContext
 from certs.signing import CertificateVerifier
 from zhiwang.exchange.v1 import sealed_pb2
@@ -43,10 +44,19 @@ class OwnerKeys:
         fetch: Asks the hub for the statements of all owners.
         verifier: Of this city's certificates.
         clock: Seconds since the epoch.
+        choose: Takes one of the keys that the replicas of an owner's adapter have made last, so that many agents share
+            them out among the replicas.
     """
 
-    def __init__(self, fetch: Fetch, verifier: CertificateVerifier, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        fetch: Fetch,
+        verifier: CertificateVerifier,
+        clock: Callable[[], float],
+        choose: Callable[[Sequence[VerifiedOwnerKey]], VerifiedOwnerKey] = secrets.choice,
+    ) -> None:
         self._fetch = fetch
+        self._choose = choose
         self._verifier = verifier
         self._clock = clock
         self._keys: dict[str, VerifiedOwnerKey] = {}
@@ -130,7 +140,7 @@ class OwnerKeys:
     async def _fetch_all(self) -> None:
         statements = await self._fetch()
         now = self._clock()
-        keys: dict[str, VerifiedOwnerKey] = {}
+        found: dict[str, list[VerifiedOwnerKey]] = {}
         offered: set[tuple[str, bytes]] = set()
         for statement in statements:
             try:
@@ -140,10 +150,15 @@ class OwnerKeys:
                 log.warning("a sealing key does not verify", reason=error.reason.name, detail=error.detail)
                 continue
             offered.add((owner, key.key_id))
-            best = keys.get(owner)
-            if (owner, key.key_id) not in self._refused and (best is None or key.not_before > best.not_before):
-                keys[owner] = key
-        self._keys = keys
+            if (owner, key.key_id) not in self._refused:
+                found.setdefault(owner, []).append(key)
+        self._keys = {owner: self._choose(_newest(keys)) for owner, keys in found.items()}
         self._fetched = now
         # What was refused stays refused for as long as the hub still offers it, and is forgotten after that.
         self._refused &= offered
+
+
+def _newest(keys: Sequence[VerifiedOwnerKey]) -> list[VerifiedOwnerKey]:
+    """Of each replica the key that it made last: what is older than the newest one by a rotation has a successor."""
+    newest = max(key.not_before for key in keys)
+    return [key for key in keys if key.not_before > newest - ROTATE_AFTER]

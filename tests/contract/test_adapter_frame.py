@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -14,10 +15,9 @@ from cryptography import x509
 
 from adapter_frames import Bureau, grants
 from adapter_support import ANNA, BO, CHEN, DING, NOW, attribute, resident
-from adapters.config import StateFiles
-from adapters.store import open_store
 from audit.checkpoint import open_note
 from audit.entry import decode_entry
+from log_places import PostgresDatabase
 from zhiwang.adapter.v1 import adapter_pb2
 from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.wire.commitments import sealed_hash, signature_message
@@ -89,9 +89,10 @@ MONTHS = "child: hrss.months at_least 12"
 
 
 @pytest.fixture
-def bureau(tmp_path: Path) -> Iterator[Bureau]:
+def bureau(tmp_path: Path, store: PostgresDatabase | None) -> Iterator[Bureau]:
     bureau = Bureau(
         tmp_path,
+        store=store,
         tables=TABLES,
         rows={
             "person": [
@@ -459,17 +460,27 @@ def test_everything_about_a_subject_costs_the_same_whatever_is_on_record(bureau:
 # The log, and what stands in the store.
 
 
+def administer(bureau: Bureau, in_file: str, in_database: str) -> None:
+    """Do something to the store that the adapter does not."""
+    if bureau.place is not None:
+        bureau.place.run(in_database)
+        return
+    with closing(sqlite3.connect(bureau.state.store)) as connection:
+        connection.execute(in_file)
+        connection.commit()
+
+
 def test_nothing_is_answered_when_the_log_cannot_be_written(bureau: Bureau) -> None:
     request = bureau.request([MONTHS], [{"child": ANNA}])
-    connection = sqlite3.connect(StateFiles.alone(bureau.directory / "state").store)
-    connection.execute("CREATE TRIGGER full BEFORE INSERT ON replay BEGIN SELECT RAISE(ABORT, 'disk full'); END")
-    connection.commit()
+    administer(
+        bureau,
+        "CREATE TRIGGER full BEFORE INSERT ON replay BEGIN SELECT RAISE(ABORT, 'disk full'); END",
+        "REVOKE INSERT ON zhiwang.replay FROM hub",
+    )
     item = bureau.send(request)[0]
     assert (item.reason, item.HasField("reply")) == ("LOG_UNAVAILABLE", False)
     assert not bureau.log.healthy
-    connection.execute("DROP TRIGGER full")
-    connection.commit()
-    connection.close()
+    administer(bureau, "DROP TRIGGER full", "GRANT INSERT ON zhiwang.replay TO hub")
     # The next frame opens the log anew, and the same bytes are answered then.
     assert bureau.open(request, bureau.send(request)[0]) == [YES]
 
@@ -522,9 +533,7 @@ def test_a_consistency_proof_leads_from_what_the_hub_has_seen(bureau: Bureau) ->
 
 
 def test_two_processes_over_one_store_answer_the_same_bytes_once(bureau: Bureau) -> None:
-    other_log = open_store(
-        StateFiles.alone(bureau.directory / "state"), bureau.identity.signer(), clock=lambda: bureau.now
-    )
+    other_log = bureau.reopened()
     other = bureau.processor(other_log)
     request = bureau.request([MONTHS], [{"child": ANNA}])
     first = bureau.send(request)[0]
@@ -542,7 +551,7 @@ def test_two_processes_over_one_store_answer_the_same_bytes_once(bureau: Bureau)
 
 def _meanwhile(bureau: Bureau, request: sealed_pb2.SealedRequest) -> list[adapter_pb2.ReplyFrame.Item]:
     """Have another process of the store answer a request between this one's review and its transaction, once."""
-    log = open_store(StateFiles.alone(bureau.directory / "state"), bureau.identity.signer(), clock=lambda: bureau.now)
+    log = bureau.reopened()
     other = bureau.processor(log)
     found: list[adapter_pb2.ReplyFrame.Item] = []
     seal = bureau.frames._seal

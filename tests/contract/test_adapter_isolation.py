@@ -12,10 +12,9 @@ import structlog
 
 from adapter_frames import Bureau, grants
 from adapter_support import ANNA, BO, attribute
-from adapters.config import StateFiles
-from adapters.store import open_store
 from audit.entry import decode_entry
 from audit_support import close
+from log_places import PostgresDatabase
 from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.wire.records import Outcome
 
@@ -46,9 +45,10 @@ data = "person"
 
 
 @pytest.fixture
-def bureau(tmp_path: Path) -> Iterator[Bureau]:
+def bureau(tmp_path: Path, store: PostgresDatabase | None) -> Iterator[Bureau]:
     bureau = Bureau(
         tmp_path,
+        store=store,
         tables="CREATE TABLE person (id_card TEXT, months INTEGER, employer TEXT);",
         rows={"person": [(ANNA, 12, "A1"), (BO, 3, "B2")]},
         mapping=MAPPING,
@@ -152,7 +152,7 @@ def test_a_clock_that_is_set_back_lets_nothing_be_answered_anew(bureau: Bureau) 
     bureau.now = start + 1
     assert bureau.send(request)[0].reason == "REQUEST_EXPIRED"
     # Also by a process that begins now, and what is new is answered once time has caught up.
-    log = open_store(StateFiles.alone(bureau.directory / "state"), bureau.identity.signer(), clock=lambda: bureau.now)
+    log = bureau.reopened()
     bureau.frames = bureau.processor(log)
     assert bureau.send(request)[0].reason == "REQUEST_EXPIRED"
     close(log)
@@ -177,17 +177,17 @@ def test_a_clock_that_leaps_ahead_and_returns_lets_nothing_be_answered_anew(bure
     assert bureau.send(bureau.request([MONTHS], [{"child": ANNA}]))[0].reason == "REQUEST_EXPIRED"
 
 
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
 def test_a_store_of_an_older_release_is_given_its_horizon_at_its_newest_entry(bureau: Bureau) -> None:
     early = bureau.request([MONTHS], [{"child": ANNA}])
     assert not bureau.send(early)[0].reason
     bureau.now += 60
     bureau.ask_all([MONTHS], {"child": BO})
-    state = StateFiles.alone(bureau.directory / "state")
-    with sqlite3.connect(state.store) as connection:
+    with sqlite3.connect(bureau.state.store) as connection:
         connection.execute("DROP TABLE replay_horizon")
     connection.close()
     bureau.now -= 59
-    log = open_store(state, bureau.identity.signer(), clock=lambda: bureau.now)
+    log = bureau.reopened()
     bureau.frames = bureau.processor(log)
     assert bureau.send(early)[0].reason == "REQUEST_EXPIRED"
     bureau.now += 60
@@ -198,7 +198,7 @@ def test_a_store_of_an_older_release_is_given_its_horizon_at_its_newest_entry(bu
 def test_another_process_that_forgets_meanwhile_is_noticed(bureau: Bureau, monkeypatch: pytest.MonkeyPatch) -> None:
     request = bureau.request([MONTHS], [{"child": ANNA}])
     bureau.send(request)
-    log = open_store(StateFiles.alone(bureau.directory / "state"), bureau.identity.signer(), clock=lambda: bureau.now)
+    log = bureau.reopened()
     other = bureau.processor(log)
     mine, seal, start = bureau.frames, bureau.frames._seal, bureau.now
     fresh = bureau.request([MONTHS], [{"child": BO}])

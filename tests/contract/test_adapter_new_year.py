@@ -11,23 +11,22 @@ import pytest
 import subject_support as support
 from adapter_frames import Bureau
 from adapter_support import ANNA, BO, CHEN
-from adapters.config import StateFiles
 from adapters.retention import forget_entries, forget_keys
 from adapters.rows import Snapshots, fetch
-from adapters.store import open_store
 from audit.entry import decode_entry
 from audit.origins import position, year_at
 from audit.proofs import HeadChecker
 from audit.years import YearsView
 from certs.identity import Kind
 from certs.signing import CertificateVerifier
+from log_places import PostgresDatabase
 from subject_support import MONTHS, PARENT, People
 from zhiwang.wire.records import Outcome
 
 
 @pytest.fixture
-def bureau(tmp_path: Path) -> Iterator[Bureau]:
-    bureau = support.bureau_in(tmp_path)
+def bureau(tmp_path: Path, store: PostgresDatabase | None) -> Iterator[Bureau]:
+    bureau = support.bureau_in(tmp_path, store)
     bureau.directory_ = replace(bureau.directory_, expires=bureau.now + 400 * 86_400)
     yield bureau
     bureau.close()
@@ -133,8 +132,7 @@ def test_the_index_tells_of_both_years_and_loses_only_the_one_that_goes(bureau: 
 
 
 def test_another_replica_goes_on_in_the_year_that_the_first_began(bureau: Bureau) -> None:
-    state = StateFiles.alone(bureau.directory / "state")
-    other = open_store(state, bureau.identity.signer(), clock=lambda: bureau.now)
+    other = bureau.reopened()
     mine, theirs = bureau.frames, bureau.processor(other)
     bureau.ask_all([MONTHS], {"child": ANNA})
     turn(bureau)

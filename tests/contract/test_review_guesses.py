@@ -10,6 +10,7 @@ import pytest
 from adapter_frames import Bureau, grants
 from adapter_support import ANNA, BO, attribute
 from adapters.dialects import SEPARATOR
+from log_places import PostgresDatabase
 from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.wire.records import CaseRecord, Outcome, SubjectRecord
 
@@ -37,9 +38,9 @@ PUBLISHED = "".join([
 
 
 @pytest.fixture
-def bureau(tmp_path: Path) -> Iterator[Bureau]:
+def bureau(tmp_path: Path, store: PostgresDatabase | None) -> Iterator[Bureau]:
     rows = {"person": [(ANNA, "A1", "安"), (BO, "", "")]}
-    bureau = Bureau(tmp_path, tables=TABLES, rows=rows, mapping=MAPPING, published=PUBLISHED)
+    bureau = Bureau(tmp_path, store=store, tables=TABLES, rows=rows, mapping=MAPPING, published=PUBLISHED)
     yield bureau
     bureau.close()
 

@@ -13,10 +13,9 @@ import pytest
 import subject_support as support
 from adapter_frames import EDU, Bureau
 from adapter_support import ANNA, BO, CHEN, DING, document, resident
-from adapters.config import StateFiles
-from adapters.store import open_store
 from audit.entry import decode_entry
 from audit_support import close
+from log_places import PostgresDatabase
 from subject_support import DESK, MONTHS, PARENT, People, report_request, shown, told
 from zhiwang.adapter.v1 import subject_pb2
 from zhiwang.exchange.v1 import sealed_pb2
@@ -28,8 +27,8 @@ BULK = {"priority": sealed_pb2.PRIORITY_BULK}
 
 
 @pytest.fixture
-def bureau(tmp_path: Path) -> Iterator[Bureau]:
-    bureau = support.bureau_in(tmp_path)
+def bureau(tmp_path: Path, store: PostgresDatabase | None) -> Iterator[Bureau]:
+    bureau = support.bureau_in(tmp_path, store)
     bureau.directory_ = replace(bureau.directory_, expires=bureau.now + 400 * 86_400)
     yield bureau
     bureau.close()
@@ -39,10 +38,14 @@ def questions(row: subject_pb2.Lookups) -> set[tuple[str, bool]]:
     return {(one.attribute, one.compared) for one in row.asked}
 
 
+TOLD = ("SELECT subject FROM trace", "SELECT hash, nonce, ciphertext FROM replay", "SELECT data FROM log_entry")
+
+
 def everything(bureau: Bureau) -> bytes:
-    """All bytes of the owner's state but its keys."""
-    state = bureau.directory / "state"
-    return b"".join(path.read_bytes() for path in sorted(state.rglob("*")) if path.is_file() and path.suffix != ".key")
+    """All bytes of the owner's state but its keys, and what a database has in its place."""
+    files = [path for path in sorted(bureau.state.directory.rglob("*")) if path.is_file() and path.suffix != ".key"]
+    rows = [] if bureau.place is None else [row for select in TOLD for row in bureau.stored(select)]
+    return b"".join([*(path.read_bytes() for path in files), *(bytes(cell) for row in rows for cell in row)])
 
 
 def test_a_report_holds_every_ask_about_a_person_and_nothing_else(bureau: Bureau) -> None:
@@ -288,7 +291,7 @@ def test_an_erased_person_leaves_no_byte_in_the_index_and_every_proof_still_hold
     assert anna in everything(bureau)
     size = bureau.log.newest.size
     erased = People(bureau, "hrss/admin/one").erase(ANNA)
-    assert (erased.index, erased.overwritten) == (size, True)
+    assert (erased.index, erased.overwritten) == (size, bureau.place is None)
     assert anna not in everything(bureau)
     assert bo in everything(bureau)
     entry = decode_entry(bureau.log.entries(size, 1)[0])
@@ -318,21 +321,21 @@ def test_a_year_whose_key_is_destroyed_tells_nothing_any_more(bureau: Bureau) ->
     reader = People(bureau)
     assert list(reader.read(ANNA).years) == [2026, 2027]
     assert any(row.matter for row in reader.read(ANNA).lookups)
-    (StateFiles.alone(bureau.directory / "state").keys / "trace-2026.key").unlink()
+    (bureau.state.keys / "trace-2026.key").unlink()
     report = reader.read(ANNA)
     assert list(report.years) == [2027]
     assert not any(row.matter for row in report.lookups)
 
 
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
 def test_rows_of_an_older_release_are_still_told(bureau: Bureau) -> None:
     bureau.ask_all([PARENT], {"child": ANNA, "guardian": BO})
     close(bureau.log)
-    state = StateFiles.alone(bureau.directory / "state")
-    with closing(sqlite3.connect(state.store)) as connection:
+    with closing(sqlite3.connect(bureau.state.store)) as connection:
         connection.executescript(
             "ALTER TABLE trace DROP COLUMN part; ALTER TABLE trace DROP COLUMN refused; DROP TABLE delay;"
         )
-    bureau.log = open_store(state, bureau.identity.signer(), clock=lambda: bureau.now)
+    bureau.log = bureau.reopened()
     bureau.frames = bureau.processor(bureau.log)
     (row,) = shown(told(bureau, BO))
     assert questions(row) == {("hrss.parent", False)}

@@ -7,14 +7,23 @@ import json
 import shutil
 import signal
 import sqlite3
-import urllib.request
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from adapter_drivers import write_csv, write_xlsx
-from adapter_process import PENSION, SECONDS, AdapterProcess, case, running_adapter, told
+from adapter_process import (
+    PENSION,
+    SECONDS,
+    AdapterProcess,
+    case,
+    metrics_address,
+    outcomes,
+    running_adapter,
+    scrape,
+    told,
+)
 from adapter_support import resident
 from adapters.config import StateFiles
 from city_support import CHILD, FATHER, MOTHER, running_city
@@ -38,24 +47,6 @@ class Replica(AdapterProcess):
         )
         self._begun = 0
         self.process = None
-
-
-def scrape(address: str) -> str:
-    with urllib.request.urlopen(f"http://{address}/metrics") as response:
-        text: str = response.read().decode()
-    return text
-
-
-def metrics_address(adapter: AdapterProcess) -> str:
-    address = read_address(adapter.state.directory)
-    assert address is not None
-    return str(address["metrics"])
-
-
-def outcomes(metrics: str) -> float:
-    """How many claims a process has settled."""
-    lines = [line for line in metrics.splitlines() if line.startswith("zhiwang_adapter_claims_total{")]
-    return sum(float(line.rpartition(" ")[2]) for line in lines)
 
 
 async def test_answers_come_from_the_database_and_stop_leaves_a_whole_log(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from adapter_support import NOW, Owner, document
 from adapters.answers import AnswerWatch
@@ -15,8 +16,9 @@ from adapters.config import StateFiles
 from adapters.frame import FrameProcessor
 from adapters.ledger import Ledger
 from adapters.questions import Examiner
+from adapters.rows import Snapshots, fetch
 from adapters.standpoint import Standpoint
-from adapters.store import create_store
+from adapters.store import create_store, open_store
 from adapters.trace import Trace
 from audit.checkpoint import open_note, split_note
 from audit.origins import log_of
@@ -27,6 +29,7 @@ from certs.owner_keys import OwnerKeyStore
 from certs.sealing import Opener, SealingContext
 from certs.signing import CertificateVerifier
 from certs_support import City
+from log_places import PostgresDatabase
 from policy.centre import parse_centre, parse_matter
 from policy.enforcer import Enforcer
 from policy.model import Directory
@@ -43,6 +46,7 @@ from zhiwang.wire.commitments import (
 )
 from zhiwang.wire.header import SUITE, parse_header
 from zhiwang.wire.identifiers import scheme
+from zhiwang.wire.profile import LogDatabase
 from zhiwang.wire.records import CaseRecord, Outcome, SubjectRecord, decode_answers, encode_records
 
 CENTRE = """
@@ -105,8 +109,11 @@ class Requester:
 class Bureau(Owner):
     """An owner with its adapter's store and frames."""
 
-    def __init__(self, directory: Path, **files: object) -> None:
+    def __init__(self, directory: Path, *, store: PostgresDatabase | None = None, **files: object) -> None:
         super().__init__(directory, **files)  # type: ignore[arg-type]  # passed on as given
+        self.place = store
+        self.store_database = None if store is None else LogDatabase(store.url(), None)
+        self.state = StateFiles.alone(directory / "state")
         self.city = City.create(directory / "city", now=ENROLLED)
         self.identity = self.city.enrol("hrss/adapter/main", now=ENROLLED)
         self.matter = parse_matter(MATTER.encode())
@@ -129,10 +136,25 @@ class Bureau(Owner):
         (directory / "keys").mkdir()
         self.keys = OwnerKeyStore(directory / "keys", self.identity.signer, lambda: self.now)
         self.keys.refresh()
-        self.log = create_store(StateFiles.alone(directory / "state"), self.identity.signer(), clock=lambda: self.now)
+        self.log = create_store(
+            self.state, self.identity.signer(), database=self.store_database, clock=lambda: self.now
+        )
         self.frames = self.processor(self.log)
         self.requesters: dict[str, Requester] = {}
         self.records: dict[bytes, Sequence[CaseRecord]] = {}
+
+    def reopened(self) -> YearlyLog:
+        """The store as another process opens it."""
+        return open_store(self.state, self.identity.signer(), database=self.store_database, clock=lambda: self.now)
+
+    def trace(self) -> Trace:
+        """The index, as another part of the process has it."""
+        return Trace(self.state.keys, lambda: self.now, apart=self.store_database is not None)
+
+    def stored(self, sql: str) -> list[Any]:
+        """What stands in the store, by a SELECT."""
+        with Snapshots(self.log.engine).read() as connection:
+            return fetch(connection, sql)
 
     def processor(self, log: YearlyLog) -> FrameProcessor:
         ledger = Ledger((b"k" * 32), self.mapping.limits, lambda: self.now)
@@ -153,7 +175,7 @@ class Bureau(Owner):
             standpoint=self.standpoint,
             opener=Opener(self.keys.private),
             ledger=ledger,
-            trace=Trace(self.directory / "state" / "keys", lambda: self.now),
+            trace=self.trace(),
             bulk_hours=self.mapping.limits.hours,
             withheld=withheld,
             answered=self.answers.note,

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import sysconfig
+import urllib.request
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from certs.credentials import IdentityFiles
 from city_support import CHILD, FATHER, MOTHER, RunningCity, running_city
 from exchange.client.case import Answer, Case, ClaimResult, Status, Subject
 from zhiwang.wire.errors import Reason
+from zhiwang.wire.process import read_address
 
 ZHIWANG = [sys.executable, str(Path(sysconfig.get_path("scripts")) / "zhiwang"), "adapter"]
 SECONDS = 30.0
@@ -179,3 +181,21 @@ def case(guardian: str = MOTHER, name: str = "", claims: tuple[str, ...] = (PENS
 
 def told(claims: tuple[ClaimResult, ...]) -> list[Answer | Reason | None]:
     return [claim.answer if claim.status is Status.ANSWERED else claim.reason for claim in claims]
+
+
+def scrape(address: str) -> str:
+    with urllib.request.urlopen(f"http://{address}/metrics") as response:
+        text: str = response.read().decode()
+    return text
+
+
+def metrics_address(adapter: AdapterProcess) -> str:
+    address = read_address(adapter.state.directory)
+    assert address is not None
+    return str(address["metrics"])
+
+
+def outcomes(metrics: str) -> float:
+    """How many claims a process has settled."""
+    lines = [line for line in metrics.splitlines() if line.startswith("zhiwang_adapter_claims_total{")]
+    return sum(float(line.rpartition(" ")[2]) for line in lines)

@@ -8,7 +8,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import closing
-from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,6 +17,7 @@ from sqlalchemy import Engine
 from audit.origins import year_at
 from audit.postgres import open_postgres
 from audit.postgres_schema import Roles, removal, script
+from audit.postgres_tables import Part
 from audit.schema import TABLES, Tables
 from audit.shards import tables_of
 from audit.sqlite import open_sqlite
@@ -114,12 +114,18 @@ class SqliteFile(Place):
 
 
 class PostgresDatabase(Place):
-    """A database of its own, with the log's owner, writer and reader."""
+    """A database of its own, with the log's owner, writer and reader.
+
+    Args:
+        server: In which.
+        own: Tables of the process's own beside its log.
+    """
 
     beside = "beside."
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, own: Part | None = None) -> None:
         self.server = server
+        self.own = own
         self.name = fresh_name()
         self._copies: list[PostgresDatabase] = []
 
@@ -129,11 +135,11 @@ class PostgresDatabase(Place):
 
     def create_empty(self) -> None:
         """What the administrator does; there is room for the logs of `YEARS`."""
-        self.server.execute("", f"CREATE DATABASE {self.name} TEMPLATE {_prepared(self.server)}")
+        self.server.execute("", f"CREATE DATABASE {self.name} TEMPLATE {_prepared(self.server, self.own)}")
 
     def copy(self) -> PostgresDatabase:
         """Made by the server; nobody may be connected to this one."""
-        other = PostgresDatabase(self.server)
+        other = PostgresDatabase(self.server, self.own)
         self.server.execute("", f"CREATE DATABASE {other.name} TEMPLATE {self.name}")
         self._copies.append(other)
         return other
@@ -144,7 +150,7 @@ class PostgresDatabase(Place):
         self.server.execute("", f"ALTER DATABASE {copy.name} RENAME TO {self.name}")
 
     def install(self, *logs: Tables) -> None:
-        self.run(script(ROLES, *logs))
+        self.run(script(ROLES, *logs, beside=self.own))
 
     def run(self, statements: str) -> None:
         """What the administrator runs."""
@@ -195,12 +201,17 @@ class PostgresDatabase(Place):
             self.server.drop(place.name)
 
 
-@cache
-def _prepared(server: Server) -> str:
+_PREPARED: dict[tuple[Server, int], str] = {}
+
+
+def _prepared(server: Server, own: Part | None) -> str:
     """Name of a database that the script was run in, from which others are made quickly."""
-    place = PostgresDatabase(server)
+    if name := _PREPARED.get((server, id(own))):
+        return name
+    place = PostgresDatabase(server, own)
     server.execute("", f"CREATE DATABASE {place.name} TEMPLATE template0")
     place.install(TABLES, *(Tables(str(year)) for year in YEARS))
+    _PREPARED[server, id(own)] = place.name
     return place.name
 
 

@@ -10,13 +10,12 @@ from typing import Any
 
 from adapter_frames import Bureau, grants
 from adapter_support import ANNA, BO, CHEN, DING, attribute
-from adapters.config import StateFiles
 from adapters.ledger import Ledger
 from adapters.subject_service import SubjectAdminServicer, SubjectServicer
-from adapters.trace import Trace
 from audit.holds import Hold, HoldBook
 from audit.query import EVERYTHING, Query, scope_of
 from certs.identity import Identity
+from log_places import PostgresDatabase
 from zhiwang.adapter.v1 import subject_pb2
 from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.wire.call import Peer, PeerTable
@@ -78,8 +77,8 @@ EVERYBODY = (ANNA, BO, CHEN, DING)
 DESK = "civil/system/cards"
 
 
-def bureau_in(directory: Path) -> Bureau:
-    return Bureau(directory, tables=TABLES, rows=ROWS, mapping=MAPPING, published=PUBLISHED)
+def bureau_in(directory: Path, store: PostgresDatabase | None = None) -> Bureau:
+    return Bureau(directory, store=store, tables=TABLES, rows=ROWS, mapping=MAPPING, published=PUBLISHED)
 
 
 def report_request(bureau: Bureau, who: str, **fields: Any) -> sealed_pb2.SealedRequest:
@@ -116,10 +115,9 @@ class People:
 
     def __post_init__(self) -> None:
         bureau, log = self.bureau, self.bureau.log
-        state = StateFiles.alone(bureau.directory / "state")
         schemes = {"person": scheme("resident")}
         ledger = Ledger(b"k" * 32, bureau.mapping.limits, self.now)
-        trace = Trace(state.keys, self.now)
+        trace = bureau.trace()
         self.reader = SubjectServicer(
             bureau.frames.subjects,
             log,
@@ -131,7 +129,7 @@ class People:
             self.peer,
         )
         self.admin = SubjectAdminServicer(
-            "hrss", log, trace, lambda: schemes, state.store, HoldBook(log), self.now, self.peer
+            "hrss", log, trace, lambda: schemes, bureau.state.store, HoldBook(log), self.now, self.peer
         )
 
     def now(self) -> float:

@@ -63,7 +63,8 @@ class AdapterFiles(StrictModel):
         mapping: mapping.toml.
         document: document.toml, the department's own copy.
         store: Directory of the store that this replica shares with others of its adapter on this host: the state
-            directory of the first. Without it, the adapter's own state directory.
+            directory of the first. Without it, the adapter's own state directory. Where [log] names a database, only
+            the keys are shared so.
         credit: How many requests the hub may have unanswered here at a time.
     """
 
@@ -98,10 +99,11 @@ class Retention(StrictModel):
 
 
 class LogFiles(StrictModel):
-    """[log]: where a hub's log stands, if not in its state directory.
+    """[log]: where a hub's log, or an adapter's store with its log, stands, if not in its state directory.
 
     Attributes:
-        url: Database of PostgreSQL, which several hubs may share. What libpq takes stands behind a `?`.
+        url: Database of PostgreSQL, which several hubs, or replicas of one adapter, may share. What libpq takes stands
+            behind a `?`.
         password_file: File whose first line is the account's password; only its owner may read it. Without it the
             server knows this process by something else, as its certificate.
     """
@@ -215,7 +217,7 @@ class ProfileFile(StrictModel):
         listen: Where this process serves; each kind has its default.
         metrics: Where it serves Prometheus metrics; empty for nowhere.
         defaults: What commands leave out.
-        log: For a hub whose log stands in PostgreSQL.
+        log: For a hub whose log, or an adapter whose store, stands in PostgreSQL.
         retention: How long a hub or an adapter keeps the entries of a year that is over.
         adapter: For an adapter.
         agent: For an agent.
@@ -241,7 +243,7 @@ class ProfileFile(StrictModel):
 
 @dataclass(frozen=True, slots=True)
 class LogDatabase:
-    """The database of a hub's log, its password file found."""
+    """The database of a log, its password file found."""
 
     url: str
     password_file: Path | None

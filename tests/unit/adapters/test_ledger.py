@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.ledger import DAY, SCHEMA, Bill, Ledger, open_key
+from adapters.ledger import DAY, SCHEMA, Bill, Ledger
 from adapters.limits import Limits
+from adapters.store_keys import open_key
 from adapters.trace import Stand, Trace
 
 LIMITS = Limits(values=3, names=2, places=2, days=30)
