@@ -300,7 +300,8 @@ class Registrar:
         """Adds a signature of another admin.
 
         Raises:
-            RefusedError: PROPOSAL_UNKNOWN; METADATA_INVALID: it is no new signature over this proposal.
+            RefusedError: PROPOSAL_UNKNOWN; PROPOSAL_SIGNED: nothing is new; METADATA_INVALID: it is over something
+                else.
         """
         async with self._changing:
             proposals = self._open()
@@ -309,6 +310,8 @@ class Registrar:
             before = self._repository.signed(proposal.publication)
             signed = self._repository.signed(Publication(proposal.role, metadata, proposal.files))
             new = [key_id for key_id in signed.key_ids if key_id not in before.key_ids]
+            if not new:
+                raise RefusedError(Reason.PROPOSAL_SIGNED, f"{admin.short} adds no signature")
             if signed.content_hash != before.content_hash or len(new) != 1:
                 raise RefusedError(
                     Reason.METADATA_INVALID, "an approval is one new signature of another admin over this very proposal"

@@ -7,16 +7,15 @@ import secrets
 import sys
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from audit.auditor import Auditor
 from audit.query import Query
-from certs.credentials import IdentityFiles
 from exchange.cli import output
 from exchange.cli.audit_reading import REGISTRAR, printable, with_auditor
+from exchange.cli.policy_proposals import SignOne, who_signs
 from exchange.cli.registrar_link import RegistrarLink, with_registrar
 from policy import publishing
 from policy.document import parse_activations
@@ -40,10 +39,8 @@ Reason = Annotated[
 def activate(
     emergency: Annotated[str, typer.Argument(metavar="OWNER/ID", help="As the owner has prepared it; see `who-can`.")],
     profile: output.Profile,
-    sign: Annotated[
-        Path, typer.Option(help="Identity directory of the admin who signs.", exists=True, file_okay=False)
-    ],
     reason: Reason,
+    sign: SignOne = None,
     hours: Annotated[
         int | None, typer.Option(min=1, help="For how long; as long as it was prepared for if left out.")
     ] = None,
@@ -57,7 +54,7 @@ def activate(
     Example: zhiwang policy activate health/shelter --reason "flood in Bao'an, shelter 3" --sign civil-chen …
     """
     found = load_profile(profile)
-    files = IdentityFiles(sign, found.root)
+    (files,) = who_signs(found, [sign] if sign else [])
     department = files.identity.department
     words = check_words(sys.stdin.read() if reason == "-" else reason)
     salt = os.urandom(SALT_SIZE)

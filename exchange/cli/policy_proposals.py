@@ -17,7 +17,7 @@ import typer
 from audit.auditor import Auditor
 from audit.query import Query
 from certs.credentials import IdentityFiles
-from certs.identity import ROOT_METADATA
+from certs.identity import ROOT_METADATA, Kind
 from certs.signing import Signer
 from exchange.cli import output
 from exchange.cli.audit_reading import REGISTRAR, printable, with_auditor
@@ -35,8 +35,14 @@ from zhiwang.policy.v1 import policy_pb2
 from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.profile import Profile, load_profile
 
+OWN = "the profile's own if left out"
 Sign = Annotated[
-    list[Path], typer.Option(help="Identity directory of an admin who signs.", exists=True, file_okay=False)
+    list[Path] | None,
+    typer.Option(help=f"Identity directory of an admin who signs; {OWN}.", exists=True, file_okay=False),
+]
+SignOne = Annotated[
+    Path | None,
+    typer.Option("--sign", help=f"Identity directory of the admin who signs; {OWN}.", exists=True, file_okay=False),
 ]
 Note = Annotated[str, typer.Option(help="Why, in words; stands in the log.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Sign without asking; for who has looked at it already.")]
@@ -96,7 +102,7 @@ def _files(publication: Publication) -> list[Named]:
 def approve(
     proposal: ProposalId,
     profile: output.Profile,
-    sign: Sign,
+    sign: Sign = None,
     yes: Yes = False,  # noqa: FBT002 # typer's way
     publish: Annotated[bool, typer.Option("--publish", help="And publish it, if that was the last signature.")] = False,  # noqa: FBT002 # the same
     as_json: output.AsJson = False,  # noqa: FBT002 # the same
@@ -106,7 +112,7 @@ def approve(
     Example: zhiwang policy approve 3f9c2a1b5d7e8f60 --sign hrss-wu --publish --profile hrss.toml
     """
     found = load_profile(profile)
-    signers = signers_of(found, sign)
+    signers = signers_of(found, sign or ())
     kept, publication, directory = with_registrar(found, lambda link: _look(link, proposal))
     if not yes:
         print_proposals([kept], as_json=False)
@@ -155,8 +161,8 @@ def reject(
 def rollback(
     department: Annotated[str, typer.Argument(help="Whose document.")],
     profile: output.Profile,
-    sign: Sign,
     to: Annotated[int, typer.Option(min=1, help="Version of the directory in which it stood; see `policy history`.")],
+    sign: Sign = None,
     note: Note = "",
     yes: Yes = False,  # noqa: FBT002 # typer's way
     as_json: output.AsJson = False,  # noqa: FBT002 # the same
@@ -166,7 +172,7 @@ def rollback(
     Example: zhiwang policy rollback hrss --to 41 --sign hrss-li --sign hrss-wu --profile hrss.toml
     """
     found = load_profile(profile)
-    signers = signers_of(found, sign)
+    signers = signers_of(found, sign or ())
     root_json = (found.root / ROOT_METADATA).read_bytes()
 
     async def old(link: RegistrarLink) -> tuple[bytes, Directory]:
@@ -271,9 +277,19 @@ def _action(step: audit_pb2.PolicyStep) -> str:
     return audit_pb2.PolicyAction.Name(step.action).removeprefix("POLICY_ACTION_")
 
 
-def signers_of(profile: Profile, directories: Sequence[Path]) -> list[Signer]:
-    """The admins whose identities lie there."""
-    return [IdentityFiles(directory, profile.root).signer() for directory in directories]
+def who_signs(profile: Profile, named: Sequence[Path]) -> list[IdentityFiles]:
+    """The admins whose identities lie there; none named, the profile's own, if that is an admin."""
+    if named:
+        return [IdentityFiles(directory, profile.root) for directory in named]
+    own = IdentityFiles(profile.identity, profile.root)
+    if own.identity.kind is not Kind.ADMIN:
+        output.usage_error(f"say who signs: --sign; the profile's own identity, {own.identity.short}, is no admin")
+    return [own]
+
+
+def signers_of(profile: Profile, named: Sequence[Path]) -> list[Signer]:
+    """The same, as what signs."""
+    return [files.signer() for files in who_signs(profile, named)]
 
 
 def print_proposals(found: Sequence[policy_pb2.Proposal], *, as_json: bool) -> None:

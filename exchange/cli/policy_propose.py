@@ -14,7 +14,7 @@ import typer
 from certs.credentials import IdentityFiles
 from certs.signing import Signer
 from exchange.cli import output
-from exchange.cli.policy_proposals import Note, print_proposals, show_change, signers_of
+from exchange.cli.policy_proposals import Note, Sign, print_proposals, show_change, signers_of
 from exchange.cli.policy_rights import named
 from exchange.cli.registrar_link import RegistrarLink, with_registrar
 from policy import publishing
@@ -58,9 +58,7 @@ def propose(
         list[Path] | None,
         typer.Argument(metavar="FILE…", help="Documents, or the centre's files.", exists=True, dir_okay=False),
     ] = None,
-    sign: Annotated[
-        list[Path] | None, typer.Option(help="Identity directory of an admin who signs.", exists=True, file_okay=False)
-    ] = None,
+    sign: Sign = None,
     note: Note = "",
     start: Annotated[
         Path | None,
@@ -159,9 +157,7 @@ def propose(
         output.usage_error(f"{out} is there already and is not replaced; name another file, or start --from it")
     if as_json and edits and not yes and out is None:
         output.usage_error("--json asks nothing: give --yes as well")
-    if out is None and not sign:
-        output.usage_error("say who signs: --sign")
-    signers = signers_of(found, sign or ())
+    signers = signers_of(found, sign or ()) if out is None else []
     if files:
         kept = with_registrar(found, lambda link: _propose(link, named(files), signers, note))
         _print(kept, as_json=as_json)

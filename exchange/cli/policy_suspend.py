@@ -5,15 +5,13 @@ from __future__ import annotations
 import secrets
 import time
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from certs.credentials import IdentityFiles
 from exchange.cli import output
 from exchange.cli.policy_offline import Out, read_offline, sign_offline, write_out
-from exchange.cli.policy_proposals import Note, Sign, print_proposals, publish_or_propose
+from exchange.cli.policy_proposals import Note, Sign, SignOne, print_proposals, publish_or_propose, who_signs
 from exchange.cli.registrar_link import RegistrarLink, with_registrar
 from policy import editing, publishing
 from policy.metadata import SUSPEND, document_path, suspensions_path
@@ -29,9 +27,7 @@ Department = Annotated[str, typer.Option(help="Whose suspensions; the signing ad
 
 def suspend(
     profile: output.Profile,
-    sign: Annotated[
-        Path, typer.Option(help="Identity directory of the admin who signs.", exists=True, file_okay=False)
-    ],
+    sign: SignOne = None,
     system: Annotated[str, typer.Option(help="DEPARTMENT/NAME.")] = "",
     role: Annotated[str, typer.Option(help="DEPARTMENT/ROLE.")] = "",
     official: Annotated[str, typer.Option(help="DEPARTMENT/ID, the id as requests carry it.")] = "",
@@ -62,7 +58,7 @@ def suspend(
     if not matched:
         output.usage_error("say what: --system, --role, --official or --attribute")
     found = load_profile(profile)
-    files = IdentityFiles(sign, found.root)
+    (files,) = who_signs(found, [sign] if sign else [])
     department = files.identity.department
     entry: dict[str, str | date] = {"id": name or _new_id(), **matched}
     if until is not None:
@@ -97,7 +93,7 @@ def suspend(
 def lift(
     suspensions: Annotated[list[str], typer.Argument(metavar="ID…", help="As `policy show` names them.")],
     profile: output.Profile,
-    sign: Sign,
+    sign: Sign = None,
     note: Note = "",
     out: Out = None,
     as_json: output.AsJson = False,  # noqa: FBT002 # typer's way
@@ -110,7 +106,7 @@ def lift(
     Example: zhiwang policy lift 2026-007 --sign hrss-li --sign hrss-wu --profile hrss.toml
     """
     found = load_profile(profile)
-    signers = [IdentityFiles(directory, found.root) for directory in sign]
+    signers = who_signs(found, sign or ())
     department = signers[0].identity.department
     if out is not None:
         offline = read_offline(found, department)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from tuf.api.metadata import Targets
 
@@ -203,6 +204,11 @@ async def test_an_approver_does_not_sign_more_than_the_files_say(world: World) -
             publication = policy_pb2.PublishRequest(role="hrss", metadata=signed.to_bytes(), files=files)
             response = await stub.Propose(policy_pb2.ProposeRequest(publication=publication))
             approving = ("approve", response.proposal.id, *desk.sign("hrss/admin/second"), "--yes")
+            with pytest.raises(grpc.aio.AioRpcError) as again:
+                await stub.ApproveProposal(
+                    policy_pb2.ApproveProposalRequest(proposal_id=response.proposal.id, metadata=signed.to_bytes())
+                )
+            assert refusal_of(again.value).reason.name == "PROPOSAL_SIGNED"
             assert "says more than its files" in desk.run("hrss-second", *approving, status=1).stderr
             # A signature over something else is no approval of this.
             (other,) = world.kit.drafts(support.HRSS.replace("[6, 12, 18, 24]", "[6]"))

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from sqlalchemy import Connection, NullPool, create_engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.sql import text
 
 START_SECONDS = 90.0
@@ -231,9 +231,19 @@ class Server(ABC):
                 insert(connection, table, values)
 
     def admin(self, database: str) -> Connection:
-        """A connection of the account that may do everything; each statement is a transaction."""
+        """A connection of the account that may do everything; each statement is a transaction.
+
+        A server that starts, or recovers from the loss of a process, is waited for.
+        """
         engine = create_engine(self.url(database, self.account_of_admin()), poolclass=NullPool)
-        return engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                return engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            except OperationalError as error:
+                if "the database system is" not in str(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.1)
 
     @abstractmethod
     def account_of_admin(self) -> str:

@@ -373,6 +373,12 @@ class Reason(Enum):
         "提案的签名不足",
         "The proposal has not been signed by enough admins.",
     )
+    PROPOSAL_SIGNED = Meaning(
+        "FAILED_PRECONDITION",
+        Actor.REQUESTER_ADMIN,
+        "此管理员已签署该提案，须由另一名管理员签署",
+        "This admin has signed the proposal already; another admin of the same department must.",
+    )
     NOTE_INVALID = Meaning(
         "INVALID_ARGUMENT",
         Actor.REQUESTER_ADMIN,
