@@ -155,8 +155,8 @@ class EvidenceServicer(audit_pb2_grpc.EvidenceServiceServicer):
     def _reader(self) -> tuple[Identity, Scope]:
         identity = self._peer().identity
         scope = self._scope(identity)
-        if scope == NOTHING:
-            raise RefusedError(Reason.RPC_NOT_ALLOWED, f"{identity.short} may read nothing of this log")
+        if scope == NOTHING or scope.owner:
+            raise RefusedError(Reason.RPC_NOT_ALLOWED, f"{identity.short} may hold and hand out nothing of this log")
         return identity, scope
 
     async def _record(self, event: Event) -> tuple[audit_pb2.LoggedEntry, audit_pb2.LogHead]:

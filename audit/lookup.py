@@ -137,6 +137,8 @@ def _seen_by(connection: sqlite3.Connection, scope: Scope, low: int, before: int
     sources: list[tuple[str, int]] = []
     if scope.department and (number := _number(connection, scope.department)) is not None:
         sources += [("department", number), ("owner", number)]
+    if scope.owner and (number := _number(connection, scope.owner)) is not None:
+        sources.append(("owner", number))
     if scope.place:
         sources += [("place", number) for number in _places(connection, scope.place)]
     rows = [_Condition("", (number,), column).rows(connection, low, before) for column, number in sources]

@@ -83,17 +83,21 @@ class Scope:
         everything: The whole log.
         department: What this department asked or was asked.
         place: What was asked in this place.
+        owner: What this department was asked, which stands in its own log as well.
     """
 
     everything: bool = False
     department: str = ""
     place: str = ""
+    owner: str = ""
 
     def admits(self, facts: Facts) -> bool:
         """Whether an entry may be read."""
         if self.everything:
             return True
         if self.department and self.department in {facts.department, facts.owner}:
+            return True
+        if self.owner and self.owner == facts.owner:
             return True
         return bool(self.place) and lies_in(facts.place, self.place)
 

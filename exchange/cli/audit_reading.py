@@ -25,7 +25,7 @@ from exchange.evidence.plain import printable as printable  # noqa: PLC0414 - fo
 from zhiwang.audit.v1 import audit_pb2_grpc
 from zhiwang.wire.channel import open_channel, refusal_of
 from zhiwang.wire.clock import CITY_TIME
-from zhiwang.wire.errors import Reason, RefusedError
+from zhiwang.wire.errors import RefusedError
 from zhiwang.wire.identity import Identity, Kind, server_name
 from zhiwang.wire.process import read_address
 from zhiwang.wire.profile import Profile
@@ -125,14 +125,7 @@ def with_keeper(
         try:
             return await act(channel, checker)
         except grpc.aio.AioRpcError as error:
-            refused = refusal_of(error)
-            if refused.reason is Reason.RPC_NOT_ALLOWED and kind is Kind.HUB and files.identity.kind is Kind.ADMIN:
-                own = files.identity.department
-                raise RefusedError(
-                    refused.reason,
-                    f"auditors read the hub's log; an admin reads its own department's: --owner {own} --from STATE",
-                ) from None
-            raise refused from None
+            raise refusal_of(error) from None
         except RefusedError:
             if strangers:
                 output.usage_error(f"{target} keeps the log of {strangers[0].short}, not one of {owner}")

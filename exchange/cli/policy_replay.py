@@ -39,9 +39,10 @@ def replay(
 ) -> None:
     """Decide the accesses in the log again, as if they were asked today under these files, and list what flips.
 
-    Read as what you are: an owner's admin its own log (--owner hrss --from hrss/state), the audit office the hub's.
-    Without files under the directory in force. What the directory in force decides otherwise already is told apart.
-    The reading stands in the log. Exit status 1 if anything flips, or if an entry cannot be read.
+    Read as what you are: in the hub's log an owner's admin what the owner was asked, the audit office everything; or
+    an owner's own log (--owner hrss --from hrss/state). Without files under the directory in force. What that decides
+    otherwise already is told apart. The reading stands in the log. Exit status 1 if anything flips, or if an entry
+    cannot be read.
 
     Example: zhiwang policy replay hrss/document.toml --days 30 --owner hrss --from hrss/state --profile hrss.toml
     """
