@@ -5,10 +5,11 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 ARGS   ?=
 ONLY   ?=
+ROWS   ?=
 WORKERS ?= 2
 OLD_SQLALCHEMY := build/sqlalchemy20
 
-.PHONY: install demo test test-sqlalchemy20 check format lint types layers proto drift docs protos protos-generate lock bench bench-long faults clean
+.PHONY: install demo test test-sqlalchemy20 check format lint types layers proto drift docs protos protos-generate lock bench bench-long sweep-long faults clean
 
 install: $(STAMP)
 
@@ -77,6 +78,10 @@ bench: install
 # To ten million entries of a log: more than an hour, and 30 GB in the temporary directory.
 bench-long: install
 	PYTHONPATH=tests/support $(BIN)/python -m bench --long
+
+# A sweep of a million rows against real processes: a quarter of an hour and more. ROWS=300000 for fewer.
+sweep-long: install
+	PYTHONPATH=tests/support $(BIN)/python -m bench.sweep $(if $(ROWS),--rows $(ROWS))
 
 faults: install
 	PYTHONPATH=tests/support $(BIN)/python -m campaign $(if $(ONLY),--only "$(ONLY)") $(ARGS)

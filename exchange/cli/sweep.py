@@ -8,6 +8,7 @@ import sqlite3
 import sys
 import time
 from collections import deque
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated, Final, NamedTuple
 
@@ -18,6 +19,7 @@ from exchange.cli.sweep_given import check_key, check_out, columns_given, contex
 from exchange.cli.sweep_show import Screen, print_mapping, print_plan, print_summary, summary
 from exchange.cli.verify import open_beside
 from exchange.client.case import Context
+from exchange.client.keeper import Keeper
 from exchange.sweep.asking import SweepClient
 from exchange.sweep.cases import CaseReader
 from exchange.sweep.disk import is_full
@@ -201,11 +203,12 @@ def _measured(path: Path) -> float | None:
 
 
 async def _run(profile: Profile, asked: Asked, *, as_json: bool) -> int:
-    if profile.agent.receipts is not None:
-        output.say("批量核验不留存凭证；留存凭证须经前置机办理。")
-        output.say("A sweep keeps no receipts, as [agent.receipts] asks; only an agent does.")
     stopping = _Stopping()
-    async with await open_beside(SweepClient, profile, "sweep") as client:
+    async with AsyncExitStack() as stack:
+        keeper = Keeper.open(profile)
+        if keeper is not None:
+            stack.push_async_callback(keeper.close)
+        client = await stack.enter_async_context(await open_beside(SweepClient, profile, "sweep", keeper))
         client.check(asked.context)
         matter = client.matter(asked.context.matter)
         try:
@@ -272,6 +275,12 @@ async def _sweep(
     seconds = time.monotonic() - began
     if run.full:
         return _full(asked)
+    if run.withheld:
+        output.say("凭证无法保存，已停止核验  Receipts cannot be kept, so nothing more was asked.")
+        output.next_step(
+            "look at the disk of the profile's state and at the receipts' keys; then the same command again"
+        )
+        return output.FAILED
     if run.settled:
         await asyncio.to_thread(journal.note, "rate", f"{run.settled / max(seconds, 0.001):.3f}")
     if stopping.number:
@@ -283,13 +292,13 @@ async def _sweep(
     )
     if not run.tally[State.OPEN]:
         journal.remove()
-    _tell(asked, written, run, seconds, as_json=as_json)
+    _tell(asked, written, run, seconds, kept=run.kept if client.keeps else None, as_json=as_json)
     left = written.outcomes[UNAVAILABLE] + written.outcomes[NOT_ASKED]
     return output.FAILED if left else output.OK
 
 
-def _tell(asked: Asked, written: Written, run: Sweep, seconds: float, *, as_json: bool) -> None:
-    told = summary(asked.out, written, run.settled, seconds)
+def _tell(asked: Asked, written: Written, run: Sweep, seconds: float, *, kept: int | None, as_json: bool) -> None:
+    told = summary(asked.out, written, run.settled, seconds) | ({} if kept is None else {"receipts_kept": kept})
     if as_json:
         output.print_json(told)
     else:

@@ -104,6 +104,8 @@ def print_summary(written: Written, told: dict[str, Any]) -> None:
     rows += [(name, count, meaning(name)) for name, count in told["reasons"].items()]
     if written.changed is not None:
         rows += [("变化 changed", written.changed, ""), ("不再在册 gone", written.gone, "")]
+    if "receipts_kept" in told:
+        rows.append(("留存凭证 receipts kept", told["receipts_kept"], ""))
     output.print_table(("结果 outcome", "行 rows", "说明 words"), rows)
     output.say(
         f"{told['results']}: {told['settled_now']:,} 行 rows, {told['seconds']} s, {told['rows_per_second']:,}/s"

@@ -15,6 +15,7 @@ from exchange.cli import output
 from exchange.client.ask import Told, ask_agent
 from exchange.client.case import Answer, Case, CaseResult, ClaimResult, Context, Ruling, Status, Subject
 from exchange.client.client import TIMEOUT, Client
+from exchange.client.keeper import Keeper
 from exchange.client.receipt import write_receipt
 from zhiwang.wire.claims import Claim, Predicate
 from zhiwang.wire.errors import FatalError, RefusedError
@@ -180,21 +181,22 @@ async def open_client(profile: Profile) -> Client:
     return await open_beside(Client, profile, "verify")
 
 
-async def open_beside(kind: type[Opened], profile: Profile, state: str) -> Opened:
+async def open_beside(kind: type[Opened], profile: Profile, state: str, keeper: Keeper | None = None) -> Opened:
     """A client beside others of the same profile.
 
     Args:
         kind: Of which class.
         profile: Who and where.
         state: How the names of its folders in the profile's state directory begin.
+        keeper: Keeps the receipts, if any are kept.
     """
     for number in range(1, SIDE_BY_SIDE):
         try:
-            return await kind.open(profile, state=f"{state}-{number}")
+            return await kind.open(profile, state=f"{state}-{number}", keeper=keeper)
         except FatalError as error:
             if "another process" not in error.detail:
                 raise
-    return await kind.open(profile, state=f"{state}-{SIDE_BY_SIDE}")
+    return await kind.open(profile, state=f"{state}-{SIDE_BY_SIDE}", keeper=keeper)
 
 
 def answer_text(claim: str, answer: Answer) -> str:

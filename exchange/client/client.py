@@ -105,6 +105,9 @@ class Client:
         random: Gives random bytes.
     """
 
+    keep_longer = 0.0
+    """Seconds beyond its own that a verification may take to keep its receipts. A roster on a disk has time."""
+
     def __init__(
         self,
         *,
@@ -443,11 +446,15 @@ class Client:
         kept = False
         if self._keeper is not None and receipts:
             reference = question.purpose.reference
-            papers = [Paper(reference, cases[index].case.key, one) for index, one in receipts.items()]
-            kept = await self._keeper.keep_until(papers, end, patient=bulk)
+            papers = [Paper(reference, self._called(cases[index]), one) for index, one in receipts.items()]
+            kept = await self._keeper.keep_until(papers, end + self.keep_longer, patient=bulk)
             if self._keeper.required and not kept:
                 return [CaseResult(one.case.key, reason=Reason.RECEIPT_NOT_KEPT) for one in cases]
         return results(cases, outcomes, receipts if receipt else None, kept=kept)
+
+    def _called(self, case: Prepared) -> str:
+        """The caller's own key of a case, by which its kept receipt is told from others of one reference."""
+        return case.case.key
 
     async def _ask_owner(
         self,

@@ -20,6 +20,7 @@ import structlog
 
 from exchange.client.receipt_rows import Paper, Waiting
 from exchange.client.receipt_store import ReceiptStore
+from zhiwang.wire.commitments import header_hash
 from zhiwang.wire.errors import FatalError, Reason, RefusedError, ZhiwangError
 from zhiwang.wire.profile import Profile
 
@@ -191,6 +192,27 @@ class Keeper:
                 if deleted:
                     log.info("receipts that were over their time are deleted", count=deleted)
             await asyncio.sleep(pause)
+
+    async def kept_cases(self, reference: str, since: float) -> frozenset[tuple[bytes, int]]:
+        """Of which cases receipts were kept, by the hash of their request's header and their place in it.
+
+        Args:
+            reference: Under which was asked.
+            since: Kept at this time or later, in seconds since the epoch.
+
+        Raises:
+            FatalError: As `ReceiptStore.find`.
+        """
+        return await self._loop.run_in_executor(self._thread, self._kept_cases, reference, since)
+
+    def _kept_cases(self, reference: str, since: float) -> frozenset[tuple[bytes, int]]:
+        found = (one.receipt for one in self._store.find(reference, since) if one.receipt is not None)
+        return frozenset(
+            (header_hash(part.request.header), claim.case_index)
+            for receipt in found
+            for part in receipt.parts
+            for claim in part.claims
+        )
 
     async def waiting_for_witnesses(self, since: float, after: int, limit: int) -> list[Waiting]:
         """As `ReceiptStore.waiting`; behind whatever is being written."""

@@ -37,6 +37,9 @@ PAGE: Final = 200
 _ADD: Final = "INSERT INTO receipt (id, year, kept, found, sealed) VALUES (?, ?, ?, ?, ?)"
 _FIND: Final = """SELECT number, id, year, kept, found, sealed FROM receipt WHERE found = ? AND number > ?
     ORDER BY number LIMIT ?"""
+_FIND_SINCE: Final = """SELECT number, id, year, kept, found, sealed FROM receipt
+    WHERE kept >= ?3 AND +found = ?1 AND +number > ?2 ORDER BY number LIMIT ?4"""
+"""Without a look at those that were kept before, of which one job may have a million."""
 _WAITING: Final = """SELECT number, id, year, kept, found, sealed FROM receipt
     WHERE completed = 0 AND number > ? AND kept >= ? ORDER BY number LIMIT ?"""
 _WAITING_LONG: Final = """SELECT number, id, year, kept, found, sealed FROM receipt
@@ -57,7 +60,7 @@ _SPENT: Final = """SELECT year, erased FROM year
 
 
 class ReceiptStore:
-    """The file, opened. Calls block; several processes may have it open, of which one adds.
+    """The file, opened. Calls block; several processes may have it open, also to add.
 
     Args:
         directory: Holds the file; `create` makes both.
@@ -133,8 +136,12 @@ class ReceiptStore:
         """
         force_to_disk(self._engine, wait=False)
 
-    def find(self, reference: str) -> Iterator[Found]:
+    def find(self, reference: str, since: float | None = None) -> Iterator[Found]:
         """Receipts of a reference, oldest first within each year.
+
+        Args:
+            reference: The whole of it.
+            since: Only those kept at this time or later, in seconds since the epoch; None for all.
 
         Raises:
             FatalError: The key of a year that holds receipts is missing or another.
@@ -146,7 +153,12 @@ class ReceiptStore:
             while True:
                 # A page at a time: who reads slowly must not hold up the writer's checkpoints.
                 with reading(self._engine).connect() as connection:
-                    rows = driver(connection).execute(_FIND, (key.found(reference), last, PAGE)).fetchall()
+                    if since is None:
+                        found = driver(connection).execute(_FIND, (key.found(reference), last, PAGE))
+                    else:
+                        place = key.found(reference), last, int(since * 1000), PAGE
+                        found = driver(connection).execute(_FIND_SINCE, place)
+                    rows = found.fetchall()
                 yield from (open_row(key, Sealed._make(row[1:])) for row in rows)
                 if len(rows) < PAGE:
                     break

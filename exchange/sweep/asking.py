@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
 from certs.owner_keys import VerifiedOwnerKey
 from certs.sealing import SealingContext
 from exchange.client.case import Case, CaseResult, Context
-from exchange.client.check import Delivery, check_answer, check_refusal
+from exchange.client.check import Answered, Delivery, check_answer, check_refusal
 from exchange.client.client import Client
 from exchange.client.outcome import Failure, PartOutcome, results
 from exchange.client.plan import Part, Prepared
+from exchange.client.receipt import build_receipt
+from exchange.client.receipt_rows import Paper
 from exchange.client.seal import Sealed, header_message, reopen
 from exchange.sweep.journal import Flight
 from policy.enforcer import Enforcer
@@ -49,6 +51,9 @@ LOST: Final = frozenset(
 PAUSES: Final = (0.25, 8.0)
 """Seconds before the same bytes are sent again: at first, and at most; each time twice as long."""
 
+CLOCK_SECONDS: Final = 5.0
+"""By how much the clock may have been set back since a request left, so that its receipts are found all the same."""
+
 log = structlog.get_logger(__name__)
 
 Keep = Callable[[Sequence[str], str, bytes, bytes], Awaitable[None]]
@@ -56,9 +61,25 @@ Keep = Callable[[Sequence[str], str, bytes, bytes], Awaitable[None]]
 
 
 class SweepClient(Client):
-    """A client whose requests are kept. `keep` is set before anything is asked."""
+    """A client whose requests are kept. `keep` is set before anything is asked.
+
+    Where it keeps receipts, they are on the disk before the journal forgets the request that was answered, so whatever
+    ends the process, each answer in the journal has its receipt, and has it once.
+    """
 
     keep: Keep
+    keep_longer = MAX_LIFETIME
+
+    def __init__(self, **parts: Any) -> None:
+        super().__init__(**parts)
+        self.rows: dict[str, str] = {}
+        """Keys of the rows in hand, by the key of their case: receipts are found by them."""
+        self._kept: frozenset[tuple[bytes, int]] = frozenset()
+
+    @property
+    def keeps(self) -> bool:
+        """Whether it keeps receipts."""
+        return self._keeper is not None
 
     @property
     def identity(self) -> Identity:
@@ -155,6 +176,42 @@ class SweepClient(Client):
             await asyncio.sleep(pause)
             pause = min(pause * 2, longest)
 
+    def _called(self, case: Prepared) -> str:
+        return self.rows.get(case.case.key, "")
+
+    async def recall(self, flights: Sequence[Flight]) -> None:
+        """Look of which cases of these requests receipts were kept before the process ended that had sent them.
+
+        Raises:
+            FatalError: The receipts cannot be read.
+        """
+        requests = [sealed_pb2.SealedRequest.FromString(one.request) for one in flights]
+        headers = [sealed_pb2.Header.FromString(one.header) for one in requests]
+        if self._keeper is None or not headers:
+            return
+        first = min(header.issue_time.seconds for header in headers) - CLOCK_SECONDS
+        for reference in {header.reference for header in headers}:
+            self._kept |= await self._keeper.kept_cases(reference, first)
+
+    async def _keep_landed(self, answered: Answered, cases: Sequence[Prepared]) -> bool:
+        """Keep the receipts of a request that were not kept; whether all are, now.
+
+        Raises:
+            RefusedError: RECEIPT_NOT_KEPT, where no answer counts without.
+        """
+        if self._keeper is None:
+            return False
+        header = answered.sealed.header
+        papers = [
+            Paper(header.reference, self._called(case), build_receipt((answered,), index))
+            for index, case in enumerate(cases)
+            if (header.hash, index) not in self._kept
+        ]
+        kept = not papers or await self._keeper.keep_until(papers, self._loop.time() + MAX_LIFETIME, patient=True)
+        if self._keeper.required and not kept:
+            raise RefusedError(Reason.RECEIPT_NOT_KEPT)
+        return kept
+
     async def land(self, flight: Flight, cases: Sequence[Prepared]) -> list[CaseResult] | None:
         """Send a request of a process that has ended again, and give what it asked.
 
@@ -164,6 +221,9 @@ class SweepClient(Client):
 
         Returns:
             Results; None if its life is over, or the cases are others under the directory in force.
+
+        Raises:
+            RefusedError: RECEIPT_NOT_KEPT: it is answered, and to be sent again.
         """
         request = sealed_pb2.SealedRequest.FromString(flight.request)
         header = sealed_pb2.Header.FromString(request.header)
@@ -186,7 +246,8 @@ class SweepClient(Client):
                 outcome = Failure(check_refusal(sealed, delivery))
         except RefusedError as error:
             outcome = Failure(error.reason)
-        return results(cases, [outcome])
+        kept = isinstance(outcome, Answered) and await self._keep_landed(outcome, cases)
+        return results(cases, [outcome], kept=kept)
 
 
 def _reason(delivery: Delivery) -> Reason | None:

@@ -120,6 +120,10 @@ class Sweep:
         """Rows that this run has settled."""
         self.full = False
         """Whether it stopped because the disk is full."""
+        self.kept = 0
+        """Rows of which this run has kept a receipt; one that is asked again for other claims counts again."""
+        self.withheld = False
+        """Whether it stopped because receipts that are required cannot be kept."""
 
     async def run(self) -> None:
         """Ask until every row is settled, the time is over or it is told to stop.
@@ -187,6 +191,7 @@ class Sweep:
                     return
                 cases = [row.case for row in group if row.case is not None and not (again and self._is_down(row.case))]
                 if cases:
+                    self._client.rows.update((row.case.key, row.key) for row in group if row.case is not None)
                     yield cases
         finally:
             await self._call(rows.close)
@@ -209,9 +214,19 @@ class Sweep:
 
     async def _take(self, results: Sequence[CaseResult], *, again: bool) -> None:
         flights = self._flights.pop(tuple(one.key for one in results), [])
+        for one in results:
+            self._client.rows.pop(one.key, None)
+        if any(one.reason is Reason.RECEIPT_NOT_KEPT for one in results):
+            # They are answered: what asked them stays in the journal, and is sent again.
+            self._withhold()
+            return
         entries = await self._settle(results, flights)
         if again:
             self._note_down(entries)
+
+    def _withhold(self) -> None:
+        self.withheld = True
+        self._stopping.set()
 
     def _note_down(self, entries: Sequence[Entry]) -> None:
         """Owners that answered nothing of a chunk."""
@@ -238,6 +253,7 @@ class Sweep:
             self.tally[entry.state] += 1
             self.waiting += _is_waiting(entry) - _is_waiting(was)
             self.settled += entry.state is not State.OPEN
+        self.kept += sum(one.kept for one in results)
         self._told()
         return now
 
@@ -306,6 +322,7 @@ class Sweep:
         if not flights:
             return
         wanted = {row_of(key)[0] for flight in flights for key in flight.keys}
+        await self._client.recall(flights)
         records = await self._call(partial(self._records, wanted))
         await asyncio.gather(*(self._land(flight, records) for flight in flights))
 
@@ -322,24 +339,40 @@ class Sweep:
         return found
 
     async def _land(self, flight: Flight, records: Mapping[int, Record]) -> None:
-        prepared = self._prepared(flight, records)
-        results = await self._client.land(flight, prepared) if prepared is not None else None
+        rows = self._rows(flight, records)
+        prepared = self._prepared(rows)
+        keys = {row.case.key: row.key for row in rows if row.case is not None}
+        self._client.rows |= keys
+        try:
+            results = await self._client.land(flight, prepared) if prepared is not None else None
+        except RefusedError as error:
+            if error.reason is not Reason.RECEIPT_NOT_KEPT:
+                raise
+            self._withhold()
+            return
+        finally:
+            for key in keys:
+                del self._client.rows[key]
         if results is None:
             # Its life is over: the rows are asked anew, under another header.
             await self._written(partial(self._journal.settle, (), (flight.id,)))
         else:
             await self._settle(results, (flight.id,))
 
-    def _prepared(self, flight: Flight, records: Mapping[int, Record]) -> list[Prepared] | None:
-        """Cases with the claims that went to the flight's owner; None if they cannot be made any more."""
+    def _rows(self, flight: Flight, records: Mapping[int, Record]) -> list[Row]:
+        """Rows of a request, as far as they are there, with the claims that went to its owner."""
         own = owners_mask(self._reader.templates, flight.owner)
+        pairs = map(row_of, flight.keys)
+        return [self._reader.read(records[number], mask & own) for number, mask in pairs if number in records]
+
+    def _prepared(self, rows: Sequence[Row]) -> list[Prepared] | None:
+        """Their cases; None if they cannot be made any more."""
         prepared = []
-        for number, mask in map(row_of, flight.keys):
-            case = self._reader.read(records[number], mask & own).case if number in records else None
-            if case is None or not case.claims:
+        for row in rows:
+            if row.case is None or not row.case.claims:
                 return None
             try:
-                prepared.append(self._client.prepare(case, self._context))
+                prepared.append(self._client.prepare(row.case, self._context))
             except RefusedError:
                 return None
         return prepared
