@@ -23,9 +23,8 @@ from sqlalchemy import Engine, PoolProxiedConnection
 from sqlalchemy.exc import SQLAlchemyError
 
 from adapters.mapping import Database, sqlite_location
-from adapters.sessions import GRACE, UrlError, open_engine
+from adapters.sessions import UrlError, open_engine
 from zhiwang.wire.records import Outcome
-from zhiwang.wire.silence import SilenceWatch
 
 Parameters = Sequence[Any] | dict[str, Any]
 
@@ -115,7 +114,6 @@ class Connections:
         self._counting = threading.Lock()
         # Taken before a connection is looked for, so that whoever waits is woken by the next one that comes back.
         self._free = threading.BoundedSemaphore(count)
-        self._watch = SilenceWatch(timeout + GRACE)
         # Each with the stamp of the file that it was opened on.
         self._idle: deque[tuple[PoolProxiedConnection, Stamp]] = deque()
         self._file = file
@@ -180,7 +178,6 @@ class Connections:
         while self._idle:
             self._idle.pop()[0].invalidate()
         self.engine.dispose()
-        self._watch.close()
 
     def _stamp(self) -> Stamp:
         try:
@@ -200,10 +197,6 @@ class Connections:
             # It asks every few thousand steps of its machine whether to go on.
             deadline = time.monotonic() + self.timeout
             driver.set_progress_handler(lambda: time.monotonic() > deadline, _PROGRESS_STEPS)
-        elif self.engine.dialect.name == "postgresql":
-            # The server has a limit of its own, and PyMySQL one for its socket; libpq would wait for ever.
-            with self._watch.over(driver.fileno()):
-                return _rows(connection, sql, parameters, describe=describe)
         return _rows(connection, sql, parameters, describe=describe)
 
     def lost(self, error: Exception, connection: PoolProxiedConnection) -> bool:

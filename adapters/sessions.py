@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,6 +22,7 @@ from sqlalchemy.pool import QueuePool
 
 from adapters.dialects.sqlite import strict_names
 from adapters.mapping import Database, sqlite_location
+from zhiwang.wire.silence import SilenceWatch, watched
 from zhiwang.wire.tomlfile import FileError, Finding
 
 _LONGEST_PASSWORD = 1024
@@ -104,7 +106,7 @@ def open_engine(database: Database, base: Path) -> Engine:
             return strict_names(statement), parameters
 
     else:
-        event.listen(engine, "do_connect", _connect)
+        _watch(engine, database.timeout + GRACE)
     if family in {"mysql", "mariadb"}:
 
         @event.listens_for(engine, "connect")
@@ -140,10 +142,25 @@ def _created(url: URL, **options: Any) -> Engine:
     raise UrlError(what, todo)
 
 
-def _connect(dialect: Any, _record: Any, arguments: Sequence[Any], options: dict[str, Any]) -> Any:
+def _watch(engine: Engine, seconds: float) -> None:
+    """Let no connection wait for its server for ever, nor while a session begins.
+
+    PostgreSQL has a limit of its own, and PyMySQL one for its socket; psycopg would wait for a frozen server.
+    """
+    connect = engine.dialect.connect
+    if engine.dialect.driver == "psycopg":
+        watch = SilenceWatch(seconds)
+        connect = watched(engine.dialect.loaded_dbapi.Connection, watch).connect
+        event.listen(engine, "engine_disposed", lambda _engine: watch.close())
+    event.listen(engine, "do_connect", partial(_connect, connect))
+
+
+def _connect(
+    connect: Callable[..., Any], dialect: Any, _record: Any, arguments: Sequence[Any], options: dict[str, Any]
+) -> Any:
     """Connect; what the driver says of its options by itself is told from what a server says."""
     try:
-        return dialect.connect(*arguments, **options)
+        return connect(*arguments, **options)
     except (TypeError, ValueError, AttributeError, LookupError):
         # An option that is none, or whose value is none of its type.
         pass

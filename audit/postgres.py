@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +23,7 @@ from sqlalchemy.pool import QueuePool
 from audit.trouble import ERRORS, trouble
 from certs.identity import read_private
 from zhiwang.wire.errors import FatalError, Reason
-from zhiwang.wire.silence import SilenceWatch
+from zhiwang.wire.silence import SilenceWatch, watched
 
 SCHEMA: Final = "zhiwang"
 """Schema in which a log's tables and functions stand. Only their owner may make anything in it."""
@@ -179,7 +178,7 @@ def _arguments() -> dict[str, Any]:
 
 def _connect(dialect: Any, _record: Any, arguments: Any, options: dict[str, Any]) -> Any:
     try:
-        return _watched().connect(*arguments, **options)
+        return watched(dialect.loaded_dbapi.Connection, _WATCH).connect(*arguments, **options)
     except (TypeError, ValueError, AttributeError, LookupError):
         # An option of the URL that is none, or whose value is none of its type; its text may quote the password.
         pass
@@ -187,23 +186,6 @@ def _connect(dialect: Any, _record: Any, arguments: Any, options: dict[str, Any]
         if getattr(error, "sqlstate", None) is not None:
             raise
     raise FatalError(Reason.LOG_UNAVAILABLE, "the URL of the log's database has an option that libpq does not take")
-
-
-@cache
-def _watched() -> type[Any]:
-    """A connection of psycopg, but one that waits for no answer for ever.
-
-    The server ends its own slow statements, unless it is frozen. So everything is watched that is asked of it: what
-    SQLAlchemy and psycopg ask by themselves too, when a session begins and when a transaction is rolled back.
-    """
-    import psycopg  # noqa: PLC0415 - an extra
-
-    class Watched(psycopg.Connection[Any]):
-        def wait(self, *args: Any, **options: Any) -> Any:
-            with _WATCH.over(self.fileno()):
-                return super().wait(*args, **options)
-
-    return Watched
 
 
 def _prepare(connection: Any, record: Any) -> None:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sqlite3
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
+from math import inf
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
 from adapter_frames import Bureau, grants
 from adapter_support import ANNA, AS_OF, BO, CHEN, Owner, attribute, resident
-from adapters.database import DatabaseError
-from servers import READER, Server
+from adapters.database import DatabaseError, connect_to
+from adapters.mapping import Database
+from servers import READER, Server, fresh_name
 from zhiwang.wire.claims import Predicate
 from zhiwang.wire.records import Outcome
 
@@ -307,19 +312,108 @@ def test_a_server_that_is_away_is_unavailable_and_readiness_says_so(server: Serv
     assert months(owner) == EXPECTED
 
 
+@contextmanager
+def frozen(server: Server) -> Iterator[None]:
+    """Its processes stopped, each thread of them: until a thread has noticed, it goes on answering."""
+    pids = server.pids()
+    try:
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        tasks = [task / "stat" for pid in pids for task in Path(f"/proc/{pid}/task").iterdir()]
+        assert eventually(lambda: all(task.read_text().rpartition(")")[2].split()[0] == "T" for task in tasks))
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
 def test_a_server_that_falls_silent_holds_nobody_for_ever(server: Server, make: Make) -> None:
     owner = make(server.family, "timeout = 1")
     assert months(owner) == EXPECTED
-    frozen = server.pids()
-    for pid in frozen:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        with pytest.raises(DatabaseError):
-            months(owner)
-    finally:
-        for pid in frozen:
-            os.kill(pid, signal.SIGCONT)
+    with frozen(server), pytest.raises(DatabaseError):
+        months(owner)
     assert eventually(lambda: _answers(owner))
+
+
+def test_a_server_that_is_frozen_before_anybody_connects_is_unavailable_until_it_thaws(
+    server: Server, make: Make
+) -> None:
+    owner = make(server.family, "timeout = 1")
+    with frozen(server):
+        for _ in range(2):
+            with pytest.raises(DatabaseError) as caught:
+                months(owner)
+            assert caught.value.outcome is Outcome.DATABASE_UNAVAILABLE
+    assert eventually(lambda: _answers(owner))
+
+
+class Silent:
+    """Stands before a PostgreSQL and passes everything on, but what its server says after `patience` messages.
+
+    Args:
+        server: Before which.
+        directory: Of the socket on which it listens; its path is short.
+    """
+
+    def __init__(self, server: Server, directory: Path) -> None:
+        self.patience: float = 0
+        self._server = server.socket()
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.bind(str(directory / server.socket().name))
+        self._listening.listen()
+        self._opened = [self._listening]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        for one in self._opened:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listening.accept()
+                server = socket.socket(socket.AF_UNIX)
+                self._opened += [client, server]
+                server.connect(str(self._server))
+                threading.Thread(target=self._pass, args=(client, server, inf), daemon=True).start()
+                threading.Thread(target=self._pass, args=(server, client, self.patience), daemon=True).start()
+
+    @staticmethod
+    def _pass(source: socket.socket, target: socket.socket, patience: float) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                if patience > 0:
+                    target.sendall(data)
+                patience -= 1
+
+
+@pytest.mark.parametrize("patience", [0, 1, 2])
+def test_a_server_that_falls_silent_while_a_session_begins_holds_nobody_for_ever(
+    postgresql: Server, tmp_path_factory: pytest.TempPathFactory, patience: int
+) -> None:
+    """From the moment at which the kernel accepts a connection to the driver's own first questions."""
+    name = fresh_name()
+    postgresql.create(name)
+    with tempfile.TemporaryDirectory() as short:
+        before = Silent(postgresql, Path(short))
+        url = postgresql.url(name).replace(quote(str(postgresql.socket().parent), ""), quote(short, ""))
+        url = url.replace(str(postgresql.socket().parent), short)
+        connections = connect_to(Database(url=url, timeout=1), tmp_path_factory.getbasetemp())
+        try:
+            before.patience = patience
+            for _ in range(2):
+                with pytest.raises(DatabaseError) as caught, connections.lend():
+                    pass
+                assert caught.value.outcome is Outcome.DATABASE_UNAVAILABLE
+            before.patience = inf
+            with connections.lend() as lent:
+                assert lent.fetch("SELECT 7") == [(7,)]
+        finally:
+            connections.close()
+            before.close()
+            postgresql.drop(name)
 
 
 def _answers(owner: Owner) -> bool:

@@ -9,16 +9,20 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 from psycopg import errors
 
 import audit_support as support
 from audit.doctor import diagnose
 from audit.entry import decode_entry
-from audit.origins import year_at
+from audit.holds import EVERYTHING, Hold
+from audit.origins import shard_of, year_at
 from audit.places import database_script, removal_script
-from audit.search import SearchIndex
+from audit.query import Query
+from audit.search import SearchIndex, SearchIndexes
 from audit.store import LogStore
 from audit.yearly import YearlyLog
 from certs.credentials import IdentityFiles
@@ -292,6 +296,88 @@ def old_log(profile: Profile) -> YearlyLog:
     support.append(log, 2)
     support.close(log)
     return log
+
+
+def audit(profile: Profile, *arguments: str, status: int = 0) -> str:
+    """What `zhiwang audit` says about a hub's own log."""
+    command, *rest = arguments
+    done = subprocess.run(  # noqa: S603 - our own command
+        [ZHIWANG, "audit", command, "--profile", str(profile.path), *rest],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout
+
+
+def index(profile: Profile) -> None:
+    """Let the search databases follow the logs to their ends."""
+    log = opened(profile)
+    indexes = SearchIndexes(StateFiles(profile.state).search, log)
+    while indexes.follow():
+        pass
+    indexes.close()
+    support.close(log)
+
+
+def test_one_years_log_of_a_database_is_computed_again_by_itself(machine: Machine) -> None:
+    profile = machine.profile("hub")
+    machine.sign_off(profile)
+    machine.place.run(database_script(profile.log, [2016]))
+    log = old_log(profile)
+    index(profile)
+    present = str(year_at(time.time()))
+    for shard in ("first", "2016", present):
+        facts = json.loads(audit(profile, "fsck", "--shard", shard, "--json"))
+        assert (shard_of(facts["origin"]), facts["fault_count"]) == (shard, 0)
+        assert facts["search_entries"] == facts["entries"] > 2
+    assert json.loads(audit(profile, "fsck", "--json"))["origin"] == log.origin
+
+    def harm(connection: psycopg.Connection[Any]) -> None:
+        connection.execute("UPDATE zhiwang.log_entry_2016 SET data = data || '\\x00' WHERE idx = 2")
+
+    machine.place.unlocked(harm)
+    assert json.loads(audit(profile, "fsck", "--shard", "first", "--json"))["fault_count"] == 0
+    harmed = json.loads(audit(profile, "fsck", "--shard", "2016", "--json", status=1))
+    assert 2 in {fault["index"] for fault in harmed["faults"]}
+
+
+def test_a_log_that_does_not_reach_its_guard_is_told_by_fsck(machine: Machine) -> None:
+    profile = machine.profile("hub")
+    machine.sign_off(profile)
+    app.init(profile)
+    older = machine.place.copy()
+    append(profile, 3)
+    index(profile)
+    assert json.loads(audit(profile, "fsck", "--json"))["size"] == 4
+    machine.place.replace(older)
+    told = json.loads(audit(profile, "fsck", "--json", status=1))
+    assert told["size"] == 1
+    assert "older than the one that was kept: 1 entries, not 4" in told["faults"][0]["message"]
+
+
+def test_what_is_held_after_its_removal_was_recorded_is_left_out_of_what_an_administrator_runs(
+    machine: Machine,
+) -> None:
+    profile = machine.profile("hub")
+    machine.sign_off(profile)
+    machine.place.run(database_script(profile.log, [2016]))
+    old_log(profile)
+    audit(profile, "retention", "--apply", "--no-copy", "the archive has one")
+    assert "DROP TABLE" in audit(profile, "retention", "--sql")
+    log, now = opened(profile), time.time()
+    held = Hold(
+        "A-2026-7", "spiffe://shenzhen/audit/auditor/one", now, now + 7e6, Query(matter="senior-card"), EVERYTHING
+    )
+    with log.transaction() as connection:
+        appended = log.append(connection, [log.new_entry(held.event())])
+    log.committed(appended)
+    support.close(log)
+    assert audit(profile, "retention", "--sql") == ""
+    (first, _) = json.loads(audit(profile, "retention", "--json"))["logs"]
+    assert (first["fate"], first["holds"]) == ("removing_held", ["A-2026-7"])
 
 
 def test_a_year_goes_from_a_database_by_two_hands(machine: Machine) -> None:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 LOOK_SECONDS = 0.5
 """How often the deadlines are looked at."""
@@ -20,7 +21,7 @@ LOOK_SECONDS = 0.5
 class SilenceWatch:
     """Ends connections on which a statement is overdue; their drivers then report them as lost.
 
-    The thread begins with the first statement and ends with `close`.
+    The thread begins with the first statement and ends with `close`, until the next statement.
 
     Args:
         seconds: How long a statement may take.
@@ -30,7 +31,7 @@ class SilenceWatch:
         self._seconds = seconds
         self._lock = threading.Lock()
         self._deadlines: dict[int, float] = {}
-        self._closed = threading.Event()
+        self._closed = threading.Event()  # of the thread that runs
         self._thread: threading.Thread | None = None
 
     @contextmanager
@@ -39,7 +40,8 @@ class SilenceWatch:
         with self._lock:
             self._deadlines[descriptor] = time.monotonic() + self._seconds
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="silence", daemon=True)
+                self._closed = threading.Event()
+                self._thread = threading.Thread(target=self._run, args=(self._closed,), name="silence", daemon=True)
                 self._thread.start()
         try:
             yield
@@ -50,15 +52,33 @@ class SilenceWatch:
 
     def close(self) -> None:
         """Stop watching."""
-        self._closed.set()
+        with self._lock:
+            self._closed.set()
+            self._thread = None
 
-    def _run(self) -> None:
-        while not self._closed.wait(LOOK_SECONDS):
+    def _run(self, closed: threading.Event) -> None:
+        while not closed.wait(LOOK_SECONDS):
             now = time.monotonic()
             with self._lock:
                 for descriptor in [one for one, deadline in self._deadlines.items() if deadline < now]:
                     del self._deadlines[descriptor]
                     _shut(descriptor)
+
+
+def watched(connection: Any, watch: SilenceWatch) -> Any:
+    """A class of connections like `psycopg.Connection`, but one that waits for no answer for ever.
+
+    The server ends its own slow statements, unless it is frozen. So everything is watched that is asked of it: what
+    SQLAlchemy and psycopg ask by themselves too, when a session begins and when a transaction is rolled back. How long
+    it may take to connect is libpq's `connect_timeout`.
+    """
+
+    class Watched(connection):  # type: ignore[misc]  # the driver is an extra, and imported by who has it
+        def wait(self, *args: Any, **options: Any) -> Any:
+            with watch.over(self.fileno()):
+                return super().wait(*args, **options)
+
+    return Watched
 
 
 def _shut(descriptor: int) -> None:
