@@ -18,10 +18,10 @@ from psycopg import errors
 import audit_support as support
 from audit.doctor import diagnose
 from audit.entry import decode_entry
-from audit.holds import EVERYTHING, Hold
+from audit.holds import Hold
 from audit.origins import shard_of, year_at
 from audit.places import database_script, removal_script
-from audit.query import Query
+from audit.query import EVERYTHING, Query
 from audit.search import SearchIndex, SearchIndexes
 from audit.store import LogStore
 from audit.yearly import YearlyLog
