@@ -33,8 +33,9 @@ LOCK_SECONDS: Final = 10
 """How long a transaction waits for another process's before it fails."""
 STATEMENT_SECONDS: Final = 30
 """How long a statement may take."""
-IDLE_SECONDS: Final = 10
-"""After how long the server ends a transaction whose process says nothing more, so that others get their turn."""
+IDLE_SECONDS: Final = 3
+"""After how long the server ends a transaction whose process says nothing more, so that others get their turn: well
+before they give up waiting for it. Between two statements lies nothing but hashing and a signature."""
 SILENCE_SECONDS: Final = 45
 """How long a server may say nothing to a statement or a commit before it is taken for lost."""
 CONNECTIONS: Final = 8

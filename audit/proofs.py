@@ -137,6 +137,7 @@ class HeadView:
         ended: Whether the newest tree is the last one: a larger one is a contradiction.
         revision: Rises with each change of what `export` gives.
         restored_size: Size of the tree that `restore` took up; 0 if there was none.
+        held: Sizes from which servers still prove what they show next: remembered, however many came since.
     """
 
     def __init__(self, checker: HeadChecker, origin: str | None = None) -> None:
@@ -146,6 +147,7 @@ class HeadView:
         self.ended = False
         self.revision = 0
         self.restored_size = 0
+        self.held: Collection[int] = ()
         self._checker = checker
         self._newest = Checkpoint("", 0, merkle.EMPTY_ROOT)
         # By size; all of them, but for the unlinked, are known to be prefixes of the newest.
@@ -281,7 +283,7 @@ class HeadView:
             self._newest = checkpoint
         self._seen.move_to_end(self._newest.size)
         if len(self._seen) > REMEMBERED:
-            self._seen.popitem(last=False)
+            del self._seen[next(size for size in self._seen if size not in self.held)]
 
     def _wait_for_link(self, size: int, shown: Shown) -> None:
         self._unlinked[size] = shown
@@ -298,18 +300,21 @@ class HeadView:
     def link(self, old_size: int, new_size: int, path: Sequence[bytes]) -> None:
         """Relate two heads that were seen, by the answer of their log to what `wanted_link` asked for.
 
+        It counts as well where a later head of the same server has taken the old one's place meanwhile: under load that
+        is always so, and a fork must not go unnoticed for it.
+
         Raises:
             RefusedError: PROOF_INVALID: the log was asked and cannot prove what it has signed: it has shown two
                 histories. Nothing of it is believed from now on.
         """
         self._check_whole()
-        old, new = self._unlinked.get(old_size), self._seen.get(new_size)
+        old, new = self._unlinked.get(old_size) or self._seen.get(old_size), self._seen.get(new_size)
         if old is None or new is None:
             return
         if not _consistent(old_size, new_size, old.root, new.root, path):
             raise self._forked(Fork(old_size, new_size, old, new, tuple(path)))
-        del self._unlinked[old_size]
-        self.revision += 1
+        if self._unlinked.pop(old_size, None) is not None:
+            self.revision += 1
 
     def settle(self, old_size: int, new_size: int, answer: audit_pb2.GetConsistencyProofResponse) -> None:
         """As `link`, with what the log's server answers.

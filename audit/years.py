@@ -9,6 +9,7 @@ that were asked for before the end was known.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from audit.checkpoint import Checkpoint, CheckpointError, split_note
@@ -104,6 +105,14 @@ class YearsView:
 
     def _views(self) -> list[HeadView]:
         return [self._current, *self._ended.values()]
+
+    def hold(self, heads: Iterable[tuple[str, int]]) -> None:
+        """Remember these heads, given as origin and size, for as long as servers prove what comes next from them."""
+        sizes: dict[str, set[int]] = {}
+        for origin, size in heads:
+            sizes.setdefault(origin, set()).add(size)
+        for view in self._views():
+            view.held = sizes.get(view.origin or "", ())
 
     # What comes.
 

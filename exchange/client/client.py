@@ -209,7 +209,12 @@ class Client:
                 if not patient:
                     raise
                 log.warning("no directory yet", reason=error.reason.name, detail=error.detail)
-            for work in (follow(reader, holder, directory_stub), heads.keep(), files.watch()):
+            for work in (
+                follow(reader, holder, directory_stub),
+                heads.keep(),
+                heads.relate(lambda: transport.channels),
+                files.watch(),
+            ):
                 stack.push_async_callback(_end, background(work))
             return cls(
                 profile=profile,
@@ -527,7 +532,7 @@ class Client:
     async def _deliver(self, sealed: Sealed, cases: Sequence[Prepared], seconds: float, *, bulk: bool) -> Delivery:
         """Send a request and wait for its result. A sweep keeps it first (`exchange/sweep/asking.py`)."""
         del cases
-        return await self.transport.exchange(sealed.request, seconds, bulk=bulk)
+        return await self.transport.exchange(sealed.request, seconds, bulk=bulk, owner=sealed.header.owner)
 
     async def _renew(
         self, context: Context, question: Question, index: int, case: Prepared, deadline: float
@@ -559,13 +564,25 @@ def _channel(target: str, files: IdentityFiles) -> RenewableChannel:
 
 
 async def _statements(transport: Transport) -> Iterable[sealed_pb2.OwnerKeyStatement]:
-    stub = exchange_pb2_grpc.ExchangeServiceStub(transport.channel)
-    try:
-        response = await stub.GetOwnerKeys(exchange_pb2.GetOwnerKeysRequest(), timeout=KEYS_SECONDS)
-    except grpc.aio.AioRpcError as error:
-        raise refusal_of(error) from None
-    keys: Iterable[sealed_pb2.OwnerKeyStatement] = response.keys
-    return keys
+    """What is attached to any of the hubs. One that does not answer delays it, and spoils nothing."""
+    channels = transport.channels
+    seconds = KEYS_SECONDS / len(channels)
+    outcomes = await asyncio.gather(
+        *(
+            exchange_pb2_grpc.ExchangeServiceStub(channel).GetOwnerKeys(
+                exchange_pb2.GetOwnerKeysRequest(), timeout=seconds
+            )
+            for channel in channels
+        ),
+        return_exceptions=True,
+    )
+    answers = [one for one in outcomes if isinstance(one, exchange_pb2.GetOwnerKeysResponse)]
+    if answers:
+        return {key.SerializeToString(): key for answer in answers for key in answer.keys}.values()
+    for outcome in outcomes:
+        if isinstance(outcome, grpc.aio.AioRpcError):
+            raise refusal_of(outcome)
+    raise RefusedError(Reason.HUB_UNREACHABLE, "the channels were closed")
 
 
 async def _refresh(reader: DirectoryClient, holder: DirectoryHolder) -> None:

@@ -158,13 +158,20 @@ class MockCity:
         """Sealing keys of all owners."""
         return [owner.statement() for owner in self._owners.values()]
 
-    async def exchange(self, request: sealed_pb2.SealedRequest, seconds: float, *, bulk: bool) -> Delivery:
+    async def exchange(
+        self,
+        request: sealed_pb2.SealedRequest,
+        seconds: float,
+        *,
+        bulk: bool,
+        owner: str = "",
+    ) -> Delivery:
         """What a hub and the owner behind it would answer, with entries and proofs.
 
         Raises:
             RefusedError: As a transport: HUB_UNREACHABLE.
         """
-        del bulk
+        del bulk, owner
         access = self._examiner.examine(request, self.system.identity, self._clock())
         if isinstance(access, Untrusted):
             told = result(
@@ -175,8 +182,8 @@ class MockCity:
             return Delivery(told, Frame(None, None, (), _no_owner), 0)
         if access.reason is not None:
             return self._refuse(access, access.reason)
-        owner, header = self._owners[access.header.owner], access.header
-        opened, sealer = owner.opener.open(
+        asked, header = self._owners[access.header.owner], access.header
+        opened, sealer = asked.opener.open(
             header.certificate_fingerprint,
             header.owner_key_id,
             request.enc,
@@ -193,7 +200,7 @@ class MockCity:
         nonce, ciphertext = sealer.seal(encode_answers(header, answers))
         if any(persona.forged for persona in personas):
             ciphertext = ciphertext[:-1] + bytes([ciphertext[-1] ^ 1])
-        return self._record(access, owner, records, answers, sealed_pb2.SealedReply(nonce=nonce, ciphertext=ciphertext))
+        return self._record(access, asked, records, answers, sealed_pb2.SealedReply(nonce=nonce, ciphertext=ciphertext))
 
     def _answers(self, access: Access, records: Sequence[CaseRecord]) -> Answers:
         header, denied = access.header, frozenset(access.denied)

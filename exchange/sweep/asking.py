@@ -161,7 +161,9 @@ class SweepClient(Client):
         while True:
             delivery, error = None, None
             try:
-                delivery = await self.transport.exchange(sealed.request, end - self._loop.time(), bulk=bulk)
+                delivery = await self.transport.exchange(
+                    sealed.request, end - self._loop.time(), bulk=bulk, owner=sealed.header.owner
+                )
                 reason = _reason(delivery)
                 lost = lost or delivery.sendings > 1
             except RefusedError as refusal:

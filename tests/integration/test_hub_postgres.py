@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,21 +14,18 @@ from typing import Any
 import grpc
 import pytest
 
-from audit.entry import decode_entry
-from breaking_support import INSURED, PARENT, RealCity, case, command, context, free_port
-from certs.ca import Authority
-from certs.identity import CA_CERTIFICATE, Identity, write_public
-from certs.request import make_requests
+from breaking_support import INSURED, PARENT, case, command, context
+from certs.identity import CA_CERTIFICATE
 from certs.signing import CertificateVerifier
 from exchange.client.receipt_verify import verify_receipt
-from exchange.demo.auditing import is_serving, read_log
-from exchange.demo.build import CENTRE, CITY, HUB
-from exchange.demo.processes import zhiwang
+from exchange.demo.auditing import read_log
+from exchange.demo.build import CENTRE
+from hubs_support import SharedCity, hub_entries
 from log_places import PostgresDatabase
 from servers import MissingError, Postgresql
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.verification.v1 import verification_pb2 as api
-from zhiwang.wire.identity import Kind, server_name
+from zhiwang.wire.identity import Kind
 
 OWNERS = ("health", "hrss")
 PASSWORD = f"correct horse {secrets.token_hex(4)}"
@@ -51,45 +47,6 @@ def server() -> Iterator[Postgresql]:
     server.remove()
 
 
-@dataclass
-class SharedCity(RealCity):
-    """A city whose two hubs have keys of their own and one name, and share a log.
-
-    Attributes:
-        second_port: Of the second hub.
-    """
-
-    second_port: int = field(default_factory=free_port)
-
-    @property
-    def hub_addresses(self) -> list[str]:
-        return [self.hub_address, self.second_address]
-
-    @property
-    def second_address(self) -> str:
-        return f"127.0.0.1:{self.second_port}"
-
-    def add_second(self) -> None:
-        home = self.layout.home("second")
-        home.mkdir(mode=0o700)
-        authority = Authority.load(self.layout.directory / "authority")
-        for request in make_requests(home / "identity", Identity.parse_short(CITY, HUB)):
-            write_public(request.with_suffix(".pem"), authority.issue(request.read_bytes()))
-        text = self.layout.profile("hub").read_text().replace(self.hub_address, self.second_address)
-        first = os.path.relpath(self.layout.identity(HUB), self.layout.home("hub"))
-        self.layout.profile("second").write_text(text.replace(f'"{first}"', '"identity"'))
-        made = command("hub", "init", "--join", "--profile", str(self.layout.profile("second")))
-        assert made.returncode == 0, made.stderr
-        self.start_second()
-
-    def start_second(self) -> None:
-        self.fleet.start("second", zhiwang("hub", "run", "--profile", str(self.layout.profile("second"))))
-
-    async def second_serving(self) -> bool:
-        name = server_name(CITY, Kind.HUB)
-        return await is_serving(self.second_address, self.auditor.channel_credentials(), name)
-
-
 @pytest.fixture(scope="module")
 def place(server: Postgresql) -> PostgresDatabase:
     place = PostgresDatabase(server)
@@ -107,8 +64,8 @@ def city(place: PostgresDatabase, tmp_path_factory: pytest.TempPathFactory) -> I
     secret.write_text(f"{PASSWORD}\n")
     city = SharedCity.build(directory, OWNERS, hub={"log": {"url": place.url(), "password_file": str(secret)}})
     try:
-        city.add_second()
-        until(city.second_serving)
+        city.join()
+        until(partial(city.serving, "second"))
         yield city
     finally:
         city.fleet.stop()
@@ -121,12 +78,6 @@ def until(condition: Any, *, holds: bool = True) -> None:
                 await asyncio.sleep(0.05)
 
     asyncio.run(wait())
-
-
-def hub_entries(place: PostgresDatabase) -> list[audit_pb2.Entry]:
-    with place.raw("postgres") as connection:
-        rows = connection.execute("SELECT data FROM zhiwang.log_entry ORDER BY idx").fetchall()
-    return [decode_entry(row[0]) for row in rows]
 
 
 async def ask(city: SharedCity, receipts: list[api.Receipt], number: int) -> None:
@@ -158,7 +109,7 @@ def test_a_verification_is_recorded_in_the_log_that_both_hubs_show(city: SharedC
     async def work() -> tuple[Any, Any]:
         for number in range(3):
             await ask(city, receipts, number)
-        return await city.verified("hub"), await read_log(city.second_address, Kind.HUB, CENTRE, city.auditor)
+        return await city.verified("hub"), await read_log(city.hub_address_of("second"), Kind.HUB, CENTRE, city.auditor)
 
     one, two = asyncio.run(work())
     assert len(receipts) == 3
@@ -190,12 +141,9 @@ def test_hubs_are_killed_under_load_and_every_answer_is_in_their_log(city: Share
                         await asyncio.sleep(0.02)
                 await asyncio.to_thread(city.fleet.kill, name)
                 await asyncio.sleep(0.3)
-                if name == "hub":
-                    city.start("hub")
-                else:
-                    city.start_second()
+                city.start(name)
                 async with asyncio.timeout(60):
-                    while not (await city.serving("hub") and await city.second_serving()):  # noqa: ASYNC110 - the same
+                    while not (await city.serving("hub") and await city.serving("second")):  # noqa: ASYNC110 - the same
                         await asyncio.sleep(0.05)
             stop.set()
 
@@ -208,15 +156,13 @@ def test_hubs_are_killed_under_load_and_every_answer_is_in_their_log(city: Share
 def test_hubs_are_not_ready_while_their_server_is_gone_and_become_so_by_themselves(
     city: SharedCity, place: PostgresDatabase, server: Postgresql
 ) -> None:
-    async def hub_serving() -> bool:
-        return await city.serving("hub")
-
-    until(hub_serving)
+    hubs = [partial(city.serving, place) for place in city.hubs]
+    until(hubs[0])
     server.crash()
-    for condition in (hub_serving, city.second_serving):
+    for condition in hubs:
         until(condition, holds=False)
     server.start()
-    for condition in (hub_serving, city.second_serving):
+    for condition in hubs:
         until(condition)
     city.wait_ready()
     receipts: list[api.Receipt] = []

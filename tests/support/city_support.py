@@ -136,6 +136,8 @@ class Hub:
         )
         self.address = parts.server.listen(address, files.server_credentials())
         await parts.server.start()
+        for condition in ("log", "directory"):
+            await parts.readiness.set(condition, holds=True)
         self._housekeeping = asyncio.create_task(parts.hub.housekeep())
         self.mirror = mirror
         self.running = RunningHub(kit.city, parts, views, holder, audit_log, self.address)

@@ -90,7 +90,9 @@ class Wire(MockCity):
             found[header.owner] = found.get(header.owner, 0) + header.cases
         return found
 
-    async def exchange(self, request: sealed_pb2.SealedRequest, seconds: float, *, bulk: bool) -> Delivery:
+    async def exchange(
+        self, request: sealed_pb2.SealedRequest, seconds: float, *, bulk: bool, owner: str = ""
+    ) -> Delivery:
         assert bulk
         header = parse_header(request.header)
         self.now += 1
@@ -98,7 +100,7 @@ class Wire(MockCity):
         try:
             await self.held()
             self.before(header)
-            delivery = await super().exchange(request, seconds, bulk=bulk)
+            delivery = await super().exchange(request, seconds, bulk=bulk, owner=owner)
             # As the owner's replay store has it: the same bytes are one asking.
             self.seen[header.hash] = header
             self.after(header)
