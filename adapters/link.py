@@ -47,7 +47,7 @@ REPLY_BYTES = 4 << 20
 """Bytes of replies in one message; what is longer, as reports of who asked can be, goes in several."""
 
 FIRST_PAUSE = 0.2
-LONGEST_PAUSE = 10.0
+LONGEST_PAUSE = 3.0
 """Seconds between attempts to attach: doubled each time, with a random half taken off."""
 
 WELCOME_SECONDS = 10.0

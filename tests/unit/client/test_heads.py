@@ -7,13 +7,14 @@ import threading
 import time
 from pathlib import Path
 
+import grpc
 import pytest
 
 from certs.signing import CertificateVerifier
 from certs_support import City
 from client_support import Log
 from exchange.client import heads as heads_module
-from exchange.client.heads import FILE, Heads, OtherLogError
+from exchange.client.heads import FILE, PATIENCE, Heads, OtherLogError
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
 from zhiwang.wire.kept import KeptFile
@@ -232,3 +233,105 @@ def test_a_hub_that_signed_two_trees_of_one_size_is_never_believed_again(fixture
     for again in (heads, fixture.heads()):
         with pytest.raises(RefusedError, match="audit office"):
             again.check_hub(HERE, head(fixture.hub, len(honest)))
+
+
+def two_hubs(fixture: Fixture) -> tuple[Heads, int]:
+    """Streams to two hubs of one log, which were told the same; what they were told."""
+    heads = fixture.heads()
+    heads.introduce(HERE, head(fixture.hub))
+    heads.introduce(THERE, head(fixture.hub))
+    assert heads.begin(HERE) == heads.begin(THERE)
+    return heads, heads.known(HERE)
+
+
+def proof(log: Log, old: int) -> audit_pb2.GetConsistencyProofResponse:
+    shown = head(log, old)
+    return audit_pb2.GetConsistencyProofResponse(head=shown, consistency_path=shown.consistency_path)
+
+
+def test_hubs_of_one_log_prove_each_head_from_their_own_before(fixture: Fixture) -> None:
+    heads, known = two_hubs(fixture)
+    last = {HERE: known, THERE: known}
+    for target in (HERE, THERE, THERE, HERE, THERE):
+        grow(fixture.hub, 2)
+        last[target] = heads.check_hub(target, head(fixture.hub, last[target])).size
+    assert heads.known(HERE) == heads.known(THERE) == last[THERE]
+    assert heads.wanted is not None
+    old, new, origin = heads.wanted
+    assert (old, new) == (last[HERE], last[THERE])
+    heads.settle(old, new, origin, proof(fixture.hub, old))
+    assert heads.wanted is None
+
+
+def test_a_hub_that_lags_is_believed_though_the_other_has_shown_more_than_is_remembered(
+    fixture: Fixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audit.proofs.REMEMBERED", 8)
+    heads, known = two_hubs(fixture)
+    last = known
+    for _ in range(12):
+        grow(fixture.hub)
+        last = heads.check_hub(HERE, head(fixture.hub, last)).size
+    grow(fixture.hub)
+    assert heads.check_hub(THERE, head(fixture.hub, known)).size == last + 1
+
+
+def test_hubs_that_show_two_histories_are_found_out_while_they_go_on(fixture: Fixture) -> None:
+    heads, known = two_hubs(fixture)
+    other = Log(fixture.hub.signer)
+    other._leaves = list(fixture.hub._leaves)
+    grow(fixture.hub)
+    grow(other, 3)
+    heads.check_hub(HERE, head(fixture.hub, known))
+    heads.check_hub(THERE, head(other, known))
+    assert heads.wanted is not None
+    old, new, origin = heads.wanted
+    # The question is under way; both go on meanwhile.
+    grow(fixture.hub)
+    heads.check_hub(HERE, head(fixture.hub, known + 1))
+    with pytest.raises(RefusedError, match="audit office"):
+        heads.settle(old, new, origin, proof(other, old))
+    heads.save()
+    for again in (heads, fixture.heads()):
+        with pytest.raises(RefusedError, match="audit office"):
+            again.check_hub(HERE, head(fixture.hub, known + 2))
+
+
+async def test_hubs_that_never_say_how_their_heads_are_related_are_no_longer_believed(
+    fixture: Fixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exchange.client.heads.LINK_SECONDS", 0.0)
+    heads, known = two_hubs(fixture)
+    grow(fixture.hub)
+    heads.check_hub(HERE, head(fixture.hub, known))
+    grow(fixture.hub)
+    heads.check_hub(THERE, head(fixture.hub, known))
+    asked = asyncio.Event()
+    rounds = 0
+
+    def none() -> list[grpc.aio.Channel]:
+        nonlocal rounds
+        rounds += 1
+        if rounds == PATIENCE:
+            asked.set()
+        return []
+
+    relating = asyncio.create_task(heads.relate(none))
+    await asyncio.wait_for(asked.wait(), 30)
+    relating.cancel()
+    await asyncio.gather(relating, return_exceptions=True)
+    grow(fixture.hub)
+    with pytest.raises(RefusedError, match="do not say"):
+        heads.check_hub(THERE, head(fixture.hub, known + 2))
+
+
+def test_what_a_new_hub_shows_is_proved_from_what_another_showed(fixture: Fixture) -> None:
+    heads = fixture.heads()
+    heads.check_hub(HERE, head(fixture.hub))
+    heads.introduce(THERE, head(fixture.hub))
+    known = heads.known(HERE)
+    assert heads.begin(THERE)[1] == known
+    grow(fixture.hub)
+    with pytest.raises(RefusedError):
+        heads.check_hub(THERE, head(fixture.hub))
+    assert heads.check_hub(THERE, head(fixture.hub, known)).size == known + 1
