@@ -48,7 +48,7 @@ def test_every_session_is_durable_bounded_and_says_who_it_is(place: PostgresData
         "transaction_read_only": "off",
         "statement_timeout": "30s",
         "lock_timeout": "10s",
-        "idle_in_transaction_session_timeout": "10s",
+        "idle_in_transaction_session_timeout": "3s",
         "search_path": "zhiwang, pg_temp",
         "application_name": "zhiwang log",
     }
