@@ -107,8 +107,8 @@ class _Sizes:
         transport = owners.client.transport
         exchange = transport.exchange
 
-        async def noted(request, seconds, *, bulk):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202  wraps as it is
-            delivery = await exchange(request, seconds, bulk=bulk)
+        async def noted(request, seconds, *, bulk, owner=""):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202  wraps as it is
+            delivery = await exchange(request, seconds, bulk=bulk, owner=owner)
             self.requests += request.ByteSize()
             self.replies += delivery.result.ByteSize()
             self.messages += 1

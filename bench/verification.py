@@ -51,7 +51,7 @@ def _watch_sizes(city: RunningCity, sizes: Sizes) -> None:
     transport = city.client.transport
     exchange = transport.exchange
 
-    async def noted(request, seconds, *, bulk, owner):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202  wraps as it is
+    async def noted(request, seconds, *, bulk, owner=""):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202  wraps as it is
         delivery = await exchange(request, seconds, bulk=bulk, owner=owner)
         sizes.request = request.ByteSize()
         heads = [*delivery.frame.owner_logs[:1], delivery.frame.hub_log]

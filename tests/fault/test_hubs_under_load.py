@@ -34,6 +34,7 @@ from log_places import PostgresDatabase
 from servers import MissingError, Postgresql
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.verification.v1 import verification_pb2 as api
+from zhiwang.verification.v1 import verification_pb2_grpc
 
 OWNERS = ("health", "hrss")
 ROUNDS = int(os.environ.get("ZHIWANG_HUBS_ROUNDS", "1"))
@@ -100,7 +101,9 @@ class Callers:
             finally:
                 stop.set()
 
-    async def _interactive(self, stub: api.VerificationServiceStub, stop: asyncio.Event, number: int) -> None:
+    async def _interactive(
+        self, stub: verification_pb2_grpc.VerificationServiceStub, stop: asyncio.Event, number: int
+    ) -> None:
         application = random.Random(number).choice(self.city.applications)  # noqa: S311 - no secret
         request = api.VerifyRequest(
             context=context(application), case=case(application, [PARENT, INSURED]), receipt=True
@@ -114,7 +117,7 @@ class Callers:
             else:
                 self._note(response.result)
 
-    async def _roster(self, stub: api.VerificationServiceStub, stop: asyncio.Event) -> None:
+    async def _roster(self, stub: verification_pb2_grpc.VerificationServiceStub, stop: asyncio.Event) -> None:
         applications = [one for one in self.city.applications if one.district == self.city.applications[0].district]
         # Cases that are under way, at most: the roster asks as fast as it is answered.
         room = asyncio.Semaphore(300)

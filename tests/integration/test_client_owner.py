@@ -150,8 +150,10 @@ async def test_the_same_bytes_again_get_the_same_entry_and_the_same_reply(tmp_pa
         sent: list[tuple[sealed_pb2.SealedRequest, Delivery]] = []
         exchange = client.transport.exchange
 
-        async def watched(request: sealed_pb2.SealedRequest, seconds: float, *, bulk: bool) -> Delivery:
-            delivery = await exchange(request, seconds, bulk=bulk)
+        async def watched(
+            request: sealed_pb2.SealedRequest, seconds: float, *, bulk: bool, owner: str = ""
+        ) -> Delivery:
+            delivery = await exchange(request, seconds, bulk=bulk, owner=owner)
             sent.append((request, delivery))
             return delivery
 

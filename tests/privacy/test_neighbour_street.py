@@ -49,8 +49,8 @@ class Seen:
         self.at_hub: list[float] = []
         hub, exchange = city.hub.up.parts.hub, client.transport.exchange
 
-        async def overheard(request: sealed_pb2.SealedRequest, seconds: float, *, bulk: bool) -> Any:
-            delivery = await exchange(request, seconds, bulk=bulk)
+        async def overheard(request: sealed_pb2.SealedRequest, seconds: float, *, bulk: bool, owner: str = "") -> Any:
+            delivery = await exchange(request, seconds, bulk=bulk, owner=owner)
             self.deliveries.append((request, delivery))
             return delivery
 
