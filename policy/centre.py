@@ -8,9 +8,21 @@ from hashlib import sha256
 
 from policy.authorise import local_midnight
 from policy.document import SCALARS, Mistake, SourceFile, asked, frozen, refuse, source_bytes, title
-from policy.model import AuditorInfo, Centre, Deny, DepartmentInfo, Matter, MatterSlot, Rule, SubjectKind
+from policy.model import (
+    AuditorInfo,
+    Centre,
+    Deny,
+    DepartmentInfo,
+    Matter,
+    MatterSlot,
+    Points,
+    PointsClass,
+    Rule,
+    SubjectKind,
+)
+from policy.points import check_points
 from policy.rule import check_rule, default_rule
-from policy.shapes import CentreFile, DenyFile, KindFile, MatterFile, RuleFile
+from policy.shapes import CentreFile, DenyFile, KindFile, MatterFile, PointsFile, RuleFile
 from zhiwang.wire.claims import Claim, Predicate
 from zhiwang.wire.tomlfile import load
 from zhiwang.wire.vkey import policy_fault
@@ -146,9 +158,14 @@ def parse_matter(source: SourceFile) -> Matter:
         rule=rule,
         version=sha256(source_bytes(source)).digest()[:16],
         basis_until=None if file.basis_until is None else local_midnight(file.basis_until),
+        points=None if file.points is None else _points(file.points),
     )
+    if file.points is not None and file.rule is None:
+        mistakes.append(Mistake(("points",), "needs a rule: not every claim of a class must hold for everybody"))
     if not mistakes:
         mistakes += [Mistake(tuple(key.split(".")), message) for key, message in check_rule(matter)]
+    if not mistakes:
+        mistakes += [Mistake(key, message) for key, message in check_points(matter)]
     refuse(source, mistakes)
     return matter
 
@@ -176,4 +193,15 @@ def _rule(file: RuleFile) -> Rule:
         all=file.all,
         any=frozen(dict(file.any)),
         some=frozen(dict(file.some)),
+        agree=frozen(dict(file.agree)),
+    )
+
+
+def _points(file: PointsFile) -> Points:
+    return Points(
+        slot=file.slot,
+        classes=tuple(PointsClass(title(one.title), one.when, one.base) for one in file.class_),
+        each=file.each,
+        every=frozenset(file.every),
+        counting=title(file.counting),
     )

@@ -335,12 +335,51 @@ class Rule:
     Attributes:
         all: Names of claims and any-groups that must hold, each for every subject of its slots.
         any: By group: one of these claims must hold.
-        some: By slot: one subject of the slot must make all of these claims and any-groups hold.
+        some: By slot: one subject of the slot must make all of these claims and groups hold.
+        agree: By group: these claims are sources of one fact. One of them must say so and none may deny it.
     """
 
     all: tuple[str, ...] = ()
     any: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     some: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    agree: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+
+    def group(self, name: str) -> tuple[str, ...] | None:
+        """The claims of a group of either kind; None if there is none of the name."""
+        return self.any.get(name, self.agree.get(name))
+
+
+@dataclass(frozen=True, slots=True)
+class PointsClass:
+    """One class of a table of points.
+
+    Attributes:
+        when: Names of claims and groups of the rule; the class fits if all of them hold.
+        base: Points of the class.
+    """
+
+    title: Title
+    when: tuple[str, ...]
+    base: int
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """How many points a case has; `points.py` works it out.
+
+    Attributes:
+        slot: One subject of it counts: of those by whom the rule holds, the one with the most points.
+        classes: The first that fits gives its points.
+        each: A claim with `at_least` about the slot: one more point for each unit, up to the last published cell.
+        every: Names within the classes that must hold for every subject of the slot, whoever counts.
+        counting: What counts and what does not, in words for people.
+    """
+
+    slot: str
+    classes: tuple[PointsClass, ...]
+    each: str
+    every: frozenset[str]
+    counting: Title
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,6 +394,7 @@ class Matter:
         official: Pattern of officials' ids.
         claims: By name.
         rule: None if the matter names no claims.
+        points: None if it gives no points.
         version: First 16 bytes of the SHA-256 of its file.
     """
 
@@ -370,6 +410,7 @@ class Matter:
     rule: Rule | None
     version: bytes = b""
     basis_until: int | None = None
+    points: Points | None = None
 
 
 @dataclass(frozen=True, slots=True)

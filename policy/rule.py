@@ -4,7 +4,8 @@ A rule never rejects anybody. It says that the case passed, that a person has to
 verified), or that a record disagrees with what was claimed, which a person has to look at as well.
 
 Answers are three-valued (Kleene): YES holds, NO does not, everything else is open. "and" is the least, "or" the
-greatest, so a case fails only if it would whatever the open answers were.
+greatest, so a case fails only if it would whatever the open answers were. Then the data disagree: with what was
+claimed, or, in an agree-group, one source with another.
 """
 
 from __future__ import annotations
@@ -49,19 +50,19 @@ class Finding:
     fact: Fact
 
 
-class _Truth(IntEnum):
-    """Ordered, so that min is "and" and max is "or"."""
+class Truth(IntEnum):
+    """Whether something holds. Ordered, so that min is "and" and max is "or"."""
 
     FAILS = 0
     OPEN = 1
     HOLDS = 2
 
 
-_TRUTH = {Fact.YES: _Truth.HOLDS, Fact.NO: _Truth.FAILS}
+_TRUTH = {Fact.YES: Truth.HOLDS, Fact.NO: Truth.FAILS}
 _VERDICT = {
-    _Truth.HOLDS: Verdict.PASSED,
-    _Truth.OPEN: Verdict.CHECK_BY_HAND,
-    _Truth.FAILS: Verdict.DATA_DISAGREES,
+    Truth.HOLDS: Verdict.PASSED,
+    Truth.OPEN: Verdict.CHECK_BY_HAND,
+    Truth.FAILS: Verdict.DATA_DISAGREES,
 }
 
 
@@ -79,42 +80,95 @@ def evaluate(rule: Rule, findings: Iterable[Finding]) -> Verdict:
         rule: The matter's.
         findings: Every claim of the rule about every subject (or pair of subjects) of its slots.
     """
-    by_claim: dict[str, list[Finding]] = {}
-    for finding in findings:
-        by_claim.setdefault(finding.claim, []).append(finding)
-    parts = [_holds(rule, name, by_claim) for name in rule.all]
-    for slot, names in rule.some.items():
-        ordinals = {
-            finding.ordinals[slot]
-            for claim in _claims_of(rule, names)
-            for finding in by_claim.get(claim, ())
-            if slot in finding.ordinals
+    known = Known(rule, findings)
+    parts = [known.holds(name) for name in rule.all]
+    parts += [max(known.some(slot).values(), default=Truth.OPEN) for slot in rule.some]
+    return _VERDICT[min(parts, default=Truth.OPEN)]
+
+
+class Known:
+    """What is known of a case, and what holds by it.
+
+    Args:
+        rule: Names the groups.
+        findings: Of the case.
+    """
+
+    def __init__(self, rule: Rule, findings: Iterable[Finding]) -> None:
+        self._rule = rule
+        self._by_claim: dict[str, list[Finding]] = {}
+        for finding in findings:
+            self._by_claim.setdefault(finding.claim, []).append(finding)
+
+    def about(self, name: str, slot: str | None = None, ordinal: int = 0) -> list[Finding]:
+        """What was found about a claim, or the claims of a group; with a slot, what concerns one subject of it."""
+        return [
+            finding
+            for claim in claims_of(self._rule, (name,))
+            for finding in self._by_claim.get(claim, ())
+            if slot is None or finding.ordinals.get(slot) in {None, ordinal}
+        ]
+
+    def ordinals(self, slot: str, names: Iterable[str]) -> list[int]:
+        """Which subjects of a slot these claims and groups were asked about."""
+        return sorted({one.ordinals[slot] for name in names for one in self.about(name) if slot in one.ordinals})
+
+    def holds(self, name: str, slot: str | None = None, ordinal: int = 0) -> Truth:
+        """Whether a claim or a group holds; with a slot, as far as it concerns one subject of it."""
+        group = self._rule.group(name)
+        if group is None:
+            found = self.about(name, slot, ordinal)
+            return min((truth_of(one.fact) for one in found), default=Truth.OPEN)
+        said = [self.holds(claim, slot, ordinal) for claim in group]
+        contradicted = name in self._rule.agree and Truth.FAILS in said
+        return Truth.FAILS if contradicted else max(said)
+
+    def some(self, slot: str) -> dict[int, Truth]:
+        """By subject of a slot: whether all that one of them must fulfil holds for it."""
+        names = self._rule.some[slot]
+        return {
+            ordinal: min(self.holds(name, slot, ordinal) for name in names) for ordinal in self.ordinals(slot, names)
         }
-        one = [min(_holds(rule, name, by_claim, slot, ordinal) for name in names) for ordinal in ordinals]
-        parts.append(max(one, default=_Truth.OPEN))
-    return _VERDICT[min(parts, default=_Truth.OPEN)]
 
 
-def _claims_of(rule: Rule, names: Iterable[str]) -> list[str]:
-    return [claim for name in names for claim in rule.any.get(name, (name,))]
+def in_the_way(rule: Rule, findings: Iterable[Finding]) -> list[Finding]:
+    """What keeps a case from passing: whatever is not YES in those parts of the rule that do not hold.
+
+    Returns:
+        In the rule's order, each once; nothing if the rule holds.
+    """
+    known = Known(rule, findings)
+    found: list[Finding] = []
+    for name in rule.all:
+        if known.holds(name) is not Truth.HOLDS:
+            found += known.about(name)
+    for slot, names in rule.some.items():
+        each = known.some(slot)
+        if Truth.HOLDS in each.values():
+            continue
+        for ordinal in each:
+            for name in names:
+                if known.holds(name, slot, ordinal) is not Truth.HOLDS:
+                    found += known.about(name, slot, ordinal)
+    return once(one for one in found if one.fact is not Fact.YES)
 
 
-def _holds(
-    rule: Rule, name: str, by_claim: Mapping[str, list[Finding]], slot: str | None = None, ordinal: int = 0
-) -> _Truth:
-    """Whether a claim, or one claim of an any-group, holds; with a slot, as far as it concerns one subject of it."""
-    group = rule.any.get(name)
-    if group is not None:
-        return max(_holds(rule, claim, by_claim, slot, ordinal) for claim in group)
-    facts = [
-        finding.fact
-        for finding in by_claim.get(name, ())
-        if slot is None or finding.ordinals.get(slot) in {None, ordinal}
-    ]
-    return min((_TRUTH.get(fact, _Truth.OPEN) for fact in facts), default=_Truth.OPEN)
+def once(findings: Iterable[Finding]) -> list[Finding]:
+    """Each finding once, in their order."""
+    return list({(one.claim, tuple(sorted(one.ordinals.items()))): one for one in findings}.values())
 
 
-_IDENTITY = frozenset({Predicate.EXISTS, Predicate.EQUALS, Predicate.RELATED})
+def claims_of(rule: Rule, names: Iterable[str]) -> list[str]:
+    """The claims of names that may be groups."""
+    return [claim for name in names for claim in rule.group(name) or (name,)]
+
+
+def truth_of(fact: Fact) -> Truth:
+    """What a fact says of its claim."""
+    return _TRUTH.get(fact, Truth.OPEN)
+
+
+IDENTITY = frozenset({Predicate.EXISTS, Predicate.EQUALS, Predicate.RELATED})
 
 
 def default_rule(claims: Mapping[str, Claim]) -> Rule | None:
@@ -140,23 +194,29 @@ def _check_names(matter: Matter, rule: Rule) -> list[tuple[str, str]]:
     lists = {
         "rule.all": (rule.all, True),
         **{f"rule.any.{name}": (names, False) for name, names in rule.any.items()},
+        **{f"rule.agree.{name}": (names, False) for name, names in rule.agree.items()},
         **{f"rule.some.{slot}": (names, True) for slot, names in rule.some.items()},
     }
     used = {name for names, _ in lists.values() for name in names}
+    if matter.points is not None:
+        used.update(name for one in matter.points.classes for name in one.when)
     for key, (names, groups) in lists.items():
         if not names and (key != "rule.all" or not rule.some):
             mistakes.append((key, "names nothing"))
         mistakes += [(key, f"{name} stands twice") for name in sorted(set(names)) if names.count(name) > 1]
         mistakes += [
-            (key, f"{name} is no claim" + (" and no any-group" if groups else "") + " of this matter")
+            (key, f"{name} is no claim" + (" and no group" if groups else "") + " of this matter")
             for name in names
-            if name not in matter.claims and not (groups and name in rule.any)
+            if name not in matter.claims and not (groups and rule.group(name) is not None)
         ]
-    for name in rule.any:
+    for key, name in [*(("any", name) for name in rule.any), *(("agree", name) for name in rule.agree)]:
+        place = f"rule.{key}.{name}"
         if name in matter.claims:
-            mistakes.append((f"rule.any.{name}", f"a claim is called {name} too"))
+            mistakes.append((place, f"a claim is called {name} too"))
+        if key == "agree" and name in rule.any:
+            mistakes.append((place, f"an any-group is called {name} too"))
         if name not in used:
-            mistakes.append((f"rule.any.{name}", "neither all nor some uses this group, so it decides nothing"))
+            mistakes.append((place, "neither all, some nor a class of points uses this group, so it decides nothing"))
     return mistakes
 
 
@@ -168,7 +228,7 @@ def _check_some(matter: Matter, rule: Rule) -> list[tuple[str, str]]:
             continue
         mistakes += [
             (f"rule.some.{slot}", f"{name} is not about {slot}")
-            for name in _claims_of(rule, names)
+            for name in claims_of(rule, names)
             if name in matter.claims and slot not in claim_slots(matter.claims[name])
         ]
     return mistakes
@@ -181,7 +241,7 @@ def _check_absent(matter: Matter, rule: Rule) -> list[tuple[str, str]]:
     mistakes = []
     for key, names in places.items():
         beside = {matter.claims[name].slot for name in names if name in matter.claims and _identifies(matter, name)}
-        for name in _claims_of(rule, names):
+        for name in claims_of(rule, names):
             claim = matter.claims[name]
             # Within some.SLOT only what is said of that same slot is about the same subject.
             known = sure | (beside & {key.removeprefix("rule.some.")})
@@ -196,4 +256,4 @@ def _check_absent(matter: Matter, rule: Rule) -> list[tuple[str, str]]:
 
 
 def _identifies(matter: Matter, name: str) -> bool:
-    return matter.claims[name].predicate in _IDENTITY
+    return matter.claims[name].predicate in IDENTITY

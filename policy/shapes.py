@@ -420,14 +420,49 @@ class RuleFile(StrictModel):
     """The rule of a matter. It gives passed, check by hand, or data disagrees; nobody is rejected by it.
 
     Attributes:
-        all: Names of claims and any-groups; each must hold for every subject of its slots.
-        any: Groups by name: one of the claims must hold; used in `all` or `some`.
-        some: By slot: all of these claims and any-groups must hold for one and the same subject of the slot.
+        all: Names of claims and groups; each must hold for every subject of its slots.
+        any: Groups by name: one of the claims must hold; used in `all`, `some` or a class of points.
+        agree: Groups by name: the claims are sources of one fact, of which one must say so and none deny it.
+        some: By slot: all of these claims and groups must hold for one and the same subject of the slot.
     """
 
     all: tuple[Name, ...] = ()
     any: dict[Name, tuple[Name, ...]] = Field(default_factory=dict)
+    agree: dict[Name, tuple[Name, ...]] = Field(default_factory=dict)
     some: dict[Name, tuple[Name, ...]] = Field(default_factory=dict)
+
+
+class PointsClassFile(StrictModel):
+    """A class of a table of points.
+
+    Attributes:
+        title: What it is called.
+        when: Names of claims and groups of the rule; the class fits if all of them hold.
+        base: Its points.
+    """
+
+    title: TitleFile
+    when: tuple[Name, ...]
+    base: Annotated[int, Field(ge=0, le=100_000)]
+
+
+class PointsFile(StrictModel):
+    """How many points a case has, where places are given by points.
+
+    Attributes:
+        slot: One subject of it counts: of those by whom the rule holds, the one with the most points.
+        each: Name of an `at_least` claim about the slot: one more point for each unit, up to the last published cell.
+            The claim's own cell is where the search for the number begins.
+        every: Names within the classes that must hold for every subject of the slot, whoever counts.
+        counting: What counts and what does not, in words for people.
+        class_: The classes; the first that fits gives its points.
+    """
+
+    slot: Name
+    each: Name
+    every: tuple[Name, ...] = ()
+    counting: TitleFile
+    class_: tuple[PointsClassFile, ...] = Field(alias="class")
 
 
 class MatterFile(StrictModel):
@@ -447,6 +482,7 @@ class MatterFile(StrictModel):
         slots: By name: a kind of subject, or a table for several of them; at least one slot.
         claims: Claims by name; the slot may be left out if there is only one.
         rule: What the answers amount to; every claim must hold if left out.
+        points: How many points a case has; none if left out.
     """
 
     matter: Label
@@ -460,6 +496,7 @@ class MatterFile(StrictModel):
     slots: dict[Name, Name | SlotFile]
     claims: dict[Name, ClaimText] = Field(default_factory=dict)
     rule: RuleFile | None = None
+    points: PointsFile | None = None
 
 
 class SuspendEntry(StrictModel):

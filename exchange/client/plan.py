@@ -117,7 +117,8 @@ class Plan(NamedTuple):
     Attributes:
         asked: The claims, in the order of the case.
         parts: One for each owner.
-        rule: The matter's, if every claim of the matter is asked; None otherwise.
+        rule: The matter's, if every claim of the matter is asked and it gives no points; None otherwise. Points take
+            several askings (`exchange/matter`).
         rulings: What followed from the rule before, by the codes of the answers; `outcome.py` keeps it.
     """
 
@@ -299,7 +300,8 @@ class Planner:
             if len(asked) > MAX_CLAIMS or builder.full:
                 raise RefusedError(Reason.TOO_MANY_CLAIMS, field=f"claims[{index}]")
         names = {one.name for one in asked}
-        rule = self.matter.rule if names.issuperset(self.matter.claims) else None
+        whole = names.issuperset(self.matter.claims) and self.matter.points is None
+        rule = self.matter.rule if whole else None
         return Plan(tuple(asked), tuple(builder.build() for builder in builders.values()), rule, {})
 
 

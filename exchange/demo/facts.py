@@ -18,6 +18,7 @@ FOREVER = date.max
 _MONTHS_COUNTED = 24
 _PARENTS_OF_HEAD = {"51", "52"}
 _CHILDREN_OF_HEAD = {"20", "30"}
+_MAJORITY = 51
 _HEADS = {"01", "10"}
 _HEAD = "01"
 _RESIDENTIAL = "10"
@@ -299,6 +300,12 @@ def _owner(books: Ledgers, dwelling: Any, _: date) -> Iterator[Row]:
             yield Row(holder, place=dwelling.community)
 
 
+def _majority(books: Ledgers, dwelling: Any, _: date) -> Iterator[Row]:
+    for title in books.titles.get(dwelling, ()):
+        for holder, share in title.holders:
+            yield Row(None if share is None else holder if share >= _MAJORITY else "nobody", place=dwelling.community)
+
+
 def _title_months(books: Ledgers, dwelling: Any, day: date) -> Iterator[Row]:
     for title in books.titles.get(dwelling, ()):
         for _ in title.holders:
@@ -416,6 +423,7 @@ FACTS: dict[str, Fact] = {
     "housing.public_rental": Fact(_public_rental),
     "title.share": Fact(_share, any_row=True),
     "title.owner": Fact(_owner, any_row=True),
+    "title.majority": Fact(_majority, any_row=True),
     "title.months": Fact(_title_months, any_row=True),
     "title.homes": Fact(_home),
     "edu.enrolled": Fact(_enrolled),

@@ -126,6 +126,7 @@ def enrolment(application: Application, truth: Truth) -> Iterator[Expected]:
         return truth.answer(Question(attribute, predicate, subject, district, **more))  # type: ignore[arg-type]  # names of Question's own fields
 
     yield Expected("aged", 0, ask("police.age", "at_least", child.person, name=child.name, cell=6))
+    yield Expected("young", 0, ask("police.age", "at_most", child.person, name=child.name, cell=15))
     yield Expected("lease", 0, ask("housing.lease_months", "at_least", home, cell=12))
     yield Expected("owned", 0, ask("title.share", "at_least", home, cell=51))
     # A slot in which nobody stands is asked about once, as empty.
@@ -133,6 +134,11 @@ def enrolment(application: Application, truth: Truth) -> Iterator[Expected]:
         party = application.guardians[ordinal] if ordinal < len(application.guardians) else None
         person, name = (party.person, party.name) if party else (None, "")
         yield Expected("parent", ordinal, ask("health.parent", "related", child.person, name=child.name, other=person))
+        yield Expected(
+            "register", ordinal, ask("police.household_parent", "related", child.person, name=child.name, other=person)
+        )
+        yield Expected("local", ordinal, ask("police.household", "exists", person, name=name))
+        yield Expected("planned", ordinal, ask("health.family_planning", "exists", person, name=name))
         yield Expected("permit", ordinal, ask("police.residence_permit", "valid", person, name=name))
         yield Expected("insured", ordinal, ask("hrss.insured_months", "at_least", person, name=name, cell=12))
         yield Expected("tenant", ordinal, ask("housing.lessee", "related", home, other=person))
@@ -149,10 +155,21 @@ def ruling(application: Application, answers: Mapping[tuple[str, int], str]) -> 
     of = {place: _TRUTH[answer] for place, answer in answers.items()}
     housed = max(of["lease", 0], of["owned", 0])
     guardian = max(
-        min(of["parent", n], of["permit", n], of["insured", n], max(of["tenant", n], of["owner", n]))
+        min(
+            sources(of["parent", n], of["register", n]),
+            max(of["permit", n], of["local", n]),
+            of["insured", n],
+            of["planned", n],
+            max(of["tenant", n], of["owner", n]),
+        )
         for n in range(len(application.guardians) or 1)
     )
-    return _RULINGS[min(of["aged", 0], housed, guardian)]
+    return _RULINGS[min(of["aged", 0], of["young", 0], housed, guardian)]
+
+
+def sources(*said: int) -> int:
+    """Return what several registers say of one fact: one of them must know it, and none deny it."""
+    return 0 if 0 in said else max(said)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,13 @@ the column that is at fault and never with what stood in it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from hashlib import sha256
 from typing import NamedTuple
 
 from exchange.client.case import Case, Subject
+from exchange.sweep.findings import Finding, open_claims
 from exchange.sweep.mapping import RosterColumns, Template
 from policy.model import Title
 from zhiwang.wire.tables import DigitsLostError, Record
@@ -73,14 +74,25 @@ class CaseReader:
     Args:
         columns: The mapping.
         templates: What is asked.
+        then: Mask of what to ask once all of that is settled, by what is known; 0 for nothing.
     """
 
-    def __init__(self, columns: RosterColumns, templates: Sequence[Template]) -> None:
+    def __init__(
+        self,
+        columns: RosterColumns,
+        templates: Sequence[Template],
+        then: Callable[[Sequence[Finding]], int] = lambda _findings: 0,
+    ) -> None:
         self.columns = columns
         self.templates = tuple(templates)
         self.headings = columns.headings
-        self.all = (1 << len(self.templates)) - 1
-        """Mask of all claims."""
+        self._then = then
+        self.all = sum(1 << index for index, one in enumerate(self.templates) if one.only is None)
+        """Mask of all claims that are asked of every row."""
+        self._alone: dict[tuple[str, int], int] = {}
+        for index, one in enumerate(self.templates):
+            if one.only is not None:
+                self._alone[one.only] = self._alone.get(one.only, 0) | 1 << index
         place = {heading: index for index, heading in enumerate(self.headings)}
         self._key = None if columns.key is None else place[columns.key]
         self._kept = tuple(place[heading] for heading in columns.keep)
@@ -96,7 +108,10 @@ class CaseReader:
         )
         self._asked = len(columns.model_copy(update={"keep": ()}).headings)
         self._values = tuple(None if one.column is None else place[one.column] for one in self.templates)
-        self._exact: Mapping[str, int] = {one.head: i for i, one in enumerate(self.templates) if one.column is None}
+        self._exact: dict[str, list[int]] = {}
+        for index, one in enumerate(self.templates):
+            if one.column is None:
+                self._exact.setdefault(one.head, []).append(index)
         self._heads = tuple((one.head, i) for i, one in enumerate(self.templates) if one.column is not None)
 
     def read(self, record: Record, mask: int | None = None) -> Row:
@@ -113,13 +128,16 @@ class CaseReader:
         if trouble is not None:
             return Row(record.number, key, None, trouble, column, kept, {})
         asked = self.all if mask is None else mask
+        alone = None if not asked & ~self.all else next(one for one, bits in self._alone.items() if bits & asked)
         subjects = []
         present: dict[str, list[int]] = {}
         for slot, ordinal, place, name in self._subjects:
             identifier = cells[place]
             if identifier is not None:
-                subjects.append(Subject(slot, identifier, "" if name is None else cells[name] or ""))
-                present.setdefault(slot, []).append(ordinal)
+                before = present.setdefault(slot, [])
+                if alone in {None, (slot, len(before))}:
+                    subjects.append(Subject(slot, identifier, "" if name is None else cells[name] or ""))
+                before.append(ordinal)
         claims = tuple(
             [
                 template.label(None if place is None else cells[place])
@@ -129,6 +147,11 @@ class CaseReader:
         )
         case = Case(tuple(subjects), claims, case_key(record.number, asked))
         return Row(record.number, key, case, None, "", kept, present)
+
+    def wanted(self, findings: Sequence[Finding]) -> list[int]:
+        """What to ask of a row next: masks, each for a case of its own; empty once the row is settled."""
+        mask = open_claims(findings, self.all) or self._then(findings)
+        return [part for part in (mask & self.all, *(mask & bits for bits in self._alone.values())) if part]
 
     def _trouble(self, record: Record, key: str) -> tuple[Trouble | None, str]:
         cells = record.cells
@@ -154,10 +177,15 @@ class CaseReader:
                 return Trouble.VALUE_INVALID, self.headings[place]
         return None, ""
 
-    def index(self, label: str) -> int:
-        """Which of the templates a claim as it was asked is."""
-        index = self._exact.get(label)
-        return next(i for head, i in self._heads if label.startswith(head)) if index is None else index
+    def index(self, label: str, mask: int = -1) -> int:
+        """Which of the templates a claim as it was asked is.
+
+        Args:
+            label: The claim.
+            mask: Which claims were asked.
+        """
+        found = next((index for index in self._exact.get(label, ()) if mask >> index & 1), None)
+        return next(i for head, i in self._heads if label.startswith(head)) if found is None else found
 
     def column_of(self, field: str, row: Row) -> str:
         """Heading of the column of which the refusal of a row's case speaks, e.g. "subjects[0].identifier"."""

@@ -140,7 +140,7 @@ class Judge:
         only = next(iter(matter.slots)) if len(matter.slots) == 1 else ""
         self._names = tuple(names.get(one.text, "") for one in templates)
         self._slots = tuple((one.claim.slot or only, one.claim.compared_slot) for one in templates)
-        self._rule = matter.rule if set(matter.claims) <= set(self._names) else None
+        self._rule = matter.rule if set(matter.claims) <= set(self._names) and matter.points is None else None
         self._known: dict[tuple[tuple[int, ...], ...], Ruling] = {}
 
     def __call__(self, findings: Sequence[Finding]) -> Ruling:

@@ -99,12 +99,15 @@ class Template(NamedTuple):
         claim: Parsed; with a letter for the text of a column.
         head: What stands before that text; the whole claim if there is none.
         column: Heading of the column; None for a claim that is the same in every row.
+        only: A slot and which of its subjects in a row; such a claim is asked when something wants it, in a case of
+            that subject alone. None for a claim that is asked of every row, about everybody.
     """
 
     text: str
     claim: Claim
     head: str
     column: str | None
+    only: tuple[str, int] | None = None
 
     def label(self, value: str | None) -> str:
         """The claim of one row."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol
 
 from exchange.client.case import Ruling, Status
 from exchange.sweep.cases import CaseReader, Row, Trouble, key_hash
@@ -34,6 +34,21 @@ _CHANGED: Final = "changed"
 _COUNTERS: Final = "counters"
 _NEW: Final = "new"
 
+
+class Telling(Protocol):
+    """Says more of a row's ruling than the rule alone does."""
+
+    headings: tuple[str, ...]
+
+    def __call__(self, findings: Sequence[Finding], present: Mapping[str, Sequence[int]]) -> tuple[Ruling, list[str]]:
+        """The ruling, and what stands under the headings.
+
+        Args:
+            findings: Of the row.
+            present: By slot, which of its mapped subjects are there.
+        """
+
+
 Instance = tuple[int, int, int]
 """Of a claim: which it is, which mapped subject of its slot, and which compared one."""
 
@@ -56,26 +71,31 @@ class Lines:
         reader: Of the roster's rows.
         matter: For which was asked.
         changed: Whether the lines say what has changed.
+        telling: Says more of rulings; the rule alone is judged if left out.
 
     Raises:
         MappingError: A kept column is called as one of the results' own.
     """
 
-    def __init__(self, reader: CaseReader, matter: Matter, *, changed: bool = False) -> None:
+    def __init__(
+        self, reader: CaseReader, matter: Matter, *, changed: bool = False, telling: Telling | None = None
+    ) -> None:
         self._reader = reader
-        self._judge = Judge(matter, reader.templates)
+        self._telling = telling if telling is not None else _Plain(Judge(matter, reader.templates))
         self._changed = changed
         names = {str(claim): name for name, claim in matter.claims.items()}
         only = next(iter(matter.slots)) if len(matter.slots) == 1 else ""
         self._slots = tuple((one.claim.slot or only, one.claim.compared_slot) for one in reader.templates)
         self._instances: dict[Instance, str] = {}
         for index, template in enumerate(reader.templates):
+            if template.only is not None:
+                continue
             for ordinal, compared in instances(reader.columns, matter, template):
                 name = names.get(template.text, template.text)
                 self._instances[index, ordinal, compared] = name + _which(
                     ordinal, compared, related=template.claim.compared_slot is not None
                 )
-        own = [*_FIRST, *([_CHANGED] if changed else []), *_THEN]
+        own = [*_FIRST, *([_CHANGED] if changed else []), *_THEN, *self._telling.headings]
         claims = [f"{name}{part}" for name in self._instances.values() for part in ("", " reason", " as_of")]
         for heading in reader.columns.keep:
             if heading in {*own, *claims, _COUNTERS}:
@@ -96,9 +116,9 @@ class Lines:
         found = self._found(row, entry.findings)
         reason = said[1] or entry.reason or next((one.reason for one in entry.findings if one.reason), "")
         place = self._reader.column_of(entry.place, row) or entry.place if entry.state is State.REFUSED else ""
-        ruling = self._judge(entry.findings)
+        ruling, more = self._telling(entry.findings, row.present)
         cells: list[str | int] = [row.number, row.key, *([changed] if self._changed else []), said[0]]
-        cells += [ruling.name if ruling is not Ruling.NONE else "", reason, place, meaning(reason), *row.kept]
+        cells += [ruling.name if ruling is not Ruling.NONE else "", reason, place, meaning(reason), *more, *row.kept]
         for key in self._instances:
             one = found.get(key)
             as_of = "" if one is None or not one.as_of else _local(one.as_of)
@@ -152,7 +172,8 @@ class Lines:
             slot, compared = self._slots[one.claim]
             there = row.present.get(slot, (0,))
             others = row.present.get(compared, (0,)) if compared is not None else (0,)
-            if one.ordinal < len(there) and one.compared < len(others):
+            everybody = self._reader.templates[one.claim].only is None
+            if everybody and one.ordinal < len(there) and one.compared < len(others):
                 found[one.claim, there[one.ordinal], others[one.compared]] = one
         return found
 
@@ -160,6 +181,18 @@ class Lines:
         for key, one in found.items():
             if one.counter:
                 yield f"{self._instances[key]}: {one.counter}"
+
+
+class _Plain:
+    """What the rule alone says."""
+
+    headings: tuple[str, ...] = ()
+
+    def __init__(self, judge: Judge) -> None:
+        self._judge = judge
+
+    def __call__(self, findings: Sequence[Finding], _present: Mapping[str, Sequence[int]]) -> tuple[Ruling, list[str]]:
+        return self._judge(findings), []
 
 
 def outcome_of(entry: Entry) -> str:

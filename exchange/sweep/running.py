@@ -25,7 +25,7 @@ from exchange.client.roster import CHUNK, WINDOW
 from exchange.sweep.asking import SweepClient
 from exchange.sweep.cases import CaseReader, Row, row_of
 from exchange.sweep.disk import is_full
-from exchange.sweep.findings import finding_of, merge, open_claims, owners_mask
+from exchange.sweep.findings import finding_of, merge, owners_mask
 from exchange.sweep.journal import Entry, Flight, Journal, State
 from exchange.sweep.rosters import Roster
 from zhiwang.wire.errors import Reason, RefusedError
@@ -111,6 +111,8 @@ class Sweep:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="sweep")
         self._flights: dict[tuple[str, ...], list[int]] = {}
         self._down: set[str] = set()
+        self._goes_on = False
+        """Whether a row was told something in this pass by which it is asked on, without a pause."""
         self._owners = tuple(one.claim.owner for one in reader.templates)
         client.keep = self._keep
         self.tally: dict[State, int] = dict.fromkeys(State, 0)
@@ -142,6 +144,8 @@ class Sweep:
             first = True
             while self.tally[State.OPEN] and not self._over():
                 await self._pass(again=not first)
+                if self._goes_on:
+                    continue
                 if first and self._until is None:
                     self._until = self._clock() + self._patience
                 first = False
@@ -173,6 +177,7 @@ class Sweep:
         """Ask every open row once."""
         await self._call(self._roster.check_bytes)
         self._down.clear()
+        self._goes_on = False
         try:
             async with aclosing(self._client.verify_batches(self._batches(again=again), self._context)) as found:
                 async for results in found:
@@ -200,8 +205,8 @@ class Sweep:
         """Open rows with the claims that are open. In the worker."""
         for group in in_groups(self._roster, self._reader):
             entries = self._journal.entries(group[0].number, group[-1].number, only_open=True)
-            masks = {one.number: open_claims(one.findings, self._reader.all) for one in entries}
-            rows = [self._reader.read(one, masks[one.number]) for one in group if one.number in masks]
+            masks = {one.number: self._reader.wanted(one.findings) for one in entries}
+            rows = [self._reader.read(one, mask) for one in group for mask in masks.get(one.number, ())]
             if rows:
                 yield rows
 
@@ -242,7 +247,12 @@ class Sweep:
 
         def write() -> tuple[Mapping[int, Entry], list[Entry]]:
             before = self._journal.entries_of([row_of(one.key)[0] for one in results])
-            now = [self._entry(before[row_of(one.key)[0]], one) for one in results]
+            known = dict(before)
+            for one in results:
+                # Several subjects of one row may have been asked about in one chunk.
+                number = row_of(one.key)[0]
+                known[number] = self._entry(known[number], one)
+            now = list(known.values())
             self._journal.settle(now, flights)
             return before, now
 
@@ -253,6 +263,7 @@ class Sweep:
             self.tally[entry.state] += 1
             self.waiting += _is_waiting(entry) - _is_waiting(was)
             self.settled += entry.state is not State.OPEN
+            self._goes_on |= entry.state is State.OPEN and not entry.reason
         self.kept += sum(one.kept for one in results)
         self._told()
         return now
@@ -262,9 +273,10 @@ class Sweep:
             if Failure(result.reason).status is Status.UNAVAILABLE:
                 return before._replace(reason=result.reason.name)
             return before._replace(state=State.REFUSED, reason=result.reason.name, place=result.field)
-        asked = [finding_of(one, self._reader.index(one.claim)) for one in result.claims]
+        mask = row_of(result.key)[1]
+        asked = [finding_of(one, self._reader.index(one.claim, mask)) for one in result.claims]
         findings = merge(before.findings, asked)
-        if open_claims(findings, self._reader.all):
+        if self._reader.wanted(findings):
             reason = next((one.reason for one in findings if not one.settled), "")
             return before._replace(reason=reason, findings=findings)
         denied = any(one.status is Status.DENIED for one in findings)

@@ -102,7 +102,8 @@ def compared(city: City, attribute: str, predicate: Predicate, subject: Subject,
     """Something to compare with: what is on record, or something else."""
     if predicate not in {Predicate.EQUALS, Predicate.RELATED}:
         return None
-    on_record: list[Subject | str] = values(attribute, subject)
+    # Who is nobody's holder is written so; nobody asks about that.
+    on_record: list[Subject | str] = [one for one in values(attribute, subject) if one != "nobody"]
     if on_record and rng.random() < 0.6:
         return rng.choice(on_record)
     if attribute == "hrss.employer":

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policy.model import Rule
-from policy.rule import Fact, Finding, Verdict, evaluate
+from policy.rule import Fact, Finding, Verdict, evaluate, in_the_way
 
 YES, NO, UNKNOWN, UNAVAILABLE = Fact
 PASSED, BY_HAND, DISAGREES = Verdict
@@ -134,3 +134,39 @@ PAIRS = st.tuples(FACTS, FACTS)
 @given(aged=FACTS, lease=FACTS, owned=FACTS, parent=PAIRS, pension=PAIRS)
 def test_a_verdict_is_what_every_possible_truth_agrees_on(**facts: Fact | tuple[Fact, ...]) -> None:
     assert evaluate(RULE, case(**facts)) is brute(facts)
+
+
+SOURCES = Rule(all=("kin",), agree=MappingProxyType({"kin": ("birth", "register")}))
+
+
+@pytest.mark.parametrize(
+    ("birth", "register", "verdict"),
+    [
+        (YES, YES, PASSED),
+        (YES, UNKNOWN, PASSED),
+        (UNAVAILABLE, YES, PASSED),
+        (UNKNOWN, UNKNOWN, BY_HAND),
+        (YES, NO, DISAGREES),
+        (NO, UNKNOWN, DISAGREES),
+        (NO, NO, DISAGREES),
+    ],
+)
+def test_sources_of_one_fact_agree_if_one_says_so_and_none_denies_it(
+    birth: Fact, register: Fact, verdict: Verdict
+) -> None:
+    for one, other in ((birth, register), (register, birth)):
+        assert evaluate(SOURCES, case(birth=one, register=other)) is verdict
+
+
+def test_what_is_in_the_way_is_whatever_is_not_yes_in_parts_that_do_not_hold() -> None:
+    found = in_the_way(RULE, case(**GOOD | {"aged": UNKNOWN, "lease": NO, "owned": UNAVAILABLE}))
+    assert [(one.claim, one.fact) for one in found] == [("aged", UNKNOWN), ("lease", NO), ("owned", UNAVAILABLE)]
+    assert in_the_way(RULE, case(**GOOD)) == [], "a claim that is not needed stands in nobody's way"
+    found = in_the_way(RULE, case(**GOOD | {"pension": (NO, YES), "parent": (YES, UNKNOWN)}))
+    assert [(one.claim, one.ordinals["guardian"]) for one in found] == [("pension", 0), ("parent", 1)]
+
+
+@given(st.fixed_dictionaries({name: st.sampled_from(Fact) for name in ("aged", "lease", "owned")}))
+def test_something_is_in_the_way_exactly_if_a_case_does_not_pass(facts: dict[str, Fact]) -> None:
+    found = case(**GOOD | facts)
+    assert (in_the_way(RULE, found) == []) == (evaluate(RULE, found) is PASSED)

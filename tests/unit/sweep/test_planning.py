@@ -69,6 +69,7 @@ async def test_subjects_with_more_names_than_an_owner_admits_are_counted(tmp_pat
     assert {(one.owner, one.what, one.cap, one.subjects) for one in plan.caps} == {
         ("police", NAMES, caps.NAMES, 1),
         ("health", NAMES, caps.NAMES, 1),
+        ("civil", NAMES, caps.NAMES, 1),
     }
     with Bench(tmp_path, rows[:-1], Wire(), columns=NAMED) as bench:
         assert (await planned(bench)).caps == []
@@ -102,4 +103,4 @@ async def test_an_owner_without_a_key_is_away(tmp_path: Path) -> None:
         plan = plan_sweep(
             bench.client, bench.roster, bench.reader, bench.context, keys=keys, rate=None, now=time.time()
         )
-    assert plan.away == ["health", "police"]
+    assert plan.away == ["civil", "health", "police"]

@@ -24,7 +24,7 @@ from sweep_support import COLUMNS, Bench, Wire, people, refusing, results
 from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.header import MAX_LIFETIME, Header
 
-OWNERS = {"police", "health"}
+OWNERS = {"police", "health", "civil"}
 
 
 @pytest.fixture(autouse=True)
