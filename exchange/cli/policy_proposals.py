@@ -190,7 +190,7 @@ def rollback(
     done = with_registrar(found, lambda link: publish_or_propose(link, files, signers, note))
     if isinstance(done, policy_pb2.Proposal):
         print_proposals([done], as_json=as_json)
-        output.next_step(f"another admin: zhiwang policy approve {done.id} --sign … --publish --profile …")
+        output.next_step(f"another admin: zhiwang policy approve {done.id} --publish --profile …")
     elif as_json:
         output.print_json({"role": department, "version": done[1], "directory": done[0]})
     else:

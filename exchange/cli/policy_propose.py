@@ -170,7 +170,7 @@ def propose(
             output.print_json({"file": str(out), "facts": [fact._asdict() for fact in facts]})
         else:
             show_change([file], base.directory)
-            output.next_step(f"zhiwang policy propose {out} --sign … --profile {profile}")
+            output.next_step(f"zhiwang policy propose {out} --profile {profile}")
         return
     if not yes:
         show_change([file], base.directory)
@@ -255,4 +255,4 @@ def _version(current: Current, department: str) -> int:
 def _print(kept: Sequence[policy_pb2.Proposal], *, as_json: bool) -> None:
     print_proposals(kept, as_json=as_json)
     for proposal in kept:
-        output.next_step(f"another admin: zhiwang policy approve {proposal.id} --sign … --profile …")
+        output.next_step(f"another admin: zhiwang policy approve {proposal.id} --profile …")

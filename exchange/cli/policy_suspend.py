@@ -87,7 +87,7 @@ def suspend(
         output.print_json(told)
     else:
         output.print_table(("停权 suspended", "department", "directory"), [tuple(told.values())])
-    output.next_step(f"two admins lift it: zhiwang policy lift {entry['id']} --sign … --sign … --profile …")
+    output.next_step(f"two admins lift it: zhiwang policy lift {entry['id']} --profile …")
 
 
 def lift(
@@ -132,7 +132,7 @@ def lift(
     done = with_registrar(found, send)
     if isinstance(done, policy_pb2.Proposal):
         print_proposals([done], as_json=as_json)
-        output.next_step(f"another admin: zhiwang policy approve {done.id} --sign … --publish --profile …")
+        output.next_step(f"another admin: zhiwang policy approve {done.id} --publish --profile …")
     elif as_json:
         output.print_json({"lifted": suspensions, "directory": done[0]})
     else:
