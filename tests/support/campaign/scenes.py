@@ -34,8 +34,12 @@ URL: Final = "url"
 
 def engine(directory: Path, *, create: bool = False) -> Engine:
     """Of the database of the log in a directory."""
-    if (directory / URL).exists():
-        return postgres.open_postgres((directory / URL).read_text("utf-8"))
+    try:
+        url = (directory / URL).read_text("utf-8")
+    except OSError:
+        url = ""  # the campaign's own file: that it cannot be read is no fault of a log's
+    if url:
+        return postgres.open_postgres(url)
     return sqlite.open_sqlite(files(directory)[0], create=create)
 
 
