@@ -42,7 +42,12 @@ class Screen:
         shown = output.error_console()
         self._bar = shown.is_terminal
         self._progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=shown, disable=not self._bar
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=None),
+            TimeElapsedColumn(),
+            console=shown,
+            disable=not self._bar,
+            expand=True,
         )
         self._task = self._progress.add_task("", total=None)
         self._began = time.monotonic()
@@ -63,20 +68,22 @@ class Screen:
         total = sum(run.tally.values())
         settled = total - run.tally[State.OPEN]
         if self._bar:
-            self._progress.update(self._task, description=self._text(run, now), completed=settled, total=total)
+            # In lines that leave room for the bar on a terminal of eighty columns.
+            text = "\n".join(self._texts(run, now))
+            self._progress.update(self._task, description=text, completed=settled, total=total)
         elif now - self._said >= LINE_SECONDS:
             self._said = now
-            output.say(self._text(run, now))
+            output.say("  ".join(self._texts(run, now)))
 
-    def _text(self, run: Sweep, now: float) -> str:
+    def _texts(self, run: Sweep, now: float) -> tuple[str, str, str]:
         tally = run.tally
         total = sum(tally.values())
         rate = run.settled / max(now - self._began, 0.001)
-        left = "" if not run.settled else f" {_hours((tally[State.OPEN]) / rate)}"
+        left = "?" if not run.settled else _hours(tally[State.OPEN] / rate)
         return (
-            f"{total - tally[State.OPEN]:,}/{total:,} 行 rows  {rate:,.0f}/s  "
-            f"答复 ANSWERED {tally[State.ANSWERED]:,}  未获准 DENIED {tally[State.DENIED]:,}  "
-            f"暂不可用 UNAVAILABLE {run.waiting:,}  不能核验 NOT_ASKED {tally[State.REFUSED]:,}  剩余 left{left}"
+            f"{total - tally[State.OPEN]:,}/{total:,} 行 rows  {rate:,.0f}/s  剩余 left {left}",
+            f"答复 ANSWERED {tally[State.ANSWERED]:,}  未获准 DENIED {tally[State.DENIED]:,}",
+            f"暂不可用 UNAVAILABLE {run.waiting:,}  不能核验 NOT_ASKED {tally[State.REFUSED]:,}",
         )
 
 

@@ -148,7 +148,10 @@ class Journal:
                     connection.execute(statement)
             connection.execute("COMMIT")
             if path.exists() and path.stat().st_ino == inode:
-                return cls(connection, path)
+                journal = cls(connection, path)
+                # What a killed run left in it: it is rolled back by now, if it was to be.
+                journal._wipe()
+                return journal
         except sqlite3.Error as error:
             connection.close()
             if "locked" in str(error):

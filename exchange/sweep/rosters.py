@@ -66,7 +66,11 @@ def need_parquet() -> Any:
     return pyarrow
 
 
-@dataclass(frozen=True, slots=True)
+class TouchedError(TableError):
+    """The bytes are what they were, but not the file or its time: what was read meanwhile is to be read again."""
+
+
+@dataclass(slots=True)
 class Roster:
     """A file that can be read.
 
@@ -75,7 +79,7 @@ class Roster:
         kind: CSV, XLSX or PARQUET.
         form: How it is written.
         sha256: Of its bytes, in hex.
-        stamp: Which file it was when its bytes were hashed, as `stamp_of` gives it.
+        stamp: Which file it was when its bytes were hashed last, as `stamp_of` gives it.
     """
 
     path: Path
@@ -91,8 +95,11 @@ class Roster:
         Raises:
             TableError: It cannot be read, or is no longer what it was.
         """
+        if stamp_of(self.path.stat()) != self.stamp:
+            self.check_bytes()
         with self.path.open("rb") as stream:
-            self._check(os.fstat(stream.fileno()))
+            if stamp_of(os.fstat(stream.fileno())) != self.stamp:
+                raise TableError(self._changed)
             if self.kind == XLSX:
                 yield xlsx_table(self.form, stream)
             elif self.kind == PARQUET:
@@ -104,23 +111,25 @@ class Roster:
         """Refuse a file that has been written or replaced since it was hashed: what was read may be of other people.
 
         Raises:
-            TableError: It has.
+            TouchedError: It has, and its bytes are the same again, or still; they were not while they were read, maybe.
+            TableError: It has, and they are not.
         """
-        self._check(self.path.stat())
+        if stamp_of(self.path.stat()) != self.stamp:
+            self.check_bytes()
+            raise TouchedError(f"{self.path.name} was touched while it was read; give the same command again")
 
     def check_bytes(self) -> None:
-        """The same by its bytes too, since the clocks of some file systems are coarse.
+        """Refuse other bytes, also where a coarse clock hides that; whatever file holds the same ones is this one.
 
         Raises:
-            TableError: They are others.
+            TableError: They are others, or are being written.
         """
-        self.check_stamp()
-        if not still_same(self):
+        with self.path.open("rb") as stream:
+            stamp = stamp_of(os.fstat(stream.fileno()))
+            same = _look_through(stream)[0] == self.sha256
+        if not same or stamp_of(self.path.stat()) != stamp:
             raise TableError(self._changed)
-
-    def _check(self, status: os.stat_result) -> None:
-        if stamp_of(status) != self.stamp:
-            raise TableError(self._changed)
+        self.stamp = stamp
 
     @property
     def _changed(self) -> str:
@@ -160,12 +169,6 @@ def find_roster(path: Path, form: Form, *, separator: str = "", encoding: str = 
     roster = Roster(path, kind, form, sha256, stamp)
     with roster.table():
         return roster
-
-
-def still_same(roster: Roster) -> bool:
-    """Whether a file is what it was."""
-    with roster.path.open("rb") as stream:
-        return _look_through(stream)[0] == roster.sha256
 
 
 def _look_through(stream: BinaryIO, encodings: Sequence[str] = ()) -> tuple[str, str | None]:

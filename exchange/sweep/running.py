@@ -27,12 +27,15 @@ from exchange.sweep.cases import CaseReader, Row, row_of
 from exchange.sweep.disk import is_full
 from exchange.sweep.findings import finding_of, merge, owners_mask
 from exchange.sweep.journal import Entry, Flight, Journal, State
-from exchange.sweep.rosters import Roster
+from exchange.sweep.rosters import Roster, TouchedError
 from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.tables import Record
 
 READ_AT_ONCE: Final = 256
 """Rows that are read together."""
+
+TOUCHES: Final = 8
+"""How often a roster may be touched while it is read once."""
 
 RETRY_SECONDS: Final = (5.0, 300.0)
 """Pause before open rows are asked again: at first, and at most; each time twice as long."""
@@ -61,11 +64,23 @@ def rows_of(roster: Roster, reader: CaseReader) -> Iterator[Record]:
 
 
 def in_groups(roster: Roster, reader: CaseReader) -> Iterator[list[Record]]:
-    """The same, some at a time; of each group the roster was what it was when all of the group had been read."""
-    records = rows_of(roster, reader)
-    while group := list(islice(records, READ_AT_ONCE)):
-        roster.check_stamp()
-        yield group
+    """The same, some at a time; of each group the roster was what it was when all of the group had been read.
+
+    A file that was only touched, or replaced by its own copy, is read again from where it was.
+    """
+    last = 0
+    for left in reversed(range(TOUCHES + 1)):
+        records = (record for record in rows_of(roster, reader) if record.number > last)
+        try:
+            while group := list(islice(records, READ_AT_ONCE)):
+                roster.check_stamp()
+                yield group
+                last = group[-1].number
+        except TouchedError:
+            if not left:
+                raise
+        else:
+            return
 
 
 class Sweep:

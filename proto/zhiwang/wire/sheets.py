@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Iterator
 from datetime import date, datetime
 from decimal import Decimal
+from importlib import import_module
 from typing import Any, BinaryIO, Final
 
 from zhiwang.wire.tables import MAX_EXACT, CellError, DigitsLostError, Form, RawRow, Table, TableError, check_text
@@ -36,6 +37,8 @@ _ATTRIBUTES = re.compile(rb"""(?:\s+[\w:.-]+\s*=\s*(?:"[^"&]*"|'[^'&]*'))*\s*/?"
 _ROW_NUMBER = re.compile(rb"""\sr\s*=\s*["'](\d+)["']""")
 _ROWS_END = re.compile(rb"</(?:[^\s<>/:]+:)?sheetData\s*>")
 _MERGED = re.compile(rb"""\sref\s*=\s*["'][A-Z]+\d+:[A-Z]+(\d+)["']""")
+_SHEET = re.compile(r"xl/worksheets/[^/]+\.xml")
+_LARGE = "holds a part of more than {} bytes"
 _FOREIGN = "holds XML that no spreadsheet program writes"
 
 
@@ -67,10 +70,10 @@ def _check_archive(stream: BinaryIO) -> None:
         members = archive.infolist()
         if sum(member.file_size for member in members) > MAX_UNPACKED:
             raise TableError(f"is larger than {MAX_UNPACKED} bytes when unpacked")
+        large = {member.filename for member in members if member.file_size > MAX_STRINGS}
+        if not all(map(_SHEET.fullmatch, large)):
+            raise TableError(_LARGE.format(MAX_STRINGS))
         for member in members:
-            in_rows = member.filename.startswith("xl/worksheets/")
-            if not in_rows and member.file_size > MAX_STRINGS:
-                raise TableError(f"holds a part of more than {MAX_STRINGS} bytes")
             if member.flag_bits & 1:
                 raise TableError("is encrypted")
             if member.filename.endswith((".xml", ".rels")):
@@ -79,7 +82,25 @@ def _check_archive(stream: BinaryIO) -> None:
                 # Neither a declaration passes, nor UTF-16.
                 if not _PROLOG.match(head):
                     raise TableError(_FOREIGN)
+        # A sheet's place alone makes no sheet of what openpyxl would keep in memory whole.
+        if large and not large <= _sheets_of(archive):
+            raise TableError(_LARGE.format(MAX_STRINGS))
     stream.seek(0)
+
+
+def _sheets_of(archive: zipfile.ZipFile) -> set[str]:
+    """Parts that are read row by row: worksheets by whatever openpyxl goes by, and nothing else by any of it."""
+    from openpyxl.xml.constants import WORKSHEET_TYPE  # noqa: PLC0415 - takes a fifth of a second, and few need it
+
+    # By its own functions, so that both see one thing.
+    reader: Any = import_module("openpyxl.reader.excel")
+    package = reader.Manifest.from_tree(reader.fromstring(archive.read(reader.ARC_CONTENT_TYPES)))
+    workbook = reader._find_workbook_part(package).PartName[1:]  # noqa: SLF001 - it offers no other way
+    related = list(reader.get_dependents(archive, reader.get_rels_path(workbook)))
+    sheets = {one.target for one in related if one.Type.endswith("/worksheet")}
+    others = {one.target for one in related if not one.Type.endswith("/worksheet")}
+    others |= {one.PartName[1:] for one in package.Override if one.ContentType != WORKSHEET_TYPE}
+    return sheets - others
 
 
 def _sheet_rows(form: Form, stream: BinaryIO) -> Iterator[RawRow]:

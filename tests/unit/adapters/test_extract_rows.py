@@ -319,6 +319,20 @@ def test_an_archive_that_unpacks_to_more_than_it_may_is_refused(
     assert "holds a part of more than 100 bytes" in refusal(lambda: xlsx_rows(_book(tmp_path)))
 
 
+def test_texts_that_lie_where_sheets_do_are_bounded_as_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = "application/vnd.openxmlformats-officedocument.spreadsheetml.sharedStrings+xml"
+    part = f'<Override PartName="/xl/worksheets/texts.xml" ContentType="{kind}"/></Types>'.encode()
+    texts = b'<sst xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><si><t>x</t></si></sst>'
+    hidden = _rewritten(_book(tmp_path), lambda data: data.replace(b"</Types>", part), "[Content_Types].xml")
+    with zipfile.ZipFile(hidden, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("xl/worksheets/texts.xml", texts + b" " * (1 << 17))
+    assert xlsx_rows(hidden) == [(ANNA, "1"), (BO, "2")]
+    monkeypatch.setattr(sheets, "MAX_STRINGS", 1 << 16)
+    assert "holds a part of more than" in refusal(lambda: xlsx_rows(hidden))
+    large = _rewritten(_book(tmp_path), lambda data: data + b" " * (1 << 17))
+    assert xlsx_rows(large) == [(ANNA, "1"), (BO, "2")], "a sheet is read row by row, however large"
+
+
 def test_entities_are_not_even_looked_at(tmp_path: Path) -> None:
     def declared(data: bytes) -> bytes:
         return b'<!DOCTYPE x [<!ENTITY a "aaaa">]>' + data.removeprefix(b"<?xml version='1.0' encoding='UTF-8'?>\n")

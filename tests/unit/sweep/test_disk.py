@@ -199,6 +199,29 @@ def _held(secrets: Sequence[bytes], *paths: Path) -> list[bytes]:
     return [one for one in secrets if one in held]
 
 
+def test_what_a_killed_run_left_in_the_rollback_file_is_overwritten_when_the_next_begins(tmp_path: Path) -> None:
+    path, rollback = tmp_path / "x.sweep", tmp_path / "x.sweep-journal"
+    script = (
+        "import os, sys; from pathlib import Path; from exchange.sweep.journal import Journal\n"
+        "journal = Journal.open(Path(sys.argv[1])); journal.take_in({'roster': 'x'}, [(2, None, None, '')])\n"
+        "for letter in (b'S', b'T'): journal.launch(['2/1'], 'x', b'request', letter * 32)\n"
+        "journal.settle((), (1,)); os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run(  # noqa: S603 - our own
+        [sys.executable, "-c", script, str(path)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        check=False,
+        timeout=100,
+    )
+    assert done.returncode == -signal.SIGKILL
+    settled, on_the_way = b"S" * 32, b"T" * 32
+    assert _held([settled], path, rollback), "it left nothing, which shows nothing"
+    journal = Journal.open(path)
+    assert not _held([settled], path, rollback)
+    assert [flight.secret for flight in journal.flights()] == [on_the_way]
+    journal.close()
+
+
 def test_a_journal_into_which_nothing_was_taken_goes_when_it_is_closed(tmp_path: Path) -> None:
     Journal.open(tmp_path / "x.sweep").close()
     assert not list(tmp_path.iterdir())

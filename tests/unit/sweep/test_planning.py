@@ -8,6 +8,7 @@ from datetime import date
 from pathlib import Path
 from types import MappingProxyType
 
+from certs.expiry import Expiry
 from certs.owner_keys import VerifiedOwnerKey
 from exchange.demo.codes import resident
 from exchange.sweep.mapping import RosterColumns, SubjectColumns
@@ -73,6 +74,24 @@ async def test_subjects_with_more_names_than_an_owner_admits_are_counted(tmp_pat
     }
     with Bench(tmp_path, rows[:-1], Wire(), columns=NAMED) as bench:
         assert (await planned(bench)).caps == []
+
+
+async def test_subjects_with_more_compared_values_than_an_owner_admits_are_counted(tmp_path: Path) -> None:
+    columns = RosterColumns(
+        key="编号", subject=COLUMNS.subject, claims=("senior: police.name equals {姓名}", "senior: police.card exists")
+    )
+    rows = [(f"R{number}", ANNA, f"名{chr(0x4E00 + number)}", "街道") for number in range(caps.VALUES + 1)]
+    with Bench(tmp_path, rows, Wire(), columns=columns) as bench:
+        assert [tuple(one) for one in (await planned(bench)).caps] == [("police", "name", caps.VALUES, 1)]
+
+
+async def test_what_the_client_depends_on_is_listed_if_it_ends_before_the_sweep(tmp_path: Path) -> None:
+    now = time.time()
+    with Bench(tmp_path, list(people(100)), Wire()) as bench:
+        own = [Expiry("tls", "certificate", now + 50, "renew it"), Expiry("role", "directory", now + 1e6, "sign it")]
+        bench.client.expiries = lambda: own
+        found = (await planned(bench, rate=1.0)).endings
+    assert [(one.what, one.time, one.remedy) for one in found] == [("certificate", now + 50, "renew it")]
 
 
 async def test_what_ends_before_the_sweep_does_is_listed_and_all_of_it_where_the_end_is_unknown(tmp_path: Path) -> None:

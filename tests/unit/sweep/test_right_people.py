@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from exchange.sweep.journal import JournalError
 from exchange.sweep.rosters import find_roster
 from sweep_support import HEADINGS, Bench, Wire, people, results
 from zhiwang.wire.header import Header
-from zhiwang.wire.tables import Form, TableError
+from zhiwang.wire.tables import Form, Record, TableError
 
 YOUNG = resident(date(1990, 1, 1), 77)
 
@@ -108,6 +108,47 @@ async def test_a_roster_edited_while_its_results_are_written_keeps_them_from_the
         with pytest.raises(TableError, match="was changed meanwhile"):
             bench.write()
     assert not bench.out.exists()
+
+
+def touch(path: Path) -> None:
+    os.utime(path)
+
+
+def copy(path: Path) -> None:
+    path.with_name("new.csv").write_bytes(path.read_bytes())
+    path.with_name("new.csv").replace(path)
+
+
+@pytest.mark.parametrize("act", [touch, copy])
+async def test_a_roster_that_is_only_touched_or_replaced_by_its_copy_does_not_stop_the_sweep(
+    tmp_path: Path, act: Callable[[Path], None]
+) -> None:
+    rows, wire = some_people(2000, 1900), Wire()
+    with Bench(tmp_path, rows, wire) as bench:
+        wire.before = once(wire, lambda: act(bench.path))
+        await bench.run()
+        bench.write()
+        assert [one["key"] for one in results(bench.out)] == [row[0] for row in rows]
+        assert wire.cases == {"health": 2000, "police": 2000}, "a row was asked twice"
+
+
+async def test_what_was_read_while_other_bytes_were_there_is_not_taken_though_they_are_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = some_people(600, 300)
+    with Bench(tmp_path, rows, Wire()) as bench:
+        honest = list(running.rows_of(bench.roster, bench.reader))
+        before, rows_of = bench.path.read_bytes(), running.rows_of
+
+        def other_people_meanwhile(*_arguments: object) -> Iterator[Record]:
+            monkeypatch.setattr(running, "rows_of", rows_of)
+            write(bench.path, rows[::-1])
+            found = list(rows_of(find_roster(bench.path, Form()), bench.reader))
+            bench.path.write_bytes(before)
+            yield from found
+
+        monkeypatch.setattr(running, "rows_of", other_people_meanwhile)
+        assert [one for group in running.in_groups(bench.roster, bench.reader) for one in group] == honest
 
 
 async def test_a_journal_is_bound_to_the_sheet_and_the_row_of_the_headings(tmp_path: Path) -> None:

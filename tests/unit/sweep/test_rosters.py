@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import os
 import sys
 from collections.abc import Sequence
 from datetime import date
@@ -18,7 +19,7 @@ from adapter_drivers import write_xlsx
 from adapter_support import ANNA, BO
 from exchange.sweep.cases import CaseReader, Row, Trouble
 from exchange.sweep.mapping import RosterColumns, SubjectColumns, template_of
-from exchange.sweep.rosters import find_roster, need_parquet, still_same
+from exchange.sweep.rosters import TouchedError, find_roster, need_parquet
 from exchange.sweep.running import rows_of
 from exchange.sweep.writing import table_file, unguarded
 from zhiwang.wire.tables import Form, TableError
@@ -170,9 +171,15 @@ def test_without_pyarrow_parquet_is_refused_with_what_to_install(
 def test_a_roster_that_was_changed_is_not_the_same(tmp_path: Path) -> None:
     path = csv_file(tmp_path / "r.csv", [HEADINGS, ("1", ANNA, "安娜", "", "")])
     roster = find_roster(path, Form())
-    assert still_same(roster)
+    roster.check_stamp()
+    os.utime(path)
+    with pytest.raises(TouchedError, match="was touched"):
+        roster.check_stamp()
+    roster.check_stamp()
     path.write_bytes(path.read_bytes().replace(ANNA.encode(), BO.encode()))
-    assert not still_same(roster)
+    for check in (roster.check_stamp, roster.check_bytes):
+        with pytest.raises(TableError, match="was changed meanwhile"):
+            check()
 
 
 @pytest.mark.parametrize("kind", ["csv", "xlsx", "parquet"])
