@@ -20,7 +20,7 @@ from adapters.config import StateFiles
 from adapters.delays import DELAY_SCHEMA
 from adapters.postgres_store import STORE
 from adapters.rows import in_file, write
-from adapters.store_keys import match_all, open_key, trace_key
+from adapters.store_keys import indexed, match_all, open_key, trace_key, trace_years
 from audit.backend import backend_of
 from audit.entry import decode_entry
 from audit.guard import Guard
@@ -171,7 +171,8 @@ def _make_tables(connection: Connection) -> None:
 
 def _match_keys(connection: Connection, state: StateFiles, year: int) -> None:
     try:
-        trace_key(state.keys, year, apart=True)
+        # Where nobody has indexed anybody yet, as in a store that was a file, this replica has the first key.
+        trace_key(state.keys, year, apart=bool(trace_years(state.keys)) or indexed(connection))
         match_all(connection, state.keys)
     except (OSError, ValueError) as error:
         raise FatalError(

@@ -17,7 +17,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from adapters.rows import fetch, write
+from adapters.rows import Reading, fetch, write
 from zhiwang.wire.errors import FatalError, Reason
 
 KEY_SIZE: Final = 32
@@ -60,6 +60,11 @@ def trace_key(directory: Path, year: int, *, apart: bool) -> bytes:
             key = open_key(directory / trace_key_name(known), create=False)
             _keep(directory / trace_key_name(known + 1), digest(key, _NEXT + str(known + 1).encode(), "sha256"))
     return open_key(path, create=not apart)
+
+
+def indexed(connection: Reading) -> bool:
+    """Whether any replica has a key of the index."""
+    return bool(fetch(connection, "SELECT name FROM store_key WHERE name <> ?", (LEDGER_KEY,)))
 
 
 def match_all(connection: Connection, directory: Path) -> None:

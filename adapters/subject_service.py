@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from adapters import delays, erasure, replay
 from adapters.ledger import Ledger
-from adapters.rows import Snapshots
+from adapters.rows import Snapshots, in_file
 from adapters.subjects import Subjects
 from adapters.trace import Stand, Trace, slot_part
 from audit.appended import Appended
@@ -150,7 +150,7 @@ class SubjectAdminServicer(subject_pb2_grpc.SubjectAdminServiceServicer):
         log: The owner's log; its store holds the index.
         trace: The index.
         schemes: Scheme of each kind of subject, by the directory in force.
-        store: The store's file.
+        store: The store's file, unless it stands in a database.
         holds: What stands above erasure.
         clock: Seconds since the epoch.
         peer: Gives the caller of the RPC that is being served.
@@ -238,7 +238,9 @@ class SubjectAdminServicer(subject_pb2_grpc.SubjectAdminServiceServicer):
             raise RefusedError(Reason.OVERLOADED, "holds are being placed, or the subject asked about, all the time")
         self._log.committed(appended)
         overwritten = erasure.overwrite(self._log.engine, self._store, subjects.values())
-        return subject_pb2.EraseResponse(index=appended.first, overwritten=overwritten)
+        return subject_pb2.EraseResponse(
+            index=appended.first, overwritten=overwritten, in_database=not in_file(self._log.engine)
+        )
 
     def _check_not_held(self, subjects: Mapping[int, bytes]) -> None:
         """Refuse if an entry about the subject is held.

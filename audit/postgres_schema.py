@@ -98,8 +98,8 @@ def removal(roles: Roles, year: int, tables: Tables) -> str:
     marked = f"UPDATE {SCHEMA}.log_shard_removed SET done = 1 WHERE year = {year:d}"  # noqa: S608 - a number
     return f"""\
 -- For sign-off. An administrator of the database runs it, in the database of the log. It removes the entries of a year
--- for ever. That the log says that they may go was checked by the hub when this was printed; the database can only tell
--- that it was recorded. So run what was printed just now, by the hub.
+-- for ever. That the log says that they may go was checked when this was printed; the database can only tell that it
+-- was recorded. So run what was printed just now, by the process's own command.
 BEGIN;
 SET LOCAL ROLE "{roles.owner}";
 DO $$ BEGIN

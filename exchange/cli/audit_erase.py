@@ -33,7 +33,8 @@ def erase_subject(
     and by which order, is an entry; who, is said nowhere. It cannot be undone, and older backups still hold the rows.
 
     Exit status: 0 if no byte of the rows is left in the store, 1 if it was refused or the files were in use; then run
-    it again.
+    it again. 1 also where the store stands in PostgreSQL: the rows are gone, and an administrator has their bytes
+    overwritten.
 
     Example: zhiwang audit erase-subject person=- --profile admin.toml --owner hrss --from hrss/state --order 2026-E-3
     < identifier
@@ -53,9 +54,17 @@ def erase_subject(
 
     done = with_keeper(loaded, source, owner, act)
     if as_json:
-        output.print_json({"owner": owner, "entry": done.index, "overwritten": done.overwritten})
+        output.print_json(
+            {"owner": owner, "entry": done.index, "overwritten": done.overwritten, "in_database": done.in_database}
+        )
     elif done.overwritten:
         output.say(f"已抹去，库文件中不留痕迹  Erased, as entry {done.index} says; no byte of it is left in the store.")
+    elif done.in_database:
+        output.say("已抹去；数据库文件、WAL 与备份中的残留须由数据库管理员清除（docs/log-store.md）")
+        output.say(
+            f"Erased, as entry {done.index} says. The bytes in the database's files, WAL and dumps are its "
+            "administrator's to overwrite: docs/log-store.md says how."
+        )
     else:
         output.say("已抹去，但库文件正被占用，未能清除残留；请再次运行")
         output.say("Erased, but the store's files were in use and could not be overwritten; run it again.")

@@ -291,7 +291,11 @@ def test_an_erased_person_leaves_no_byte_in_the_index_and_every_proof_still_hold
     assert anna in everything(bureau)
     size = bureau.log.newest.size
     erased = People(bureau, "hrss/admin/one").erase(ANNA)
-    assert (erased.index, erased.overwritten) == (size, bureau.place is None)
+    assert (erased.index, erased.overwritten, erased.in_database) == (
+        size,
+        bureau.place is None,
+        bureau.place is not None,
+    )
     assert anna not in everything(bureau)
     assert bo in everything(bureau)
     entry = decode_entry(bureau.log.entries(size, 1)[0])

@@ -415,19 +415,23 @@ class EraseResponse(_message.Message):
 
     INDEX_FIELD_NUMBER: _builtins.int
     OVERWRITTEN_FIELD_NUMBER: _builtins.int
+    IN_DATABASE_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Index of the entry that says that somebody was."""
     overwritten: _builtins.bool
     """Whether no byte of the index rows is left in the store's files; otherwise what to do is in the owner's docs."""
+    in_database: _builtins.bool
+    """Whether the store stands in a database, so that only its administrator can have them overwritten."""
     def __init__(
         self,
         *,
         index: _builtins.int = ...,
         overwritten: _builtins.bool = ...,
+        in_database: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "overwritten", b"overwritten"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["in_database", b"in_database", "index", b"index", "overwritten", b"overwritten"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
