@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from certs.owner_keys import KEY_LIFE, ROTATE_AFTER, OwnerKeyStore
+from certs.owner_keys import KEY_LIFE, ROTATE_AFTER, OwnerKeyStore, VerifiedOwnerKey
 from certs.signing import CertificateVerifier
 from certs_support import City
 from exchange.client.keys import FRESH_SECONDS, PAUSE_SECONDS, SPARE_SECONDS, OwnerKeys
@@ -174,3 +174,41 @@ async def test_old_keys_are_looked_at_again(fixture: Fixture) -> None:
     fixture.now += 600
     await fixture.keys.context("hrss")
     assert fixture.fetched == 2
+
+
+async def test_agents_share_themselves_out_among_replicas_and_no_key_with_a_successor_is_taken(
+    fixture: Fixture,
+) -> None:
+    def replica(name: str) -> OwnerKeyStore:
+        (fixture.path / name).mkdir()
+        signer = fixture.city.enrol("hrss/adapter/main", now=ENROLLED).signer()
+        return OwnerKeyStore(fixture.path / name, lambda: signer, lambda: fixture.now)
+
+    one, two = replica("one"), replica("two")
+    one.refresh()
+    fixture.now += 3600
+    two.refresh()
+    # The first replica's next key comes while its former one still opens what is sealed.
+    fixture.now += ROTATE_AFTER - 3600
+    one.refresh()
+    fixture.statements = [*one.statements(), *two.statements()]
+    offered: list[list[bytes]] = []
+
+    def choose(keys: Sequence[VerifiedOwnerKey]) -> VerifiedOwnerKey:
+        offered.append([key.key_id for key in keys])
+        return keys[len(offered) % len(keys)]
+
+    chosen = set()
+    for _ in range(2):
+        keys = OwnerKeys(fixture._fetch, fixture.verifier, lambda: fixture.now, choose)
+        chosen.add((await keys.context("hrss")).key_id)
+    ids = {sealed_pb2.OwnerKey.FromString(one.statements()[0].key).key_id}
+    ids.add(sealed_pb2.OwnerKey.FromString(two.statements()[0].key).key_id)
+    assert len(fixture.statements) == 3
+    assert [set(one) for one in offered] == [ids, ids]
+    assert chosen == ids
+    # Whose replica is gone is taken by nobody, once its owner has said so.
+    gone = chosen.pop()
+    keys = OwnerKeys(fixture._fetch, fixture.verifier, lambda: fixture.now)
+    keys.spurn("hrss", gone)
+    assert (await keys.context("hrss")).key_id != gone
