@@ -44,6 +44,12 @@ def check_document(document: Document, directory: Directory) -> list[Mistake]:
                 mistakes.append(Mistake((word, index, "matter"), f"there is no matter {rule.matter}"))
             if rule.role.partition("/")[0] not in centre.departments:
                 mistakes.append(Mistake((word, index, "role"), f"{rule.role.partition('/')[0]} is no member"))
+    for index, referral in enumerate(document.referrals):
+        matter, department = directory.matters.get(referral.matter), referral.to.partition("/")[0]
+        if matter is None:
+            mistakes.append(Mistake(("refer", index, "matter"), f"there is no matter {referral.matter}"))
+        elif department not in matter.requesters:
+            mistakes.append(Mistake(("refer", index, "to"), f"{department} is no requester of {referral.matter}"))
     for index, emergency in enumerate(document.emergencies):
         grant = emergency.grants[0]
         if grant.matter not in directory.matters:

@@ -54,6 +54,7 @@ def _document(department: str, before: Document | None, after: Document | None) 
     yield from _mapping((department, "attribute"), before.attributes, after.attributes)
     yield from _mapping((department, "grant"), _by_id(before.grants), _by_id(after.grants))
     yield from _mapping((department, "emergency"), _by_id(before.emergencies), _by_id(after.emergencies))
+    yield from _mapping((department, "refer"), _by_id(before.referrals), _by_id(after.referrals))
     yield from _mapping((department, "assert"), _by_text(before.assertions), _by_text(after.assertions))
 
 

@@ -23,6 +23,7 @@ from policy.model import (
     Document,
     Emergency,
     Grant,
+    Referral,
     Suspension,
     Title,
 )
@@ -33,6 +34,7 @@ from policy.shapes import (
     DocumentFile,
     EmergencyFile,
     GrantFile,
+    ReferFile,
     SuspendEntry,
     SuspendFile,
     TitleFile,
@@ -89,6 +91,7 @@ def parse_document(source: SourceFile, *, version: int = 0) -> Document:
     grants = [_grant(file.department, entry, entry.ask) for entry in file.grant]
     mistakes += _check_grants(file, attributes)
     mistakes += _check_emergencies(file, attributes)
+    mistakes += _check_referrals(file)
     mistakes += _check_assertions(file, attributes)
     refuse(source, mistakes)
     return Document(
@@ -107,6 +110,7 @@ def parse_document(source: SourceFile, *, version: int = 0) -> Document:
         version=version,
         lifted=frozenset(file.lifted),
         emergencies=tuple(_emergency(file.department, entry) for entry in file.emergency),
+        referrals=tuple(_referral(entry) for entry in file.refer),
     )
 
 
@@ -234,6 +238,18 @@ def _check_emergencies(file: DocumentFile, attributes: Mapping[str, Attribute]) 
         yield from _check_bounds(("emergency", index), entry)
 
 
+def _check_referrals(file: DocumentFile) -> Iterable[Mistake]:
+    seen: set[str] = set()
+    for index, entry in enumerate(file.refer):
+        if entry.to.partition("/")[0] == file.department:
+            yield Mistake(("refer", index, "to"), "is this department itself, which has the names already")
+        if entry.id in seen:
+            yield Mistake(("refer", index, "id"), f"{entry.id} stands twice")
+        seen.add(entry.id)
+        if entry.not_before and entry.not_after and entry.not_before >= entry.not_after:
+            yield Mistake(("refer", index, "not_after"), "is not after not_before")
+
+
 def _check_bounds(key: tuple[str | int, ...], entry: GrantFile | EmergencyFile) -> Iterable[Mistake]:
     if entry.not_before and entry.not_after and entry.not_before >= entry.not_after:
         yield Mistake((*key, "not_after"), "is not after not_before")
@@ -259,6 +275,18 @@ def _check_assertions(file: DocumentFile, attributes: Mapping[str, Attribute]) -
 def _emergency(owner: str, file: EmergencyFile) -> Emergency:
     grants = tuple(_grant(owner, file, ask) for ask in file.asks)
     return Emergency(file.id, title(file.title), grants, file.hours, frozenset(file.admins))
+
+
+def _referral(file: ReferFile) -> Referral:
+    return Referral(
+        id=file.id,
+        roster=file.roster,
+        to=file.to,
+        matter=file.matter,
+        basis=file.basis,
+        not_before=None if file.not_before is None else local_midnight(file.not_before),
+        not_after=None if file.not_after is None else local_midnight(file.not_after),
+    )
 
 
 def _grant(owner: str, file: GrantFile | EmergencyFile, ask: Ask) -> Grant:

@@ -211,6 +211,28 @@ class Emergency:
 
 
 @dataclass(frozen=True, slots=True)
+class Referral:
+    """That an owner may hand names of its own people to another department.
+
+    Attributes:
+        id: Unique within the document.
+        roster: Of the owner's mapping.
+        to: Role that the receiving system must hold, e.g. "civil/senior-clerk".
+        basis: The legal basis, in words.
+        not_before: First second at which it holds.
+        not_after: First second at which it no longer holds.
+    """
+
+    id: str
+    roster: str
+    to: str
+    matter: str
+    basis: str
+    not_before: int | None = None
+    not_after: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Activation:
     """That an emergency was opened, signed by one admin of a department. Whether it counts is `policy.emergencies`'.
 
@@ -266,6 +288,7 @@ class Document:
         attributes: By name without the owner.
         lifted: Ids of the department's suspensions that no longer hold.
         emergencies: What it has prepared for emergencies.
+        referrals: To whom names of its own people may be handed.
     """
 
     department: str
@@ -278,6 +301,7 @@ class Document:
     version: int = 0
     lifted: frozenset[str] = frozenset()
     emergencies: tuple[Emergency, ...] = ()
+    referrals: tuple[Referral, ...] = ()
 
     def emergency(self, name: str) -> Emergency | None:
         """What was prepared under an id."""

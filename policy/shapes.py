@@ -356,6 +356,28 @@ class EmergencyFile(StrictModel):
     not_after: Day | None = None
 
 
+class ReferFile(StrictModel):
+    """That names of the department's own people may be handed to another department; see docs/active.md.
+
+    Attributes:
+        id: Shows in the log and in the reports of those who were referred; unique in the document.
+        roster: Name of the roster in the mapping whose people they are.
+        to: Role of a department: only a system that holds it can be handed names.
+        matter: For what; the recipient must be among those who may ask for it.
+        basis: The legal basis, in words.
+        not_before: First day, from 00:00 +08:00; always if left out.
+        not_after: Day at whose beginning it ends; never if left out.
+    """
+
+    id: GrantId
+    roster: Name
+    to: RoleName
+    matter: Label
+    basis: Text
+    not_before: Day | None = None
+    not_after: Day | None = None
+
+
 class AssertFile(StrictModel):
     """A case that must stay allowed, or denied; checked before anything is published. Either `allow` or `deny`.
 
@@ -389,6 +411,7 @@ class DocumentFile(StrictModel):
         attribute: What it can be asked about, by name.
         grant: Who may ask it.
         emergency: Who may ask it in an emergency, for some hours.
+        refer: To whom names of its own people may be handed, and for what.
         assert_: Cases that must stay allowed or denied (key `assert`).
         lifted: Ids of this department's suspensions that two admins have lifted.
     """
@@ -401,6 +424,7 @@ class DocumentFile(StrictModel):
     attribute: dict[Name, AttributeFile] = Field(default_factory=dict)
     grant: tuple[GrantFile, ...] = ()
     emergency: tuple[EmergencyFile, ...] = ()
+    refer: tuple[ReferFile, ...] = ()
     assert_: tuple[AssertFile, ...] = Field(default=(), alias="assert")
 
 
