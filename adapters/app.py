@@ -22,7 +22,7 @@ import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from adapters import subject_service
+from adapters import roster_service, subject_service
 from adapters.answers import AnswerWatch
 from adapters.check import inspect
 from adapters.config import ADMINS, DEFAULT_LISTEN, DRAIN_SECONDS, STOP_GRACE, StateFiles
@@ -33,7 +33,7 @@ from adapters.kinds import schemes_of
 from adapters.ledger import Ledger
 from adapters.link import HubLink, Lanes
 from adapters.local import LocalWatch
-from adapters.mapping import Mapping
+from adapters.mapping import Mapping, Roster
 from adapters.measures import AdapterMetrics
 from adapters.pace import Pace
 from adapters.standpoint import Standpoints
@@ -62,7 +62,7 @@ from policy.expiries import directory_expiries
 from policy.follower import begin, follow, hub_fetch
 from policy.incoming import make
 from policy.model import Directory, Document
-from zhiwang.adapter.v1 import subject_pb2_grpc
+from zhiwang.adapter.v1 import roster_pb2_grpc, subject_pb2_grpc
 from zhiwang.audit.v1 import audit_pb2, audit_pb2_grpc
 from zhiwang.exchange.v1 import exchange_pb2_grpc, sealed_pb2
 from zhiwang.wire import metrics
@@ -317,7 +317,7 @@ class Adapter:
         holder.on_change(self._directory_changed)
         files.on_change(self._certificates_changed)
         await self._look()
-        await self._serve(log)
+        await self._serve(log, mapping.roster)
         for coroutine in (
             self._local.watch(),
             self._lanes.run(),
@@ -394,9 +394,19 @@ class Adapter:
             raise _refused(fatal)
         return mapping, document
 
-    async def _serve(self, log: YearlyLog) -> None:
+    async def _serve(self, log: YearlyLog, rosters: Dictionary[str, Roster]) -> None:
         """The owner's log and index for its own people on this machine, health, reflection and metrics."""
         trace = self._trace
+        keeper = roster_service.Keeper(
+            self._department,
+            rosters,
+            log,
+            trace,
+            self._schemes,
+            lambda: self._holder.current,
+            CertificateVerifier(self._files.ca_pem, self._holder.revoked),
+            self._clock,
+        )
         self._server = build_server(
             (
                 (
@@ -411,6 +421,8 @@ class Adapter:
                         self._department, log, trace, self._schemes, self._state.store, HoldBook(log), self._clock
                     ),
                 ),
+                (roster_pb2_grpc.add_RosterServiceServicer_to_server, roster_service.RosterServicer(keeper)),
+                (roster_pb2_grpc.add_ReferralServiceServicer_to_server, roster_service.ReferralServicer(keeper)),
                 (
                     audit_pb2_grpc.add_AuditServiceServicer_to_server,
                     audit_service.AuditServicer(
@@ -433,7 +445,7 @@ class Adapter:
                     ),
                 ),
             ),
-            {**audit_service.RULES, **evidence.RULES, **subject_service.RULES},
+            {**audit_service.RULES, **evidence.RULES, **subject_service.RULES, **roster_service.RULES},
             city=self._files.identity.city,
             revoked=self._holder.revoked,
             readiness=self.readiness,

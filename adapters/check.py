@@ -32,6 +32,7 @@ from adapters.messages import told
 from adapters.plans import UnexplainedError, index_for, scans
 from adapters.probes import ProbeResult, Probes
 from adapters.readonly import writable
+from adapters.roster_check import inspect_roster
 from adapters.sessions import UrlError
 from adapters.sql import Source
 from adapters.statements import fragment, source
@@ -167,6 +168,8 @@ class _Inspection:
                 for done, name in enumerate(self._mapping.attribute, 1):
                     self._inspect_attribute(connection, lent, name)
                     progress(done, len(self._mapping.attribute))
+                for name in self._mapping.roster:
+                    self._inspect_roster(connection, name)
                 self._compare_texts(connection)
         except (SQLAlchemyError, OSError, DatabaseError) as error:
             todo = "see that the server runs, and that address, database, account and password are right"
@@ -334,6 +337,12 @@ class _Inspection:
                 index = index_for(scan, connection)
                 todo = f"have the administrator run: {index}" if index else "index the column by which it is looked up"
             self.warnings.append(Note(key, message, todo))
+
+    def _inspect_roster(self, connection: Connection, name: str) -> None:
+        inspected = inspect_roster(connection, name, self._mapping.roster[name], self._schemes, self._today)
+        self.report.statements[f"roster {name}"] = inspected.statement
+        self.errors += [Note(*one) for one in inspected.errors]
+        self.warnings += [Note(*one) for one in inspected.warnings]
 
     def _compare_texts(self, connection: Connection) -> None:
         texts = {

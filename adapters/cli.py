@@ -15,11 +15,11 @@ import typer
 from adapters import app as adapter_app
 from adapters import backup, loading
 from adapters.check import Report, inspect
-from adapters.config import StateFiles
 from adapters.doctor import diagnose
 from adapters.drafting import UnusableError, make_draft
 from adapters.grants import script
 from adapters.kinds import schemes_of
+from adapters.known import kept_directory
 from adapters.mapping import Mapping
 from adapters.postgres_store import STORE
 from adapters.printing import (
@@ -35,16 +35,13 @@ from adapters.printing import (
 )
 from adapters.quality import DataQuality, measure, read_divisions
 from adapters.retention import keep
+from adapters.roster_cli import roster
 from audit.origins import MAX_YEAR
 from audit.places import database_script, removal_script
 from audit.retention import going
-from certs.credentials import IdentityFiles
-from certs.identity import ROOT_METADATA
-from policy.directory import DirectoryClient
 from policy.document import parse_document
 from policy.model import Directory
 from zhiwang.wire.clock import CITY_TIME
-from zhiwang.wire.errors import Reason, RefusedError, ZhiwangError
 from zhiwang.wire.process import run as run_process
 from zhiwang.wire.profile import load_profile
 from zhiwang.wire.tomlfile import FileError
@@ -143,22 +140,7 @@ def _divisions(path: Path | None) -> frozenset[str] | None:
 
 def _directory(profile: Path | None) -> Directory | None:
     """The directory that the profile's adapter verified last."""
-    if profile is None:
-        return None
-    loaded = load_profile(profile)
-    files = IdentityFiles(loaded.identity, loaded.root)
-
-    def offline(path: str) -> bytes:
-        raise RefusedError(Reason.HUB_UNREACHABLE, path)
-
-    state = StateFiles.alone(loaded.state)
-    if not state.policy.is_dir():
-        return None
-    client = DirectoryClient((loaded.root / ROOT_METADATA).read_bytes(), files.ca_pem, state.policy, offline)
-    try:
-        return client.load()
-    except ZhiwangError:
-        return None
+    return None if profile is None else kept_directory(load_profile(profile))
 
 
 @app.command()
@@ -482,3 +464,6 @@ def load(
     else:
         sys.stdout.write(f"适配器启动时生效 in force when the adapter starts: {local.role} {local.version}\n")
     sys.stderr.write(f"Next: when the registrar answers again: zhiwang policy publish {file} --profile …\n")
+
+
+app.command()(roster)

@@ -165,6 +165,31 @@ class Probe(StrictModel):
     answer: Literal["YES", "NO", "UNKNOWN"]
 
 
+class Roster(StrictModel):
+    """A list of the department's own people for a matter, as `zhiwang adapter roster` draws it; see docs/active.md.
+
+    Attributes:
+        select: A SELECT that the DBA wrote, one row for each person; `:as_of` is the reference date.
+        key: Column with what names a row in results: the department's own number, never an identifier.
+        subject: Column with the subject's identifier.
+        name: Column with the subject's name.
+        kind: Kind of subject.
+        matter: For which it is drawn, and for no other.
+    """
+
+    select: Expression
+    key: Column
+    subject: Column
+    name: Column | None = None
+    kind: Name = "person"
+    matter: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=64)]
+
+    @property
+    def as_data(self) -> DataSet:
+        """The same as a data set, which it is for statements, grants and write attempts."""
+        return DataSet(select=self.select, subject=self.subject, name=self.name)
+
+
 class Mapping(StrictModel):
     """The whole file.
 
@@ -174,6 +199,7 @@ class Mapping(StrictModel):
         data: Data sets by name.
         attribute: Attributes by their published name.
         probe: Questions with known answers.
+        roster: Lists of its own people, by name.
         limits: Caps of the guess ledger, and of the database's use.
         file: Tables that come as files, by name.
     """
@@ -184,6 +210,7 @@ class Mapping(StrictModel):
     data: dict[Name, DataSet] = Field(default_factory=dict)
     attribute: dict[Name, MappedAttribute] = Field(default_factory=dict)
     probe: tuple[Probe, ...] = ()
+    roster: dict[Name, Roster] = Field(default_factory=dict)
     limits: Limits = Limits()
 
 
@@ -237,9 +264,15 @@ def check_alone(mapping: Mapping) -> Iterator[Mistake]:
         for word, expression in expressions:
             if expression is not None:
                 yield from _check_sql((*key, word), expression)
+    yield from _check_rosters(mapping)
     yield from _check_suspending(mapping)
     for index, probe in enumerate(mapping.probe):
         yield from _check_probe(("probe", index), probe, mapping)
+
+
+def _check_rosters(mapping: Mapping) -> Iterator[Mistake]:
+    for name, roster in mapping.roster.items():
+        yield from _check_sql(("roster", name, "select"), roster.select, statement=True)
 
 
 def _check_table(key: Key, table: str) -> Iterator[Mistake]:
@@ -252,7 +285,8 @@ def _check_table(key: Key, table: str) -> Iterator[Mistake]:
 def _check_placeholders(mapping: Mapping) -> Iterator[Mistake]:
     """That no name or expression looks like a place that is filled in later."""
     parts = [(("data", name), data) for name, data in mapping.data.items()]
-    for key, part in [*parts, *((("attribute", name), one) for name, one in mapping.attribute.items())]:
+    rosters = [(("roster", name), one) for name, one in mapping.roster.items()]
+    for key, part in [*parts, *rosters, *((("attribute", name), one) for name, one in mapping.attribute.items())]:
         if _PLACEHOLDER in part.model_dump_json():
             yield Mistake(key, f"holds {_PLACEHOLDER}…, which no statement can; give it another name by a view")
 

@@ -33,6 +33,12 @@ ROW_BYTES: Final = 4
 """What a row takes in a report beside its own bytes, at most."""
 
 
+_LISTINGS: Final = {
+    audit_pb2.ROSTER_ACTION_DRAWN: subject_pb2.LISTING_DRAWN,
+    audit_pb2.ROSTER_ACTION_INVITED: subject_pb2.LISTING_INVITED,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Names:
     """Whose names tell no place below the city.
@@ -90,6 +96,8 @@ def row_of(
             row = _access(entry.owner_access, stand, names, delays)
         elif event == "subject_read":
             row = _read(entry.subject_read, names, delays)
+        elif event in {"roster_step", "people_referred"}:
+            row = _listed(getattr(entry, event), names, delays)
         else:
             return None
     except (DecodeError, RefusedError):
@@ -199,6 +207,28 @@ def _read(read: audit_pb2.SubjectRead, names: Names, delays: Delays) -> subject_
     if names.department(reader.department):
         row.department = reader.department
         row.official = names.harmless(reader.name)
+    return row
+
+
+def _listed(step: audit_pb2.RosterStep | audit_pb2.PeopleReferred, names: Names, delays: Delays) -> subject_pb2.Lookups:
+    """What the owner itself did with a list in which the subject stands; nightly draws come together in one row."""
+    by = Identity.parse(step.by)
+    row = subject_pb2.Lookups(
+        matter=step.matter,
+        reference=names.harmless(step.reference),
+        delayed=delays.cover(Access(by.department, step.official, step.matter, step.reference)),
+    )
+    if isinstance(step, audit_pb2.PeopleReferred):
+        recipient = Identity.parse(step.recipient)
+        row.listing = subject_pb2.LISTING_REFERRED
+        row.why = names.harmless(step.reason)
+        row.handed_to = recipient.department if names.department(recipient.department) else ""
+    else:
+        row.listing = _LISTINGS.get(step.action, subject_pb2.LISTING_UNSPECIFIED)
+        row.routine = row.listing == subject_pb2.LISTING_DRAWN
+    if names.department(by.department):
+        row.department = by.department
+        row.official = names.harmless(step.official)
     return row
 
 

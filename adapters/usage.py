@@ -120,7 +120,8 @@ def read_tables(connection: Connection, mapping: MappingFile) -> list[KnownTable
         sqlalchemy.exc.SQLAlchemyError: The database cannot be read.
     """
     family = connection.dialect.name
-    names = sorted({name for data in mapping.data.values() for name in _names(data)})
+    sets = [*mapping.data.values(), *(roster.as_data for roster in mapping.roster.values())]
+    names = sorted({name for data in sets for name in _names(data)})
     if not names:
         return []
     if family == "sqlite":
@@ -279,14 +280,15 @@ def _upper(word: Word | str) -> str:
 
 
 def used(mapping: MappingFile, tables: Iterable[KnownTable], family: str) -> Mapping[str, list[Use]]:
-    """What each data set uses, by its name."""
+    """What each data set and roster uses, by its name; a roster's begins with "roster "."""
     known: dict[str, list[KnownTable]] = {}
     for table in tables:
         known.setdefault(table.name.casefold(), []).append(table)
     lying: dict[str, list[MappedAttribute]] = {}
     for attribute in mapping.attribute.values():
         lying.setdefault(attribute.data, []).append(attribute)
-    return {name: used_by(data, lying.get(name, ()), known, family) for name, data in mapping.data.items()}
+    sets = mapping.data | {f"roster {name}": roster.as_data for name, roster in mapping.roster.items()}
+    return {name: used_by(data, lying.get(name, ()), known, family) for name, data in sets.items()}
 
 
 def together(uses: Iterable[list[Use]]) -> list[Use]:

@@ -40,6 +40,8 @@ Event = (
     | audit_pb2.ShardRemoved
     | audit_pb2.PolicyStep
     | audit_pb2.LocalPolicyChange
+    | audit_pb2.RosterStep
+    | audit_pb2.PeopleReferred
 )
 """Any message of the oneof `Entry.event`."""
 
@@ -55,6 +57,7 @@ _FIELD_OF_EVENT: Final[dict[str, str]] = {
 _OUTCOMES: Final = frozenset(audit_pb2.Outcome.values()) - {audit_pb2.OUTCOME_UNSPECIFIED}
 
 _ACTIONS: Final = frozenset(audit_pb2.PolicyAction.values()) - {audit_pb2.POLICY_ACTION_UNSPECIFIED}
+_ROSTER_ACTIONS: Final = frozenset(audit_pb2.RosterAction.values()) - {audit_pb2.ROSTER_ACTION_UNSPECIFIED}
 _EMERGENCY_ACTIONS: Final = frozenset(audit_pb2.EmergencyAction.values()) - {audit_pb2.EMERGENCY_ACTION_UNSPECIFIED}
 
 
@@ -168,6 +171,14 @@ def _check_policy(kind: str, entry: audit_pb2.Entry) -> None:
             raise EntryError("local_policy_change lacks a field")
     elif kind == "emergency_step":
         _check_emergency(entry.emergency_step)
+    elif kind == "roster_step":
+        _sizes("roster_step", HASH_SIZE, entry.roster_step.commitment)
+        if entry.roster_step.action not in _ROSTER_ACTIONS or not entry.roster_step.by:
+            raise EntryError("roster_step lacks a field")
+    elif kind == "people_referred":
+        _sizes("people_referred", HASH_SIZE, entry.people_referred.file_hash)
+        if not entry.people_referred.by or not entry.people_referred.recipient:
+            raise EntryError("people_referred lacks a field")
 
 
 def _check_emergency(step: audit_pb2.EmergencyStep) -> None:

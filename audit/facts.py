@@ -22,6 +22,7 @@ from zhiwang.wire.identity import Identity
 OUTCOME_PREFIX: Final = "OUTCOME_"
 ACTION_PREFIX: Final = "POLICY_ACTION_"
 EMERGENCY_PREFIX: Final = "EMERGENCY_ACTION_"
+ROSTER_PREFIX: Final = "ROSTER_ACTION_"
 ANSWERED: Final = "ANSWERED"
 DENIED: Final = "DENIED"
 REFUSED: Final = "REFUSED"
@@ -120,6 +121,8 @@ def facts_of_entry(entry: audit_pb2.Entry) -> Facts:  # noqa: PLR0911 - one for 
         return Facts(time, event, owner=change.role.removesuffix("-suspend"), version=change.directory_version)
     if event == "emergency_step":
         return _emergency_step(time, entry.emergency_step)
+    if event in {"roster_step", "people_referred"}:
+        return _list_step(time, event, getattr(entry, event))
     if event in _ACTORS:
         actor = getattr(getattr(entry, event), _ACTORS[event])
         # A look-up has the reference of the citizen's request, an order to delay that of the case.
@@ -151,6 +154,25 @@ def _emergency_step(time: int, step: audit_pb2.EmergencyStep) -> Facts:
         outcome=audit_pb2.EmergencyAction.Name(step.action).removeprefix(EMERGENCY_PREFIX),
         version=step.directory_version,
         emergency=f"{step.owner}/{step.emergency}",
+    )
+
+
+def _list_step(time: int, event: str, step: audit_pb2.RosterStep | audit_pb2.PeopleReferred) -> Facts:
+    department = _department(step.by)
+    return Facts(
+        time,
+        event,
+        department,
+        step.by,
+        step.official,
+        role=step.role if isinstance(step, audit_pb2.PeopleReferred) else "",
+        matter=step.matter,
+        reference=step.reference,
+        owner=department,
+        outcome=audit_pb2.RosterAction.Name(step.action).removeprefix(ROSTER_PREFIX)
+        if isinstance(step, audit_pb2.RosterStep)
+        else "REFERRED",
+        version=step.directory_version,
     )
 
 

@@ -8,10 +8,11 @@ from typing import Annotated
 import grpc
 import typer
 
+from audit.keeping import prove
 from audit.proofs import HeadChecker
 from exchange.cli import output
 from exchange.cli.audit_reading import From, Owner, with_keeper
-from exchange.cli.audit_subject import SubjectArgument, prove, read_subject
+from exchange.cli.audit_subject import SubjectArgument, read_subject
 from zhiwang.adapter.v1 import subject_pb2, subject_pb2_grpc
 from zhiwang.wire.profile import load_profile
 

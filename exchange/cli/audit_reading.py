@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, TypeVar
 
 import grpc
@@ -16,18 +14,15 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from audit.auditor import Auditor
+from audit.keeping import StrangerError, address_of, at_keeper
 from audit.origins import FIRST_SHARD
 from audit.proofs import HeadChecker
 from certs.credentials import IdentityFiles
-from certs.signing import CertificateVerifier
 from exchange.cli import output
 from exchange.evidence.plain import printable as printable  # noqa: PLC0414 - for the commands that read
 from zhiwang.audit.v1 import audit_pb2_grpc
-from zhiwang.wire.channel import open_channel, refusal_of
 from zhiwang.wire.clock import CITY_TIME
-from zhiwang.wire.errors import RefusedError
-from zhiwang.wire.identity import Identity, Kind, server_name
-from zhiwang.wire.process import read_address
+from zhiwang.wire.identity import Kind
 from zhiwang.wire.profile import Profile
 
 REGISTRAR = "registrar"
@@ -108,32 +103,10 @@ def with_keeper(
     kind = Kind.REGISTRAR if source == REGISTRAR else Kind.ADAPTER if owner else Kind.HUB
     target = target_of(profile, source, owner)
     files = IdentityFiles(profile.identity, profile.root)
-
-    files.check_valid(time.time())
-    strangers: list[Identity] = []
-
-    def expected(identity: Identity) -> bool:
-        if owner and identity.department != owner:
-            strangers.append(identity)
-            return False
-        return True
-
-    async def run() -> T:
-        # No deny-list: a log whose key was revoked must still be read, and the pinned root is all that is trusted.
-        checker = HeadChecker(CertificateVerifier(files.ca_pem, frozenset), kinds=(kind,), expected=expected)
-        channel = open_channel(target, files.channel_credentials(), server_name=server_name(files.identity.city, kind))
-        try:
-            return await act(channel, checker)
-        except grpc.aio.AioRpcError as error:
-            raise refusal_of(error) from None
-        except RefusedError:
-            if strangers:
-                output.usage_error(f"{target} keeps the log of {strangers[0].short}, not one of {owner}")
-            raise
-        finally:
-            await channel.close()
-
-    return asyncio.run(run())
+    try:
+        return asyncio.run(at_keeper(files, target, kind, owner, act))
+    except StrangerError as error:
+        output.usage_error(error.detail or str(error))
 
 
 def target_of(profile: Profile, source: str, owner: str) -> str:
@@ -148,14 +121,10 @@ def target_of(profile: Profile, source: str, owner: str) -> str:
         if not profile.hub:
             output.usage_error(f"{profile.path.name} names no hub; name one, or use --from")
         return profile.hub[0]
-    if Path(source).is_dir():
-        announced = read_address(Path(source))
-        if announced is None or not announced.get("listen"):
-            output.usage_error(f"nothing serves from {source}: it has no address.json. Start it, or give an address")
-        return str(announced["listen"])
-    if not _ADDRESS.fullmatch(source):
-        output.usage_error(f"--from {source} is neither a directory nor host:port")
-    return source
+    try:
+        return address_of(source)
+    except ValueError as error:
+        output.usage_error(str(error))
 
 
 @contextmanager

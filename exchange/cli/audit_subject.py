@@ -12,6 +12,7 @@ from typing import Annotated
 import grpc
 import typer
 
+from audit.keeping import prove
 from audit.proofs import HeadChecker
 from certs.credentials import IdentityFiles
 from exchange.cli import output
@@ -22,7 +23,6 @@ from exchange.cli.verify import open_client
 from exchange.client.case import Context, Subject
 from exchange.client.report import OwnerReport
 from zhiwang.adapter.v1 import subject_pb2, subject_pb2_grpc
-from zhiwang.audit.v1 import audit_pb2, audit_pb2_grpc
 from zhiwang.wire.clock import timestamp_text
 from zhiwang.wire.identity import Kind
 from zhiwang.wire.profile import Profile, load_profile
@@ -130,13 +130,3 @@ def _ask_one(
         return report
 
     return with_keeper(profile, source, owner, ask)
-
-
-async def prove(channel: grpc.aio.Channel, checker: HeadChecker) -> None:
-    """See that this is the process that keeps the owner's log, before it is told about whom one asks.
-
-    Raises:
-        RefusedError: PROOF_INVALID, or an error of the certificate.
-    """
-    stub = audit_pb2_grpc.AuditServiceStub(channel)
-    checker.check((await stub.GetCheckpoint(audit_pb2.GetCheckpointRequest(), timeout=TIMEOUT)).head)

@@ -22,6 +22,7 @@ NOUNS: Mapping[str, tuple[str, str]] = {
     "demo": ("exchange.cli.demo:app", "运行一座示范城市  Run a whole city on this machine, and check every answer."),
     "verify": ("exchange.cli.verify:app", "核验  Verify claims about a case."),
     "sweep": ("exchange.cli.sweep:app", "批量核验  Verify a whole roster, from a file to a file."),
+    "roster": ("exchange.cli.roster:app", "主动服务  Invite people of a department's own list, or hand names on."),
     "receipt": (
         "exchange.cli.receipt:app",
         "凭证  Verify a receipt offline, read it, print it; find those that an agent keeps.",

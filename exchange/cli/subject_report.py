@@ -52,6 +52,11 @@ FATES = {
     subject_pb2.FATE_DENIED: "未获准 denied",
     subject_pb2.FATE_REFUSED: "超次拒绝 refused",
 }
+LISTINGS = {
+    subject_pb2.LISTING_DRAWN: "本部门从自有数据中提取名单 put on a list from its own data",
+    subject_pb2.LISTING_INVITED: "列入本部门邀请名单 listed to be invited by the department itself",
+    subject_pb2.LISTING_REFERRED: "姓名已转介给 the name was handed to",
+}
 ASSURANCES = {
     sealed_pb2.ASSURANCE_ASSERTED: "声明 asserted",
     sealed_pb2.ASSURANCE_AUTHENTICATED: "认证 authenticated",
@@ -119,7 +124,18 @@ def asked_of(row: subject_pb2.Lookups, titles: Titles) -> list[str]:
     """What was asked, each question in words."""
     if row.read:
         return ["查阅本人被查询记录 who had asked"]
+    if row.listing:
+        return _listed(row, titles)
     return [_question(one, titles) for one in row.asked]
+
+
+def _listed(row: subject_pb2.Lookups, titles: Titles) -> list[str]:
+    """What the owner itself did with a list in which the person stands."""
+    said = [LISTINGS.get(row.listing, "列入名单 put on a list")]
+    if row.listing == subject_pb2.LISTING_REFERRED:
+        to = name_of(titles.departments, row.handed_to) if row.handed_to else "市内某部门 a department of the city"
+        said = [f"{said[0]}: {to}", f"原因 why: {printable(row.why)}"]
+    return said
 
 
 def fate_of(row: subject_pb2.Lookups) -> str:
@@ -268,6 +284,10 @@ def _row(row: subject_pb2.Lookups) -> dict[str, Any]:
             for one in row.asked
         ],
     }
+    if row.listing:
+        facts["listing"] = subject_pb2.Listing.Name(row.listing).removeprefix("LISTING_")
+    if row.listing == subject_pb2.LISTING_REFERRED:
+        facts |= {"handed_to": row.handed_to, "why": row.why}
     return facts | {name: True for name in ("routine", "read", "this_request", "delayed") if getattr(row, name)}
 
 

@@ -51,6 +51,9 @@ ADMIN = f"hrss/admin/{ADMINS[0]}"
 SYSTEM = f"{REQUESTER}/system/enrolment"
 ROLE = f"{REQUESTER}/enrolment-clerk"
 DESK, DESK_ROLE, DESK_MATTER = f"{CENTRE}/system/desk", f"{CENTRE}/citizen-desk", "access-report"
+INVITER, CARDS = "police/system/invitations", "civil/system/seniors"
+"""Systems of active service: of the police, who invite, and of civil affairs, who can be handed names."""
+
 MATTER = "school-enrolment"
 DISTRICT = "440306"
 """Where the people of the example profiles work: Bao'an."""
@@ -125,7 +128,7 @@ def make_identities(layout: Layout) -> None:
     authority = Authority.create(layout.directory / "authority", CITY)
     layout.root.mkdir()
     write_public(layout.root / CA_CERTIFICATE, authority.certificate_pem)
-    shorts = [HUB, REGISTRAR, AUDITOR, SYSTEM, DESK]
+    shorts = [HUB, REGISTRAR, AUDITOR, SYSTEM, DESK, INVITER, CARDS]
     shorts += [f"{department}/adapter/main" for department in OWNERS]
     shorts += [f"{department}/admin/{admin}" for department in DEPARTMENTS for admin in ADMINS]
     for short in shorts:

@@ -24,13 +24,16 @@ from exchange.demo import build
 from exchange.demo.auditing import is_serving
 from exchange.demo.build import (
     ADMIN,
+    ADMINS,
     AUDITOR,
+    CARDS,
     CITY,
     DESK,
     DESK_MATTER,
     DESK_ROLE,
     DISTRICT,
     HUB,
+    INVITER,
     LOOPBACK,
     OWNERS,
     ROLE,
@@ -111,6 +114,7 @@ class Town:
         build.write_profile_file(
             self.layout, self.layout.desk_profile, DESK, hub=target, state="desk-state", defaults=desk
         )
+        self._active_service(target)
         for state in (
             self.layout.state("agent"),
             self.layout.directory / "edu-state",
@@ -127,6 +131,20 @@ class Town:
                 state=f"{path.stem}-state",
             )
         self._start("agent")
+
+    def _active_service(self, hub: list[str]) -> None:
+        """Profiles of who draws rosters and invites, of the admin who hands names on, and of who receives them."""
+        city = f"{CODE_SYSTEM}:{DISTRICT[:4]}"
+        inviting = {"role": "police/senior-inviter", "jurisdiction": city, "matter": "senior-invite"}
+        for name, identity, defaults in (
+            ("police-invitations", INVITER, inviting),
+            ("police-admin", f"police/admin/{ADMINS[0]}", {}),
+            ("civil-seniors", CARDS, {"role": "civil/senior-clerk", "jurisdiction": city, "matter": "senior-invite"}),
+        ):
+            path = self.layout.directory / f"{name}.toml"
+            more = {"defaults": defaults} if defaults else {}
+            build.write_profile_file(self.layout, path, identity, hub=hub, state=f"{name}-state", **more)
+            (self.layout.directory / f"{name}-state").mkdir(mode=0o700)
 
     def _start(self, place: str, noun: str = "") -> None:
         self.fleet.start(place, zhiwang(noun or place, "run", "--profile", str(self.layout.profile(place))))

@@ -41,6 +41,11 @@ EVENTS: Final[dict[str, tuple[str, str]]] = {
     "hold_placed": ("保全了记录", "entries were put beyond erasure"),
     "hold_lifted": ("解除了保全", "a hold was ended"),
     "evidence_produced": ("向法院或机关出具了证据", "entries were handed to a court or an office"),
+    "roster_step": (
+        "部门从自有数据中提取了名单，或据此邀请",
+        "an owner drew a list of its own people, or invited some of it",
+    ),
+    "people_referred": ("部门将姓名转介给另一部门", "an owner handed names to another department"),
     "quorum_change": ("见证的法定数量失去或恢复", "the quorum of witnesses was lost, or is back"),
     "shard_removed": ("往年日志到期移除", "an earlier year's log was removed"),
     "emergency_step": ("应急授权被启用、生效或复核", "an emergency was opened, came into force or was reviewed"),

@@ -84,6 +84,21 @@ EVENTS: list[Event] = [
         until_time=Timestamp(seconds=1_790_028_800),
         directory_version=9,
     ),
+    audit_pb2.RosterStep(
+        action=audit_pb2.ROSTER_ACTION_DRAWN,
+        by="spiffe://shenzhen/police/system/invitations",
+        roster="seniors",
+        count=3,
+        people=3,
+        commitment=b"c" * 32,
+    ),
+    audit_pb2.PeopleReferred(
+        by="spiffe://shenzhen/police/admin/chen",
+        recipient="spiffe://shenzhen/civil/system/seniors",
+        count=3,
+        people=3,
+        file_hash=b"f" * 32,
+    ),
     audit_pb2.ShardRemoved(origin="shenzhen/centre/hub/main", size=9, root=b"r" * 32, retention_years=5, note="none"),
 ]
 

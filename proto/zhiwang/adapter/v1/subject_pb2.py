@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from zhiwang.exchange.v1 import sealed_pb2 as zhiwang_dot_exchange_dot_v1_dot_sealed__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n zhiwang/adapter/v1/subject.proto\x12\x12zhiwang.adapter.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a zhiwang/exchange/v1/sealed.proto\"+\n\x07Subject\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\"_\n\rReportRequest\x12,\n\x07subject\x18\x01 \x01(\x0b\x32\x1b.zhiwang.adapter.v1.Subject\x12\x11\n\treference\x18\x02 \x01(\t\x12\r\n\x05whole\x18\x03 \x01(\x08\"C\n\x0eReportResponse\x12\x31\n\x06report\x18\x01 \x01(\x0b\x32!.zhiwang.adapter.v1.SubjectReport\"\x97\x01\n\rSubjectReport\x12\r\n\x05owner\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05years\x18\x03 \x03(\r\x12,\n\x07lookups\x18\x04 \x03(\x0b\x32\x1b.zhiwang.adapter.v1.Lookups\x12\x10\n\x08left_out\x18\x05 \x01(\r\"\xb2\x03\n\x07Lookups\x12.\n\nfirst_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tlast_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x65ntries\x18\x03 \x01(\r\x12\r\n\x05index\x18\x04 \x01(\x04\x12\x12\n\ndepartment\x18\x05 \x01(\t\x12\x0e\n\x06system\x18\x06 \x01(\t\x12\x10\n\x08official\x18\x07 \x01(\t\x12\x31\n\tassurance\x18\x08 \x01(\x0e\x32\x1e.zhiwang.exchange.v1.Assurance\x12\x0c\n\x04role\x18\t \x01(\t\x12\x0e\n\x06matter\x18\n \x01(\t\x12\x11\n\treference\x18\x0b \x01(\t\x12\x0c\n\x04\x63ity\x18\x0c \x01(\t\x12\x0f\n\x07routine\x18\r \x01(\x08\x12\x0c\n\x04read\x18\x0e \x01(\x08\x12\x14\n\x0cthis_request\x18\x0f \x01(\x08\x12\x0f\n\x07\x64\x65layed\x18\x10 \x01(\x08\x12(\n\x05\x61sked\x18\x11 \x03(\x0b\x32\x19.zhiwang.adapter.v1.Asked\x12\x10\n\x08log_year\x18\x12 \x01(\r\"\x95\x01\n\x05\x41sked\x12\x11\n\tattribute\x18\x01 \x01(\t\x12\x31\n\tpredicate\x18\x02 \x01(\x0e\x32\x1e.zhiwang.exchange.v1.Predicate\x12\x0c\n\x04\x63\x65ll\x18\x03 \x01(\t\x12\x10\n\x08\x63ompared\x18\x04 \x01(\x08\x12&\n\x04\x66\x61te\x18\x05 \x01(\x0e\x32\x18.zhiwang.adapter.v1.Fate\"\x96\x01\n\x0c\x44\x65layRequest\x12\r\n\x05order\x18\x01 \x01(\t\x12.\n\nuntil_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ndepartment\x18\x03 \x01(\t\x12\x10\n\x08official\x18\x04 \x01(\t\x12\x0e\n\x06matter\x18\x05 \x01(\t\x12\x11\n\treference\x18\x06 \x01(\t\"\x1e\n\rDelayResponse\x12\r\n\x05index\x18\x01 \x01(\x04\"K\n\x0c\x45raseRequest\x12,\n\x07subject\x18\x01 \x01(\x0b\x32\x1b.zhiwang.adapter.v1.Subject\x12\r\n\x05order\x18\x02 \x01(\t\"H\n\rEraseResponse\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x13\n\x0boverwritten\x18\x02 \x01(\x08\x12\x13\n\x0bin_database\x18\x03 \x01(\x08*Q\n\x04\x46\x61te\x12\x14\n\x10\x46\x41TE_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x46\x41TE_ALLOWED\x10\x01\x12\x0f\n\x0b\x46\x41TE_DENIED\x10\x02\x12\x10\n\x0c\x46\x41TE_REFUSED\x10\x03\x32\x61\n\x0eSubjectService\x12O\n\x06Report\x12!.zhiwang.adapter.v1.ReportRequest\x1a\".zhiwang.adapter.v1.ReportResponse2\xb1\x01\n\x13SubjectAdminService\x12L\n\x05\x44\x65lay\x12 .zhiwang.adapter.v1.DelayRequest\x1a!.zhiwang.adapter.v1.DelayResponse\x12L\n\x05\x45rase\x12 .zhiwang.adapter.v1.EraseRequest\x1a!.zhiwang.adapter.v1.EraseResponseB_\n\x16\x64\x65v.zhiwang.adapter.v1P\x01Z.zhiwang.dev/proto/zhiwang/adapter/v1;adapterv1\xaa\x02\x12Zhiwang.Adapter.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n zhiwang/adapter/v1/subject.proto\x12\x12zhiwang.adapter.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a zhiwang/exchange/v1/sealed.proto\"+\n\x07Subject\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\"_\n\rReportRequest\x12,\n\x07subject\x18\x01 \x01(\x0b\x32\x1b.zhiwang.adapter.v1.Subject\x12\x11\n\treference\x18\x02 \x01(\t\x12\r\n\x05whole\x18\x03 \x01(\x08\"C\n\x0eReportResponse\x12\x31\n\x06report\x18\x01 \x01(\x0b\x32!.zhiwang.adapter.v1.SubjectReport\"\x97\x01\n\rSubjectReport\x12\r\n\x05owner\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05years\x18\x03 \x03(\r\x12,\n\x07lookups\x18\x04 \x03(\x0b\x32\x1b.zhiwang.adapter.v1.Lookups\x12\x10\n\x08left_out\x18\x05 \x01(\r\"\x80\x04\n\x07Lookups\x12.\n\nfirst_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tlast_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x65ntries\x18\x03 \x01(\r\x12\r\n\x05index\x18\x04 \x01(\x04\x12\x12\n\ndepartment\x18\x05 \x01(\t\x12\x0e\n\x06system\x18\x06 \x01(\t\x12\x10\n\x08official\x18\x07 \x01(\t\x12\x31\n\tassurance\x18\x08 \x01(\x0e\x32\x1e.zhiwang.exchange.v1.Assurance\x12\x0c\n\x04role\x18\t \x01(\t\x12\x0e\n\x06matter\x18\n \x01(\t\x12\x11\n\treference\x18\x0b \x01(\t\x12\x0c\n\x04\x63ity\x18\x0c \x01(\t\x12\x0f\n\x07routine\x18\r \x01(\x08\x12\x0c\n\x04read\x18\x0e \x01(\x08\x12\x14\n\x0cthis_request\x18\x0f \x01(\x08\x12\x0f\n\x07\x64\x65layed\x18\x10 \x01(\x08\x12(\n\x05\x61sked\x18\x11 \x03(\x0b\x32\x19.zhiwang.adapter.v1.Asked\x12\x10\n\x08log_year\x18\x12 \x01(\r\x12,\n\x07listing\x18\x13 \x01(\x0e\x32\x1b.zhiwang.adapter.v1.Listing\x12\x11\n\thanded_to\x18\x14 \x01(\t\x12\x0b\n\x03why\x18\x15 \x01(\t\"\x95\x01\n\x05\x41sked\x12\x11\n\tattribute\x18\x01 \x01(\t\x12\x31\n\tpredicate\x18\x02 \x01(\x0e\x32\x1e.zhiwang.exchange.v1.Predicate\x12\x0c\n\x04\x63\x65ll\x18\x03 \x01(\t\x12\x10\n\x08\x63ompared\x18\x04 \x01(\x08\x12&\n\x04\x66\x61te\x18\x05 \x01(\x0e\x32\x18.zhiwang.adapter.v1.Fate\"\x96\x01\n\x0c\x44\x65layRequest\x12\r\n\x05order\x18\x01 \x01(\t\x12.\n\nuntil_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ndepartment\x18\x03 \x01(\t\x12\x10\n\x08official\x18\x04 \x01(\t\x12\x0e\n\x06matter\x18\x05 \x01(\t\x12\x11\n\treference\x18\x06 \x01(\t\"\x1e\n\rDelayResponse\x12\r\n\x05index\x18\x01 \x01(\x04\"K\n\x0c\x45raseRequest\x12,\n\x07subject\x18\x01 \x01(\x0b\x32\x1b.zhiwang.adapter.v1.Subject\x12\r\n\x05order\x18\x02 \x01(\t\"H\n\rEraseResponse\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x13\n\x0boverwritten\x18\x02 \x01(\x08\x12\x13\n\x0bin_database\x18\x03 \x01(\x08*`\n\x07Listing\x12\x17\n\x13LISTING_UNSPECIFIED\x10\x00\x12\x11\n\rLISTING_DRAWN\x10\x01\x12\x13\n\x0fLISTING_INVITED\x10\x02\x12\x14\n\x10LISTING_REFERRED\x10\x03*Q\n\x04\x46\x61te\x12\x14\n\x10\x46\x41TE_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x46\x41TE_ALLOWED\x10\x01\x12\x0f\n\x0b\x46\x41TE_DENIED\x10\x02\x12\x10\n\x0c\x46\x41TE_REFUSED\x10\x03\x32\x61\n\x0eSubjectService\x12O\n\x06Report\x12!.zhiwang.adapter.v1.ReportRequest\x1a\".zhiwang.adapter.v1.ReportResponse2\xb1\x01\n\x13SubjectAdminService\x12L\n\x05\x44\x65lay\x12 .zhiwang.adapter.v1.DelayRequest\x1a!.zhiwang.adapter.v1.DelayResponse\x12L\n\x05\x45rase\x12 .zhiwang.adapter.v1.EraseRequest\x1a!.zhiwang.adapter.v1.EraseResponseB_\n\x16\x64\x65v.zhiwang.adapter.v1P\x01Z.zhiwang.dev/proto/zhiwang/adapter/v1;adapterv1\xaa\x02\x12Zhiwang.Adapter.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,8 +34,10 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'zhiwang.adapter.v1.subject_
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\026dev.zhiwang.adapter.v1P\001Z.zhiwang.dev/proto/zhiwang/adapter/v1;adapterv1\252\002\022Zhiwang.Adapter.V1'
-  _globals['_FATE']._serialized_start=1413
-  _globals['_FATE']._serialized_end=1494
+  _globals['_LISTING']._serialized_start=1491
+  _globals['_LISTING']._serialized_end=1587
+  _globals['_FATE']._serialized_start=1589
+  _globals['_FATE']._serialized_end=1670
   _globals['_SUBJECT']._serialized_start=123
   _globals['_SUBJECT']._serialized_end=166
   _globals['_REPORTREQUEST']._serialized_start=168
@@ -45,19 +47,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUBJECTREPORT']._serialized_start=335
   _globals['_SUBJECTREPORT']._serialized_end=486
   _globals['_LOOKUPS']._serialized_start=489
-  _globals['_LOOKUPS']._serialized_end=923
-  _globals['_ASKED']._serialized_start=926
-  _globals['_ASKED']._serialized_end=1075
-  _globals['_DELAYREQUEST']._serialized_start=1078
-  _globals['_DELAYREQUEST']._serialized_end=1228
-  _globals['_DELAYRESPONSE']._serialized_start=1230
-  _globals['_DELAYRESPONSE']._serialized_end=1260
-  _globals['_ERASEREQUEST']._serialized_start=1262
-  _globals['_ERASEREQUEST']._serialized_end=1337
-  _globals['_ERASERESPONSE']._serialized_start=1339
-  _globals['_ERASERESPONSE']._serialized_end=1411
-  _globals['_SUBJECTSERVICE']._serialized_start=1496
-  _globals['_SUBJECTSERVICE']._serialized_end=1593
-  _globals['_SUBJECTADMINSERVICE']._serialized_start=1596
-  _globals['_SUBJECTADMINSERVICE']._serialized_end=1773
+  _globals['_LOOKUPS']._serialized_end=1001
+  _globals['_ASKED']._serialized_start=1004
+  _globals['_ASKED']._serialized_end=1153
+  _globals['_DELAYREQUEST']._serialized_start=1156
+  _globals['_DELAYREQUEST']._serialized_end=1306
+  _globals['_DELAYRESPONSE']._serialized_start=1308
+  _globals['_DELAYRESPONSE']._serialized_end=1338
+  _globals['_ERASEREQUEST']._serialized_start=1340
+  _globals['_ERASEREQUEST']._serialized_end=1415
+  _globals['_ERASERESPONSE']._serialized_start=1417
+  _globals['_ERASERESPONSE']._serialized_end=1489
+  _globals['_SUBJECTSERVICE']._serialized_start=1672
+  _globals['_SUBJECTSERVICE']._serialized_end=1769
+  _globals['_SUBJECTADMINSERVICE']._serialized_start=1772
+  _globals['_SUBJECTADMINSERVICE']._serialized_end=1949
 # @@protoc_insertion_point(module_scope)

@@ -25,6 +25,34 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Listing:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ListingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Listing.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LISTING_UNSPECIFIED: _Listing.ValueType  # 0
+    """Nothing: somebody asked."""
+    LISTING_DRAWN: _Listing.ValueType  # 1
+    """The list was drawn."""
+    LISTING_INVITED: _Listing.ValueType  # 2
+    """The subject is among those whom the owner invites."""
+    LISTING_REFERRED: _Listing.ValueType  # 3
+    """The subject's name was handed to another department."""
+
+class Listing(_Listing, metaclass=_ListingEnumTypeWrapper):
+    """What an owner did with a list of its own people in which the subject stands."""
+
+LISTING_UNSPECIFIED: Listing.ValueType  # 0
+"""Nothing: somebody asked."""
+LISTING_DRAWN: Listing.ValueType  # 1
+"""The list was drawn."""
+LISTING_INVITED: Listing.ValueType  # 2
+"""The subject is among those whom the owner invites."""
+LISTING_REFERRED: Listing.ValueType  # 3
+"""The subject's name was handed to another department."""
+Global___Listing: _TypeAlias = Listing  # noqa: Y015
+
 class _Fate:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -203,6 +231,9 @@ class Lookups(_message.Message):
     DELAYED_FIELD_NUMBER: _builtins.int
     ASKED_FIELD_NUMBER: _builtins.int
     LOG_YEAR_FIELD_NUMBER: _builtins.int
+    LISTING_FIELD_NUMBER: _builtins.int
+    HANDED_TO_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
     entries: _builtins.int
     """How many entries."""
     index: _builtins.int
@@ -233,6 +264,12 @@ class Lookups(_message.Message):
     """Whether a citizen is not told of it yet."""
     log_year: _builtins.int
     """Year of the log in which that index is; 0 for the owner's first log."""
+    listing: Global___Listing.ValueType
+    """Whether the owner itself took the subject from its database into a list, or did something with that."""
+    handed_to: _builtins.str
+    """Department to which the subject's name was handed; empty where nothing was."""
+    why: _builtins.str
+    """Why it was handed on, in the owner's words."""
     @_builtins.property
     def first_time(self) -> _timestamp_pb2.Timestamp:
         """Time of the first of them."""
@@ -266,10 +303,13 @@ class Lookups(_message.Message):
         delayed: _builtins.bool = ...,
         asked: _abc.Iterable[Global___Asked] | None = ...,
         log_year: _builtins.int = ...,
+        listing: Global___Listing.ValueType = ...,
+        handed_to: _builtins.str = ...,
+        why: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["first_time", b"first_time", "last_time", b"last_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "assurance", b"assurance", "city", b"city", "delayed", b"delayed", "department", b"department", "entries", b"entries", "first_time", b"first_time", "index", b"index", "last_time", b"last_time", "log_year", b"log_year", "matter", b"matter", "official", b"official", "read", b"read", "reference", b"reference", "role", b"role", "routine", b"routine", "system", b"system", "this_request", b"this_request"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "assurance", b"assurance", "city", b"city", "delayed", b"delayed", "department", b"department", "entries", b"entries", "first_time", b"first_time", "handed_to", b"handed_to", "index", b"index", "last_time", b"last_time", "listing", b"listing", "log_year", b"log_year", "matter", b"matter", "official", b"official", "read", b"read", "reference", b"reference", "role", b"role", "routine", b"routine", "system", b"system", "this_request", b"this_request", "why", b"why"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -57,6 +57,30 @@ OUTCOME_REFUSED: Outcome.ValueType  # 4
 """The owner's adapter refused the request as a whole."""
 Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
 
+class _RosterAction:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RosterActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RosterAction.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ROSTER_ACTION_UNSPECIFIED: _RosterAction.ValueType  # 0
+    """Never used."""
+    ROSTER_ACTION_DRAWN: _RosterAction.ValueType  # 1
+    """Took it out of its database."""
+    ROSTER_ACTION_INVITED: _RosterAction.ValueType  # 2
+    """Listed for an invitation those of it who passed."""
+
+class RosterAction(_RosterAction, metaclass=_RosterActionEnumTypeWrapper):
+    """What an owner did with a list of its own people."""
+
+ROSTER_ACTION_UNSPECIFIED: RosterAction.ValueType  # 0
+"""Never used."""
+ROSTER_ACTION_DRAWN: RosterAction.ValueType  # 1
+"""Took it out of its database."""
+ROSTER_ACTION_INVITED: RosterAction.ValueType  # 2
+"""Listed for an invitation those of it who passed."""
+Global___RosterAction: _TypeAlias = RosterAction  # noqa: Y015
+
 class _PolicyAction:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -152,6 +176,8 @@ class Entry(_message.Message):
     POLICY_STEP_FIELD_NUMBER: _builtins.int
     LOCAL_POLICY_CHANGE_FIELD_NUMBER: _builtins.int
     EMERGENCY_STEP_FIELD_NUMBER: _builtins.int
+    ROSTER_STEP_FIELD_NUMBER: _builtins.int
+    PEOPLE_REFERRED_FIELD_NUMBER: _builtins.int
     schema_version: _builtins.int
     """Version of this schema; 1."""
     nonce: _builtins.bytes
@@ -232,6 +258,14 @@ class Entry(_message.Message):
     def emergency_step(self) -> Global___EmergencyStep:
         """An emergency was opened, came into force here, or was reviewed."""
 
+    @_builtins.property
+    def roster_step(self) -> Global___RosterStep:
+        """An owner took a list of people out of its own database for a matter, or invited people of such a list."""
+
+    @_builtins.property
+    def people_referred(self) -> Global___PeopleReferred:
+        """An owner handed names of its own people to another department, in a file beside this exchange."""
+
     def __init__(
         self,
         *,
@@ -256,12 +290,14 @@ class Entry(_message.Message):
         policy_step: Global___PolicyStep | None = ...,
         local_policy_change: Global___LocalPolicyChange | None = ...,
         emergency_step: Global___EmergencyStep | None = ...,
+        roster_step: Global___RosterStep | None = ...,
+        people_referred: Global___PeopleReferred | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["audit_read", b"audit_read", "directory_change", b"directory_change", "emergency_step", b"emergency_step", "entries_delayed", b"entries_delayed", "event", b"event", "evidence_produced", b"evidence_produced", "hold_lifted", b"hold_lifted", "hold_placed", b"hold_placed", "hub_access", b"hub_access", "local_policy_change", b"local_policy_change", "log_opened", b"log_opened", "owner_access", b"owner_access", "owner_key_published", b"owner_key_published", "policy_step", b"policy_step", "quorum_change", b"quorum_change", "refusal", b"refusal", "shard_removed", b"shard_removed", "subject_erased", b"subject_erased", "subject_read", b"subject_read", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit_read", b"audit_read", "directory_change", b"directory_change", "emergency_step", b"emergency_step", "entries_delayed", b"entries_delayed", "event", b"event", "evidence_produced", b"evidence_produced", "hold_lifted", b"hold_lifted", "hold_placed", b"hold_placed", "hub_access", b"hub_access", "local_policy_change", b"local_policy_change", "log_opened", b"log_opened", "owner_access", b"owner_access", "owner_key_published", b"owner_key_published", "people_referred", b"people_referred", "policy_step", b"policy_step", "quorum_change", b"quorum_change", "refusal", b"refusal", "roster_step", b"roster_step", "shard_removed", b"shard_removed", "subject_erased", b"subject_erased", "subject_read", b"subject_read", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_read", b"audit_read", "directory_change", b"directory_change", "emergency_step", b"emergency_step", "entries_delayed", b"entries_delayed", "event", b"event", "evidence_produced", b"evidence_produced", "hold_lifted", b"hold_lifted", "hold_placed", b"hold_placed", "hub_access", b"hub_access", "local_policy_change", b"local_policy_change", "log_opened", b"log_opened", "nonce", b"nonce", "owner_access", b"owner_access", "owner_key_published", b"owner_key_published", "policy_step", b"policy_step", "quorum_change", b"quorum_change", "refusal", b"refusal", "schema_version", b"schema_version", "shard_removed", b"shard_removed", "subject_erased", b"subject_erased", "subject_read", b"subject_read", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_read", b"audit_read", "directory_change", b"directory_change", "emergency_step", b"emergency_step", "entries_delayed", b"entries_delayed", "event", b"event", "evidence_produced", b"evidence_produced", "hold_lifted", b"hold_lifted", "hold_placed", b"hold_placed", "hub_access", b"hub_access", "local_policy_change", b"local_policy_change", "log_opened", b"log_opened", "nonce", b"nonce", "owner_access", b"owner_access", "owner_key_published", b"owner_key_published", "people_referred", b"people_referred", "policy_step", b"policy_step", "quorum_change", b"quorum_change", "refusal", b"refusal", "roster_step", b"roster_step", "schema_version", b"schema_version", "shard_removed", b"shard_removed", "subject_erased", b"subject_erased", "subject_read", b"subject_read", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["log_opened", "owner_access", "hub_access", "refusal", "directory_change", "owner_key_published", "audit_read", "subject_read", "entries_delayed", "subject_erased", "hold_placed", "hold_lifted", "evidence_produced", "shard_removed", "quorum_change", "policy_step", "local_policy_change", "emergency_step"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["log_opened", "owner_access", "hub_access", "refusal", "directory_change", "owner_key_published", "audit_read", "subject_read", "entries_delayed", "subject_erased", "hold_placed", "hold_lifted", "evidence_produced", "shard_removed", "quorum_change", "policy_step", "local_policy_change", "emergency_step", "roster_step", "people_referred"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -869,6 +905,144 @@ class EvidenceProduced(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EvidenceProduced: _TypeAlias = EvidenceProduced  # noqa: Y015
+
+@_typing.final
+class RosterStep(_message.Message):
+    """A list of people, used by the department whose database they stand in. A long one is recorded in several entries,
+    which differ in `people` alone. Never names a subject; the owner's index does, under the key of the year.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTION_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    OFFICIAL_FIELD_NUMBER: _builtins.int
+    ROSTER_FIELD_NUMBER: _builtins.int
+    MATTER_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    COMMITMENT_FIELD_NUMBER: _builtins.int
+    PEOPLE_FIELD_NUMBER: _builtins.int
+    DIRECTORY_VERSION_FIELD_NUMBER: _builtins.int
+    action: Global___RosterAction.ValueType
+    """What was done."""
+    by: _builtins.str
+    """SPIFFE identity of who did it."""
+    official: _builtins.str
+    """For whom, in the department's own numbering."""
+    roster: _builtins.str
+    """Name of the roster in the owner's mapping."""
+    matter: _builtins.str
+    """For which matter."""
+    reference: _builtins.str
+    """Reference of the job."""
+    as_of: _builtins.str
+    """Day as of which it was drawn, YYYY-MM-DD."""
+    count: _builtins.int
+    """How many people the whole list has."""
+    commitment: _builtins.bytes
+    """SHA-256 of 32 random bytes and the SHA-256 of the file. Who has file and random bytes can show that it is this one."""
+    people: _builtins.int
+    """How many of them this entry is about."""
+    directory_version: _builtins.int
+    """Version of the snapshot by which it was decided."""
+    def __init__(
+        self,
+        *,
+        action: Global___RosterAction.ValueType = ...,
+        by: _builtins.str = ...,
+        official: _builtins.str = ...,
+        roster: _builtins.str = ...,
+        matter: _builtins.str = ...,
+        reference: _builtins.str = ...,
+        as_of: _builtins.str = ...,
+        count: _builtins.int = ...,
+        commitment: _builtins.bytes = ...,
+        people: _builtins.int = ...,
+        directory_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "as_of", b"as_of", "by", b"by", "commitment", b"commitment", "count", b"count", "directory_version", b"directory_version", "matter", b"matter", "official", b"official", "people", b"people", "reference", b"reference", "roster", b"roster"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RosterStep: _TypeAlias = RosterStep  # noqa: Y015
+
+@_typing.final
+class PeopleReferred(_message.Message):
+    """Names were handed to another department. Entries of one referral differ in `people` alone, as those of a roster."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BY_FIELD_NUMBER: _builtins.int
+    OFFICIAL_FIELD_NUMBER: _builtins.int
+    ROSTER_FIELD_NUMBER: _builtins.int
+    MATTER_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    RECIPIENT_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    RULE_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    FILE_HASH_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    PEOPLE_FIELD_NUMBER: _builtins.int
+    DIRECTORY_VERSION_FIELD_NUMBER: _builtins.int
+    by: _builtins.str
+    """SPIFFE identity of who did it."""
+    official: _builtins.str
+    """For whom, in the department's own numbering."""
+    roster: _builtins.str
+    """Name of the roster in the owner's mapping."""
+    matter: _builtins.str
+    """For which matter."""
+    reference: _builtins.str
+    """Reference of the job."""
+    recipient: _builtins.str
+    """SPIFFE identity of the system for which the file is sealed."""
+    role: _builtins.str
+    """Role in which it may have the names."""
+    rule_id: _builtins.str
+    """Id of the owner's rule that allows it."""
+    reason: _builtins.str
+    """Why, in words. Never an identifier of a citizen."""
+    count: _builtins.int
+    """How many people the whole file has."""
+    file_hash: _builtins.bytes
+    """SHA-256 of the sealed file."""
+    key_id: _builtins.bytes
+    """First 16 bytes of the SHA-256 of the key for which it is sealed."""
+    people: _builtins.int
+    """How many of the people this entry is about."""
+    directory_version: _builtins.int
+    """Version of the snapshot by which it was decided."""
+    def __init__(
+        self,
+        *,
+        by: _builtins.str = ...,
+        official: _builtins.str = ...,
+        roster: _builtins.str = ...,
+        matter: _builtins.str = ...,
+        reference: _builtins.str = ...,
+        recipient: _builtins.str = ...,
+        role: _builtins.str = ...,
+        rule_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        count: _builtins.int = ...,
+        file_hash: _builtins.bytes = ...,
+        key_id: _builtins.bytes = ...,
+        people: _builtins.int = ...,
+        directory_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "count", b"count", "directory_version", b"directory_version", "file_hash", b"file_hash", "key_id", b"key_id", "matter", b"matter", "official", b"official", "people", b"people", "reason", b"reason", "recipient", b"recipient", "reference", b"reference", "role", b"role", "roster", b"roster", "rule_id", b"rule_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PeopleReferred: _TypeAlias = PeopleReferred  # noqa: Y015
 
 @_typing.final
 class PolicyStep(_message.Message):
