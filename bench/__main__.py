@@ -14,7 +14,7 @@ from pathlib import Path
 import uvloop
 from rich.console import Console
 
-from bench import batch, directory, extracts, growth, log, policy, rehearsal, rows, stores, verification
+from bench import batch, directory, extracts, growth, hubs, log, policy, rehearsal, rows, stores, verification
 from bench.result import Result, merge, show
 
 Measure = Callable[[], Coroutine[None, None, list[Result]]]
@@ -37,6 +37,7 @@ BENCHMARKS: dict[str, Measure] = {
     "row_growth": rows.measure,
     "frame_store": stores.measure,
     "batch_throughput": batch.measure,
+    "two_hubs": hubs.measure,
     "student": verification.measure_student,
     "extract_load": extracts.measure,
 }

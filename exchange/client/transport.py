@@ -222,12 +222,12 @@ class Transport:
             return False
         if Reason.__members__.get(result.reason) not in ELSEWHERE:
             return False
-        way.rest(item.owner)
+        if way.rest(item.owner):
+            log.info("others are asked first", hub=way.target, owner=item.owner, reason=result.reason)
         item.refused |= {way.target}
         others = [one for one in self._ways if one.target not in item.refused and one.well(item.owner)]
         if not others:
             return False
-        log.info("another hub is asked", hub=way.target, owner=item.owner, reason=result.reason)
         min(others, key=self._preference).add(item)
         return True
 

@@ -218,9 +218,12 @@ class Way:
         until = self._resting.get(owner)
         return until is None or self._loop.time() >= until
 
-    def rest(self, owner: str) -> None:
-        """The hub could not carry a request to an owner: others first, for a moment."""
-        self._resting[owner] = self._loop.time() + REST_SECONDS
+    def rest(self, owner: str) -> bool:
+        """The hub could not carry a request to an owner: others first, for a moment. Whether that is new."""
+        now = self._loop.time()
+        rested = now < self._resting.get(owner, 0.0)
+        self._resting[owner] = now + REST_SECONDS
+        return not rested
 
     def add(self, item: Item) -> None:
         """Take a request; the way must be open."""

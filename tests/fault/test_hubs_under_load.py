@@ -164,6 +164,11 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.05)
 
 
+def heard_nothing(city: SharedCity) -> int:
+    """How often the agent has left a hub that did not answer."""
+    return city.fleet.log("agent").read_text("utf-8").count("hub does not answer")
+
+
 def answered_by(city: SharedCity, place: str) -> float:
     pattern = r'^zhiwang_hub_requests_total\{outcome="OUTCOME_ANSWERED".*\} (\S+)$'
     found = re.findall(pattern, city.metrics(place), re.MULTILINE)
@@ -225,9 +230,12 @@ async def test_hubs_are_killed_frozen_and_stopped_and_no_caller_notices(
             city.start("hub")
             await is_busy(city, "hub")
 
+            silences = heard_nothing(city)
             city.fleet.signal("second", signal.SIGSTOP)
-            # More than those that it holds: others go elsewhere, and these too after a bounded time.
-            await callers.more(ANSWERS + CALLERS)
+            # Others go elsewhere at once, and what it holds as soon as it is known to hang.
+            await callers.more()
+            await until(lambda before=silences: heard_nothing(city) > before)
+            await callers.more()
             city.fleet.signal("second", signal.SIGCONT)
             await is_busy(city, "second")
 
