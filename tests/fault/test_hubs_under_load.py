@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 
 import grpc
@@ -169,6 +170,10 @@ def heard_nothing(city: SharedCity) -> int:
     return city.fleet.log("agent").read_text("utf-8").count("hub does not answer")
 
 
+def heard_nothing_since(city: SharedCity, before: int) -> bool:
+    return heard_nothing(city) > before
+
+
 def answered_by(city: SharedCity, place: str) -> float:
     pattern = r'^zhiwang_hub_requests_total\{outcome="OUTCOME_ANSWERED".*\} (\S+)$'
     found = re.findall(pattern, city.metrics(place), re.MULTILINE)
@@ -234,7 +239,7 @@ async def test_hubs_are_killed_frozen_and_stopped_and_no_caller_notices(
             city.fleet.signal("second", signal.SIGSTOP)
             # Others go elsewhere at once, and what it holds as soon as it is known to hang.
             await callers.more()
-            await until(lambda before=silences: heard_nothing(city) > before)
+            await until(partial(heard_nothing_since, city, silences))
             await callers.more()
             city.fleet.signal("second", signal.SIGCONT)
             await is_busy(city, "second")

@@ -270,6 +270,35 @@ async def test_another_hub_takes_over(city: RunningCity) -> None:
     assert len(answered) == 2
 
 
+async def test_a_hub_that_cannot_reach_an_owner_is_passed_over_for_it(
+    city: RunningCity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It refuses at once, so it always has the least to do; it must not draw everything to itself."""
+    monkeypatch.setattr("exchange.client.way.REST_SECONDS", 1000.0)
+    second = await city.add_hub("second")
+    async with city.client(hubs=[city.hub.address, second.address]) as client:
+        for _ in range(12):
+            result = await client.verify(city.case(), city.context())
+            assert {status for owner in ("hrss", "health") for status in of(result, owner)} == ANSWERED
+    refused = [(one.outcome, one.reason) for one in second.up.entries()]
+    assert set(refused) <= {(audit_pb2.OUTCOME_UNAVAILABLE, "OWNER_NOT_ATTACHED")}
+    assert len(refused) <= 2
+
+
+async def test_a_hub_that_does_not_serve_gets_nothing(city: RunningCity) -> None:
+    second = await city.add_hub("second")
+    await second.up.parts.readiness.set("log", holds=False)
+    async with city.client(hubs=[city.hub.address, second.address]) as client:
+        transport = client.transport
+        assert isinstance(transport, Transport)
+        await until(lambda: transport.loads[city.hub.address] is not None)
+        for _ in range(12):
+            assert of(await client.verify(city.case(), city.context()), "hrss") == ANSWERED
+        assert not second.up.entries()
+        await second.up.parts.readiness.set("log", holds=True)
+        await until(lambda: transport.loads[second.address] is not None)
+
+
 async def test_a_hub_whose_log_began_anew_is_not_believed(city: RunningCity) -> None:
     async with city.client() as client:
         for _ in range(3):
