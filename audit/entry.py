@@ -156,6 +156,8 @@ def _check_event(entry: audit_pb2.Entry) -> None:
         _sizes("shard_removed", HASH_SIZE, entry.shard_removed.root)
     elif kind == "evidence_produced":
         _sizes("evidence_produced", HASH_SIZE, entry.evidence_produced.manifest_hash)
+        if entry.evidence_produced.previous_manifest_hash:
+            _sizes("evidence_produced", HASH_SIZE, entry.evidence_produced.previous_manifest_hash)
     else:
         _check_policy(kind, entry)
 

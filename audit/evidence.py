@@ -142,7 +142,8 @@ class EvidenceServicer(audit_pb2_grpc.EvidenceServiceServicer):
             raise RefusedError(Reason.CONDITION_INVALID, "what was selected", field="query")
         await asyncio.to_thread(self._store.refresh)
         newest = self._store.shard(asked.origin).newest
-        if len(asked.manifest_hash) != HASH_SIZE or not 0 < asked.tree_size <= newest.size:
+        hashed = len(asked.manifest_hash) == HASH_SIZE and len(asked.previous_manifest_hash) in {0, HASH_SIZE}
+        if not hashed or not 0 < asked.tree_size <= newest.size:
             raise RefusedError(Reason.REQUEST_MALFORMED, "a production names its manifest and its tree")
         produced = audit_pb2.EvidenceProduced()
         produced.CopyFrom(asked)

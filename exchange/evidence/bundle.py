@@ -79,6 +79,7 @@ class Evidence:
         certificates: Signing certificates of requesters, DER, by SHA-256 in hex.
         receipts: Files of receipts, by name.
         divisions: Names of the places of the entries, by code.
+        previous: SHA-256 of the manifest of the bundle before it, where several are made together; else empty.
     """
 
     order: str
@@ -96,6 +97,7 @@ class Evidence:
     certificates: Mapping[str, bytes] = field(default_factory=dict)
     receipts: Mapping[str, bytes] = field(default_factory=dict)
     divisions: Mapping[str, str] = field(default_factory=dict)
+    previous: bytes = b""
 
 
 def files_of(evidence: Evidence) -> dict[str, bytes]:
@@ -141,6 +143,7 @@ def production_of(evidence: Evidence, manifest: bytes) -> audit_pb2.EvidenceProd
         tree_size=evidence.checkpoint.size,
         origin=evidence.checkpoint.origin,
         manifest_hash=sha256(manifest).digest(),
+        previous_manifest_hash=evidence.previous,
     )
 
 
@@ -173,6 +176,7 @@ def as_object(evidence: Evidence) -> dict[str, Any]:
         "program": evidence.program,
         "order": evidence.order,
         "selected": evidence.query,
+        **({"previous_manifest_hash": evidence.previous.hex()} if evidence.previous else {}),
         "produced_by": evidence.produced_by,
         "produced_time": datetime.fromtimestamp(evidence.time, UTC).isoformat(),
         "log": evidence.checkpoint.origin,

@@ -37,6 +37,8 @@ class Checked:
         origin: Of the log.
         order: Number of the order.
         selected: What was selected, in words.
+        manifest_hash: SHA-256 of its manifest.
+        previous: That of the bundle before it, where several were made together; else empty.
         entries: How many entries were proved.
         production_index: Of the log's entry about the bundle; None if that does not hold.
         signatures: How many requesters' signatures were verified.
@@ -48,6 +50,8 @@ class Checked:
     origin: str = ""
     order: str = ""
     selected: str = ""
+    manifest_hash: bytes = b""
+    previous: bytes = b""
     entries: int = 0
     production_index: int | None = None
     signatures: int = 0

@@ -87,6 +87,8 @@ class _Bundle:
         found.origin = checkpoint.origin
         told = self._told()
         found.order, found.selected = str(told.get("order", "")), str(told.get("selected", ""))
+        found.manifest_hash = sha256(self._need(bundle.MANIFEST)).digest()
+        found.previous = _hash(told.get("previous_manifest_hash"))
         entries = self._entries(told, checkpoint)
         supporting = self._supporting(told, checkpoint)
         pasts = self._pasts(entries, supporting)
@@ -109,6 +111,7 @@ class _Bundle:
                 name.removeprefix(RECEIPTS): data for name, data in self._files.items() if name.startswith(RECEIPTS)
             },
             divisions=_texts(told.get("divisions")),
+            previous=found.previous,
         )
         self._compare(evidence)
         self._check_production(evidence)
@@ -391,6 +394,13 @@ def _seconds(text: Any) -> int:
         return int(datetime.fromisoformat(str(text)).timestamp())
     except (ValueError, OverflowError):
         return 0
+
+
+def _hash(text: Any) -> bytes:
+    try:
+        return bytes.fromhex(str(text or ""))
+    except ValueError:
+        return b""
 
 
 def _day(moment: float | None) -> str:

@@ -1,7 +1,8 @@
 """Evidence out of the logs of several years: a bundle of each year's log, side by side in one directory.
 
 A checkpoint proves entries of its own log only, so each bundle is whole by itself, recorded in the log by itself, and
-says in its words, which the log records too, which of how many it is: none can be taken away unnoticed.
+says which of how many it is and what the manifest of the one before it hashes to. The log records that too, so none can
+be taken away unnoticed, nor replaced by one of another production of the same order.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ def check_bundles(directory: Path, root: Path) -> dict[str, Checked]:
         if path.name not in checked:
             first.fault(path.name, "belongs to none of the bundles")
     told = {name: (found.order, _selected(found), part_of(found)) for name, found in checked.items()}
+    previous = b""
     for number, (name, found) in enumerate(checked.items(), 1):
         order, selected, part = told[name]
         if (order, selected) != told[names[0]][:2]:
@@ -52,6 +54,9 @@ def check_bundles(directory: Path, root: Path) -> dict[str, Checked]:
         elif part is None or part[0] != number or part[1] != len(checked):
             said = "alone" if part is None else f"as {part[0]} of {part[1]}"
             found.fault(DATA, f"was made {said}, and stands here as {number} of {len(checked)}")
+        elif found.previous != previous:
+            found.fault(DATA, "was not made together with the bundle before it: it names another one, or none")
+        previous = found.manifest_hash
     return checked
 
 

@@ -103,7 +103,7 @@ async def produce_bundles(
     """Make a bundle; or, where what was selected stands in the logs of several years, one of each year's log.
 
     Each log has checkpoints and proofs of its own, so each gets a bundle of its own, in a directory of its year. Each
-    says how many there are, and so does the log.
+    says how many there are and names the one before it, and so does the log.
 
     Args:
         auditor: Of the log.
@@ -125,14 +125,16 @@ async def produce_bundles(
         return ()
     aside = inputs.out.with_name(f".{inputs.out.name}.{os.getpid()}")
     aside.mkdir(mode=_DIRECTORY)
-    made = []
+    made: list[Produced] = []
     try:
         for number, (of, found) in enumerate(chosen, 1):
             several = len(chosen) > 1
             year = shard_of(of)
             words = inputs.words + (part_words(number, len(chosen)) if several else "")
             out = aside / year if several else aside
-            produced = await _produced(auditor, past, replace(inputs, words=words, out=out), found, of, progress)
+            previous = made[-1].manifest_hash if made else b""
+            these = replace(inputs, words=words, out=out)
+            produced = await _produced(auditor, past, these, found, of, progress, previous)
             made.append(replace(produced, out=inputs.out / year if several else inputs.out))
         aside.rename(inputs.out)
     except BaseException:
@@ -148,6 +150,7 @@ async def _produced(
     found: Mapping[int, bytes],
     of: str,
     progress: Callable[[int, int], None],
+    previous: bytes,
 ) -> Produced:
     """A bundle of entries of one log, in a directory that is there or is made."""
     pasts, supporting = await _pasts(auditor, past, found, of)
@@ -174,6 +177,7 @@ async def _produced(
         certificates=_certificates(inputs, found, receipts),
         receipts=receipts,
         divisions=_names(found, inputs.divisions),
+        previous=previous,
     )
     return await _written(auditor, evidence, inputs.out, checkpoint, cosigned=cosigned)
 

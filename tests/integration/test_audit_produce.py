@@ -270,6 +270,19 @@ async def test_entries_of_two_years_are_a_bundle_each_and_none_can_be_taken_away
     (out / "note.txt").write_text("left here")
     assert {fault.file for found in check_bundles(out, root).values() for fault in found.faults} == {"note.txt"}
     (out / "note.txt").unlink()
+    # Another production of the same order and selection holds too, but no bundle of it stands in for one of these.
+    again = tmp_path / "again"
+    selection = ("--order", "A-17", "--matter", "school-enrolment", "--event", "hub_access")
+    await zhiwang("produce", *auditor(city), "--out", str(again), *selection)
+    assert not [fault for found in check_bundles(again, root).values() for fault in found.faults]
+    for name in ("first", year):
+        mixed = tmp_path / f"mixed-{name}"
+        shutil.copytree(out, mixed)
+        shutil.rmtree(mixed / name)
+        shutil.copytree(again / name, mixed / name)
+        first, second = check_bundles(mixed, root).values()
+        assert first.faults == []
+        assert ["not made together with the bundle before it" in fault.message for fault in second.faults] == [True]
     shutil.rmtree(out / "first")
     (missed,) = check_bundles(out, root).values()
     assert ["stands here as 1 of 1" in fault.message for fault in missed.faults] == [True]

@@ -873,6 +873,7 @@ class EvidenceProduced(_message.Message):
     TREE_SIZE_FIELD_NUMBER: _builtins.int
     MANIFEST_HASH_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
+    PREVIOUS_MANIFEST_HASH_FIELD_NUMBER: _builtins.int
     order: _builtins.str
     """Number of the order, as the court or office wrote it. Never an identifier of a citizen."""
     produced_by: _builtins.str
@@ -887,6 +888,10 @@ class EvidenceProduced(_message.Message):
     """SHA-256 of the bundle's manifest, which has the hash of each of its files."""
     origin: _builtins.str
     """Origin of the log that the entries are of; it may be an earlier year's."""
+    previous_manifest_hash: _builtins.bytes
+    """The manifest_hash of the bundle before it, where one production made several, one of each year's log; empty in the
+    first. So the last one names all of them.
+    """
     def __init__(
         self,
         *,
@@ -897,10 +902,11 @@ class EvidenceProduced(_message.Message):
         tree_size: _builtins.int = ...,
         manifest_hash: _builtins.bytes = ...,
         origin: _builtins.str = ...,
+        previous_manifest_hash: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "manifest_hash", b"manifest_hash", "order", b"order", "origin", b"origin", "produced_by", b"produced_by", "query", b"query", "tree_size", b"tree_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "manifest_hash", b"manifest_hash", "order", b"order", "origin", b"origin", "previous_manifest_hash", b"previous_manifest_hash", "produced_by", b"produced_by", "query", b"query", "tree_size", b"tree_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
