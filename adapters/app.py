@@ -539,9 +539,12 @@ class Adapter:
         """Write what happened to the log; wait for a log that has stopped."""
         while True:
             event = await self._events.get()
+            entries: list[NewEntry] = []
             while True:
                 try:
-                    await asyncio.to_thread(self._frames.record, [event])
+                    # The same entry each time: it may be in a log that stopped before it could say so.
+                    entries = entries or [self._log.new_entry(event)]
+                    await asyncio.to_thread(self._frames.append, entries)
                 except ZhiwangError:
                     await asyncio.sleep(DATABASE_SECONDS)
                     continue

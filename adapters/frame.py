@@ -111,6 +111,7 @@ class FrameProcessor:
         self._snapshots = Snapshots(log.engine)
         self.subjects = Subjects(department, log, trace, self._names, clock)
         self._refusals = RefusalCounter(clock)
+        self._counted: list[NewEntry] = []  # what is to be written down of them; owned by `housekeep`
         self._pruned = clock()
         self._behind = False
         self._reopening = Lock()
@@ -129,11 +130,13 @@ class FrameProcessor:
         self.append([self._log.new_entry(event) for event in events])
 
     def append(self, entries: Sequence[NewEntry]) -> Appended:
-        """Append entries in a transaction of their own.
+        """Append entries in a transaction of their own, unless they are in the log already.
 
         Raises:
-            FatalError: LOG_UNAVAILABLE.
+            FatalError: LOG_UNAVAILABLE. The same entries may be given again.
         """
+        if self._log.is_recorded(entries):
+            return self._log.recorded(entries)
         with self._log.transaction() as connection:
             appended = self._log.append(connection, entries)
         self._log.committed(appended)
@@ -154,14 +157,12 @@ class FrameProcessor:
         # A server that is gone is noticed although nobody asks, and what other replicas wrote is taken up.
         self._log.refresh()
         self._look_at_clock()
-        counted = self._refusals.take()
-        if not counted:
-            return
-        try:
-            self.record(counted)
-        except BaseException:
-            self._refusals.give_back(counted)
-            raise
+        if not self._counted:
+            self._counted = [self._log.new_entry(event) for event in self._refusals.take()]
+        if self._counted:
+            # The same entries again if this fails: they may be in the log, and nothing is counted twice.
+            self.append(self._counted)
+            self._counted = []
 
     def _look_at_clock(self) -> None:
         """Say once that the clock stands before what was forgotten: requests are refused until it has caught up."""

@@ -70,6 +70,9 @@ class AuditLog:
     async def append(self, entries: Sequence[NewEntry]) -> Appended:
         """Append entries, which will be neighbours, and wait until they are durable.
 
+        Who was told LOG_UNAVAILABLE may give the same entries again: what turned out to be in the log is found there,
+        and not appended a second time.
+
         Raises:
             RefusedError: OVERLOADED: the queue is full; SHUTTING_DOWN.
             FatalError: LOG_UNAVAILABLE: the log has stopped. Whether the entries are in it is not known.
@@ -82,6 +85,8 @@ class AuditLog:
             raise FatalError(Reason.LOG_UNAVAILABLE, self.store.stopped)
         if self._waiting and self._waiting + len(entries) > self._limit:
             raise RefusedError(Reason.OVERLOADED, "the log's queue is full")
+        if self.store.is_recorded(entries):
+            return await asyncio.to_thread(self.store.recorded, entries)
         future: asyncio.Future[Appended] = self._loop.create_future()
         self._waiting += len(entries)
         self._queue.put(_Waiting(entries, future))

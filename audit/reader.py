@@ -87,11 +87,10 @@ class LogReader:
                 found.append(data)
         return found
 
-    def find(self, connection: Connection, keys: Sequence[bytes], newest: int) -> dict[bytes, int]:
-        """Indexes of those keys that are among the `newest` entries of the log."""
-        count = connection.exec_driver_sql(self._count).scalar_one()
+    def find(self, connection: Connection, keys: Sequence[bytes], start: int) -> dict[bytes, int]:
+        """Indexes of those keys that are among the entries from `start` on."""
         wanted = set(keys)
-        rows = connection.exec_driver_sql(self._keys, (max(count - newest, 0),))
+        rows = connection.exec_driver_sql(self._keys, (start,))
         return {key: index for key, index in rows if key in wanted}
 
     def node(self, level: int, index: int) -> bytes:

@@ -42,8 +42,6 @@ from zhiwang.wire.errors import FatalError, Reason, RefusedError
 KEY_SIZE: Final = 32
 FAR_BEHIND: Final = 65_536
 """Entries that other processes may have added before the right edge is loaded anew instead of extended."""
-SOUGHT_KEYS: Final = 4096
-"""How many of the newest entries `find` looks through."""
 
 _log = structlog.get_logger(__name__)
 
@@ -403,12 +401,19 @@ class LogStore:
         self._check_running()
         return self._catch_up(connection)
 
-    def find(self, connection: Connection, keys: Sequence[bytes]) -> dict[bytes, int]:
-        """Which of these keys are among the newest entries, and at what index: after a COMMIT of unknown outcome.
+    def find(self, connection: Connection, keys: Sequence[bytes], start: int = 0) -> dict[bytes, int]:
+        """Which of these keys are in the log from `start` on, and at what index: after a COMMIT of unknown outcome.
 
         To be asked once `open` has succeeded: until then a server may still be about to commit.
         """
-        return self._reader.find(connection, keys, SOUGHT_KEYS)
+        return self._reader.find(connection, keys, start)
+
+    def recorded(self, first: int, entries: Sequence[NewEntry]) -> Appended:
+        """Entries that stand in the log from `first` on, as `append` returned or would have. Reads the disk."""
+        head, data = self._newest, [entry.data for entry in entries]
+        leaves = [merkle.leaf_hash(one) for one in data]
+        paths = tiles.paths(first, len(data), head.size, self.node)
+        return Appended(first, data, leaves, paths, head, self.origin)
 
     # Proofs.
 

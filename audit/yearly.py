@@ -12,9 +12,11 @@ Each log is a `LogStore` of its own, and what is said of it stays said: heads an
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,6 +46,12 @@ PREPARE_SECONDS: Final = 86_400
 
 NOTICE_SECONDS: Final = 31 * 86_400
 """How long before a year is over it is looked whether the next one's log can begin."""
+
+DOUBTS: Final = 64
+"""Transactions whose outcome can be in doubt at a time: those of a process's threads, one after the other."""
+
+SETTLED: Final = 8192
+"""Entries of which it is remembered that they are in the log after all."""
 
 RETRY_SECONDS: Final = 3600
 """After how long that is looked at again, and a new year is tried again that could not begin."""
@@ -92,6 +100,10 @@ class YearlyLog:
         self._refused = float("-inf")
         self.unprepared: str | None = None
         self._book = HoldBook(self)
+        # What was appended and is not known to be committed: origin, index of the first, keys. Owned as the edge is.
+        self._doubts: deque[tuple[str, int, list[bytes]]] = deque(maxlen=DOUBTS)
+        # Where that stands which turned out to be; by key: origin and index. Replaced whole.
+        self._settled: dict[bytes, tuple[str, int]] = {}
 
     @classmethod
     def adopt(cls, store: LogStore | YearlyLog) -> YearlyLog:
@@ -201,6 +213,7 @@ class YearlyLog:
             self._backend.renew(failed=failed)
             with self._backend.writing() as connection:
                 self._load(connection, guarded)
+                self._settle(connection)
             if self._guard is not None:
                 self._guard.start()
                 self._guard.wake()
@@ -213,6 +226,16 @@ class YearlyLog:
             self._take_up(connection, guarded)
         except (DecodeError, ValueError) as error:
             raise broken(f"how a year ended cannot be read: {type(error).__name__}") from error
+
+    def _settle(self, connection: Connection) -> None:
+        """Look up what was in doubt; no other transaction can still bring it in, since this one holds the head."""
+        for origin, first, keys in self._doubts:
+            store = self._store(year_of(origin))
+            found = store.find(connection, keys, first) if store.newest.size > first else {}
+            self._settled = {**self._settled, **{key: (origin, index) for key, index in found.items()}}
+        while len(self._settled) > SETTLED:
+            self._settled = dict(islice(self._settled.items(), len(self._settled) - SETTLED, None))
+        self._doubts.clear()
 
     def _take_up(self, connection: Connection, guarded: Checkpoint | None) -> None:
         self._backend.install_years(connection)
@@ -401,11 +424,28 @@ class YearlyLog:
 
     def append(self, connection: Connection, entries: Sequence[NewEntry]) -> Appended:
         """As `LogStore.append`; the transaction is from `transaction`."""
-        return self._current.append(connection, entries)
+        appended = self._current.append(connection, entries)
+        self._doubts.append((appended.origin, appended.first, [entry.key for entry in entries]))
+        return appended
 
     def committed(self, appended: Appended) -> None:
         """The transaction of `appended` has been committed."""
         self._stores[year_of(appended.origin)].committed(appended)
+        for doubt in [one for one in list(self._doubts) if one[:2] == (appended.origin, appended.first)]:
+            with suppress(ValueError):
+                self._doubts.remove(doubt)
+
+    def is_recorded(self, entries: Sequence[NewEntry]) -> bool:
+        """Whether these entries are known to be in the log, although it stopped before anybody was told.
+
+        Who was told that the log is unavailable and tries again with the same entries asks here first.
+        """
+        return entries[0].key in self._settled
+
+    def recorded(self, entries: Sequence[NewEntry]) -> Appended:
+        """Those entries, as their first attempt would have returned them. Reads the disk."""
+        origin, first = self._settled[entries[0].key]
+        return self.shard(origin).recorded(first, entries)
 
     def refresh(self) -> Head:
         """The newest head of the store, whichever process wrote it, in whichever year; as `LogStore.refresh`."""

@@ -559,14 +559,17 @@ class Hub:
 
     async def _record_noted(self) -> None:
         while self._noted:
-            try:
-                await self.audit_log.record(self._noted[0])
-            except ZhiwangError:
-                if self.draining:
-                    return
-                await asyncio.sleep(NOTE_RETRY)
-            else:
-                self._noted.popleft()
+            # One entry, however often it is tried: it may be in a log that stopped before it could say so.
+            entry = self.audit_log.store.new_entry(self._noted[0])
+            while True:
+                try:
+                    await self.audit_log.append([entry])
+                    break
+                except ZhiwangError:
+                    if self.draining:
+                        return
+                    await asyncio.sleep(NOTE_RETRY)
+            self._noted.popleft()
 
     def _check_idle(self) -> None:
         if self.draining and not self._tasks and not self.in_flight:

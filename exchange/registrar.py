@@ -281,10 +281,10 @@ def _tell_of(holder: DirectoryHolder) -> None:
 async def _record_changes(log: AuditLog, changes: asyncio.Queue[audit_pb2.QuorumChange]) -> None:
     """Write to the log when its witnesses were missing, and wait for a log that has stopped."""
     while True:
-        change = await changes.get()
+        entry = log.store.new_entry(await changes.get())
         while True:
             try:
-                await log.record(change)
+                await log.append([entry])
                 break
             except ZhiwangError:
                 await asyncio.sleep(RELOAD_SECONDS)

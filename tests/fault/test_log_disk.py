@@ -150,6 +150,27 @@ async def test_a_commit_of_unknown_outcome_is_answered_to_nobody_and_resolved_by
         check_entry(entry, checkpoint)
 
 
+async def test_who_tries_again_after_a_commit_of_unknown_outcome_doubles_nothing(opened: Opened, disk: Disk) -> None:
+    disk.after_commit = True
+    entries = await refused_all(opened)
+    disk.after_commit = False
+    await opened.log.reload()
+    before = stored_keys(opened.store) & {entry.key for entry in entries}
+    assert before
+    checker = support.checker()
+    for entry in entries:
+        appended = await opened.log.append([entry])
+        checkpoint = checker.check(appended.head.message())
+        (logged,) = appended.logged()
+        check_entry(logged, checkpoint)
+        assert (logged.entry, list(support.rows(opened.store))[logged.index][1]) == (entry.data, entry.key)
+        # It is asked for as often as anybody likes.
+        again = await opened.log.append([entry]) if entry.key in before else appended
+        assert again.first == appended.first
+    keys = [row[1] for row in support.rows(opened.store)]
+    assert [keys.count(entry.key) for entry in entries] == [1] * len(entries)
+
+
 @pytest.mark.parametrize(
     "statement", ["BEGIN IMMEDIATE", "SELECT size", "INTO log_entry", "INTO log_tile", "UPDATE log_head"]
 )

@@ -436,6 +436,36 @@ def test_after_a_connection_was_cut_in_commit_the_keys_tell_what_is_in_the_log(
     assert support.check_log(place, done) == (5 if there else 2)
 
 
+@pytest.mark.parametrize(("where", "there"), [("before", False), ("after", True)])
+async def test_who_tries_again_after_a_connection_was_cut_in_commit_doubles_nothing(
+    server: Postgresql,
+    place: PostgresDatabase,
+    where: str,
+    there: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    with between(server) as cutter:
+        engine = postgres.open_postgres(cutter.url(place.name, ROLES.writer))
+        store = LogStore(engine, support.HUB.log_origin, support.signer(), verifier=support.verifier())
+        store.open()
+        log = AuditLog(store)
+        entries = support.new_entries(store, 3)
+        cutter.arm(Blow("connection cut", where, number=2, words="COMMIT"))  # the first is BEGIN … READ COMMITTED
+        with pytest.raises(FatalError):
+            await log.append(entries)
+        assert cutter.struck() == "COMMIT"
+        await log.reload()
+        assert log.store.is_recorded(entries) is there
+        # Another process appends meanwhile.
+        other = support.reopen(place)
+        done = [support.append(other, 2)]
+        support.close(other)
+        done.extend([await log.append(entries) for _ in range(2 if there else 1)])
+        assert done[-1].first == (1 if there else 3)
+        await log.close()
+        engine.dispose()
+    assert support.check_log(place, *done) == 6
+
+
 def test_a_commit_whose_standby_did_not_confirm_is_not_acknowledged(
     server: Postgresql, place: PostgresDatabase
 ) -> None:
