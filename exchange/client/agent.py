@@ -75,6 +75,9 @@ class AgentMetrics:
         metrics.gauge("zhiwang_agent_connected", "Whether a hub takes requests").set_function(
             lambda: client().transport.connected
         )
+        metrics.gauge("zhiwang_agent_hubs_serving", "Hubs that are reached and say that they serve").set_function(
+            lambda: client().transport.serving
+        )
         self._kept = metrics.counter("zhiwang_agent_receipts", "Cases whose receipts are kept")
         if keeper is not None:
             metrics.gauge("zhiwang_agent_receipts_waiting", "Receipts that wait for the disk").set_function(

@@ -149,6 +149,11 @@ class MockCity:
             self.verifier, lambda header, identity, now: authorise(self.holder.enforcer, header, identity, now)
         )
 
+    @property
+    def serving(self) -> int:
+        """This city is its own hub."""
+        return 1
+
     async def ready(self, seconds: float) -> bool:
         """It always is."""
         del seconds

@@ -67,6 +67,10 @@ class Carrier(Protocol):
     def connected(self) -> bool:
         """Whether requests are taken."""
 
+    @property
+    def serving(self) -> int:
+        """How many hubs say that they serve."""
+
     async def ready(self, seconds: float) -> bool:
         """Wait until requests are taken, for so many seconds at most; whether they are."""
 
@@ -133,6 +137,11 @@ class Transport:
     def pending(self) -> int:
         """Requests that are waited for."""
         return len(self._pending)
+
+    @property
+    def serving(self) -> int:
+        """How many hubs are reached and say that they serve."""
+        return sum(way.well() for way in self._ways)
 
     @property
     def loads(self) -> Mapping[str, int | None]:
