@@ -5,6 +5,7 @@ What counts is the owners' own logs: how many cases stand there, under how many 
 
 from __future__ import annotations
 
+import resource
 import signal
 import sqlite3
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from breaking_support import RealCity
+from exchange.sweep.journal import RESERVE_BYTES
 from sweep_processes import (
     IDENTIFIER,
     OWNERS,
@@ -71,14 +73,17 @@ def test_a_sweep_that_is_killed_goes_on_and_no_owner_logs_a_case_twice(city: Rea
     assert asked_once(asked) == dict.fromkeys(OWNERS, ROWS)
 
 
-def test_ctrl_c_lets_what_is_on_the_way_arrive_and_the_next_run_goes_on(city: RealCity, roster: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_lets_what_is_on_the_way_arrive_and_the_next_run_goes_on(
+    city: RealCity, roster: Path, number: signal.Signals
+) -> None:
     asked = Asked(city)
     words = command(city, roster)
     process = begin(words)
     eventually(lambda: bool(asked.cases("hrss")), process)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=WAIT)
-    assert process.returncode == 128 + signal.SIGINT, errors
+    assert process.returncode == 128 + number, errors
     assert "Interrupted" in errors
     with closing(sqlite3.connect(roster.with_name("results.csv.sweep"))) as connection:
         assert connection.execute("SELECT count(*) FROM flight").fetchone() == (0,)
@@ -121,3 +126,38 @@ def test_rows_that_an_owner_could_not_answer_stand_so_until_the_next_run_asks_th
     summary = finish(words)
     assert summary["outcomes"] == {"ANSWERED": 300, "DENIED": 0, "UNAVAILABLE": 0, "NOT_ASKED": 0}
     assert asked_once(asked) == dict.fromkeys(OWNERS, 300)
+
+
+def test_a_roster_replaced_meanwhile_ends_the_sweep_and_put_back_it_goes_on(city: RealCity, roster: Path) -> None:
+    asked, words = Asked(city), command(city, roster)
+    lines = roster.read_bytes().splitlines(keepends=True)
+    process = begin(words)
+    eventually(lambda: bool(asked.cases("hrss")), process)
+    other = roster.with_name("other.csv")
+    other.write_bytes(b"".join([lines[0], *reversed(lines[1:])]))
+    other.replace(roster)
+    _, errors = process.communicate(timeout=WAIT)
+    assert (process.returncode, "was changed meanwhile" in errors) == (2, True), errors
+    assert not roster.with_name("results.csv").exists()
+    refused = begin(words)
+    _, errors = refused.communicate(timeout=WAIT)
+    assert (refused.returncode, "another roster, or this one before it was changed" in errors) == (2, True), errors
+    roster.write_bytes(b"".join(lines))
+    finish(words)
+    check_whole(roster)
+    assert asked_once(asked) == dict.fromkeys(OWNERS, ROWS)
+
+
+def test_a_quota_that_is_full_loses_no_answer_and_with_room_the_sweep_goes_on(city: RealCity, roster: Path) -> None:
+    asked, words = Asked(city), command(city, roster)
+    process = begin(words)
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # The journal with the room that it sets aside and the first request (74 KB); not with the second one (147 KB).
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (RESERVE_BYTES + (480 << 10), hard))
+    _, errors = process.communicate(timeout=WAIT)
+    assert (process.returncode, "is full" in errors) == (1, True), errors
+    assert not roster.with_name("results.csv").exists()
+    assert 0 < sum(asked_once(asked).values()) < ROWS, "nothing was answered, or nothing was left"
+    finish(words)
+    check_whole(roster)
+    assert asked_once(asked) == dict.fromkeys(OWNERS, ROWS)

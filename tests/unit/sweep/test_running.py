@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sqlite3
 import time
+import tracemalloc
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any
 import pytest
 
 from exchange.client.case import Answer, Status
-from exchange.client.roster import WINDOW
+from exchange.client.roster import CHUNK, WINDOW
 from exchange.demo.codes import resident
 from exchange.sweep import asking, running
 from exchange.sweep.disk import is_full
@@ -337,3 +339,23 @@ def _nth(number: int, error: Exception) -> Callable[[Header], None]:
             raise error
 
     return check
+
+
+async def test_a_roster_of_any_length_needs_the_same_memory(tmp_path: Path) -> None:
+    """The short form of `make sweep-long`, which reads a real process's memory over a million rows."""
+    few, many = WINDOW * CHUNK, 3 * WINDOW * CHUNK
+    peaks = {}
+    for rows in (few, many):
+        place = tmp_path / str(rows)
+        place.mkdir()
+        with Bench(place, list(people(rows)), Wire()) as bench:
+            gc.collect()
+            tracemalloc.start()
+            try:
+                sweep = await bench.run()
+                peaks[rows] = tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+            assert sweep.tally[State.ANSWERED] == rows
+            assert not bench.client.rows, "keys of rows that are settled are kept"
+    assert peaks[many] < 1.25 * peaks[few], peaks
