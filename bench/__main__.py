@@ -38,6 +38,7 @@ BENCHMARKS: dict[str, Measure] = {
     "frame_store": stores.measure,
     "batch_throughput": batch.measure,
     "two_hubs": hubs.measure,
+    "batch_profile": batch.measure_profile,
     "student": verification.measure_student,
     "extract_load": extracts.measure,
 }

@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
+import json
 import os
 import random
+import signal
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from adapter_support import AS_OF
 from bench.machine import cpu_seconds
@@ -24,6 +29,7 @@ from bench.postgres import durable
 from bench.relay import running as running_relay
 from bench.result import Result
 from bench.rows import person
+from bench.sampled import SWITCH, Books
 from exchange.client.case import Status
 from exchange.demo.build import HUB, SYSTEM
 from servers import MissingError, Server
@@ -35,10 +41,16 @@ LONG_SIZES = (10_000, 1_000_000, 10_000_000)
 CALLERS = {1: 64, 10: 32, 100: 12, 1_000: 3}
 """How many wait for their requests at a time, by cases of a request."""
 
+POOL = 100_000
+"""People of one measurement; only if there were more answers would somebody be asked about twice in it."""
+
 ROUNDS = 3
 ROUND_SECONDS = 1.5
 LEAST = 20_000
 """Answers a second."""
+
+LARGEST = 5
+"""Costs of each process that are told."""
 
 SHARE = 0.25
 """Of what the statements alone reach."""
@@ -118,13 +130,14 @@ class _Sizes:
 
 
 def _ours(owners: RunningOwners, asked: Sequence[str], rows: int, cases: int) -> Side:
-    """Requests about people drawn from all rows."""
+    """Requests about people drawn from all rows. Their identifiers are made beforehand: a roster holds them."""
     chance = random.Random(rows + cases)  # noqa: S311 - the same people in every run
     texts = tuple(claim for owner in asked for claim in claims(owner, rows))
     context = owners.context()
+    drawn = itertools.cycle([person(i) for i in chance.sample(range(rows), min(rows, POOL))])
 
     async def ask() -> int:
-        roster = [case(i, texts) for i in chance.sample(range(rows), cases)]
+        roster = [case(one, texts) for one in itertools.islice(drawn, cases)]
         answers = 0
         async for results in owners.client.verify_batches(roster, context):
             for result in results:
@@ -233,6 +246,51 @@ async def measure(sizes: Sequence[int] = SIZES) -> list[Result]:
     except MissingError as error:
         print(f"batch_throughput: postgresql skipped: {error}", file=sys.stderr)
     return results
+
+
+async def measure_profile() -> list[Result]:
+    """The five largest costs of each process, sampled while 1,000 cases a request are asked of one owner."""
+    rows, cases, seconds = max(SIZES), max(CALLERS), 10.0
+    async with running((rows,), sampled=True) as owners:
+        gc.collect()
+        gc.freeze()
+        places = {
+            "client": (os.getpid(), owners.layout.logs / "client.json"),
+            "hub": (owners.pids["hub"], owners.layout.logs / "hub.json"),
+            "adapter": (owners.pids[OWNERS[0]], owners.layout.logs / f"{OWNERS[0]}.json"),
+        }
+        books = Books(places["client"][1])
+        former = signal.signal(signal.SIGUSR1, books.ask)
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH)
+        threading.Thread(target=books.run, daemon=True).start()
+        try:
+            ours = _ours(owners, OWNERS[:1], rows, cases)
+            await ours.load()
+            await _written(places)
+            answers = await ours.load(seconds)
+            spent = await _written(places)
+        finally:
+            books.stop()
+            sys.setswitchinterval(interval)
+            signal.signal(signal.SIGUSR1, former)
+    return [
+        Result(f"batch_profile {process} {place}", cost / answers * 1e6, "µs CPU/answer", all_, share, "", None)
+        for process, costs in spent.items()
+        for place, cost in sorted(costs.items(), key=lambda item: -item[1])[:LARGEST]
+        for total in (sum(costs.values()),)
+        for all_, share in ((total / answers * 1e6, cost / total),)
+    ]
+
+
+async def _written(places: dict[str, tuple[int, Path]]) -> dict[str, dict[str, float]]:
+    """Have the books written down, and read them."""
+    for pid, path in places.values():
+        path.unlink(missing_ok=True)
+        os.kill(pid, signal.SIGUSR1)
+    while not all(path.exists() for _, path in places.values()):  # noqa: ASYNC110 - other processes write them
+        await asyncio.sleep(0.05)
+    return {process: json.loads(path.read_text("utf-8")) for process, (_, path) in places.items()}
 
 
 async def measure_long() -> list[Result]:

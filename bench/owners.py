@@ -185,18 +185,29 @@ class RunningOwners:
         return Context(MATTER, "2026-000001", "bench-1", ROLE, JURISDICTION)
 
 
-def case(number: int, asked: Sequence[str]) -> Case:
-    """A person, by number, as the client takes one."""
-    return Case((Subject("person", person(number)),), tuple(asked), str(number))
+def case(identifier: str, asked: tuple[str, ...]) -> Case:
+    """A person as the client takes one."""
+    return Case((Subject("person", identifier),), asked, identifier)
+
+
+class _SampledFleet(Fleet):
+    """Processes that tell where they spend their CPU time (`bench/sampled.py`)."""
+
+    def start(self, name: str, command: Sequence[str]) -> None:
+        python, *script = command
+        super().start(name, [python, "-m", "bench.sampled", str(self.log(name).with_suffix(".json")), *script])
 
 
 @asynccontextmanager
-async def running(sizes: Sequence[int], server: Server | None = None) -> AsyncIterator[RunningOwners]:
+async def running(
+    sizes: Sequence[int], server: Server | None = None, *, sampled: bool = False
+) -> AsyncIterator[RunningOwners]:
     """Make the owners in a temporary directory, run everything, and stop it.
 
     Args:
         sizes: Rows of each owner's tables.
         server: Keeps the tables; None for SQLite files.
+        sampled: Whether the processes tell where they spend their CPU time.
     """
     with tempfile.TemporaryDirectory(prefix="zhiwang-bench-") as temporary:
         layout = Layout(Path(temporary))
@@ -206,7 +217,7 @@ async def running(sizes: Sequence[int], server: Server | None = None) -> AsyncIt
         layout.logs.mkdir(mode=0o700)
         build.make_identities(layout)
         build.make_directory(layout, examples)
-        fleet = Fleet(layout.logs)
+        fleet = (_SampledFleet if sampled else Fleet)(layout.logs)
         sources = {}
         try:
             town = Town(layout, fleet, OWNERS)
