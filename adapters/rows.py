@@ -12,7 +12,9 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, TypeAlias
+from threading import Semaphore
+from typing import Any, Final, TypeAlias
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine, PoolProxiedConnection
 from sqlalchemy.exc import SQLAlchemyError
@@ -24,6 +26,10 @@ from zhiwang.wire.errors import FatalError, Reason
 
 Reading: TypeAlias = "Connection | sqlite3.Connection"
 """A connection that only reads: a snapshot's, or that of a transaction."""
+
+
+_GATES: Final[WeakKeyDictionary[Engine, Semaphore]] = WeakKeyDictionary()
+"""Of each database, how many snapshots may still be taken."""
 
 
 class Snapshots:
@@ -48,8 +54,10 @@ class Snapshots:
             with self._read_file() as snapshot:
                 yield snapshot
             return
+        # Who holds a snapshot may need another connection to read the log: half of them are left for that.
+        gate = _GATES.setdefault(self._engine, Semaphore(postgres.CONNECTIONS // 2))
         try:
-            with postgres.reading(self._engine).connect() as connection:
+            with gate, postgres.reading(self._engine).connect() as connection:
                 yield connection
         except SQLAlchemyError as error:
             raise _failed(error) from None

@@ -30,6 +30,7 @@ from adapters.store_keys import trace_key, trace_key_name, trace_years
 from adapters.trace import Stand
 from audit.origins import position, year_at
 from audit.places import database_script, removal_script
+from audit.postgres import CONNECTIONS
 from audit.yearly import YearlyLog
 from audit_support import close
 from certs.credentials import IdentityFiles
@@ -344,6 +345,23 @@ def test_a_replica_that_indexes_under_another_key_answers_nothing(replicas: Repl
     bureau.log.open()
     assert bureau.log.newest.size == log.size
     assert bureau.stored("SELECT count(*) FROM trace") == [(2,)]
+
+
+def test_who_holds_a_snapshot_always_finds_a_connection_to_read_the_log(replicas: Replicas) -> None:
+    log, snapshots = replicas.bureau.log, Snapshots(replicas.bureau.log.engine)
+    threads = 3 * CONNECTIONS
+    held = Barrier(CONNECTIONS // 2)
+
+    def read(number: int) -> int:
+        with snapshots.read():
+            if number < held.parties:
+                held.wait()
+            log.refresh()
+            return len(log.entries(0, 1))
+
+    with ThreadPoolExecutor(threads) as pool:
+        assert list(pool.map(read, range(threads))) == [1] * threads
+    assert log.healthy
 
 
 # Copies, and years.
