@@ -20,6 +20,9 @@ from replica_support import Replica, running_replicas
 from servers import MissingError, Postgresql
 from zhiwang.wire.errors import Reason
 
+# Processes of their own, which start slowly where much else runs.
+pytestmark = pytest.mark.timeout(400)
+
 YES = [Answer.YES, Answer.YES]
 NAMES_CAP = 5
 """Of names, by default."""
