@@ -35,6 +35,7 @@ Stamp = tuple[int, int, int, int]
 
 _CHUNK: Final = 1 << 20
 _BATCH: Final = 1024
+_LETTERS: Final = 64
 _UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -177,7 +178,8 @@ def _look_through(stream: BinaryIO, encodings: Sequence[str] = ()) -> tuple[str,
     decoders = {name: codecs.getincrementaldecoder(name)() for name in encodings}
     first = True
     while chunk := stream.read(_CHUNK):
-        if first and chunk.startswith(_UTF16) and encodings:
+        # Without its mark too: no other text has a NUL among its first letters.
+        if first and encodings and (chunk.startswith(_UTF16) or b"\0" in chunk[:_LETTERS]):
             raise TableError('is UTF-16, as a spreadsheet\'s "Unicode text" is; save it as CSV UTF-8')
         first = False
         digest.update(chunk)

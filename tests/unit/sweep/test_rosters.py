@@ -76,9 +76,11 @@ def test_gb18030_is_found_by_trying_and_utf16_is_told_from_it(tmp_path: Path) ->
     path = csv_file(tmp_path / "r.csv", [HEADINGS, ("1", ANNA, "𠮷㐂", "深圳", "")], "gb18030")
     assert find_roster(path, Form()).form.encoding == "gb18030"
     assert rows(path)[0].case is not None
-    path.write_bytes(codecs.BOM_UTF16_LE + path.read_bytes().decode("gb18030").encode("utf-16-le"))
-    with pytest.raises(TableError, match="UTF-16"):
-        find_roster(path, Form())
+    text = path.read_bytes().decode("gb18030")
+    for mark, encoding in ((codecs.BOM_UTF16_LE, "utf-16-le"), (b"", "utf-16-le"), (b"", "utf-16-be")):
+        path.write_bytes(mark + text.encode(encoding))
+        with pytest.raises(TableError, match="UTF-16"):
+            find_roster(path, Form())
     path.write_bytes(b"\xff\xff,\xff\n")
     with pytest.raises(TableError, match="neither UTF-8 nor GB18030"):
         find_roster(path, Form())
