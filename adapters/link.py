@@ -132,7 +132,7 @@ class Lane:
                 break
             jobs.append(self._jobs.popleft())
         late = []
-        frame = adapter_pb2.RequestFrame(known_tree_size=jobs[-1].frame.known_tree_size)
+        frame = _like(jobs[-1].frame)
         for job in jobs:
             waited = now - job.arrived
             for item in job.frame.items:
@@ -198,7 +198,7 @@ class Lanes:
             if bulk not in rosters:
                 continue
             items = [item for item, roster in zip(frame.items, rosters, strict=True) if roster is bulk]
-            part = adapter_pb2.RequestFrame(items=items, known_tree_size=frame.known_tree_size)
+            part = _like(frame, items)
             lane.add(_Job(session, part, arrived))
 
     def _hold(
@@ -212,7 +212,7 @@ class Lanes:
                 kept.append(item)
                 left.append(shape)
                 continue
-            part = adapter_pb2.RequestFrame(items=[item], known_tree_size=frame.known_tree_size)
+            part = _like(frame, [item])
             held = _Held(_Job(session, part, arrived), shape.version)
             seconds = item.timeout.seconds + item.timeout.nanos / 1e9 if item.HasField("timeout") else HELD_SECONDS
             held.timer = loop.call_later(seconds * HELD_SHARE, self._let_go, held)
@@ -547,3 +547,10 @@ class HubLink:
     async def drain(self, seconds: float) -> None:
         """Take nothing more and finish what is here, on every stream."""
         await asyncio.gather(*(session.retire(seconds) for session in self._sessions))
+
+
+def _like(
+    frame: adapter_pb2.RequestFrame, items: Sequence[adapter_pb2.RequestFrame.Item] = ()
+) -> adapter_pb2.RequestFrame:
+    """Other items, for a hub that has seen the same of our logs."""
+    return adapter_pb2.RequestFrame(items=items, known_tree_size=frame.known_tree_size, known_origin=frame.known_origin)
