@@ -161,6 +161,9 @@ def judge(
     if score.ordinal is None or verdict is not Verdict.PASSED:
         verdict = Verdict.CHECK_BY_HAND
         for ordinal, one in may.items():
+            if one.counts is Truth.OPEN:
+                leaves = [leaf for name in rule.some[points.slot] for leaf in known.about(name, points.slot, ordinal)]
+                reasons += [leaf for leaf in leaves if leaf.fact is not Fact.YES]
             if len(one.classes) > 1:
                 reasons += [leaf for leaf in _leaves(known, points, ordinal) if leaf.fact not in {Fact.YES, Fact.NO}]
             if not one.span.exact:

@@ -23,6 +23,7 @@ NOUNS: Mapping[str, tuple[str, str]] = {
     "verify": ("exchange.cli.verify:app", "核验  Verify claims about a case."),
     "sweep": ("exchange.cli.sweep:app", "批量核验  Verify a whole roster, from a file to a file."),
     "roster": ("exchange.cli.roster:app", "主动服务  Invite people of a department's own list, or hand names on."),
+    "matter": ("exchange.cli.matter:app", "事项  What a matter makes of a case or a roster; counts that may be shown."),
     "receipt": (
         "exchange.cli.receipt:app",
         "凭证  Verify a receipt offline, read it, print it; find those that an agent keeps.",

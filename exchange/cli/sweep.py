@@ -18,8 +18,10 @@ from exchange.cli import output
 from exchange.cli.sweep_given import check_key, check_out, columns_given, context_given, until_given
 from exchange.cli.sweep_show import Screen, print_mapping, print_plan, print_summary, summary
 from exchange.cli.verify import open_beside
-from exchange.client.case import Context
+from exchange.client.case import Context, Ruling
 from exchange.client.keeper import Keeper
+from exchange.matter.judging import Rules
+from exchange.matter.telling import Telling, ruled_reader
 from exchange.sweep.asking import SweepClient
 from exchange.sweep.cases import CaseReader
 from exchange.sweep.disk import is_full
@@ -55,6 +57,8 @@ class Asked(NamedTuple):
     yes: bool
     before: Roster | None
     full: Path | None
+    ruled: bool = False
+    """Whether it ends with what the matter makes of each row, as `zhiwang matter run` says it."""
 
 
 @app.command()
@@ -163,7 +167,7 @@ def sweep(
         before=before,
         full=full,
     )
-    run = _plan(loaded, asked, rate, as_json=as_json) if plan else _run(loaded, asked, as_json=as_json)
+    run = _plan(loaded, asked, rate, as_json=as_json) if plan else run_sweep(loaded, asked, as_json=as_json)
     raise typer.Exit(asyncio.run(run))
 
 
@@ -202,7 +206,12 @@ def _measured(path: Path) -> float | None:
     return None if rate is None else float(rate)
 
 
-async def _run(profile: Profile, asked: Asked, *, as_json: bool) -> int:
+async def run_sweep(profile: Profile, asked: Asked, *, as_json: bool) -> int:
+    """Sweep, write the results and tell of them.
+
+    Returns:
+        The exit status.
+    """
     stopping = _Stopping()
     async with AsyncExitStack() as stack:
         keeper = Keeper.open(profile)
@@ -253,7 +262,7 @@ async def _sweep(
             check_fits(path, rows)
 
     went_on = await asyncio.to_thread(begin, journal, bound, asked.roster, reader, fits)
-    columns = sum(len(instances(reader.columns, matter, one)) for one in reader.templates)
+    columns = sum(len(instances(reader.columns, matter, one)) for one in reader.templates if one.only is None)
     await asyncio.to_thread(journal.set_aside, claims_on_the_way(columns))
     began = time.monotonic()
     with Screen() as screen:
@@ -293,6 +302,8 @@ async def _sweep(
     if not run.tally[State.OPEN]:
         journal.remove()
     _tell(asked, written, run, seconds, kept=run.kept if client.keeps else None, as_json=as_json)
+    if asked.ruled:
+        return output.OK if written.rulings[Ruling.PASSED.name] == sum(written.outcomes.values()) else output.FAILED
     left = written.outcomes[UNAVAILABLE] + written.outcomes[NOT_ASKED]
     return output.FAILED if left else output.OK
 
@@ -357,7 +368,8 @@ def _reader(client: SweepClient, matter: Matter, asked: Asked, *, known: bool) -
         if asked.guessed:
             found = guess(table.headings, matter, client.directory.centre.subjects)
             columns = columns.model_copy(update={"key": columns.key or found.key, "subject": found.subject})
-        reader = CaseReader(columns, templates_of(columns, matter))
+        rules = Rules(matter, client.directory) if asked.ruled else None
+        reader = CaseReader(columns, templates_of(columns, matter)) if rules is None else ruled_reader(rules, columns)
         table.places({heading: heading for heading in reader.headings})
     check_key(columns)
     if asked.before is not None and columns.key is None:
@@ -365,7 +377,8 @@ def _reader(client: SweepClient, matter: Matter, asked: Asked, *, known: bool) -
     print_mapping(columns, reader, matter, guessed=asked.guessed)
     if asked.guessed and not asked.yes and not known:
         _confirm()
-    return reader, Lines(reader, matter, changed=asked.before is not None)
+    telling = None if rules is None else Telling(rules, reader, asked.context.jurisdiction)
+    return reader, Lines(reader, matter, changed=asked.before is not None, telling=telling)
 
 
 def _confirm() -> None:

@@ -28,7 +28,7 @@ def print_mapping(columns: RosterColumns, reader: CaseReader, matter: Matter, *,
     output.say("推测的列对应 guessed columns:" if guessed else "列对应 columns:")
     for line in columns.as_toml().splitlines():
         output.say(f"    {line}")
-    output.say(f"    # {len(reader.templates)} 项待核事实 claims about each row")
+    output.say(f"    # {reader.all.bit_count()} 项待核事实 claims about each row")
     asked = {slot for one in reader.templates for slot in (one.claim.slot, one.claim.compared_slot)}
     missing = [slot for slot in matter.slots if slot in asked and slot not in {one.slot for one in columns.subject}]
     if missing:

@@ -49,7 +49,7 @@ _REASON = {int(outcome): outcome.reason for outcome in Outcome}
 _DENIED = frozenset({int(Outcome.DENIED_BY_HUB), int(Outcome.DENIED_BY_OWNER)})
 _FACT: Mapping[int, Fact] = {Outcome.YES: Fact.YES, Outcome.NO: Fact.NO, Outcome.UNKNOWN: Fact.UNKNOWN}
 _FACTS: Mapping[Answer, Fact] = {Answer.YES: Fact.YES, Answer.NO: Fact.NO, Answer.UNKNOWN: Fact.UNKNOWN}
-_RULING = {
+RULING_OF = {
     Verdict.PASSED: Ruling.PASSED,
     Verdict.CHECK_BY_HAND: Ruling.CHECK_BY_HAND,
     Verdict.DATA_DISAGREES: Ruling.DATA_DISAGREES,
@@ -84,11 +84,13 @@ def judge(rule: Rule, known: Iterable[tuple[str, Mapping[str, int], Status, Answ
         rule: The matter's.
         known: Of each claim of the rule its name, which subject of each slot it is about, status and answer.
     """
-    findings = [
-        Finding(name, ordinals, _FACTS[answer] if status is Status.ANSWERED else Fact.UNAVAILABLE)
-        for name, ordinals, status, answer in known
-    ]
-    return _RULING[evaluate(rule, findings)]
+    findings = [Finding(name, ordinals, fact_of(status, answer)) for name, ordinals, status, answer in known]
+    return RULING_OF[evaluate(rule, findings)]
+
+
+def fact_of(status: Status, answer: Answer) -> Fact:
+    """What a rule makes of a claim's status and answer."""
+    return _FACTS[answer] if status is Status.ANSWERED else Fact.UNAVAILABLE
 
 
 def _result(
@@ -140,7 +142,7 @@ def _ruling(plan: Plan, codes: bytes) -> Ruling:
             for one, code in zip(plan.asked, codes, strict=True)
             if one.name
         ]
-        ruling = _RULING[evaluate(plan.rule, findings)]
+        ruling = RULING_OF[evaluate(plan.rule, findings)]
         if len(plan.rulings) >= KEPT_RULINGS:
             plan.rulings.clear()
         plan.rulings[codes] = ruling

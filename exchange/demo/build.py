@@ -55,6 +55,13 @@ INVITER, CARDS = "police/system/invitations", "civil/system/seniors"
 """Systems of active service: of the police, who invite, and of civil affairs, who can be handed names."""
 
 MATTER = "school-enrolment"
+CLERKS = {
+    "permits": ("police/system/permits", "police/permit-clerk", "residence-permit"),
+    "seniors": (CARDS, "civil/senior-clerk", "senior-card"),
+    "leases": ("housing/system/leases", "housing/lease-clerk", "housing-lease"),
+}
+"""Other departments' systems, roles and matters, by the name of the profile that each has."""
+
 DISTRICT = "440306"
 """Where the people of the example profiles work: Bao'an."""
 
@@ -76,6 +83,11 @@ class Layout:
     def logs(self) -> Path:
         """Log files of the processes."""
         return self.directory / "logs"
+
+    @property
+    def rosters(self) -> Path:
+        """Rosters of the matters, for `zhiwang matter run`."""
+        return self.directory / "rosters"
 
     @property
     def processes(self) -> Path:
@@ -101,6 +113,10 @@ class Layout:
     def admin_profile(self) -> Path:
         """Profile of an admin of social security, for `zhiwang policy publish`."""
         return self.directory / "hrss-admin.toml"
+
+    def clerk_profile(self, name: str) -> Path:
+        """Profile of another department's system, for `zhiwang matter run`."""
+        return self.directory / f"{name}.toml"
 
     def identity(self, short: str) -> Path:
         """Directory of an identity, by "department/kind/name"."""
@@ -128,7 +144,7 @@ def make_identities(layout: Layout) -> None:
     authority = Authority.create(layout.directory / "authority", CITY)
     layout.root.mkdir()
     write_public(layout.root / CA_CERTIFICATE, authority.certificate_pem)
-    shorts = [HUB, REGISTRAR, AUDITOR, SYSTEM, DESK, INVITER, CARDS]
+    shorts = [HUB, REGISTRAR, AUDITOR, SYSTEM, DESK, INVITER, *(system for system, _, _ in CLERKS.values())]
     shorts += [f"{department}/adapter/main" for department in OWNERS]
     shorts += [f"{department}/admin/{admin}" for department in DEPARTMENTS for admin in ADMINS]
     for short in shorts:

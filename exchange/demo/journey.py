@@ -21,12 +21,14 @@ from exchange.demo.auditing import read_log
 from exchange.demo.build import CENTRE, OWNERS, Layout
 from exchange.demo.calendar import ENROLMENT_DAY
 from exchange.demo.generate import generate
+from exchange.demo.matters import rosters
 from exchange.demo.model import City
 from exchange.demo.places import read_places
 from exchange.demo.processes import Fleet
 from exchange.demo.roster import NEVER_GRANTED, Tally, ask_once, run_roster
 from exchange.demo.town import Town
 from exchange.demo.truth import expectations
+from policy.authorise import local_date
 from zhiwang.verification.v1 import verification_pb2 as api
 from zhiwang.wire.channel import open_channel
 from zhiwang.wire.errors import Reason, RefusedError
@@ -125,6 +127,10 @@ class Journey:
             stores.write(department, self._layout.database(department), city, seed=self._options.seed, now=now)
             town.start_adapter(department)
         town.start_agent()
+        self._layout.rosters.mkdir(mode=0o700)
+        for one in rosters(city, local_date(time.time())).values():
+            if one.lines:
+                one.write(self._layout.rosters / f"{one.matter}.csv")
         findings = asyncio.run(self._ask(town, city))
         findings.seconds = time.perf_counter() - begin
         return town, city, findings

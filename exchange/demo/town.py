@@ -28,6 +28,7 @@ from exchange.demo.build import (
     AUDITOR,
     CARDS,
     CITY,
+    CLERKS,
     DESK,
     DESK_MATTER,
     DESK_ROLE,
@@ -115,10 +116,21 @@ class Town:
             self.layout, self.layout.desk_profile, DESK, hub=target, state="desk-state", defaults=desk
         )
         self._active_service(target)
+        for name, (system, role, matter) in CLERKS.items():
+            clerk = {"role": role, "matter": matter, "jurisdiction": f"{CODE_SYSTEM}:{DISTRICT[:4]}"}
+            build.write_profile_file(
+                self.layout,
+                self.layout.clerk_profile(name),
+                system,
+                hub=target,
+                state=f"{name}-state",
+                defaults=clerk,
+            )
         for state in (
             self.layout.state("agent"),
             self.layout.directory / "edu-state",
             self.layout.directory / "desk-state",
+            *(self.layout.directory / f"{name}-state" for name in CLERKS),
         ):
             state.mkdir(mode=0o700)
         for path, identity in ((self.layout.auditor_profile, AUDITOR), (self.layout.admin_profile, ADMIN)):

@@ -121,7 +121,7 @@ class Lines:
         cells += [ruling.name if ruling is not Ruling.NONE else "", reason, place, meaning(reason), *more, *row.kept]
         for key in self._instances:
             one = found.get(key)
-            as_of = "" if one is None or not one.as_of else _local(one.as_of)
+            as_of = "" if one is None or not one.as_of else local_time(one.as_of)
             cells += [one.word, one.reason, as_of] if one is not None else ["", "", ""]
         cells.append("; ".join(dict.fromkeys(self._counters(found))))
         return cells
@@ -211,5 +211,6 @@ def _which(ordinal: int, compared: int, *, related: bool) -> str:
     return f" #{ordinal + 1}" + (f" @#{compared + 1}" if related else "")
 
 
-def _local(seconds: int) -> str:
+def local_time(seconds: int) -> str:
+    """A time as it stands in results: the city's, without its offset."""
     return datetime.fromtimestamp(seconds, CITY_TIME).isoformat(" ", "seconds").partition("+")[0]

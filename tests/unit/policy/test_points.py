@@ -212,6 +212,17 @@ def test_an_open_answer_leaves_a_range_and_is_named() -> None:
     assert [one.claim for one in said.reasons] == ["homeless"]
 
 
+def test_a_guardian_who_might_count_for_more_is_a_reason() -> None:
+    facts = sure() | {(name, 1): fact for (name, _), fact in sure().items() if name in OF_GUARDIAN}
+    facts[("parent", 1)] = facts[("register", 1)] = UNKNOWN
+    known = {one: {cell: answer(number, cell) for cell in CELLS} for one, number in enumerate((20, 90))}
+    said = judge(MATTER, CELLS, findings(facts, 2, known), known)
+    assert said.verdict is Verdict.CHECK_BY_HAND
+    assert said.score is not None
+    assert (said.score.least, said.score.most) == (115, 185)
+    assert [(one.claim, one.ordinals["guardian"]) for one in said.reasons] == [("parent", 1), ("register", 1)]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "key", "message"),
     [
