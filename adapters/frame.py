@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from adapters import replay
 from adapters.ledger import Ledger
-from adapters.pace import Hours, is_bulk
+from adapters.pace import Hours
 from adapters.questions import Examination
 from adapters.refusals import RefusalCounter
 from adapters.report import Names
@@ -30,6 +30,7 @@ from adapters.rows import Reading, Snapshots, fetch
 from adapters.standpoint import Standpoint
 from adapters.subjects import Subjects
 from adapters.trace import Trace
+from adapters.turns import Turns
 from adapters.work import Answer, Opened, OutpacedError, Request, SpoiltError, Work
 from audit.appended import Appended, NewEntry
 from audit.entry import Event
@@ -44,7 +45,7 @@ from zhiwang.audit.v1 import audit_pb2
 from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.wire.commitments import answer_tree, claim_commitments, sealed_hash, signature_message
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
-from zhiwang.wire.header import SKEW, check_envelope, check_sealed_size, check_times, parse_header
+from zhiwang.wire.header import SKEW, check_envelope, check_sealed_size, check_times, is_bulk, parse_header
 from zhiwang.wire.merkle import Tree, leaf_hash
 from zhiwang.wire.records import MAX_REPORT, Answers, Outcome, decode_records, encode_answers
 
@@ -115,6 +116,7 @@ class FrameProcessor:
         self._pruned = clock()
         self._behind = False
         self._reopening = Lock()
+        self._turns = Turns()
         self.refused: Counter[Reason] = Counter()
         self.outcomes: Counter[int] = Counter()
 
@@ -377,7 +379,8 @@ class FrameProcessor:
             entries += [self._log.new_entry(event) for event in (*work.events, *counted)]
             if not entries:
                 return
-            with self._log.transaction() as connection:
+            bulk = any(is_bulk(one.request.header) for one in opened)
+            with self._turns.take(bulk=bulk), self._log.transaction() as connection:
                 appended = self._log.append(connection, entries)
                 # Every transaction that charges or answers also appends: a position that is not the one that was read
                 # tells that somebody else has, or that a year has ended.

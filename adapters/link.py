@@ -20,19 +20,23 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError
 
-from adapters.pace import is_bulk
 from zhiwang.adapter.v1 import adapter_pb2, adapter_pb2_grpc
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.wire.channel import RenewableChannel, refusal_of
 from zhiwang.wire.errors import Reason
 from zhiwang.wire.gather import portions
+from zhiwang.wire.header import is_bulk
+from zhiwang.wire.outbox import Outbox
 
 CREDIT = 1024
 """Requests that the adapter takes unanswered on one link."""
 
 FRAME_ITEMS = 256
-"""Requests that are joined into one frame of work, at most."""
+"""Requests that are joined into one frame of work, at most, and"""
+
+FRAME_ANSWERS = 1024
+"""their answers; a single request of more goes alone. While a frame is written, nobody else can write."""
 
 MAX_HELD = 256
 """Requests that wait at once for a directory which is not here yet; beyond, they are refused."""
@@ -79,6 +83,7 @@ class _Job:
     session: Session
     frame: adapter_pb2.RequestFrame
     arrived: float
+    answers: int
 
 
 class Lane:
@@ -88,9 +93,11 @@ class Lane:
         name: Of the thread.
         process: Turns a frame into its reply.
         pause: Seconds until the next frame may begin. What waits meanwhile is joined, or told when it is too late.
+        bulk: Whether nobody waits at a counter for what is in it.
     """
 
-    def __init__(self, name: str, process: Process, pause: Callable[[], float]) -> None:
+    def __init__(self, name: str, process: Process, pause: Callable[[], float], *, bulk: bool) -> None:
+        self._bulk = bulk
         self._process = process
         self._pause = pause
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
@@ -117,18 +124,20 @@ class Lane:
                 await asyncio.sleep(pause)
             session, frame, late = self._next(loop.time())
             if late:
-                session.reply(adapter_pb2.ReplyFrame(items=late))
+                session.reply(adapter_pb2.ReplyFrame(items=late), bulk=self._bulk)
             if frame.items:
-                session.reply(await loop.run_in_executor(self._executor, self._process, frame))
+                reply = await loop.run_in_executor(self._executor, self._process, frame)
+                session.reply(reply, bulk=self._bulk)
 
     def _next(self, now: float) -> tuple[Session, adapter_pb2.RequestFrame, list[adapter_pb2.ReplyFrame.Item]]:
         """The next work: neighbouring frames of one link joined; without what nobody waits for any more."""
         first = self._jobs.popleft()
         jobs = [first]
-        items = len(first.frame.items)
+        items, answers = len(first.frame.items), first.answers
         while self._jobs and self._jobs[0].session is first.session:
             items += len(self._jobs[0].frame.items)
-            if items > FRAME_ITEMS:
+            answers += self._jobs[0].answers
+            if items > FRAME_ITEMS or answers > FRAME_ANSWERS:
                 break
             jobs.append(self._jobs.popleft())
         late = []
@@ -162,7 +171,7 @@ class _Held:
     """A request that waits for the directory that it names."""
 
     job: _Job
-    version: int
+    shape: _Shape
     timer: asyncio.TimerHandle | None = None
 
 
@@ -184,8 +193,8 @@ class Lanes:
     ) -> None:
         self._version = version
         self._held: set[_Held] = set()
-        self._interactive = Lane("interactive", process, lambda: 0.0)
-        self._bulk = Lane("bulk", process, pause)
+        self._interactive = Lane("interactive", process, lambda: 0.0, bulk=False)
+        self._bulk = Lane("bulk", process, pause, bulk=True)
 
     def add(self, session: Session, frame: adapter_pb2.RequestFrame) -> None:
         """Take a frame in: each request into the lane that it belongs to, whatever the hub put beside it."""
@@ -193,13 +202,11 @@ class Lanes:
         shapes = [_shape(item.request.header) for item in frame.items]
         if any(shape.version for shape in shapes):
             shapes = self._hold(session, frame, shapes, arrived)
-        rosters = [shape.long for shape in shapes]
-        for lane, bulk in ((self._interactive, False), (self._bulk, True)):
-            if bulk not in rosters:
-                continue
-            items = [item for item, roster in zip(frame.items, rosters, strict=True) if roster is bulk]
-            part = _like(frame, items)
-            lane.add(_Job(session, part, arrived))
+        for lane, long in ((self._interactive, False), (self._bulk, True)):
+            found = [(item, shape) for item, shape in zip(frame.items, shapes, strict=True) if shape.long is long]
+            for some in portions(found, lambda one: one[1].answers, count=FRAME_ITEMS, size=FRAME_ANSWERS):
+                part = _like(frame, [item for item, _ in some])
+                lane.add(_Job(session, part, arrived, sum(shape.answers for _, shape in some)))
 
     def _hold(
         self, session: Session, frame: adapter_pb2.RequestFrame, shapes: Sequence[_Shape], arrived: float
@@ -213,7 +220,7 @@ class Lanes:
                 left.append(shape)
                 continue
             part = _like(frame, [item])
-            held = _Held(_Job(session, part, arrived), shape.version)
+            held = _Held(_Job(session, part, arrived, shape.answers), shape)
             seconds = item.timeout.seconds + item.timeout.nanos / 1e9 if item.HasField("timeout") else HELD_SECONDS
             held.timer = loop.call_later(seconds * HELD_SHARE, self._let_go, held)
             self._held.add(held)
@@ -225,12 +232,11 @@ class Lanes:
         if held.timer is not None:
             held.timer.cancel()
         self._held.discard(held)
-        (item,) = held.job.frame.items
-        (self._bulk if _shape(item.request.header).long else self._interactive).add(held.job)
+        (self._bulk if held.shape.long else self._interactive).add(held.job)
 
     def reached(self, version: int) -> None:
         """A directory of this version is in force."""
-        for held in [one for one in self._held if one.version <= version]:
+        for held in [one for one in self._held if one.shape.version <= version]:
             self._let_go(held)
 
     async def run(self) -> None:
@@ -260,10 +266,12 @@ class _Shape(NamedTuple):
     Attributes:
         long: Whether a person at a counter is not to wait for it: a roster, or a report of who asked, which reads much.
         version: Version of the directory that it waits for.
+        answers: How many it asks for.
     """
 
     long: bool
     version: int
+    answers: int
 
 
 def _shape(header: bytes) -> _Shape:
@@ -271,9 +279,9 @@ def _shape(header: bytes) -> _Shape:
         message = sealed_pb2.Header.FromString(header)
     except DecodeError:
         # It is refused at once.
-        return _Shape(long=False, version=0)
+        return _Shape(long=False, version=0, answers=0)
     report = any(one.predicate == sealed_pb2.PREDICATE_REPORT for one in message.claims[:1])
-    return _Shape(is_bulk(message) or report, message.min_policy_version)
+    return _Shape(is_bulk(message) or report, message.min_policy_version, message.cases * len(message.claims))
 
 
 class Session:
@@ -301,23 +309,28 @@ class Session:
         self._turned_away = turned_away
         self._prove = prove
         self._proving: asyncio.Task[None] | None = None
-        self._outbox: asyncio.Queue[adapter_pb2.AttachRequest | None] = asyncio.Queue()
+        self._outbox: Outbox[adapter_pb2.AttachRequest] = Outbox()
         self._unanswered = 0
         self._exceeded = False
         self.attached = asyncio.Event()
         self.over = asyncio.Event()
 
-    def send(self, message: adapter_pb2.AttachRequest) -> None:
-        """Say something after what was said before; lost with the stream."""
+    def send(self, message: adapter_pb2.AttachRequest, *, bulk: bool = False) -> None:
+        """Say something after what was said before, but for what is bulk; lost with the stream."""
         if not self.over.is_set():
-            self._outbox.put_nowait(message)
+            self._outbox.put(message, bulk=bulk)
 
-    def reply(self, frame: adapter_pb2.ReplyFrame) -> None:
-        """Answer requests of this stream."""
+    def reply(self, frame: adapter_pb2.ReplyFrame, *, bulk: bool) -> None:
+        """Answer requests of this stream, of one lane."""
         self._unanswered -= len(frame.items)
         for items in portions(frame.items, _size, count=len(frame.items), size=REPLY_BYTES):
-            part = frame if len(items) == len(frame.items) else adapter_pb2.ReplyFrame(items=items, log=frame.log)
-            self.send(adapter_pb2.AttachRequest(reply_frame=part))
+            part = frame
+            if len(items) < len(frame.items):
+                part = adapter_pb2.ReplyFrame(items=items)
+                for head in ("log", "former_log"):
+                    if frame.HasField(head):
+                        getattr(part, head).CopyFrom(getattr(frame, head))
+            self.send(adapter_pb2.AttachRequest(reply_frame=part), bulk=bulk)
 
     async def run(self) -> None:
         """From Hello until the stream ends.
@@ -406,7 +419,7 @@ class Session:
             if not self._exceeded:
                 self._exceeded = True
                 _log.warning("the hub exceeds its credit", requests=len(beyond))
-            if self._outbox.qsize() > self._hello.credit:
+            if len(self._outbox) > self._hello.credit:
                 raise _FloodedError
             self._turned_away(Reason.OVERLOADED, len(beyond))
             reason = Reason.OVERLOADED.name
@@ -428,7 +441,7 @@ class Session:
                 await asyncio.sleep(QUIET_SECONDS)
                 while self._unanswered > 0 and not self.over.is_set():  # noqa: ASYNC110 - an answer may be followed by more
                     await asyncio.sleep(QUIET_SECONDS)
-                self._outbox.put_nowait(None)
+                self._outbox.end()
                 await self.over.wait()
 
 

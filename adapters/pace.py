@@ -11,22 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
-from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.wire.clock import CITY_TIME
-from zhiwang.wire.header import Header
-
-INTERACTIVE_CASES = 16
-"""Cases of one request beyond which it is bulk, whatever its header says: no counter has so many people before it."""
 
 LONGEST_DEBT = 10.0
 """Seconds, at most, for which bulk makes up for what interactive requests used beyond the rate."""
 
 _DAY = 24 * 60
-
-
-def is_bulk(header: Header | sealed_pb2.Header) -> bool:
-    """Whether a request is a roster: it waits in the lane of bulk, and the hours of bulk bind it."""
-    return header.priority == sealed_pb2.PRIORITY_BULK or header.cases > INTERACTIVE_CASES
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 import uvloop
 from rich.console import Console
 
-from bench import batch, directory, extracts, growth, hubs, log, policy, rehearsal, rows, stores, verification
+from bench import batch, calm, directory, extracts, growth, hubs, log, policy, rehearsal, rows, stores, verification
 from bench.result import Result, merge, show
 
 Measure = Callable[[], Coroutine[None, None, list[Result]]]
@@ -39,6 +39,7 @@ BENCHMARKS: dict[str, Measure] = {
     "batch_throughput": batch.measure,
     "two_hubs": hubs.measure,
     "batch_profile": batch.measure_profile,
+    "interactive_p99": calm.measure,
     "student": verification.measure_student,
     "extract_load": extracts.measure,
 }

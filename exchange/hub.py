@@ -39,6 +39,7 @@ from zhiwang.adapter.v1 import adapter_pb2
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.exchange.v1 import exchange_pb2, sealed_pb2
 from zhiwang.wire.errors import Reason, RefusedError, ZhiwangError
+from zhiwang.wire.header import is_bulk
 from zhiwang.wire.records import REPORT_SIZES
 
 log = structlog.get_logger(__name__)
@@ -47,7 +48,8 @@ MAX_IN_FLIGHT = 4096
 """Requests of one requester that are unanswered; beyond, OVERLOADED."""
 
 MAX_IN_FLIGHT_BYTES = 64 << 20
-"""Bytes of them, with the replies of those whose replies are long."""
+"""Bytes of them, with the replies of those whose replies are long. Bulk may hold half of either, so that a requester's
+rosters never have its counters turned away."""
 
 SLICE = 16
 """Requests or replies that are worked on before the event loop gets its turn: a few milliseconds."""
@@ -119,16 +121,29 @@ class Incoming:
 class Requester:
     """How much of one requester is unanswered."""
 
-    __slots__ = ("count", "size")
+    __slots__ = ("bulk_count", "bulk_size", "count", "size")
 
     def __init__(self) -> None:
-        self.count = 0
-        self.size = 0
+        self.count = self.bulk_count = 0
+        self.size = self.bulk_size = 0
 
     @property
     def full(self) -> bool:
         """Whether nothing more is taken."""
         return self.count >= MAX_IN_FLIGHT or self.size >= MAX_IN_FLIGHT_BYTES
+
+    @property
+    def full_of_bulk(self) -> bool:
+        """Whether no more of bulk is taken."""
+        return self.bulk_count >= MAX_IN_FLIGHT // 2 or self.bulk_size >= MAX_IN_FLIGHT_BYTES // 2
+
+    def add(self, ticket: Ticket, times: int = 1) -> None:
+        """Count a ticket; or, with -1, no more."""
+        self.count += times
+        self.size += times * ticket.size
+        if ticket.bulk:
+            self.bulk_count += times
+            self.bulk_size += times * ticket.size
 
 
 class Waiting(Ticket):
@@ -154,7 +169,7 @@ class Waiting(Ticket):
         correlation_id: int,
         requester: Requester,
     ) -> None:
-        bulk = access.header.priority == sealed_pb2.PRIORITY_BULK
+        bulk = is_bulk(access.header)
         # The reply to a request for a report is longer than the request by far, and counts beside it.
         reply = REPORT_SIZES[-1] if access.header.report else 0
         super().__init__(access, deadline, bulk=bulk, size=access.request.ByteSize() + reply)
@@ -299,6 +314,9 @@ class Hub:
         if isinstance(examined, Untrusted):
             self._refuse(caller, item, examined, decided)
             return
+        if requester.full_of_bulk and is_bulk(examined.header):
+            self._refuse(caller, item, Untrusted(Reason.OVERLOADED, examined.header.hash), decided)
+            return
         link = self._routed(examined, now)
         behind = link is None and self._is_behind(examined)
         if link is None and not behind:
@@ -311,8 +329,7 @@ class Hub:
         if behind and not self._behind.take(ticket, caller.peer.department):
             decided.append(_denial(examined, caller, item.correlation_id))
             return
-        requester.count += 1
-        requester.size += ticket.size
+        requester.add(ticket)
         ticket.alarm = self._deadlines.set(ticket.deadline, ticket)
         waiting[item.correlation_id] = ticket
         if link is not None:
@@ -322,7 +339,8 @@ class Hub:
         """The link that takes a request; None if none does, and then its reason says why."""
         if access.reason is None:
             try:
-                return self.links.route(access.header.owner, access.header.owner_key_id, now)
+                header = access.header
+                return self.links.route(header.owner, header.owner_key_id, now, bulk=is_bulk(header))
             except RefusedError as error:
                 access.reason = error.reason
         return None
@@ -458,7 +476,7 @@ class Hub:
         for ticket in tickets:
             header = ticket.access.header
             try:
-                self.links.route(header.owner, header.owner_key_id, self._clock()).submit(ticket)
+                self.links.route(header.owner, header.owner_key_id, self._clock(), bulk=ticket.bulk).submit(ticket)
             except RefusedError as error:
                 self.failed([ticket], Reason.OWNER_NOT_ATTACHED if error.reason is Reason.KEY_UNKNOWN else error.reason)
 
@@ -508,8 +526,7 @@ class Hub:
         if ticket.settled:
             return None
         ticket.settled = True
-        ticket.requester.count -= 1
-        ticket.requester.size -= ticket.size
+        ticket.requester.add(ticket, -1)
         if ticket.alarm is not None:
             ticket.alarm.cancel()
         self._check_idle()

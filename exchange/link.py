@@ -10,7 +10,6 @@ Every ticket handed to a link comes back exactly once: in a reply frame (`LinkEv
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
 from typing import Protocol
 
@@ -23,6 +22,7 @@ from zhiwang.adapter.v1 import adapter_pb2
 from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.gather import Gathering, Limits
+from zhiwang.wire.outbox import Outbox
 
 MAX_KEYS = 16
 """Sealing keys that one replica may announce."""
@@ -34,7 +34,7 @@ MAX_CREDIT = 4096
 """Requests that an adapter is given at a time, whatever credit it states."""
 
 MAX_QUEUED = 4096
-"""Requests that wait for one link's credit; beyond, OVERLOADED."""
+"""Requests that wait for one link's credit; beyond, OVERLOADED. Bulk may take half of the places."""
 
 MAX_REPLICA_NAME = 64
 """Characters of a replica's name."""
@@ -123,7 +123,7 @@ class Link:
         self._clock = clock
         self._sent: dict[int, Ticket] = {}
         self._last_number = 0
-        self._outbox: asyncio.Queue[adapter_pb2.AttachResponse | None] = asyncio.Queue()
+        self._outbox: Outbox[adapter_pb2.AttachResponse] = Outbox()
         self._gathering: Gathering[Ticket] = Gathering(
             self.send, limits, credit=min(credit, MAX_CREDIT), alive=lambda ticket: ticket.wanted
         )
@@ -133,10 +133,9 @@ class Link:
         """Requests that wait here or are unanswered."""
         return self._gathering.queued + self._gathering.unanswered
 
-    @property
-    def full(self) -> bool:
-        """Whether nothing more may wait here."""
-        return self._gathering.queued >= MAX_QUEUED
+    def is_full(self, *, bulk: bool) -> bool:
+        """Whether nothing more, or no more of bulk, may wait here."""
+        return self._gathering.queued >= (MAX_QUEUED // 2 if bulk else MAX_QUEUED)
 
     def submit(self, ticket: Ticket) -> None:
         """Take a request in."""
@@ -228,15 +227,15 @@ class Link:
 
     def end(self) -> None:
         """End the stream after what was said before."""
-        self._outbox.put_nowait(None)
+        self._outbox.end()
 
     async def messages(self) -> AsyncIterator[adapter_pb2.AttachResponse]:
         """What the hub says on this link, until `end`."""
         while (message := await self._outbox.get()) is not None:
             yield message
 
-    def _say(self, message: adapter_pb2.AttachResponse) -> None:
-        self._outbox.put_nowait(message)
+    def _say(self, message: adapter_pb2.AttachResponse, *, bulk: bool = False) -> None:
+        self._outbox.put(message, bulk=bulk)
 
     def send(self, tickets: list[Ticket]) -> None:
         """Send a frame; for the gathering, and for what `OwnerLog` kept."""
@@ -262,7 +261,8 @@ class Link:
             microseconds = int((left - margin(left)) * 1_000_000)
             item.timeout.seconds, item.timeout.nanos = microseconds // 1_000_000, microseconds % 1_000_000 * 1000
         if frame.items:
-            self._say(message)
+            # Interactive and bulk never share a frame.
+            self._say(message, bulk=tickets[0].bulk)
         else:
             self.log.answered(self)
 
@@ -328,7 +328,7 @@ class Links:
         if not links:
             self._by_owner.pop(link.owner, None)
 
-    def route(self, owner: str, key_id: bytes, now: float) -> Link:
+    def route(self, owner: str, key_id: bytes, now: float, *, bulk: bool) -> Link:
         """The link for a request: of the replicas that hold its sealing key, the one with least outstanding.
 
         Raises:
@@ -344,7 +344,7 @@ class Links:
                 best = link
         if best is None:
             raise RefusedError(Reason.KEY_UNKNOWN if attached else Reason.OWNER_NOT_ATTACHED)
-        if best.full:
+        if best.is_full(bulk=bulk):
             raise RefusedError(Reason.OVERLOADED, "the owner's queue is full")
         return best
 

@@ -7,7 +7,8 @@ the hub's log. Servicers raise domain errors; `zhiwang.wire.server` maps them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 import grpc
 import structlog
@@ -24,7 +25,6 @@ from zhiwang.adapter.v1 import adapter_pb2, adapter_pb2_grpc
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.exchange.v1 import exchange_pb2, exchange_pb2_grpc, sealed_pb2
 from zhiwang.wire.errors import Reason, RefusedError
-from zhiwang.wire.gather import portions
 from zhiwang.wire.server import Peer, current_peer
 
 log = structlog.get_logger(__name__)
@@ -36,7 +36,10 @@ MAX_RESULTS = 256
 """Results in one frame to a requester, and"""
 
 MAX_RESULT_BYTES = 4 << 20
-"""their bytes; reports of who asked are long."""
+"""their bytes; reports of who asked are long. Results of rosters share no frame with others, and make"""
+
+MAX_BULK_BYTES = 256 << 10
+"""bytes of one: so long is waited for it."""
 
 MAX_UNREAD = 2048
 """Results that one requester may leave unread; until it reads, none of its further frames are taken. And"""
@@ -66,7 +69,8 @@ class _Stream:
         self._known = ("", 0)
         self._log = audit_log
         self._unanswered: set[int] = set()
-        self._ready: list[Delivery] = []
+        self._ready: deque[Delivery] = deque()
+        self._ready_bulk: deque[Delivery] = deque()
         self._unread = 0
         self._wake = asyncio.Event()
         self._taken = asyncio.Event()
@@ -96,15 +100,15 @@ class _Stream:
         return incoming
 
     def deliver(self, delivery: Delivery) -> None:
-        self.waiting.pop(delivery.correlation_id, None)
+        ticket = self.waiting.pop(delivery.correlation_id, None)
         self._unanswered.discard(delivery.correlation_id)
-        self._ready.append(delivery)
+        (self._ready_bulk if ticket is not None and ticket.bulk else self._ready).append(delivery)
         self._unread += _size(delivery)
         self._wake.set()
 
     async def room(self) -> None:
         """Until the requester has read enough of what it was answered: what nobody reads must not pile up here."""
-        while len(self._ready) >= MAX_UNREAD or self._unread >= MAX_UNREAD_BYTES:
+        while len(self._ready) + len(self._ready_bulk) >= MAX_UNREAD or self._unread >= MAX_UNREAD_BYTES:
             self._taken.clear()
             await self._taken.wait()
 
@@ -119,17 +123,36 @@ class _Stream:
         self._wake.set()
 
     async def frames(self) -> AsyncIterator[exchange_pb2.ExchangeStreamResponse]:
-        """What goes out. While one frame is being written, the results for the next one gather."""
+        """What goes out. While one frame is being written, the results for the next ones gather.
+
+        What a person waits for goes before what a roster has ready, of which one frame may go between.
+        """
         while True:
             await self._wake.wait()
             self._wake.clear()
-            ready, self._ready, self._unread = self._ready, [], 0
-            self._taken.set()
-            for group in _of_one_log(ready):
-                for part in portions(group, _size, count=MAX_RESULTS, size=MAX_RESULT_BYTES):
-                    yield await self._frame(part)
-            if not self._ready and (self._ended or (self._closing and not self._unanswered)):
+            while self._ready or self._ready_bulk:
+                for lane, size in ((self._ready, MAX_RESULT_BYTES), (self._ready_bulk, MAX_BULK_BYTES)):
+                    if lane:
+                        yield await self._frame(self._cut(lane, size))
+            if self._ended or (self._closing and not self._unanswered):
                 return
+
+    def _cut(self, lane: deque[Delivery], size: int) -> Sequence[Delivery]:
+        """Results of one frame. They are of one log: where the year has turned, another frame begins."""
+        group: list[Delivery] = []
+        origin, total = "", 0
+        while lane and len(group) < MAX_RESULTS:
+            delivery = lane[0]
+            recorded = delivery.appended.origin if delivery.appended is not None else ""
+            own = _size(delivery)
+            if group and ((recorded and origin and recorded != origin) or total + own > size):
+                break
+            origin = recorded or origin
+            total += own
+            group.append(lane.popleft())
+        self._unread -= total
+        self._taken.set()
+        return group
 
     async def _frame(self, group: Sequence[Delivery]) -> exchange_pb2.ExchangeStreamResponse:
         frame = exchange_pb2.ExchangeStreamResponse()
@@ -157,21 +180,6 @@ class _Stream:
                     frame.owner_logs.append(delivery.owner_log)
                 item.owner_log = number
         return frame
-
-
-def _of_one_log(ready: Iterable[Delivery]) -> Iterator[list[Delivery]]:
-    """Results in their order, apart where the year has turned: a frame has one head."""
-    group: list[Delivery] = []
-    origin = ""
-    for delivery in ready:
-        recorded = delivery.appended.origin if delivery.appended is not None else ""
-        if recorded and origin and recorded != origin:
-            yield group
-            group = []
-        origin = recorded or origin
-        group.append(delivery)
-    if group:
-        yield group
 
 
 class _Call:

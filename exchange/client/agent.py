@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from certs.credentials import IdentityFiles
 from certs.expiry import METRIC, METRIC_TEXT, ExpiryAlarms, certificate_expiries
@@ -63,6 +63,8 @@ RULES: RpcRules = {
 
 ServicerContext = Any
 """grpc.aio.ServicerContext, which carries no types."""
+
+T = TypeVar("T")
 
 
 class AgentMetrics:
@@ -157,23 +159,26 @@ class VerificationServicer(verification_pb2_grpc.VerificationServiceServicer):
         peer = current_peer()
 
         async def batches() -> AsyncIterator[Sequence[Case]]:
-            yield [case_of(case) for case in first.cases]
+            for part in _slices(first.cases):
+                yield [case_of(case) for case in part]
             async for request in request_iterator:
                 peer.check()
                 _same_purpose(first, request)
-                yield [case_of(case) for case in request.cases]
+                for part in _slices(request.cases):
+                    yield [case_of(case) for case in part]
 
         asked = self._asked(caller, first.context)
         async with aclosing(
             self._client.verify_batches(batches(), asked, receipt=first.receipt, caller=caller.certificate)
         ) as found:
             async for results in found:
-                self._count(results)
-                rest = [result_message(result) for result in results]
-                while rest:
-                    part = fitting(rest, RESULTS)
-                    rest = rest[len(part) :]
-                    yield verification_pb2.VerifyBatchResponse(results=part)
+                for some in _slices(results):
+                    self._count(some)
+                    rest = [result_message(result) for result in some]
+                    while rest:
+                        part = fitting(rest, RESULTS)
+                        rest = rest[len(part) :]
+                        yield verification_pb2.VerifyBatchResponse(results=part)
 
     async def SubmitBatch(  # noqa: N802  named by gRPC
         self, request: verification_pb2.SubmitBatchRequest, context: ServicerContext
@@ -183,7 +188,7 @@ class VerificationServicer(verification_pb2_grpc.VerificationServiceServicer):
         caller = self._caller()
         asked = self._asked(caller, request.context)
         self._client.check(asked)
-        cases = [case_of(case) for case in request.cases]
+        cases = await asyncio.to_thread(lambda: [case_of(case) for case in request.cases])
         return verification_pb2.SubmitBatchResponse(
             batch_id=self._batches.submit(
                 caller.certificate, len(cases), self._counted(caller, cases, asked, receipt=request.receipt)
@@ -243,6 +248,11 @@ class VerificationServicer(verification_pb2_grpc.VerificationServiceServicer):
             async for results in found:
                 self._count(results)
                 yield results
+
+
+def _slices(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """As many at a time as are worked on before others have their turn."""
+    return (items[start : start + RESULTS] for start in range(0, len(items), RESULTS))
 
 
 def _same_purpose(first: verification_pb2.VerifyBatchRequest, later: verification_pb2.VerifyBatchRequest) -> None:

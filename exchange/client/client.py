@@ -13,11 +13,12 @@ import os
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, aclosing
 from datetime import date
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import grpc
 import structlog
@@ -82,9 +83,17 @@ MAX_BEHIND = 256
 MAX_BEHIND_EACH = 32
 """Of one caller of an agent."""
 
+MAX_CHUNKS = 24
+"""Chunks of all rosters that are being asked about at once; beyond, they take turns."""
+
+ASIDE_CASES = 16
+"""Cases of a roster's chunk from which on it is sealed and checked beside the event loop, so that others have it."""
+
 _CHANNEL_OPTIONS = (("grpc.max_reconnect_backoff_ms", 1000),)
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 
 class Client:
@@ -146,6 +155,9 @@ class Client:
         directory.on_change(self._directory_changed)
         self._hour = -1
         self._today = date.min
+        self._chunks = asyncio.Semaphore(MAX_CHUNKS)
+        self._aside = ThreadPoolExecutor(1, thread_name_prefix="roster")
+        self._closed = False
 
     @classmethod
     async def open(
@@ -237,6 +249,8 @@ class Client:
     async def close(self) -> None:
         """End everything; who still waits is told SHUTTING_DOWN."""
         await self._closing.aclose()
+        self._closed = True
+        self._aside.shutdown(wait=False)
 
     async def __aenter__(self) -> Self:
         return self
@@ -342,7 +356,8 @@ class Client:
             return question.planner.prepare(case, question.today)
 
         async def ask(chunk: Sequence[Prepared]) -> Sequence[CaseResult]:
-            return await self._ask(context, question, chunk, timeout, bulk=True, receipt=receipt)
+            async with self._chunks:
+                return await self._ask(context, question, chunk, timeout, bulk=True, receipt=receipt)
 
         async with aclosing(run_roster(cases, prepare, ask)) as found:
             async for results in found:
@@ -447,7 +462,7 @@ class Client:
         if receipt or self._keeper is not None:
             answered = [outcome for outcome in outcomes if isinstance(outcome, Answered)]
             if answered:
-                receipts = {index: build_receipt(answered, index) for index in range(len(cases))}
+                receipts = await self._worked(partial(_receipts, answered, len(cases)), len(cases), bulk=bulk)
         kept = False
         if self._keeper is not None and receipts:
             reference = question.purpose.reference
@@ -455,7 +470,14 @@ class Client:
             kept = await self._keeper.keep_until(papers, end + self.keep_longer, patient=bulk)
             if self._keeper.required and not kept:
                 return [CaseResult(one.case.key, reason=Reason.RECEIPT_NOT_KEPT) for one in cases]
-        return results(cases, outcomes, receipts if receipt else None, kept=kept)
+        found = partial(results, cases, outcomes, receipts if receipt else None, kept=kept)
+        return await self._worked(found, len(cases), bulk=bulk)
+
+    async def _worked(self, work: Callable[[], T], cases: int, *, bulk: bool) -> T:
+        """Do what takes long for many cases: a roster's aside, one after another, so that nobody waits for it here."""
+        if not bulk or cases < ASIDE_CASES or self._closed:
+            return work()
+        return await self._loop.run_in_executor(self._aside, work)
 
     def _called(self, case: Prepared) -> str:
         """The caller's own key of a case, by which its kept receipt is told from others of one reference."""
@@ -508,20 +530,30 @@ class Client:
         left = deadline - self._loop.time()
         if left <= 0:
             return Failure(Reason.DEADLINE_EXCEEDED)
-        sealed = seal(
-            part,
-            question.purpose,
-            cases,
-            context,
-            self._signer(),
-            now=self._clock(),
-            lifetime=left,
+        sealed = await self._worked(
+            partial(
+                seal,
+                part,
+                question.purpose,
+                cases,
+                context,
+                self._signer(),
+                now=self._clock(),
+                lifetime=left,
+                bulk=bulk,
+                random=self._random,
+            ),
+            len(cases),
             bulk=bulk,
-            random=self._random,
         )
+        left = deadline - self._loop.time()
+        if left <= 0:
+            return Failure(Reason.DEADLINE_EXCEEDED)
         delivery = await self._deliver(sealed, cases, left, bulk=bulk)
         if delivery.result.outcome == audit_pb2.OUTCOME_ANSWERED:
-            return check_answer(sealed, delivery)
+            # What was seen of logs belongs to the event loop.
+            delivery.frame.owner(delivery.owner_log, part.owner)
+            return await self._worked(partial(check_answer, sealed, delivery), len(cases), bulk=bulk)
         reason = check_refusal(sealed, delivery)
         if reason is Reason.KEY_UNKNOWN:
             self._keys.spurn(part.owner, context.key_id)
@@ -554,6 +586,10 @@ class Client:
         if again.labels != case.labels or again.plan.asked != case.plan.asked:
             return None
         return newer, again.plan.parts[index]
+
+
+def _receipts(answered: Sequence[Answered], cases: int) -> dict[int, verification_pb2.Receipt]:
+    return {index: build_receipt(answered, index) for index in range(cases)}
 
 
 def _channel(target: str, files: IdentityFiles) -> RenewableChannel:

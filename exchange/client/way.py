@@ -22,6 +22,7 @@ from zhiwang.exchange.v1 import exchange_pb2, exchange_pb2_grpc, sealed_pb2
 from zhiwang.wire.channel import RenewableChannel, is_cancelled, refusal_of
 from zhiwang.wire.errors import RefusedError
 from zhiwang.wire.gather import Gathering
+from zhiwang.wire.outbox import Outbox
 
 CONNECT_SECONDS = 5.0
 """How long one hub may take to let us in, and again to say how it is."""
@@ -108,20 +109,23 @@ class _Stream:
         self._call = call
         self._known: Callable[[], tuple[str, int]] | None = known
         self._now = asyncio.get_running_loop().time
-        self._frames: asyncio.Queue[list[Item]] = asyncio.Queue()
+        self._frames: Outbox[list[Item]] = Outbox()
         self._sent: dict[int, Item] = {}
         self.heard = self._now()
-        self.gathering: Gathering[Item] = Gathering(self._frames.put_nowait, alive=lambda item: not item.future.done())
+        self.gathering: Gathering[Item] = Gathering(self._leave, alive=lambda item: not item.future.done())
 
     @property
     def unanswered(self) -> int:
         """Requests that have left and have no result."""
         return len(self._sent)
 
+    def _leave(self, items: list[Item]) -> None:
+        # Interactive and bulk never share a frame.
+        self._frames.put(items, bulk=items[0].bulk)
+
     async def write(self) -> None:
         """Send frames as they leave the gathering, until the stream ends."""
-        while True:
-            items = await self._frames.get()
+        while (items := await self._frames.get()) is not None:
             now = self._now()
             frame = exchange_pb2.ExchangeStreamRequest()
             if self._known is not None:
@@ -164,8 +168,8 @@ class _Stream:
         """End the stream, since an abandoned one would never be collected; what it had and nobody answered."""
         self._call.cancel()
         items = [*self._sent.values(), *self.gathering.close()]
-        while not self._frames.empty():
-            items += self._frames.get_nowait()
+        for frame in self._frames.withdraw():
+            items += frame
         self._sent.clear()
         return items
 

@@ -62,6 +62,9 @@ _NAME = re.compile(NAME)
 _CELL = re.compile(r"[A-Za-z0-9.+-]{1,32}")
 _MAX_NAME = 64
 _ASSURANCES = frozenset({1, 2, 3})
+INTERACTIVE_CASES = 16
+"""Cases of one request beyond which it is bulk, whatever its header says: no counter has so many people before it."""
+
 _INTERACTIVE = 1
 _PRIORITIES = frozenset({_INTERACTIVE, 2})
 _NANOS = 1_000_000_000
@@ -205,6 +208,11 @@ def parse_header(raw: bytes) -> Header:
     )
     _check_known(message, raw)
     return header
+
+
+def is_bulk(header: Header | sealed_pb2.Header) -> bool:
+    """Whether a request is a roster: it gives way to others wherever it waits, and an owner's hours of bulk bind it."""
+    return header.priority == sealed_pb2.PRIORITY_BULK or header.cases > INTERACTIVE_CASES
 
 
 def check_times(header: Header, now: float) -> None:

@@ -144,5 +144,5 @@ async def test_what_cannot_be_proved_is_not_answered_and_ends_no_stream() -> Non
         proving = session._proving
         assert proving is not None
         await proving
-    assert session._outbox.empty()
+    assert not session._outbox
     assert [line["event"] for line in lines] == ["the hub's question about the log cannot be answered"]

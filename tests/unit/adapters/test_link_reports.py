@@ -19,13 +19,13 @@ async def test_replies_beyond_what_a_message_holds_go_in_several_under_one_head(
     log = audit_pb2.LogHead(checkpoint=b"note")
     report = sealed_pb2.SealedReply(ciphertext=bytes(REPORT_SIZES[-1]))
     items = [adapter_pb2.ReplyFrame.Item(correlation_id=number, reply=report) for number in range(1, 21)]
-    session.reply(adapter_pb2.ReplyFrame(items=items, log=log))
+    session.reply(adapter_pb2.ReplyFrame(items=items, log=log, former_log=log), bulk=True)
     sent = []
-    while not session._outbox.empty():
-        message = session._outbox.get_nowait()
+    while session._outbox:
+        message = await session._outbox.get()
         assert message is not None
         assert message.ByteSize() < REPLY_BYTES + 4096
-        assert message.reply_frame.log == log
+        assert message.reply_frame.log == message.reply_frame.former_log == log
         sent += [item.correlation_id for item in message.reply_frame.items]
     assert sent == list(range(1, 21))
 

@@ -11,11 +11,12 @@ import pytest
 from pydantic import ValidationError
 
 from adapters.limits import Limits
-from adapters.link import Lanes, Session
-from adapters.pace import INTERACTIVE_CASES, LONGEST_DEBT, Hours, Pace
+from adapters.link import FRAME_ANSWERS, Lanes, Session
+from adapters.pace import LONGEST_DEBT, Hours, Pace
 from zhiwang.adapter.v1 import adapter_pb2
 from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.wire.clock import CITY_TIME
+from zhiwang.wire.header import INTERACTIVE_CASES
 
 
 def at(hour: int, minute: int = 0) -> float:
@@ -98,7 +99,7 @@ class Link:
     def __init__(self) -> None:
         self.replied: list[adapter_pb2.ReplyFrame.Item] = []
 
-    def reply(self, frame: adapter_pb2.ReplyFrame) -> None:
+    def reply(self, frame: adapter_pb2.ReplyFrame, *, bulk: bool) -> None:  # noqa: ARG002  as a session has it
         self.replied += frame.items
 
 
@@ -179,5 +180,31 @@ async def test_bulk_waits_for_its_turn_and_interactive_requests_pass_it() -> Non
     assert [(item.correlation_id, item.reason) for item in link.replied] == [
         (4, ""), (2, "OWNER_TIMED_OUT"), (1, ""), (3, ""),
     ]  # fmt: skip
+    running.cancel()
+    lanes.close()
+
+
+async def test_a_frame_of_work_holds_so_many_answers_however_many_rosters_wait() -> None:
+    frames: list[list[int]] = []
+
+    def process(frame: adapter_pb2.RequestFrame) -> adapter_pb2.ReplyFrame:
+        frames.append([item.correlation_id for item in frame.items])
+        return adapter_pb2.ReplyFrame(
+            items=[adapter_pb2.ReplyFrame.Item(correlation_id=item.correlation_id) for item in frame.items]
+        )
+
+    def header(answers: int) -> bytes:
+        shapes = [sealed_pb2.ClaimShape(attribute="insured")]
+        return sealed_pb2.Header(priority=sealed_pb2.PRIORITY_BULK, cases=answers, claims=shapes).SerializeToString()
+
+    half = header(FRAME_ANSWERS // 2)
+    lanes = Lanes(process)
+    link: Any = Link()
+    lanes.add(link, mixed(half, half, half, header(8 * FRAME_ANSWERS), header(1)))
+    lanes.add(link, mixed(header(1)))
+    running = asyncio.create_task(lanes.run())
+    async with asyncio.timeout(30):
+        await lanes.drained()
+    assert frames == [[1, 2], [3], [4], [5, 1]]
     running.cancel()
     lanes.close()

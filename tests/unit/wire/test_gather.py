@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from zhiwang.wire.gather import Gatherer, Gathering, Limits, portions
 
-LIMITS = Limits(count=4, size=100, delay=0.002)
+LIMITS = Limits(count=4, size=100, bulk_size=60, delay=0.002)
 
 
 def gatherer(credit: int = 1000) -> Gatherer[str]:
@@ -168,7 +168,7 @@ def test_every_request_leaves_once_in_order_within_bounds_and_never_beyond_credi
             assert len(lanes) == 1
             bulk = lanes.pop()
             assert len(frame) <= LIMITS.count
-            assert len(frame) == 1 or sum(size for _, _, size in frame) <= LIMITS.size
+            assert len(frame) == 1 or sum(size for _, _, size in frame) <= (LIMITS.bulk_size if bulk else LIMITS.size)
             sent[bulk].extend(n for n, _, _ in frame)
             open_[bulk] += len(frame)
             assert open_[False] + open_[True] <= credit
