@@ -233,7 +233,10 @@ async def _measure_family(family: str, server: Server | None, sizes: Sequence[in
             for rows in sizes:
                 for cases in CALLERS:
                     print(f"… {family}: {len(asked)} owner(s), {rows:,} rows, {cases} cases", file=sys.stderr)
-                    results += await _measure(owners, family, asked, rows, cases, server)
+                    found = await _measure(owners, family, asked, rows, cases, server)
+                    results += found
+                    # Told at once: the whole takes many minutes, and may be broken off.
+                    print("  " + "; ".join(f"{one.name} {one.value:,.4g}" for one in found), file=sys.stderr)
     return results
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -90,16 +91,17 @@ class Relay:
 @asynccontextmanager
 async def running(root: Path, client: Path, middle: Path, end: Path, reply_size: int) -> AsyncIterator[Relay]:
     """Start echo and relay with the identities in `end` and `middle`, and connect with that in `client`."""
-    processes: list[asyncio.subprocess.Process] = []
+    processes: list[subprocess.Popen[bytes]] = []
 
     async def start(*arguments: str) -> str:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "bench.relay", "--root", str(root), *arguments, stdout=asyncio.subprocess.PIPE
+        # Not by the event loop: uvloop forks, and gRPC's threads now and then abort what was forked from them.
+        process = subprocess.Popen(  # noqa: S603, ASYNC220 - our own module, and it takes a millisecond
+            [sys.executable, "-m", "bench.relay", "--root", str(root), *arguments], stdout=subprocess.PIPE
         )
         processes.append(process)
         if process.stdout is None:
             raise RuntimeError("no pipe")
-        return f"127.0.0.1:{int(await process.stdout.readline())}"
+        return f"127.0.0.1:{int(await asyncio.to_thread(process.stdout.readline))}"
 
     try:
         behind = await start("--identity", str(end), "echo", "--reply-size", str(reply_size))
@@ -110,7 +112,9 @@ async def running(root: Path, client: Path, middle: Path, end: Path, reply_size:
     finally:
         for process in processes:
             process.terminate()
-            await process.wait()
+            await asyncio.to_thread(process.wait)
+            if process.stdout is not None:
+                process.stdout.close()
 
 
 def main() -> None:
