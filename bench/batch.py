@@ -79,7 +79,9 @@ class Side:
         async def caller() -> None:
             nonlocal done
             while time.perf_counter() < stop:
-                done += await self.call()
+                # In two steps: `done += await …` would read it before the wait, and lose what others counted meanwhile.
+                answers = await self.call()
+                done += answers
 
         await asyncio.gather(*(caller() for _ in range(self.callers)))
         self.rates.append(done / (time.perf_counter() - started))
