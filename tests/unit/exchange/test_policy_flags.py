@@ -17,7 +17,6 @@ from exchange.cli.policy import app
         ("propose profile.toml --revoke x --sign .", "name files, or say by flags"),
         ("propose --role edu/clerk --sign .", "say which grant: --grant ID"),
         ("propose --grant lease --sign .", "say what changes of grant lease"),
-        ("propose --revoke lease", "say who signs"),
         ("propose --revoke lease --sign . --json", "give --yes"),
         ("propose profile.toml --out x.toml --sign .", "go with flags"),
         ("propose --grant lease --not-after tomorrow --sign .", "tomorrow"),
