@@ -170,7 +170,7 @@ def _nobody_else_learns_of(bureau: Bureau, seniors: list[dict[str, str]]) -> Non
         assert not any(secret in content for secret in secrets), path
 
 
-def test_an_interrupted_sweep_goes_on_with_the_same_list_and_a_changed_one_is_refused(bureau: Bureau) -> None:
+def test_a_list_is_not_overwritten_and_a_changed_one_is_refused(bureau: Bureau) -> None:
     place = moved(bureau, "changed")
     roster = drawn(bureau, place, "SI2026-0002")
     again = bureau.run(

@@ -129,7 +129,8 @@ async def test_a_roster_that_is_only_touched_or_replaced_by_its_copy_does_not_st
         await bench.run()
         bench.write()
         assert [one["key"] for one in results(bench.out)] == [row[0] for row in rows]
-        assert wire.cases == {"health": 2000, "police": 2000}, "a row was asked twice"
+        assert {"health", "police"} <= wire.cases.keys()
+        assert set(wire.cases.values()) == {2000}, "a row was asked twice"
 
 
 async def test_what_was_read_while_other_bytes_were_there_is_not_taken_though_they_are_back(
