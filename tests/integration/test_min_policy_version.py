@@ -207,7 +207,8 @@ class Heard:
     def __init__(self) -> None:
         self.replied: list[int] = []
 
-    def reply(self, frame: adapter_pb2.ReplyFrame) -> None:
+    def reply(self, frame: adapter_pb2.ReplyFrame, *, bulk: bool) -> None:
+        assert not bulk
         self.replied += [item.correlation_id for item in frame.items]
 
 
