@@ -80,12 +80,13 @@ class Bureau:
             if all(truth.answer(Question(*one, person, CITY_WIDE, name=person.name)) == YES for one in asked)
         }
 
-    def report(self, identifier: str, reference: str) -> list[dict[str, Any]]:
-        """What the police tell a citizen, newest first."""
+    def report(self, identifier: str, reference: str, of: str = "SI2026-0001") -> list[dict[str, Any]]:
+        """What the police tell a citizen of one job, newest first; other tests have theirs."""
         arguments = ("audit", "subject", "self=-", "--profile", "desk.toml", "--reference", reference, "--json")
         done = self.run(*arguments, about=identifier, status=1)  # of eight owners three run
         parts = {part["owner"]: part for part in json.loads(done.stdout)["owners"]}
-        return [row for row in parts["police"]["lookups"] if row["matter"] == "senior-invite"]
+        lookups = parts["police"]["lookups"]
+        return [row for row in lookups if (row["matter"], row["reference"]) == ("senior-invite", of)]
 
 
 @pytest.fixture(scope="module")
