@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import date
 from typing import Final, NamedTuple
 
 import grpc
@@ -170,6 +171,10 @@ class RosterServicer(roster_pb2_grpc.RosterServiceServicer):
         if matter is None or step.matter != roster.matter or keeper.department not in matter.requesters:
             raise RefusedError(Reason.MATTER_NOT_ALLOWED, f"[roster.{step.roster}] is for {roster.matter}")
         _check_forms(matter, step)
+        try:
+            date.fromisoformat(step.as_of)
+        except ValueError:
+            raise RefusedError(Reason.REQUEST_MALFORMED, field="step.as_of") from None
         if step.action == audit_pb2.ROSTER_ACTION_DRAWN:
             now = keeper.clock()
             days = sorted(day.isoformat() for day in reference_dates(matter, now, now))

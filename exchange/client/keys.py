@@ -27,6 +27,9 @@ PAUSE_SECONDS = 0.5
 SPARE_SECONDS = 60.0
 """A key is not used in the last seconds of its validity, since a request may live for that long."""
 
+SPURNED_SECONDS = 60.0
+"""How long a key is not used after a hub said that nobody has it."""
+
 log = structlog.get_logger(__name__)
 
 Fetch = Callable[[], Awaitable[Iterable[sealed_pb2.OwnerKeyStatement]]]
@@ -62,7 +65,7 @@ class OwnerKeys:
         self._keys: dict[str, VerifiedOwnerKey] = {}
         self._held: dict[str, _Held] = {}
         self._fetched = -FRESH_SECONDS
-        self._refused: set[tuple[str, bytes]] = set()
+        self._refused: dict[tuple[str, bytes], float] = {}  # until when
         self._fetching: asyncio.Task[None] | None = None
 
     def ready(self, owner: str) -> SealingContext | None:
@@ -117,7 +120,7 @@ class OwnerKeys:
         if key is not None and key.key_id == key_id:
             del self._keys[owner]
             self._fetched = -FRESH_SECONDS
-        self._refused.add((owner, key_id))
+        self._refused[owner, key_id] = self._clock() + SPURNED_SECONDS
 
     def forget(self) -> None:
         """Verify every key anew at its next use, since the directory (and with it, who is revoked) changed."""
@@ -150,12 +153,12 @@ class OwnerKeys:
                 log.warning("a sealing key does not verify", reason=error.reason.name, detail=error.detail)
                 continue
             offered.add((owner, key.key_id))
-            if (owner, key.key_id) not in self._refused:
+            if now >= self._refused.get((owner, key.key_id), 0.0):
                 found.setdefault(owner, []).append(key)
         self._keys = {owner: self._choose(_newest(keys)) for owner, keys in found.items()}
         self._fetched = now
-        # What was refused stays refused for as long as the hub still offers it, and is forgotten after that.
-        self._refused &= offered
+        # A hub knows only the replicas that are attached to it, so what one refused is good again after a while.
+        self._refused = {one: until for one, until in self._refused.items() if one in offered and now < until}
 
 
 def _newest(keys: Sequence[VerifiedOwnerKey]) -> list[VerifiedOwnerKey]:

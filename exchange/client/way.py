@@ -154,6 +154,12 @@ class _Stream:
         self.heard = self._now()
         return response if isinstance(response, exchange_pb2.ExchangeStreamResponse) else None
 
+    def own(self, response: exchange_pb2.ExchangeStreamResponse) -> None:
+        """Drop results of what was not sent here: no hub may speak for requests that another has."""
+        for place in reversed(range(len(response.items))):
+            if response.items[place].correlation_id not in self._sent:
+                del response.items[place]
+
     def settle(self, response: exchange_pb2.ExchangeStreamResponse) -> None:
         """Count what was answered, so that the next frame may leave."""
         found = [self._sent.pop(item.correlation_id, None) for item in response.items]
@@ -303,11 +309,13 @@ class Way:
         served = False
         try:
             while (response := await stream.read()) is not None:
-                stream.settle(response)
+                stream.own(response)
                 if not self._events.came(self, response):
                     # The hub goes on to prove each head from this one, which we did not take: only a stream that begins
                     # with what we know can be believed again, of this hub or of another.
                     break
+                # Until here it counts as on its way, so what a result that cannot be taken answered is lost to nobody.
+                stream.settle(response)
                 served = True
         finally:
             self._stream = None

@@ -79,7 +79,7 @@ def written_aside(path: Path, data: bytes, *, mode: int = PRIVATE, exactly: bool
     Raises:
         OSError: It cannot be written.
     """
-    aside, descriptor = _open_aside(path, mode)
+    aside, descriptor = open_aside(path, mode)
     with os.fdopen(descriptor, "wb") as file:
         try:
             if exactly:
@@ -93,7 +93,8 @@ def written_aside(path: Path, data: bytes, *, mode: int = PRIVATE, exactly: bool
                 aside.unlink()
 
 
-def _open_aside(path: Path, mode: int) -> tuple[Path, int]:
+def open_aside(path: Path, mode: int) -> tuple[Path, int]:
+    """A new file beside another, locked as one that is being written: its path and its descriptor."""
     while True:
         aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
         descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)

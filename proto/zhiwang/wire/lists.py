@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, TextIO
 
 from zhiwang.wire.archive import sync_directory
-from zhiwang.wire.kept import PRIVATE, replace_durably
+from zhiwang.wire.kept import PRIVATE, open_aside, replace_durably, sweep
 
 HEADINGS: Final = ("key", "identifier", "name")
 RECORD: Final = ".record"
@@ -183,9 +183,8 @@ def new_list(path: Path) -> Iterator[tuple[Path, TextIO]]:
     """
     if os.path.lexists(path):
         raise ListError(f"{path} is there already; a list never replaces another. Finish with it, or remove it")
-    aside = path.with_name(f".{path.name}.part")
-    aside.unlink(missing_ok=True)
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE)
+    sweep(path.parent, [path.name])
+    aside, descriptor = open_aside(path, PRIVATE)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
             os.fchmod(descriptor, PRIVATE)
