@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from policy.model import Matter, Points, Rule
+from policy.model import Matter, Points, PointsClass, Rule
 from policy.rule import (
     IDENTITY,
     Fact,
@@ -166,6 +166,8 @@ def judge(
                 reasons += [leaf for leaf in leaves if leaf.fact is not Fact.YES]
             if len(one.classes) > 1:
                 reasons += [leaf for leaf in _leaves(known, points, ordinal) if leaf.fact not in {Fact.YES, Fact.NO}]
+                for among in points.classes:
+                    reasons += _contradicted(rule, points, known, among, ordinal)
             if not one.span.exact:
                 reasons += known.about(points.each, points.slot, ordinal)
     return Judgement(verdict, score, tuple(once(reasons)))
@@ -239,6 +241,9 @@ def _classes(rule: Rule, points: Points, findings: list[Finding], ordinal: int) 
         truth = min(known.holds(name, *_place(points, name, ordinal)) for name in one.when)
         if truth is Truth.HOLDS:
             return frozenset({index})
+        if truth is Truth.FAILS and _contradicted(rule, points, known, one, ordinal):
+            # Which source is right nobody knows, so neither this class nor a later one is certain.
+            return frozenset({*range(index, len(points.classes)), None})
         if truth is Truth.OPEN:
             leaves = (leaf for name in one.when for leaf in known.about(name, *_place(points, name, ordinal)))
             leaf = next((leaf for leaf in leaves if leaf.fact not in {Fact.YES, Fact.NO}), None)
@@ -251,6 +256,16 @@ def _classes(rule: Rule, points: Points, findings: list[Finding], ordinal: int) 
                 found |= _classes(rule, points, turned, ordinal)
             return found
     return frozenset({None})
+
+
+def _contradicted(rule: Rule, points: Points, known: Known, one: PointsClass, ordinal: int) -> list[Finding]:
+    """Of sources of one fact that contradict each other, those that deny what a class needs."""
+    found = []
+    for name in one.when:
+        sources = known.about(name, *_place(points, name, ordinal)) if name in rule.agree else []
+        if any(source.fact is Fact.YES for source in sources):
+            found += [source for source in sources if source.fact is Fact.NO]
+    return found
 
 
 def _place(points: Points, name: str, ordinal: int) -> tuple[str | None, int]:

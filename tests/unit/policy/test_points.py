@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policy.centre import parse_matter
+from policy.model import Rule
 from policy.points import judge, next_cell, searched, span_of
 from policy.rule import Fact, Finding, Verdict
 from zhiwang.wire.tomlfile import FileError
@@ -201,6 +203,25 @@ def test_sources_that_contradict_each_other_are_data_that_disagree() -> None:
     assert only.verdict is Verdict.PASSED
     assert only.score is not None
     assert (only.score.least, only.score.classes, only.score.number) == (165, (3,), (70, 70))
+
+
+def test_sources_that_contradict_each_other_about_a_class_lower_nobodys_points_silently() -> None:
+    assert MATTER.points is not None
+    first = MATTER.points.classes[0]
+    classes = (replace(first, when=("home",), base=100), replace(first, when=("id",), base=60))
+    points = replace(MATTER.points, slot="guardian", each="months", every=frozenset(), classes=classes)
+    matter = replace(MATTER, rule=Rule(all=("id",), agree={"home": ("deed", "register")}), points=points)
+    known = {0: {1: YES, 2: YES}}
+
+    def judged(deed: Fact, register: Fact) -> tuple[Verdict, int, int, list[str]]:
+        facts = {"id": YES, "deed": deed, "register": register, "months": YES}
+        said = judge(matter, [1, 2], [Finding(name, {"guardian": 0}, fact) for name, fact in facts.items()], known)
+        assert said.score is not None
+        return said.verdict, said.score.least, said.score.most, [one.claim for one in said.reasons]
+
+    assert judged(YES, YES) == (Verdict.PASSED, 102, 102, [])
+    assert judged(YES, NO) == (Verdict.CHECK_BY_HAND, 62, 102, ["register"])
+    assert judged(NO, NO) == (Verdict.PASSED, 62, 62, [])
 
 
 def test_an_open_answer_leaves_a_range_and_is_named() -> None:
