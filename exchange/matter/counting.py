@@ -60,7 +60,8 @@ def protect(counts: Mapping[Cell, int], columns: Iterable[str] = ()) -> Counts:
     for column in (*names, TOTAL):
         whole[TOTAL, column] = sum(whole[row, column] for row in rows)
     hidden = {cell for cell, count in whole.items() if count < MINIMUM}
-    _hide_more(whole, hidden)
+    if rows:
+        _hide_more(whole, hidden)
     return Counts(rows, names, {cell: None if cell in hidden else count for cell, count in whole.items()})
 
 

@@ -147,3 +147,9 @@ def test_a_city_of_many_places_is_protected_in_a_moment() -> None:
     table = protect(grid(values))
     assert None in table.cells.values()
     assert any(count is not None for count in table.cells.values())
+
+
+def test_a_table_without_rows_shows_nothing() -> None:
+    counts = protect({}, ["passed"])
+    assert counts.rows == ()
+    assert set(counts.cells.values()) == {None}
