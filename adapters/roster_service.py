@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import date
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import grpc
 
@@ -45,6 +45,9 @@ RULES: Final[RpcRules] = {
     "/zhiwang.adapter.v1.ReferralService/Refer": frozenset[Caller]({Kind.ADMIN}),
 }
 """Who may call what, for `zhiwang.wire.server.build_server`."""
+
+
+_Request = TypeVar("_Request", roster_pb2.RecordRosterRequest, roster_pb2.ReferRequest)
 
 
 class Keeper(NamedTuple):
@@ -140,21 +143,13 @@ class RosterServicer(roster_pb2_grpc.RosterServiceServicer):
     ) -> roster_pb2.RecordRosterResponse:
         """Check the step, then record it for all whom it is about."""
         del context
-        keeper = self._keeper
-        step, roster = audit_pb2.RosterStep(), None
-        index = done = 0
-        async for request in request_iterator:
-            if roster is None:
-                step.CopyFrom(request.step)
-                roster = self._check(step)
-                if not step.count:
-                    index = await asyncio.to_thread(keeper.append, step, roster.kind, [])
-                continue
-            identifiers = keeper.canonical(request.people, roster.kind)
-            step.people = len(identifiers)
-            done += len(identifiers)
-            index = await asyncio.to_thread(keeper.append, step, roster.kind, identifiers)
-        _check_whole(done, step.count, begun=roster is not None)
+        step = audit_pb2.RosterStep()
+
+        def begin(first: roster_pb2.RecordRosterRequest) -> Roster:
+            step.CopyFrom(first.step)
+            return self._check(step)
+
+        index = await _record(self._keeper, step, request_iterator, begin)
         return roster_pb2.RecordRosterResponse(index=index)
 
     def _check(self, step: audit_pb2.RosterStep) -> Roster:
@@ -196,19 +191,13 @@ class ReferralServicer(roster_pb2_grpc.ReferralServiceServicer):
     ) -> roster_pb2.ReferResponse:
         """Check the referral, then record it for all whom it is about."""
         del context
-        keeper = self._keeper
-        referred, roster = audit_pb2.PeopleReferred(), None
-        index = done = 0
-        async for request in request_iterator:
-            if roster is None:
-                referred.CopyFrom(request.referral.referred)
-                roster = self._check(referred, request.referral.key)
-                continue
-            identifiers = keeper.canonical(request.people, roster.kind)
-            referred.people = len(identifiers)
-            done += len(identifiers)
-            index = await asyncio.to_thread(keeper.append, referred, roster.kind, identifiers)
-        _check_whole(done, referred.count, begun=roster is not None)
+        referred = audit_pb2.PeopleReferred()
+
+        def begin(first: roster_pb2.ReferRequest) -> Roster:
+            referred.CopyFrom(first.referral.referred)
+            return self._check(referred, first.referral.key)
+
+        index = await _record(self._keeper, referred, request_iterator, begin)
         return roster_pb2.ReferResponse(index=index)
 
     def _check(self, referred: audit_pb2.PeopleReferred, statement: roster_pb2.ReferralKeyStatement) -> Roster:
@@ -237,6 +226,32 @@ def _check_forms(matter: Matter, step: audit_pb2.RosterStep | audit_pb2.PeopleRe
         raise RefusedError(Reason.OFFICIAL_INVALID, f"{matter.name} wants {matter.official}", field="official")
 
 
-def _check_whole(done: int, count: int, *, begun: bool) -> None:
-    if not begun or done != count:
-        raise RefusedError(Reason.REQUEST_MALFORMED, f"{done} of {count} people were named")
+async def _record(
+    keeper: Keeper,
+    event: audit_pb2.RosterStep | audit_pb2.PeopleReferred,
+    requests: AsyncIterator[_Request],
+    begin: Callable[[_Request], Roster],
+) -> int:
+    """Let the first request begin an event, and record it for all whom the others name.
+
+    Returns:
+        The index of the last entry.
+
+    Raises:
+        RefusedError: As `begin` refuses; REQUEST_MALFORMED: other people were named than the event counts.
+    """
+    roster: Roster | None = None
+    index = done = 0
+    async for request in requests:
+        if roster is None:
+            roster = begin(request)
+            if not event.count:
+                index = await asyncio.to_thread(keeper.append, event, roster.kind, [])
+            continue
+        identifiers = keeper.canonical(request.people, roster.kind)
+        event.people = len(identifiers)
+        done += len(identifiers)
+        index = await asyncio.to_thread(keeper.append, event, roster.kind, identifiers)
+    if roster is None or done != event.count:
+        raise RefusedError(Reason.REQUEST_MALFORMED, f"{done} of {event.count} people were named")
+    return index
