@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 
 import grpc
 
@@ -30,15 +30,12 @@ async def record_step(
 
     def parts() -> Iterator[roster_pb2.RecordRosterRequest]:
         yield roster_pb2.RecordRosterRequest(step=step)
-        for identifiers in blocks_of(people):
-            yield roster_pb2.RecordRosterRequest(people=roster_pb2.People(kind=kind, identifiers=identifiers))
+        for block in _blocks(kind, people):
+            yield roster_pb2.RecordRosterRequest(people=block)
 
-    async def act(channel: grpc.aio.Channel, checker: HeadChecker) -> int:
-        await prove(channel, checker)
-        response = await roster_pb2_grpc.RosterServiceStub(channel).RecordRoster(parts(), timeout=TIMEOUT)
-        return int(response.index)
-
-    return await at_keeper(files, target, Kind.ADAPTER, files.identity.department, act)
+    return await _recorded(
+        files, target, lambda channel: roster_pb2_grpc.RosterServiceStub(channel).RecordRoster(parts(), timeout=TIMEOUT)
+    )
 
 
 async def record_referral(
@@ -53,12 +50,27 @@ async def record_referral(
 
     def parts() -> Iterator[roster_pb2.ReferRequest]:
         yield roster_pb2.ReferRequest(referral=referral)
-        for identifiers in blocks_of(people):
-            yield roster_pb2.ReferRequest(people=roster_pb2.People(kind=kind, identifiers=identifiers))
+        for block in _blocks(kind, people):
+            yield roster_pb2.ReferRequest(people=block)
+
+    return await _recorded(
+        files, target, lambda channel: roster_pb2_grpc.ReferralServiceStub(channel).Refer(parts(), timeout=TIMEOUT)
+    )
+
+
+def _blocks(kind: str, people: Iterable[Person]) -> Iterator[roster_pb2.People]:
+    return (roster_pb2.People(kind=kind, identifiers=identifiers) for identifiers in blocks_of(people))
+
+
+async def _recorded(
+    files: IdentityFiles,
+    target: str,
+    call: Callable[[grpc.aio.Channel], Awaitable[roster_pb2.RecordRosterResponse | roster_pb2.ReferResponse]],
+) -> int:
+    """Ask the adapter, once it has proved whose log it keeps."""
 
     async def act(channel: grpc.aio.Channel, checker: HeadChecker) -> int:
         await prove(channel, checker)
-        response = await roster_pb2_grpc.ReferralServiceStub(channel).Refer(parts(), timeout=TIMEOUT)
-        return int(response.index)
+        return int((await call(channel)).index)
 
     return await at_keeper(files, target, Kind.ADAPTER, files.identity.department, act)
