@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
-from servers import MissingError, Server, running
+from servers import MissingError, Postgresql, Server, running
 
 if TYPE_CHECKING:
     from log_places import PostgresDatabase
@@ -34,6 +34,17 @@ def _running(family: str) -> Server:
 def postgresql() -> Server:
     """A PostgreSQL of this worker's own."""
     return _running("postgresql")
+
+
+@pytest.fixture(scope="module")
+def own_postgresql() -> Iterator[Postgresql]:
+    """A PostgreSQL of a module's own, for tests that freeze it, kill it or change who may come in."""
+    try:
+        server = Postgresql()
+    except MissingError as error:
+        pytest.skip(f"no postgresql here: {error}")
+    yield server
+    server.remove()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -32,7 +32,7 @@ from exchange.demo.auditing import read_log
 from exchange.demo.build import CENTRE
 from hubs_support import SharedCity, ThreeHubs, hub_entries, shared_city
 from log_places import PostgresDatabase
-from servers import MissingError, Postgresql
+from servers import Postgresql
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.verification.v1 import verification_pb2 as api
 from zhiwang.verification.v1 import verification_pb2_grpc
@@ -59,13 +59,8 @@ pytestmark = pytest.mark.timeout(300 + ROUNDS * 120)
 
 
 @pytest.fixture(scope="module")
-def place() -> Iterator[PostgresDatabase]:
-    try:
-        server = Postgresql()
-    except MissingError as error:
-        pytest.skip(f"no postgresql here: {error}")
-    yield PostgresDatabase(server)
-    server.remove()
+def place(own_postgresql: Postgresql) -> PostgresDatabase:
+    return PostgresDatabase(own_postgresql)
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from audit.store import LogStore
 from between import Between, Blow, signal_all
 from log_appenders import appending
 from log_places import ROLES, PostgresDatabase
-from servers import MissingError, Postgresql, copy_data
+from servers import Postgresql, copy_data
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
 from zhiwang.wire.silence import SilenceWatch
 
@@ -29,14 +29,9 @@ PATIENCE = 60.0
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Postgresql]:
+def server(own_postgresql: Postgresql) -> Postgresql:
     """A server of this module's own, since it is not treated well here."""
-    try:
-        server = Postgresql()
-    except MissingError as error:
-        pytest.skip(f"no postgresql here: {error}")
-    yield server
-    server.remove()
+    return own_postgresql
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from adapter_process import SECONDS, ZHIWANG, case, metrics_address, outcomes, s
 from city_support import MOTHER, RunningCity
 from exchange.client.case import Answer, Status
 from replica_support import Replica, running_replicas
-from servers import MissingError, Postgresql
+from servers import Postgresql
 from zhiwang.wire.errors import Reason
 
 # Processes of their own, which start slowly where much else runs.
@@ -29,14 +29,9 @@ NAMES_CAP = 5
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Postgresql]:
+def server(own_postgresql: Postgresql) -> Postgresql:
     """A server of this module's own, which is frozen and killed."""
-    try:
-        server = Postgresql()
-    except MissingError as error:
-        pytest.skip(f"no postgresql here: {error}")
-    yield server
-    server.remove()
+    return own_postgresql
 
 
 async def until(condition: Callable[[], Any]) -> None:

@@ -22,7 +22,7 @@ from exchange.demo.auditing import read_log
 from exchange.demo.build import CENTRE
 from hubs_support import SharedCity, hub_entries
 from log_places import PostgresDatabase
-from servers import MissingError, Postgresql
+from servers import Postgresql
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.verification.v1 import verification_pb2 as api
 from zhiwang.wire.identity import Kind
@@ -34,17 +34,13 @@ SECONDS = 8.0
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Postgresql]:
+def server(own_postgresql: Postgresql) -> Postgresql:
     """A server of this module's own, that asks the hub's account for its password."""
-    try:
-        server = Postgresql()
-    except MissingError as error:
-        pytest.skip(f"no postgresql here: {error}")
+    server = own_postgresql
     rules = server.directory / "data" / "pg_hba.conf"
     rules.write_text(f"local all hub scram-sha-256\n{rules.read_text()}")
     server.execute("", "SELECT pg_reload_conf()")
-    yield server
-    server.remove()
+    return server
 
 
 @pytest.fixture(scope="module")
