@@ -42,10 +42,6 @@ def run(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    kept = os.environ.get("ZHIWANG_TEST_CITY")
-    if kept:
-        yield Path(kept)
-        return
     city = tmp_path_factory.mktemp("matters") / "city"
     try:
         done = run("demo", "--keep", "--dir", str(city), "--students", str(STUDENTS), "--residents", str(RESIDENTS))
