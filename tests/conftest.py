@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 # No test asserts an absolute time, and hypothesis would: 200 ms for an example, and a second for making some.
 settings.register_profile("zhiwang", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("zhiwang")
+
+# As every process of `zhiwang` begins (exchange/cli/__init__.py); gRPC is not in use yet.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 # A shell has what it runs in the background ignore Ctrl-C, and so would everything that a test starts and interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

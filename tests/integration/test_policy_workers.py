@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -172,3 +174,10 @@ async def test_the_event_loop_turns_while_a_process_works(lender: Workers) -> No
         assert time.thread_time() - before < 0.5
         with pytest.raises(RefusedError):
             await working
+
+
+def test_a_process_that_is_started_beside_busy_grpc_is_never_aborted_by_it() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "GRPC_ENABLE_FORK_SUPPORT"}
+    script = [sys.executable, str(SUPPORT / "starting_programs.py"), "400"]
+    done = subprocess.run(script, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)  # noqa: S603 - our own script
+    assert (done.returncode, done.stdout.strip()) == (0, "0"), done.stderr
