@@ -19,7 +19,7 @@ import structlog
 from audit.checkpoint import Checkpoint, CheckpointError, split_note
 from audit.trouble import trouble
 from zhiwang.wire.errors import FatalError, Reason
-from zhiwang.wire.kept import led_to, replace_durably, sweep
+from zhiwang.wire.kept import replace_durably
 
 INTERVAL: Final = 1.0
 """Seconds between two writings."""
@@ -121,9 +121,6 @@ class Guard:
             note = self.newest()  # asked for in the turn: who comes later writes no older one
             if note == self._written:
                 return
-            if not self._written:
-                place = led_to(self.path)
-                sweep(place.parent, [place.name])
             replace_durably(self.path, note, follow=True)
             self._written = note
 

@@ -57,8 +57,7 @@ class Mirror:
         self._directory = directory
         self._keeps_entries = entries
         self._origin, self._written, self.edge = self._open()
-        for place, _, _ in os.walk(directory):
-            sweep(Path(place))
+        sweep(directory)
         # Entries of the bundle that is still growing.
         self._growing: list[bytes] = self._read_growing() if entries else []
         # Directories whose new names are not on the disk yet.

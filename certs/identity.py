@@ -16,7 +16,7 @@ from pathlib import Path
 
 from zhiwang.wire.archive import sync_directory
 from zhiwang.wire.identity import Identity, Kind, server_name
-from zhiwang.wire.kept import PRIVATE, PUBLIC, replace_durably, sweep, written_aside
+from zhiwang.wire.kept import PRIVATE, PUBLIC, replace_durably, written_aside
 
 __all__ = ["Identity", "Kind", "read_private", "server_name", "write_private", "write_public"]
 
@@ -41,7 +41,6 @@ def write_private(path: Path, data: bytes) -> None:
     """
     if os.path.lexists(path):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-    sweep(path.parent, [path.name])
     # Written aside: a key that is half there could neither be used nor, as nothing replaces it, made again.
     with written_aside(path, data, mode=PRIVATE, exactly=True) as aside:
         os.link(aside, path)

@@ -16,7 +16,7 @@ from pathlib import Path
 import structlog
 
 from policy.mirror import TIMESTAMP
-from policy.repository import write_durably
+from zhiwang.wire.kept import sweep, write_durably
 
 _NAME = r"[0-9A-Za-z_%-][0-9A-Za-z_.%-]*"
 _PATH = re.compile(rf"(?:metadata|targets)(?:/{_NAME}){{1,4}}")
@@ -39,6 +39,7 @@ class Archive:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._swept = False
 
     def keep(self, files: Mapping[str, bytes]) -> None:
         """Keep what is new of a verified set.
@@ -49,6 +50,9 @@ class Archive:
         Raises:
             OSError: It cannot be written.
         """
+        if not self._swept:
+            sweep(self._directory)
+            self._swept = True
         for path, content in files.items():
             kept = timestamp_path(sha256(content).digest()) if path == TIMESTAMP else path
             target = self._directory / kept

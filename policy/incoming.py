@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from policy.signed_file import MAX_SIZE
-from zhiwang.wire.kept import replace_durably
+from zhiwang.wire.kept import replace_durably, sweep
 
 INCOMING: Final = "incoming"
 """The place's name within the directory of the files that stand."""
@@ -24,7 +24,7 @@ READABLE: Final = 0o644
 
 
 def make(place: Path) -> Path:
-    """Make the place, if it is not there yet. Returns where files wait.
+    """Make the place, if it is not there yet, and clear it of what was left half written. Returns where files wait.
 
     Args:
         place: Directory of the files that stand.
@@ -34,6 +34,7 @@ def make(place: Path) -> Path:
     """
     incoming = place / INCOMING
     incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
+    sweep(incoming)
     return incoming
 
 

@@ -24,9 +24,9 @@ import structlog
 from tuf.api.metadata import Signature, Targets
 
 from policy.metadata import Publication, department_of, parse_metadata
-from policy.repository import write_durably
 from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.identifiers import contains_identifier
+from zhiwang.wire.kept import PUBLIC, replace_durably, sweep
 
 LIFETIME: Final = 30 * 86_400
 """Seconds after which a proposal lapses."""
@@ -124,6 +124,7 @@ class Proposals:
         self._clock = clock
         self._open: dict[str, Proposal] = {}
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        sweep(directory)
         for path in sorted(directory.glob("*.json")):
             try:
                 proposal = _read(path.read_bytes())
@@ -178,7 +179,7 @@ class Proposals:
         Raises:
             OSError: It cannot be written.
         """
-        write_durably(self._directory / f"{proposal.id}.json", _bytes(proposal))
+        replace_durably(self._directory / f"{proposal.id}.json", _bytes(proposal), mode=PUBLIC)
         self._open[proposal.id] = proposal
 
     def drop(self, proposal: Proposal) -> None:

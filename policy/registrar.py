@@ -18,17 +18,19 @@ from typing import NamedTuple
 import structlog
 from tuf.api.metadata import Targets
 
-from certs.identity import CA_CERTIFICATE, ROOT_METADATA
+from certs.identity import CA_CERTIFICATE, ROOT_METADATA, write_public
 from policy import guard
+from policy.admission import Signed
 from policy.archive import Archive
 from policy.directory import DirectoryHolder
 from policy.glass import SALT_SIZE, Openings, check_words, name_of, reason_hash, review_of, step_of
 from policy.guard import GUARD
+from policy.keys import RegistrarKeys
 from policy.metadata import Publication, parse_metadata
 from policy.mirror import TIMESTAMP, Mirror
 from policy.model import Directory
 from policy.proposals import Approval, Proposal, Proposals, check_note
-from policy.repository import RESIGN_SECONDS, RegistrarKeys, Repository, Signed
+from policy.repository import RESIGN_SECONDS, Repository
 from policy.steps import Action, Journal, Step
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.wire.errors import FatalError, Reason, RefusedError, ZhiwangError
@@ -73,7 +75,8 @@ def init(state: Path) -> Path:
 def write_public_keys(path: Path, keys: RegistrarKeys) -> None:
     """Writes the file that the root ceremony needs."""
     snapshot, timestamp = keys.public
-    path.write_text(json.dumps({"snapshot": snapshot.hex(), "timestamp": timestamp.hex()}, indent=2) + "\n", "utf-8")
+    content = json.dumps({"snapshot": snapshot.hex(), "timestamp": timestamp.hex()}, indent=2) + "\n"
+    write_public(path, content.encode())
 
 
 def read_public_keys(path: Path) -> tuple[bytes, bytes]:

@@ -1,5 +1,9 @@
 """Small files that are replaced whole and durably; among them what a process keeps its memory in, never older again.
 
+A file is written under another name first. A process that is killed meanwhile leaves that one behind, with a name that
+begins with a dot: nobody reads it, and whoever writes the same file next takes it away. Who keeps files of many names
+in a directory of its own has that `sweep`ed as well when it opens it.
+
 A task that writes in a worker thread is cancelled at shutdown while its thread goes on, and the last state is written
 beside it. So writes of one file take turns, and one that is overtaken is dropped.
 """
@@ -11,7 +15,7 @@ import fcntl
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
@@ -33,9 +37,7 @@ def replace_durably(
 ) -> None:
     """Write or replace a file so that its name appears when its bytes are on disk, and is there after a power failure.
 
-    Whoever writes it at the same time, here or in another process, writes a whole file as well; the last one stays. A
-    process that is killed meanwhile may leave a file behind whose name begins with a dot. Nobody reads that, and
-    `sweep` takes it away.
+    Whoever writes it at the same time, here or in another process, writes a whole file as well; the last one stays.
 
     Args:
         path: Its directory exists.
@@ -48,13 +50,23 @@ def replace_durably(
     Raises:
         OSError: It cannot be written; the old one is still there.
     """
-    place = led_to(path) if follow else path
+    place = _led_to(path) if follow else path
     with written_aside(place, data, mode=mode, exactly=exactly) as aside:
         aside.replace(place)
     sync_directory(place.parent)
 
 
-def led_to(path: Path) -> Path:
+def write_durably(path: Path, data: bytes) -> None:
+    """Write or replace a public file; the directories above it are made.
+
+    Raises:
+        OSError: It cannot be written; the old one is still there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_durably(path, data, mode=PUBLIC)
+
+
+def _led_to(path: Path) -> Path:
     """Where a file is to be written that may be a symbolic link.
 
     Raises:
@@ -95,6 +107,7 @@ def written_aside(path: Path, data: bytes, *, mode: int = PRIVATE, exactly: bool
 
 def open_aside(path: Path, mode: int) -> tuple[Path, int]:
     """A new file beside another, locked as one that is being written: its path and its descriptor."""
+    _sweep(path.parent, path.name)
     while True:
         aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
         descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
@@ -106,22 +119,26 @@ def open_aside(path: Path, mode: int) -> tuple[Path, int]:
         os.close(descriptor)  # swept between the two
 
 
-def sweep(directory: Path, names: Iterable[str] | None = None) -> None:
-    """Take away what killed processes left behind while they wrote files in a directory; never what is being written.
+def sweep(directory: Path) -> None:
+    """Take away what killed processes left behind in a directory and below it; never what is being written.
 
     What cannot be taken away stays: it does no harm.
 
     Args:
-        directory: Of the files; not those below it.
-        names: Of the files; None for all.
+        directory: With files of our own only.
     """
-    wanted = None if names is None else set(names)
+    for place, _, _ in os.walk(directory):
+        _sweep(Path(place))
+
+
+def _sweep(directory: Path, of: str | None = None) -> None:
+    """What was left beside the file of that name, or beside any."""
     try:
         found = [name for name in os.listdir(directory) if _ASIDE.fullmatch(name)]  # noqa: PTH208 - names are wanted
     except OSError:
         return
     for name in found:
-        if wanted is None or name[1:].rpartition(".")[0] in wanted:
+        if of is None or name[1:].rpartition(".")[0] == of:
             with suppress(OSError):
                 _sweep_one(directory / name)
 
@@ -161,13 +178,7 @@ class KeptFile:
         def write() -> None:
             with self._lock:
                 if number > self._written:
-                    self._replace(data)
+                    replace_durably(self.path, data, follow=True)
                     self._written = number
 
         return write
-
-    def _replace(self, data: bytes) -> None:
-        if not self._written:
-            place = led_to(self.path)
-            sweep(place.parent, [place.name])
-        replace_durably(self.path, data, follow=True)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, TextIO
 
 from zhiwang.wire.archive import sync_directory
-from zhiwang.wire.kept import PRIVATE, open_aside, replace_durably, sweep
+from zhiwang.wire.kept import PRIVATE, open_aside, replace_durably
 
 HEADINGS: Final = ("key", "identifier", "name")
 RECORD: Final = ".record"
@@ -183,7 +183,6 @@ def new_list(path: Path) -> Iterator[tuple[Path, TextIO]]:
     """
     if os.path.lexists(path):
         raise ListError(f"{path} is there already; a list never replaces another. Finish with it, or remove it")
-    sweep(path.parent, [path.name])
     aside, descriptor = open_aside(path, PRIVATE)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:

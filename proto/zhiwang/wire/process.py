@@ -19,6 +19,7 @@ import structlog
 import uvloop
 
 from zhiwang.wire.errors import FatalError, Reason, ZhiwangError
+from zhiwang.wire.kept import PUBLIC, replace_durably
 from zhiwang.wire.logging import configure, log_loop_errors
 from zhiwang.wire.systemd import keep_alive, notify
 
@@ -146,9 +147,8 @@ def locked_state(state: Path | None) -> Iterator[None]:
 def write_address(state: Path, **addresses: str | int | None) -> None:
     """Write `address.json` with these addresses and our process id; a reader sees all of it or none."""
     content = {key: value for key, value in addresses.items() if value is not None}
-    temporary = state / f".{ADDRESS_FILE}.{os.getpid()}"
-    temporary.write_text(json.dumps({**content, "pid": os.getpid()}) + "\n", "utf-8")
-    temporary.replace(state / ADDRESS_FILE)
+    said = json.dumps({**content, "pid": os.getpid()}) + "\n"
+    replace_durably(state / ADDRESS_FILE, said.encode(), mode=PUBLIC)
 
 
 def read_address(state: Path) -> dict[str, Any] | None:

@@ -16,8 +16,8 @@ from client_support import Log
 from exchange.client import heads as heads_module
 from exchange.client.heads import FILE, PATIENCE, Heads, OtherLogError
 from zhiwang.audit.v1 import audit_pb2
+from zhiwang.wire import kept
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
-from zhiwang.wire.kept import KeptFile
 from zhiwang.wire.merkle import consistency_path, largest_power_of_two_below, node_hash
 
 HERE = "hub.city:7440"
@@ -188,16 +188,16 @@ async def test_what_was_seen_is_written_again_after_a_full_disk(
     heads = fixture.heads()
     heads.check_hub(HERE, head(fixture.hub))
     full, written = threading.Event(), threading.Event()
-    replace = KeptFile._replace
+    replace = kept.replace_durably
 
-    def first_fails(file: KeptFile, data: bytes) -> None:
+    def first_fails(path: Path, data: bytes, *, follow: bool) -> None:
         if not full.is_set():
             full.set()
             raise OSError(28, "No space left on device")
-        replace(file, data)
+        replace(path, data, follow=follow)
         written.set()
 
-    monkeypatch.setattr(KeptFile, "_replace", first_fails)
+    monkeypatch.setattr(kept, "replace_durably", first_fails)
     keeping = asyncio.create_task(heads.keep())
     assert await asyncio.to_thread(written.wait, 30)
     keeping.cancel()

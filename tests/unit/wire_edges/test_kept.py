@@ -7,12 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from zhiwang.wire.kept import KeptFile, replace_durably, sweep, written_aside
+from certs.identity import write_private
+from zhiwang.wire.kept import KeptFile, replace_durably, sweep, write_durably, written_aside
 
 
 def test_a_write_that_is_overtaken_leaves_the_newer_state(tmp_path: Path) -> None:
@@ -97,6 +99,23 @@ def test_what_a_killed_writer_left_is_taken_away_by_the_next_and_nothing_else(tm
     assert names(tmp_path) == sorted([".heads.json.swp", left, "heads.json"])
     sweep(tmp_path)
     assert names(tmp_path) == [".heads.json.swp", "heads.json"]
+
+
+def test_a_directory_of_our_own_is_swept_with_what_is_below_it(tmp_path: Path) -> None:
+    below = tmp_path / "targets" / "hrss"
+    below.mkdir(parents=True)
+    leave_behind(below / "document.toml")
+    sweep(tmp_path)
+    assert names(below) == []
+
+
+@pytest.mark.parametrize("write", [replace_durably, write_durably, write_private])
+def test_every_writer_takes_away_what_was_left_of_its_file(
+    tmp_path: Path, write: Callable[[Path, bytes], None]
+) -> None:
+    leave_behind(tmp_path / "name")
+    write(tmp_path / "name", b"whole")
+    assert names(tmp_path) == ["name"]
 
 
 def test_what_another_is_writing_is_never_taken_away(tmp_path: Path) -> None:
