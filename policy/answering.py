@@ -25,11 +25,11 @@ from policy.comparing import Comparison, compare
 from policy.directory import Fetch
 from policy.document import ASSURANCES
 from policy.enforcer import Question
+from policy.findings import findings_metadata
 from policy.history import History
 from policy.model import Directory
 from policy.publishing import Named
 from policy.rehearse import rehearsed
-from policy.repository import findings_metadata
 from zhiwang.policy.v1 import policy_pb2, rehearsal_pb2, rights_pb2
 from zhiwang.wire.claims import Ask
 from zhiwang.wire.errors import Reason, RefusedError

@@ -23,9 +23,9 @@ from certs.identity import CA_CERTIFICATE, ROOT_METADATA, Kind
 from policy import guard
 from policy.guard import GUARD
 from policy.keys import RegistrarKeys
-from policy.metadata import parse_metadata, stored_path
+from policy.metadata import check_signed_root, parse_metadata, stored_path
 from policy.registrar import KEYS, PUBLIC_KEYS, REPOSITORY, write_public_keys
-from policy.repository import Repository, check_signed_root
+from policy.repository import Repository
 from zhiwang.wire import archive
 from zhiwang.wire.archive import Manifest
 from zhiwang.wire.errors import FatalError, Reason, RefusedError

@@ -13,8 +13,16 @@ from tuf.api.metadata import Metadata, Root
 
 from certs.identity import ROOT_METADATA, write_private
 from policy.keys import load_key, new_key
-from policy.metadata import FOUR_EYES, build_root, check_root, parse_metadata, raw_key, role_keys, signed
-from policy.repository import check_signed_root
+from policy.metadata import (
+    FOUR_EYES,
+    build_root,
+    check_root,
+    check_signed_root,
+    parse_metadata,
+    raw_key,
+    role_keys,
+    signed,
+)
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
 
 DEFAULT_KEYS = 3

@@ -35,6 +35,7 @@ from policy.metadata import (
     check_activations,
     check_centre,
     check_department,
+    check_signed_root,
     check_suspensions,
     departments_of,
     document_path,
@@ -45,7 +46,6 @@ from policy.metadata import (
     suspensions_path,
 )
 from policy.model import Activation, Attribute, Centre, Directory, Document, Matter, Suspension
-from policy.repository import check_signed_root
 from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.tomlfile import FileError
 

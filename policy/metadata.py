@@ -46,11 +46,13 @@ FOUR_EYES = 2
 """Least threshold of centre and departments."""
 
 MAX_METADATA = 1_000_000
-MAX_VERSION = 2**53 - 1
-"""Largest version of metadata: what every reader of JSON takes for the number that it is (RFC 8259, section 6)."""
+"""Longest metadata in bytes."""
 
 MAX_FILE = 2_000_000
-"""Longest metadata and longest file in bytes."""
+"""Longest file in bytes."""
+
+MAX_VERSION = 2**53 - 1
+"""Largest version of metadata: what every reader of JSON takes for the number that it is (RFC 8259, section 6)."""
 
 DAY = 86_400
 LIFETIMES = {
@@ -210,6 +212,20 @@ def check_root(root: Root) -> None:
         _check_distinct(role_keys(root, role), root.roles[role])
     if root.roles[CENTRE].threshold < FOUR_EYES:
         _refuse("the centre must sign with at least two keys")
+
+
+def check_signed_root(root_json: bytes) -> None:
+    """Whether a root is of our shape and signed by enough of its own keys.
+
+    Raises:
+        RefusedError: METADATA_INVALID.
+    """
+    root = parse_metadata(root_json, Root)
+    check_root(root.signed)
+    try:
+        root.signed.verify_delegate("root", root.signed_bytes, root.signatures)
+    except RepositoryError:
+        _refuse("the root is not signed by enough of its keys")
 
 
 def check_centre(targets: Targets) -> None:

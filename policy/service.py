@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any, TypeVar
 
+from policy.admission import Signed
 from policy.metadata import CENTRE, SUSPEND, Publication, department_of
 from policy.mirror import Mirror
 from policy.proposals import Proposal
 from policy.registrar import Registrar
-from policy.repository import Signed
 from zhiwang.exchange.v1 import exchange_pb2, exchange_pb2_grpc
 from zhiwang.policy.v1 import policy_pb2, policy_pb2_grpc
 from zhiwang.wire.call import current_peer

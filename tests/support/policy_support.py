@@ -25,10 +25,11 @@ from certs_support import City
 from policy import guard
 from policy.directory import DirectoryClient, DirectoryHolder
 from policy.enforcer import Enforcer
+from policy.keys import RegistrarKeys, load_key, new_key
 from policy.metadata import build_root, raw_key, signed
 from policy.model import Directory
 from policy.publishing import Draft, Named, draft, read_current, sign
-from policy.repository import RegistrarKeys, Repository, load_key
+from policy.repository import Repository
 from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.header import ClaimShape, Header, SlotShape
 from zhiwang.wire.places import Jurisdiction
@@ -298,7 +299,6 @@ def make_directory(
 
 def _key(path: Path) -> CryptoSigner:
     from certs.identity import write_private  # noqa: PLC0415
-    from policy.repository import new_key  # noqa: PLC0415
 
     write_private(path, new_key())
     return load_key(path)

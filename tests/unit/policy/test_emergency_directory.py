@@ -11,13 +11,13 @@ import pytest
 from tuf.api.metadata import Targets
 
 from emergency_support import DOCUMENTS, HOUR, entry, opening
-from policy import metadata, repository
+from policy import admission, metadata
+from policy.admission import Admission
 from policy.authorise import authorise
 from policy.directory import SEEN, DirectoryClient
 from policy.enforcer import Enforcer
 from policy.metadata import Publication, TufSigner, parse_metadata
 from policy.model import Directory
-from policy.repository import Repository
 from policy_support import CENTRE, DirectoryKit, claim, make_directory, make_header, system
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
 from zhiwang.wire.header import SlotShape
@@ -73,7 +73,7 @@ def careless(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """A registrar that publishes whatever one admin signs."""
 
     def careless() -> None:
-        monkeypatch.setattr(Repository, "_check_activations", lambda *_: None)
+        monkeypatch.setattr(Admission, "_check_activations", lambda *_: None)
 
     return careless
 
@@ -224,7 +224,7 @@ def test_what_former_admins_opened_is_shut_and_nobody_lapses(kit: DirectoryKit, 
 def test_an_expired_list_of_openings_opens_nothing_and_nobody_lapses(
     kit: DirectoryKit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(repository, "DAY", 0)
+    monkeypatch.setattr(admission, "DAY", 0)
     monkeypatch.setitem(metadata.LIFETIMES, "emergency", 20)
     until = time.time() + 20
     kit.repository.publish(opening(kit, entry(time.time())))

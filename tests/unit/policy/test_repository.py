@@ -21,12 +21,14 @@ from policy import editing
 from policy import repository as module
 from policy.ceremony import make_root, next_root
 from policy.directory import DirectoryHolder
+from policy.keys import RegistrarKeys, load_key, new_key
 from policy.metadata import CENTRE, Publication, TufSigner, meta_file, moment, raw_key, signed, target_file
 from policy.model import Directory
 from policy.publishing import Draft, sign
-from policy.repository import RegistrarKeys, Repository, load_key, new_key
+from policy.repository import Repository
 from policy_support import DirectoryKit
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
+from zhiwang.wire.kept import write_durably
 
 SUSPEND = 'department = "hrss"\n[[suspend]]\nid = "x"\nrole = "edu/enrolment-clerk"\n'
 
@@ -486,7 +488,7 @@ def test_a_crash_at_any_write_leaves_the_old_directory_or_the_new_one(
     class Crash(Exception):  # noqa: N818 # stands for SIGKILL
         pass
 
-    write = module.write_durably
+    write = write_durably
     for number in range(20):
         copy = kit.copy(tmp_path / f"crash-{number}")
         publication = sign(drafted(copy, support.HRSS + "\n# more\n"), copy.admins["hrss"])
