@@ -45,7 +45,7 @@ from zhiwang.audit.v1 import audit_pb2
 from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.wire.commitments import answer_tree, claim_commitments, sealed_hash, signature_message
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
-from zhiwang.wire.header import SKEW, check_envelope, check_sealed_size, check_times, is_bulk, parse_header
+from zhiwang.wire.header import SKEW, check_envelope, check_sealed_size, check_times, parse_header
 from zhiwang.wire.merkle import Tree, leaf_hash
 from zhiwang.wire.records import MAX_REPORT, Answers, Outcome, decode_records, encode_answers
 
@@ -303,7 +303,7 @@ class FrameProcessor:
             RefusedError: BULK_CLOSED, of policy, of the seal, or COMMITMENT_MISMATCH.
         """
         header, envelope = request.header, request.envelope
-        if self._bulk_hours is not None and is_bulk(header) and not self._bulk_hours.admit(now):
+        if self._bulk_hours is not None and header.bulk and not self._bulk_hours.admit(now):
             raise RefusedError(Reason.BULK_CLOSED)
         standpoint = self._standpoint()
         authorisation = authorise(standpoint.enforcer, header, request.identity, now)
@@ -379,7 +379,7 @@ class FrameProcessor:
             entries += [self._log.new_entry(event) for event in (*work.events, *counted)]
             if not entries:
                 return
-            bulk = any(is_bulk(one.request.header) for one in opened)
+            bulk = any(one.request.header.bulk for one in opened)
             with self._turns.take(bulk=bulk), self._log.transaction() as connection:
                 appended = self._log.append(connection, entries)
                 # Every transaction that charges or answers also appends: a position that is not the one that was read

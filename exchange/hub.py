@@ -39,7 +39,6 @@ from zhiwang.adapter.v1 import adapter_pb2
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.exchange.v1 import exchange_pb2, sealed_pb2
 from zhiwang.wire.errors import Reason, RefusedError, ZhiwangError
-from zhiwang.wire.header import is_bulk
 from zhiwang.wire.records import REPORT_SIZES
 
 log = structlog.get_logger(__name__)
@@ -169,10 +168,9 @@ class Waiting(Ticket):
         correlation_id: int,
         requester: Requester,
     ) -> None:
-        bulk = is_bulk(access.header)
         # The reply to a request for a report is longer than the request by far, and counts beside it.
         reply = REPORT_SIZES[-1] if access.header.report else 0
-        super().__init__(access, deadline, bulk=bulk, size=access.request.ByteSize() + reply)
+        super().__init__(access, deadline, bulk=access.header.bulk, size=access.request.ByteSize() + reply)
         self.arrived = arrived
         self.caller: Caller | None = caller
         self.correlation_id = correlation_id
@@ -314,7 +312,7 @@ class Hub:
         if isinstance(examined, Untrusted):
             self._refuse(caller, item, examined, decided)
             return
-        if requester.full_of_bulk and is_bulk(examined.header):
+        if requester.full_of_bulk and examined.header.bulk:
             self._refuse(caller, item, Untrusted(Reason.OVERLOADED, examined.header.hash), decided)
             return
         link = self._routed(examined, now)
@@ -340,7 +338,7 @@ class Hub:
         if access.reason is None:
             try:
                 header = access.header
-                return self.links.route(header.owner, header.owner_key_id, now, bulk=is_bulk(header))
+                return self.links.route(header.owner, header.owner_key_id, now, bulk=header.bulk)
             except RefusedError as error:
                 access.reason = error.reason
         return None

@@ -335,7 +335,7 @@ def make_header(directory: Directory, **changed: Any) -> Header:
         "claims": (claim("pension_months at_least", cell="12"), claim("insured exists")),
         "values": 0,
         "cases": 1,
-        "priority": 1,
+        "bulk": False,
         "issue_time": time.time(),
         "expire_time": time.time() + 30,
     }

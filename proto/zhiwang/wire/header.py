@@ -115,6 +115,7 @@ class Header:
         raw: The exact bytes.
         hash: Their SHA-256.
         values: Number of compared values in a case record.
+        bulk: Whether it is a roster, as `is_bulk`.
     """
 
     raw: bytes
@@ -138,7 +139,7 @@ class Header:
     claims: tuple[ClaimShape, ...]
     values: int
     cases: int
-    priority: int
+    bulk: bool
     issue_time: float
     expire_time: float
     min_policy_version: int = 0
@@ -201,7 +202,7 @@ def parse_header(raw: bytes) -> Header:
         claims=claims,
         values=values,
         cases=message.cases,
-        priority=message.priority,
+        bulk=is_bulk(message),
         issue_time=_time(message.issue_time),
         expire_time=_time(message.expire_time),
         min_policy_version=message.min_policy_version,
@@ -210,7 +211,7 @@ def parse_header(raw: bytes) -> Header:
     return header
 
 
-def is_bulk(header: Header | sealed_pb2.Header) -> bool:
+def is_bulk(header: sealed_pb2.Header) -> bool:
     """Whether a request is a roster: it gives way to others wherever it waits, and an owner's hours of bulk bind it."""
     return header.priority == sealed_pb2.PRIORITY_BULK or header.cases > INTERACTIVE_CASES
 
