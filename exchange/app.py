@@ -30,10 +30,11 @@ from certs.identity import ROOT_METADATA, Identity, Kind
 from certs.signing import CertificateVerifier
 from exchange.config import DEFAULT_LISTEN, DRAIN_SECONDS, STOP_GRACE, StateFiles
 from exchange.decisions import DECISION_RULES, DecisionServicer
-from exchange.hub import Hub, Meter
+from exchange.hub import Hub
 from exchange.link import Links
 from exchange.owner_log import OwnerLog
 from exchange.readiness import keep_true
+from exchange.recording import Meter
 from exchange.service import AdapterServicer, ExchangeServicer
 from exchange.store import join_log, open_log
 from exchange.verify import Examiner

@@ -8,10 +8,9 @@ that never comes leaves room for the others.
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from exchange.hub import Waiting
+from exchange.waiting import Waiting
 
 MAX_BEHIND: Final = 1024
 """Requests that wait at once."""

@@ -1,27 +1,24 @@
-"""The hub's work between its edges: take requests, route them, settle replies, record, release.
+"""The hub's work between its edges: take requests, route them, settle replies.
 
 Owned by the event loop; only the log's append is awaited. Nothing is delivered to a caller before the COMMIT of the
-hub's own entry about it. gRPC is in `exchange/service.py`, decisions in `exchange/verify.py`, links in
-`exchange/link.py`.
+hub's own entry about it, by `exchange/recording.py`. gRPC is in `exchange/service.py`, decisions in
+`exchange/verify.py`, links in `exchange/link.py`, and who waits in `exchange/waiting.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import structlog
 
-from audit.appended import Appended
 from audit.checkpoint import Checkpoint
 from audit.log import AuditLog
-from certs.identity import Identity
 from exchange.behind import Behind
-from exchange.deadlines import Alarm, Deadlines
+from exchange.deadlines import Deadlines
 from exchange.link import Link, Links, Ticket, margin
+from exchange.recording import Meter, Noted, Record, Recorder
 from exchange.refusals import Refusals
 from exchange.verify import (
     Access,
@@ -33,161 +30,20 @@ from exchange.verify import (
     outcome_of,
     result,
 )
+from exchange.waiting import Caller, Delivery, Incoming, Requester, Waiting
 from policy.directory import DirectoryHolder
 from policy.model import Directory
 from zhiwang.adapter.v1 import adapter_pb2
 from zhiwang.audit.v1 import audit_pb2
-from zhiwang.exchange.v1 import exchange_pb2, sealed_pb2
 from zhiwang.wire.errors import Reason, RefusedError, ZhiwangError
-from zhiwang.wire.records import REPORT_SIZES
 
 log = structlog.get_logger(__name__)
-
-MAX_IN_FLIGHT = 4096
-"""Requests of one requester that are unanswered; beyond, OVERLOADED."""
-
-MAX_IN_FLIGHT_BYTES = 64 << 20
-"""Bytes of them, with the replies of those whose replies are long. Bulk may hold half of either, so that a requester's
-rosters never have its counters turned away."""
 
 SLICE = 16
 """Requests or replies that are worked on before the event loop gets its turn: a few milliseconds."""
 
 HOUSEKEEPING = 1.0
 """Seconds between two looks at counted refusals and overdue replies."""
-
-
-NOTE_RETRY = 1.0
-"""Seconds after which it is tried again to record what has happened to the hub itself."""
-
-Noted = audit_pb2.DirectoryChange | audit_pb2.QuorumChange | audit_pb2.EmergencyStep
-
-
-class Delivery(NamedTuple):
-    """A result for a caller.
-
-    Attributes:
-        correlation_id: The caller's.
-        answer: What became of its request; the entries' proofs are not in it yet.
-        appended: The committed entries that this result's is among; None if it has no entry of its own.
-        offset: Which of them.
-        owner_log: Head of the owner's log that covers the owner's entry; None if there is none.
-    """
-
-    correlation_id: int
-    answer: exchange_pb2.ExchangeResult
-    appended: Appended | None = None
-    offset: int = 0
-    owner_log: audit_pb2.LogHead | None = None
-
-
-class Caller(Protocol):
-    """Somebody who waits for results: a stream, or one call."""
-
-    @property
-    def peer(self) -> Identity:
-        """Whom TLS proved."""
-
-    def deliver(self, delivery: Delivery) -> None:
-        """A result."""
-
-
-class Meter:
-    """Is told what happens; this one takes no notice."""
-
-    def count(self, outcome: str, reason: str, number: int) -> None:
-        """So many requests were settled."""
-
-    def replied(self, owner: str, seconds: float) -> None:
-        """An owner replied, so long after the request had come."""
-
-
-@dataclass(frozen=True, slots=True)
-class Incoming:
-    """One request as a caller sent it.
-
-    Attributes:
-        correlation_id: The caller's.
-        request: The sealed request.
-        timeout: Seconds that the caller waits; 0 for as long as the request lives.
-    """
-
-    correlation_id: int
-    request: sealed_pb2.SealedRequest
-    timeout: float
-
-
-class Requester:
-    """How much of one requester is unanswered."""
-
-    __slots__ = ("bulk_count", "bulk_size", "count", "size")
-
-    def __init__(self) -> None:
-        self.count = self.bulk_count = 0
-        self.size = self.bulk_size = 0
-
-    @property
-    def full(self) -> bool:
-        """Whether nothing more is taken."""
-        return self.count >= MAX_IN_FLIGHT or self.size >= MAX_IN_FLIGHT_BYTES
-
-    @property
-    def full_of_bulk(self) -> bool:
-        """Whether no more of bulk is taken."""
-        return self.bulk_count >= MAX_IN_FLIGHT // 2 or self.bulk_size >= MAX_IN_FLIGHT_BYTES // 2
-
-    def add(self, ticket: Ticket, times: int = 1) -> None:
-        """Count a ticket; or, with -1, no more."""
-        self.count += times
-        self.size += times * ticket.size
-        if ticket.bulk:
-            self.bulk_count += times
-            self.bulk_size += times * ticket.size
-
-
-class Waiting(Ticket):
-    """A ticket and who waits for it.
-
-    Attributes:
-        arrived: When it came, seconds since the epoch.
-        caller: Who waits; None once it has its result, or has gone.
-        correlation_id: The caller's.
-        requester: Whose load this counts as.
-        alarm: Its deadline.
-        settled: Whether it counts no more; its result may still be on the way into the log.
-    """
-
-    __slots__ = ("alarm", "arrived", "caller", "correlation_id", "requester", "settled")
-
-    def __init__(
-        self,
-        access: Access,
-        arrived: float,
-        deadline: float,
-        caller: Caller,
-        correlation_id: int,
-        requester: Requester,
-    ) -> None:
-        # The reply to a request for a report is longer than the request by far, and counts beside it.
-        reply = REPORT_SIZES[-1] if access.header.report else 0
-        super().__init__(access, deadline, bulk=access.header.bulk, size=access.request.ByteSize() + reply)
-        self.arrived = arrived
-        self.caller: Caller | None = caller
-        self.correlation_id = correlation_id
-        self.requester = requester
-        self.alarm: Alarm[Waiting] | None = None
-        self.settled = False
-
-
-@dataclass(slots=True)
-class Record:
-    """An entry to append, and what is delivered to whom after its COMMIT."""
-
-    event: audit_pb2.HubAccess | audit_pb2.Refusal
-    caller: Caller | None = None
-    correlation_id: int = 0
-    answer: exchange_pb2.ExchangeResult | None = None
-    owner_log: audit_pb2.LogHead | None = None
 
 
 class _Head(NamedTuple):
@@ -259,8 +115,8 @@ class Hub:
         self._requesters: dict[str, Requester] = {}
         self._deadlines: Deadlines[Waiting] = Deadlines(self._expired, clock)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._noted: deque[Noted] = deque()
         self.draining = False
+        self._recorder = Recorder(audit_log, self._meter, withheld, self._spawn, lambda: self.draining)
         self._idle = asyncio.Event()
 
     @property
@@ -286,7 +142,7 @@ class Hub:
             for item in incoming[start : start + SLICE]:
                 self._take(caller, item, now, waiting, decided)
             if decided:
-                self._spawn(self._record(decided))
+                self._spawn(self._recorder.record(decided))
 
     def _take(
         self, caller: Caller, item: Incoming, now: float, waiting: dict[int, Waiting], decided: list[Record]
@@ -371,7 +227,7 @@ class Hub:
             self._finish(ticket)
             records.append(_denial(ticket.access, caller, ticket.correlation_id))
         if records:
-            self._spawn(self._record(records))
+            self._spawn(self._recorder.record(records))
 
     def _refuse(self, caller: Caller, item: Incoming, untrusted: Untrusted, decided: list[Record]) -> None:
         reason = untrusted.reason
@@ -447,7 +303,7 @@ class Hub:
             event = access_event(access, audit_pb2.OUTCOME_ANSWERED, None, owner, head.shown.checkpoint)
             records.append(Record(event, caller, ticket.correlation_id, answer, head.shown))
         if records:
-            await self._record(records)
+            await self._recorder.record(records)
 
     def related(self, link: Link, answer: adapter_pb2.Related) -> None:
         """The adapter says how two heads of its log are related. There may be more."""
@@ -467,7 +323,7 @@ class Hub:
             self._failure(ticket, self._finish(ticket), reason) for ticket in tickets if isinstance(ticket, Waiting)
         ]
         if records:
-            self._spawn(self._record(records))
+            self._spawn(self._recorder.record(records))
 
     def reroute(self, tickets: Iterable[Ticket]) -> None:
         """Their link takes nothing more; give them to another, or fail them."""
@@ -497,7 +353,7 @@ class Hub:
         for link, tickets in sent.items():
             link.cancel(tickets)
         if unsent:
-            self._spawn(self._record(unsent))
+            self._spawn(self._recorder.record(unsent))
 
     def _expired(self, ticket: Waiting) -> None:
         caller, ticket.caller = ticket.caller, None
@@ -510,7 +366,7 @@ class Hub:
             self._finish(ticket)
         # What is with no owner since the directory that it names has not come says so.
         reason = ticket.access.reason or Reason.OWNER_TIMED_OUT
-        self._spawn(self._record([self._failure(ticket, caller, reason)]))
+        self._spawn(self._recorder.record([self._failure(ticket, caller, reason)]))
 
     def _failure(self, ticket: Waiting, caller: Caller | None, reason: Reason) -> Record:
         outcome = audit_pb2.OUTCOME_UNAVAILABLE
@@ -531,60 +387,17 @@ class Hub:
         caller, ticket.caller = ticket.caller, None
         return caller
 
-    # Recording.
+    # What goes on beside.
 
-    async def _record(self, records: Sequence[Record]) -> None:
-        entries = [self.audit_log.store.new_entry(record.event) for record in records]
-        try:
-            appended = await self.audit_log.append(entries)
-        except ZhiwangError as error:
-            # Nothing is answered that is not recorded.
-            withheld = result(audit_pb2.OUTCOME_UNAVAILABLE, error.reason)
-            for record in records:
-                if record.caller is not None:
-                    record.caller.deliver(Delivery(record.correlation_id, withheld))
-            self._meter.count("OUTCOME_UNAVAILABLE", error.reason.name, len(records))
-            return
-        stopped = self._withheld()
-        for offset, record in enumerate(records):
-            answer = record.answer
-            if answer is not None and stopped and answer.outcome == audit_pb2.OUTCOME_ANSWERED:
-                # It was on its way when the quorum was lost. The same bytes, sent again, get it without a charge.
-                answer = result(audit_pb2.OUTCOME_UNAVAILABLE, Reason.NOT_WITNESSED)
-                if record.caller is not None:
-                    record.caller.deliver(Delivery(record.correlation_id, answer))
-                self._meter.count("OUTCOME_UNAVAILABLE", answer.reason, 1)
-            elif answer is not None:
-                self._meter.count(audit_pb2.Outcome.Name(answer.outcome), answer.reason, 1)
-                if record.caller is not None:
-                    delivery = Delivery(record.correlation_id, answer, appended, offset, record.owner_log)
-                    record.caller.deliver(delivery)
+    def note_event(self, event: Noted) -> None:
+        """Record something that has happened to the hub itself, in its turn."""
+        self._recorder.note(event)
 
     def note_directory(self, directory: Directory) -> None:
         """The hub decides by another snapshot from now on."""
-        self.note_event(
+        self._recorder.note(
             audit_pb2.DirectoryChange(directory_version=directory.version, timestamp_hash=directory.timestamp_hash)
         )
-
-    def note_event(self, event: Noted) -> None:
-        """Record something that has happened, in its turn. It is told once, so a log that has stopped is waited for."""
-        self._noted.append(event)
-        if len(self._noted) == 1:
-            self._spawn(self._record_noted())
-
-    async def _record_noted(self) -> None:
-        while self._noted:
-            # One entry, however often it is tried: it may be in a log that stopped before it could say so.
-            entry = self.audit_log.store.new_entry(self._noted[0])
-            while True:
-                try:
-                    await self.audit_log.append([entry])
-                    break
-                except ZhiwangError:
-                    if self.draining:
-                        return
-                    await asyncio.sleep(NOTE_RETRY)
-            self._noted.popleft()
 
     def _check_idle(self) -> None:
         if self.draining and not self._tasks and not self.in_flight:
@@ -607,7 +420,7 @@ class Hub:
             await asyncio.sleep(HOUSEKEEPING)
             events = self._refusals.flush()
             if events:
-                self._spawn(self._record([Record(event) for event in events]))
+                self._spawn(self._recorder.record([Record(event) for event in events]))
             for link in list(self.links):
                 link.log.relate(link, self._clock())
                 if (number := link.log.given_up()) > 0:
@@ -631,4 +444,4 @@ class Hub:
         self._deadlines.close()
         events = self._refusals.flush()
         if events:
-            await self._record([Record(event) for event in events])
+            await self._recorder.record([Record(event) for event in events])

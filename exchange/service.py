@@ -19,8 +19,9 @@ from audit.origins import year_of
 from certs.identity import Identity
 from certs.owner_keys import verify_statement
 from certs.signing import CertificateVerifier
-from exchange.hub import Delivery, Hub, Incoming, Waiting
+from exchange.hub import Hub
 from exchange.link import MAX_KEYS, MAX_REPLICA_NAME, Link
+from exchange.waiting import Delivery, Incoming, Waiting
 from zhiwang.adapter.v1 import adapter_pb2, adapter_pb2_grpc
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.exchange.v1 import exchange_pb2, exchange_pb2_grpc, sealed_pb2

@@ -394,7 +394,7 @@ async def test_an_adapter_may_not_ask_and_a_system_may_not_attach(
 async def test_a_requester_that_has_too_much_in_flight_is_refused_and_others_are_served(
     hub: RunningHub, owner: Owner, stream: Stream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exchange.hub.MAX_IN_FLIGHT", 5)
+    monkeypatch.setattr("exchange.waiting.MAX_IN_FLIGHT", 5)
     requester = Requester(hub.city)
     await stream.introduce(requester, owner)
     owner.hold.clear()

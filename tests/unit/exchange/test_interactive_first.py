@@ -6,9 +6,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from certs.identity import Identity
-from exchange.hub import MAX_IN_FLIGHT, Delivery, Requester
 from exchange.link import MAX_QUEUED, Link, Ticket
 from exchange.service import MAX_BULK_BYTES, _Stream
+from exchange.waiting import MAX_IN_FLIGHT, Delivery, Requester
 from zhiwang.adapter.v1 import adapter_pb2
 from zhiwang.exchange.v1 import exchange_pb2, sealed_pb2
 from zhiwang.wire.gather import Limits

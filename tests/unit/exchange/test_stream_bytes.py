@@ -9,8 +9,8 @@ import pytest
 
 from certs.identity import Identity
 from exchange import service
-from exchange.hub import Delivery
 from exchange.service import MAX_RESULT_BYTES, MAX_UNREAD_BYTES, _Stream
+from exchange.waiting import Delivery
 from zhiwang.exchange.v1 import exchange_pb2, sealed_pb2
 from zhiwang.wire.records import REPORT_SIZES
 

@@ -9,8 +9,8 @@ import yearly_support as years
 from audit.log import AuditLog
 from audit.proofs import HeadView
 from audit.years import YearsView
-from exchange.hub import Delivery
 from exchange.service import _Stream
+from exchange.waiting import Delivery
 from yearly_support import Calendar
 from zhiwang.exchange.v1 import exchange_pb2
 
