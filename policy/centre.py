@@ -20,7 +20,7 @@ from policy.model import (
     Rule,
     SubjectKind,
 )
-from policy.points import check_points
+from policy.points_table import check_points
 from policy.rule import check_rule, default_rule
 from policy.shapes import CentreFile, DenyFile, KindFile, MatterFile, PointsFile, RuleFile
 from zhiwang.wire.claims import Claim, Predicate

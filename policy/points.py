@@ -7,30 +7,24 @@ range of points, never the least of them: however the open answers turn out, if 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import NamedTuple
 
-from policy.model import Matter, Points, PointsClass, Rule
+from policy.model import Matter, Points, Rule
 from policy.rule import (
-    IDENTITY,
     Fact,
     Finding,
     Known,
     Truth,
     Verdict,
-    claim_slots,
-    claims_of,
     evaluate,
     in_the_way,
     once,
+    truth_of,
 )
-from zhiwang.wire.claims import Claim, Predicate
-
-MAX_LEAVES = 16
-"""Answers, at most, on which a class may depend; two to this power ways to turn out are looked at in the worst case."""
-
-Path = tuple[str | int, ...]
+from zhiwang.wire.claims import Claim
 
 
 class Span(NamedTuple):
@@ -165,9 +159,12 @@ def judge(
                 leaves = [leaf for name in rule.some[points.slot] for leaf in known.about(name, points.slot, ordinal)]
                 reasons += [leaf for leaf in leaves if leaf.fact is not Fact.YES]
             if len(one.classes) > 1:
-                reasons += [leaf for leaf in _leaves(known, points, ordinal) if leaf.fact not in {Fact.YES, Fact.NO}]
-                for among in points.classes:
-                    reasons += _contradicted(rule, points, known, among, ordinal)
+                disputed = _disputed(rule, points, known, ordinal)
+                reasons += [
+                    leaf
+                    for leaf in _leaves(known, points, ordinal)
+                    if leaf.fact not in {Fact.YES, Fact.NO} or leaf in disputed
+                ]
             if not one.span.exact:
                 reasons += known.about(points.each, points.slot, ordinal)
     return Judgement(verdict, score, tuple(once(reasons)))
@@ -234,38 +231,84 @@ def _standings(
     }
 
 
-def _classes(rule: Rule, points: Points, findings: list[Finding], ordinal: int) -> frozenset[int | None]:
-    """Classes in which a subject may be: each open answer that decides is taken both ways."""
+def _classes(
+    rule: Rule,
+    points: Points,
+    findings: list[Finding],
+    ordinal: int,
+    supposed: Mapping[object, Truth] = MappingProxyType({}),
+) -> frozenset[int | None]:
+    """Classes in which a subject may be: each open answer, and each disputed fact, that decides is taken both ways."""
     known = Known(rule, findings)
     for index, one in enumerate(points.classes):
-        truth = min(known.holds(name, *_place(points, name, ordinal)) for name in one.when)
+        parts = [part for name in one.when for part in _parts(rule, points, known, name, ordinal, supposed)]
+        truth = min(part.truth for part in parts)
         if truth is Truth.HOLDS:
             return frozenset({index})
-        if truth is Truth.FAILS and _contradicted(rule, points, known, one, ordinal):
-            # Which source is right nobody knows, so neither this class nor a later one is certain.
-            return frozenset({*range(index, len(points.classes)), None})
         if truth is Truth.OPEN:
-            leaves = (leaf for name in one.when for leaf in known.about(name, *_place(points, name, ordinal)))
-            leaf = next((leaf for leaf in leaves if leaf.fact not in {Fact.YES, Fact.NO}), None)
+            part = next(part for part in parts if part.truth is Truth.OPEN)
+            found: frozenset[int | None] = frozenset()
+            if part.fact is not None:
+                for way in (Truth.HOLDS, Truth.FAILS):
+                    found |= _classes(rule, points, findings, ordinal, {**supposed, part.fact: way})
+                return found
+            leaf = next((leaf for leaf in part.said if leaf.fact not in {Fact.YES, Fact.NO}), None)
             if leaf is None:
                 # A claim that was not asked at all: every later class remains possible, and none.
                 return frozenset({*range(index, len(points.classes)), None})
-            found: frozenset[int | None] = frozenset()
             for fact in (Fact.YES, Fact.NO):
                 turned = [replace(other, fact=fact) if other is leaf else other for other in findings]
-                found |= _classes(rule, points, turned, ordinal)
+                found |= _classes(rule, points, turned, ordinal, supposed)
             return found
     return frozenset({None})
 
 
-def _contradicted(rule: Rule, points: Points, known: Known, one: PointsClass, ordinal: int) -> list[Finding]:
-    """Of sources of one fact that contradict each other, those that deny what a class needs."""
-    found = []
-    for name in one.when:
-        sources = known.about(name, *_place(points, name, ordinal)) if name in rule.agree else []
-        if any(source.fact is Fact.YES for source in sources):
-            found += [source for source in sources if source.fact is Fact.NO]
-    return found
+class _Part(NamedTuple):
+    """One thing that a class needs.
+
+    Attributes:
+        said: What was answered about it.
+        fact: What tells one fact of several sources from others; None where an answer stands for itself.
+        disputed: Whether one of its sources denies it and another does not.
+    """
+
+    truth: Truth
+    said: Sequence[Finding]
+    fact: object = None
+    disputed: bool = False
+
+
+def _parts(
+    rule: Rule, points: Points, known: Known, name: str, ordinal: int, supposed: Mapping[object, Truth]
+) -> list[_Part]:
+    """What a name within a class needs.
+
+    Of several sources of one fact, one that denies it alone lowers nobody's points: while another confirms it, which is
+    right nobody knows, and one that is silent might confirm it. All of them have to deny it.
+    """
+    place = _place(points, name, ordinal)
+    if name not in rule.agree:
+        return [_Part(known.holds(name, *place), known.about(name, *place))]
+    parts = []
+    for subjects, sources in known.facts(name, *place).items():
+        said = [min((truth_of(one.fact) for one in found), default=Truth.OPEN) for found in sources]
+        disputed = Truth.FAILS in said and set(said) != {Truth.FAILS}
+        fact = (name, subjects)
+        truth = supposed.get(fact, Truth.OPEN if disputed else max(said))
+        parts.append(_Part(truth, [one for found in sources for one in found], fact, disputed))
+    return parts or [_Part(Truth.OPEN, ())]
+
+
+def _disputed(rule: Rule, points: Points, known: Known, ordinal: int) -> list[Finding]:
+    """Answers by which it is in dispute what a class needs."""
+    return [
+        said
+        for one in points.classes
+        for name in one.when
+        for part in _parts(rule, points, known, name, ordinal, {})
+        for said in part.said
+        if part.disputed and said.fact is not Fact.YES
+    ]
 
 
 def _place(points: Points, name: str, ordinal: int) -> tuple[str | None, int]:
@@ -281,84 +324,6 @@ def _leaves(known: Known, points: Points, ordinal: int) -> list[Finding]:
         for name in one.when
         for leaf in known.about(name, *_place(points, name, ordinal))
     ]
-
-
-# The table as it is written.
-
-
-def check_points(matter: Matter) -> list[tuple[Path, str]]:
-    """What is wrong with a matter's table of points.
-
-    Returns:
-        (place, message) for each mistake; places as in the file, e.g. ("points", "class", 0, "when").
-    """
-    points, rule = matter.points, matter.rule
-    if points is None or rule is None:
-        return []
-    if points.slot not in matter.slots:
-        return [(("points", "slot"), "the matter has no such slot")]
-    mistakes: list[tuple[Path, str]] = list(_check_each(matter, points))
-    if not points.classes:
-        mistakes.append((("points", "class"), "is empty; there would be no points"))
-    named = {name for one in points.classes for name in one.when}
-    mistakes += [(("points", "every"), f"no class names {name}") for name in sorted(points.every) if name not in named]
-    for index, one in enumerate(points.classes):
-        mistakes += [((*_AT, index, "when"), message) for message in _check_when(matter, rule, points, one.when)]
-    if not mistakes and _leaf_count(matter, rule, points, named) > MAX_LEAVES:
-        mistakes.append((("points", "class"), f"depends on more than {MAX_LEAVES} answers about one subject"))
-    return mistakes
-
-
-_AT: Path = ("points", "class")
-
-
-def _check_each(matter: Matter, points: Points) -> Iterable[tuple[Path, str]]:
-    claim = matter.claims.get(points.each)
-    if claim is None:
-        yield ("points", "each"), f"{points.each} is no claim of this matter"
-    elif claim.predicate is not Predicate.AT_LEAST or claim.slot != points.slot or cell_of(claim) is None:
-        yield ("points", "each"), f"{points.each} must ask at_least of a whole number about {points.slot}"
-
-
-def _check_when(matter: Matter, rule: Rule, points: Points, when: Sequence[str]) -> Iterable[str]:
-    if not when:
-        yield "names nothing; the class would fit everybody"
-    for name in sorted(set(when)):
-        if when.count(name) > 1:
-            yield f"{name} stands twice"
-        if name not in matter.claims and rule.group(name) is None:
-            yield f"{name} is no claim and no group of this matter"
-        elif points.each in claims_of(rule, (name,)):
-            yield f"{name} counts already, as the number for which it is searched"
-    yield from _check_absent(matter, rule, points, when)
-
-
-def _check_absent(matter: Matter, rule: Rule, points: Points, when: Sequence[str]) -> Iterable[str]:
-    """As in a rule: absence counts beside a claim that identifies the same subject, or all of them for `every`."""
-    for name in when:
-        beside = {*rule.all, *(one for one in when if one in points.every or name not in points.every)}
-        if name not in points.every:
-            beside.update(rule.some.get(points.slot, ()))
-        known = {
-            matter.claims[one].slot
-            for one in beside
-            if one in matter.claims and matter.claims[one].predicate in IDENTITY
-        }
-        for claim in (matter.claims[one] for one in claims_of(rule, (name,)) if one in matter.claims):
-            if claim.predicate is Predicate.ABSENT and claim.slot not in known:
-                yield f"{name} asks for absence: require exists, equals or related about {claim.slot} beside it"
-
-
-def _leaf_count(matter: Matter, rule: Rule, points: Points, named: Iterable[str]) -> int:
-    count = 0
-    for name in named:
-        for claim in (matter.claims[one] for one in claims_of(rule, (name,))):
-            of_one = set() if name in points.every else {points.slot}
-            ways = 1
-            for slot in claim_slots(claim) - of_one:
-                ways *= matter.slots[slot].up_to
-            count += ways
-    return count
 
 
 def cell_of(claim: Claim) -> int | None:

@@ -50,6 +50,12 @@ class Finding:
     fact: Fact
 
 
+Place = tuple[str, int]
+"""A slot, and which subject of it."""
+
+Sources = list[Finding]
+
+
 class Truth(IntEnum):
     """Whether something holds. Ordered, so that min is "and" and max is "or"."""
 
@@ -108,6 +114,22 @@ class Known:
             for finding in self._by_claim.get(claim, ())
             if slot is None or finding.ordinals.get(slot) in {None, ordinal}
         ]
+
+    def facts(self, group: str, slot: str | None = None, ordinal: int = 0) -> dict[frozenset[Place], list[Sources]]:
+        """What the sources of a group said, by whom it is about: subjects of the slots that all of them name.
+
+        Returns:
+            By those subjects, for each claim of the group what was found; nothing where a source was not asked.
+        """
+        said = [self.about(claim, slot, ordinal) for claim in claims_of(self._rule, (group,))]
+        slots = [set(one.ordinals) for found in said for one in found]
+        common = set.intersection(*slots) if slots else set()
+        found = dict[frozenset[Place], list[Sources]]()
+        for index, findings in enumerate(said):
+            for one in findings:
+                subjects = frozenset((slot, number) for slot, number in one.ordinals.items() if slot in common)
+                found.setdefault(subjects, [[] for _ in said])[index].append(one)
+        return found
 
     def ordinals(self, slot: str, names: Iterable[str]) -> list[int]:
         """Which subjects of a slot these claims and groups were asked about."""

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policy.centre import parse_matter
-from policy.model import Rule
-from policy.points import judge, next_cell, searched, span_of
+from policy.model import Matter, Rule
+from policy.points import Judgement, judge, next_cell, searched, span_of
 from policy.rule import Fact, Finding, Verdict
 from zhiwang.wire.tomlfile import FileError
 
@@ -205,7 +205,7 @@ def test_sources_that_contradict_each_other_are_data_that_disagree() -> None:
     assert (only.score.least, only.score.classes, only.score.number) == (165, (3,), (70, 70))
 
 
-def test_sources_that_contradict_each_other_about_a_class_lower_nobodys_points_silently() -> None:
+def test_a_source_that_alone_denies_a_class_lowers_nobodys_points_silently() -> None:
     assert MATTER.points is not None
     first = MATTER.points.classes[0]
     classes = (replace(first, when=("home",), base=100), replace(first, when=("id",), base=60))
@@ -220,8 +220,100 @@ def test_sources_that_contradict_each_other_about_a_class_lower_nobodys_points_s
         return said.verdict, said.score.least, said.score.most, [one.claim for one in said.reasons]
 
     assert judged(YES, YES) == (Verdict.PASSED, 102, 102, [])
+    assert judged(YES, UNKNOWN) == (Verdict.PASSED, 102, 102, [])
     assert judged(YES, NO) == (Verdict.CHECK_BY_HAND, 62, 102, ["register"])
+    assert judged(UNKNOWN, UNKNOWN) == (Verdict.CHECK_BY_HAND, 62, 102, ["deed", "register"])
+    for silent in (UNKNOWN, Fact.UNAVAILABLE):
+        assert judged(silent, NO) == (Verdict.CHECK_BY_HAND, 62, 102, ["deed", "register"])
+        assert judged(NO, silent) == (Verdict.CHECK_BY_HAND, 62, 102, ["deed", "register"])
     assert judged(NO, NO) == (Verdict.PASSED, 62, 62, [])
+
+
+# The same, exactly: whether a home is owned or rented has two sources each.
+
+OF_SOURCES = {"owns": ("deed", "tax"), "rents": ("lease", "police")}
+BASES = ((("owns", "local"), 100), (("owns",), 75), (("rents", "local"), 60), (("rents", "calm"), 40))
+
+
+def sourced(*, every: frozenset[str]) -> Matter:
+    assert MATTER.points is not None
+    first = MATTER.points.classes[0]
+    classes = tuple(replace(first, when=when, base=base) for when, base in BASES)
+    points = replace(MATTER.points, slot="guardian", each="months", every=every, classes=classes)
+    return replace(MATTER, rule=Rule(all=("calm",), agree=OF_SOURCES), points=points)
+
+
+def said_of(matter: Matter, guardians: Sequence[Mapping[str, Fact]]) -> Judgement:
+    found = [
+        Finding(name, {"guardian": number}, fact)
+        for number, facts in enumerate(guardians)
+        for name, fact in {**facts, "calm": YES, "months": YES}.items()
+    ]
+    return judge(matter, [1], found, {number: {1: YES} for number in range(len(guardians))})
+
+
+def possible(facts: Mapping[str, Fact]) -> Iterator[dict[str, bool]]:
+    """A fact is sure if all of its sources deny it, or one confirms it and none denies it; else it is either."""
+    both: dict[str, list[bool]] = {}
+    for name, sources in {**OF_SOURCES, "local": ("local",)}.items():
+        told = {facts[source] for source in sources}
+        both[name] = [False] if told == {NO} else [True] if YES in told and NO not in told else [True, False]
+    for turned in product(*both.values()):
+        yield dict(zip(both, turned, strict=True)) | {"calm": True}
+
+
+def best_of(guardians: Sequence[Mapping[str, bool]], every: frozenset[str]) -> int | None:
+    found = None
+    for one in guardians:
+        known = {
+            name: all(other[name] for other in guardians) if name in every else holds for name, holds in one.items()
+        }
+        base = next((base for when, base in BASES if all(known[name] for name in when)), None)
+        if base is not None:
+            found = max(found or 0, base + 1)
+    return found
+
+
+SOURCED = [name for sources in OF_SOURCES.values() for name in sources]
+
+
+@pytest.mark.parametrize("every", [frozenset(), frozenset({"owns", "rents"})])
+def test_with_several_sources_of_a_fact_the_points_are_exactly_what_can_still_turn_out(every: frozenset[str]) -> None:
+    matter = sourced(every=every)
+    for answers in product([YES, NO, UNKNOWN], repeat=5):
+        facts = dict(zip([*SOURCED, "local"], answers, strict=True))
+        outcomes = {best_of([way], every) for way in possible(facts)}
+        passing = outcomes - {None}
+        said = said_of(matter, [facts])
+        assert (said.verdict is Verdict.PASSED) == (len(outcomes) == 1 and bool(passing)), facts
+        assert (said.verdict is Verdict.DATA_DISAGREES) == (not passing), facts
+        assert bool(said.reasons) == (said.verdict is not Verdict.PASSED), facts
+        if said.score is not None:
+            assert (said.score.least, said.score.most) == (min(passing), max(passing)), facts  # type: ignore[type-var]  # no None
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(
+        st.fixed_dictionaries(dict.fromkeys([*SOURCED, "local"], st.sampled_from([YES, NO, UNKNOWN]))),
+        min_size=2,
+        max_size=2,
+    ),
+    st.sampled_from([frozenset(), frozenset({"owns"}), frozenset({"owns", "rents"})]),
+)
+def test_of_two_guardians_no_disputed_fact_passes_for_a_sure_one(
+    guardians: list[dict[str, Fact]], every: frozenset[str]
+) -> None:
+    said = said_of(sourced(every=every), guardians)
+    outcomes = {best_of(ways, every) for ways in product(*(list(possible(one)) for one in guardians))}
+    passing = [one for one in outcomes if one is not None]
+    if said.verdict is Verdict.PASSED:
+        assert said.score is not None
+        assert outcomes == {said.score.least} == {said.score.most}
+    if said.verdict is Verdict.DATA_DISAGREES:
+        assert not passing
+    if said.score is not None:
+        assert all(said.score.least <= one <= said.score.most for one in passing)
 
 
 def test_an_open_answer_leaves_a_range_and_is_named() -> None:
