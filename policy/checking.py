@@ -7,9 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from policy import assertions, crosscheck
+from policy.centre import parse_matter
 from policy.document import Mistake, parse_document
 from policy.lint import lint
-from policy.metadata import CENTRE_FILE
+from policy.matter_lint import lint_matter, lint_published
+from policy.metadata import CENTRE_FILE, MATTERS
 from policy.model import Directory
 from policy.publishing import Named, classify_all
 from policy.rehearse import rehearsed
@@ -73,7 +75,11 @@ def check(
     wrong: list[Judged] = []
     strange: list[Judged] = []
     documents = set(groups["document"].values())
+    matters = {content for path, content in groups["centre"].items() if path.startswith(MATTERS)}
     for file in files:
+        if file.content in matters:
+            found = as_findings(file.content, list(lint_matter(parse_matter(file.content), directory)), name=file.name)
+            strange += _judged(found, rules, wrong=False)
         if file.content not in documents:
             continue
         document = parse_document(file.content)
@@ -84,7 +90,9 @@ def check(
             if (document.department, assertion) in broken
         ]
         wrong += _judged(as_findings(file.content, mistakes, name=file.name), rules, wrong=True)
-        found = as_findings(file.content, list(lint(document, directory, now)), name=file.name)
+        found = as_findings(
+            file.content, [*lint(document, directory, now), *lint_published(document, directory)], name=file.name
+        )
         strange += _judged(found, rules, wrong=False)
     wrong += [
         Judged(

@@ -7,7 +7,7 @@ range of points, never the least of them: however the open answers turn out, if 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple
@@ -332,3 +332,8 @@ def cell_of(claim: Claim) -> int | None:
         return int(claim.cell or "")
     except ValueError:
         return None
+
+
+def whole_cells(published: Iterable[str]) -> tuple[int, ...]:
+    """Published cells that are whole numbers, from 1 on, ascending; by others no number is searched for."""
+    return tuple(sorted({int(cell) for cell in published if cell.isdecimal() and int(cell)}))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from exchange.client.case import Answer, Case, ClaimResult, Ruling, Status
 from exchange.client.outcome import RULING_OF, fact_of
 from policy.model import Directory, Matter, Points
-from policy.points import Score, cell_of, judge, searched
+from policy.points import Score, cell_of, judge, searched, whole_cells
 from policy.rule import Fact, Finding
 from zhiwang.wire.claims import Claim
 from zhiwang.wire.errors import Reason, RefusedError
@@ -88,7 +88,7 @@ class Rules:
         if points is not None:
             claim = matter.claims[points.each]
             attribute = directory.attribute(claim.owner, claim.attribute)
-            published = map(int, attribute.at_least) if attribute is not None else ()
+            published = whole_cells(attribute.at_least) if attribute is not None else ()
             self.first = cell_of(claim) or 0
             # Where the claim's own cell is not published it is denied, and the number stays open.
             self.cells = tuple(sorted({*published, self.first}))
