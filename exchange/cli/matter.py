@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from exchange.cli import output
+from exchange.cli import sweep_options as options
 from exchange.cli.matter_show import print_counts, print_matter, print_ruled, ruled_object
-from exchange.cli.sweep import Asked, run_sweep
-from exchange.cli.sweep_given import check_out, columns_given, context_given, until_given
+from exchange.cli.sweep import sweep_roster
+from exchange.cli.sweep_given import context_given
 from exchange.cli.verify import open_client, read_subjects
 from exchange.client.case import Case, Context, Ruling
 from exchange.client.client import TIMEOUT
 from exchange.matter.asking import ask_case
 from exchange.matter.judging import Rules
 from exchange.matter.summary import count
-from exchange.sweep.mapping import MappingError
 from exchange.sweep.rosters import find_roster
 from policy.model import Matter
 from zhiwang.wire.errors import Reason, RefusedError
@@ -33,6 +34,7 @@ Name = Annotated[str, typer.Argument(metavar="MATTER", help="E.g. school-points.
 
 @app.command()
 def run(
+    given: typer.Context,
     matter: Name,
     profile: output.Profile,
     subject: Annotated[
@@ -43,31 +45,40 @@ def run(
             "SLOT=HEADING[,HEADING]. Several times.",
         ),
     ] = None,
-    roster: Annotated[
-        Path | None, typer.Option(help="CSV, XLSX or Parquet: many cases.", exists=True, dir_okay=False)
-    ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="RESULTS", help="With --roster: where the results go.")] = None,
-    key: Annotated[str, typer.Option(metavar="HEADING", help="With --roster: column that names a row.")] = "",
-    mapping: Annotated[
-        Path | None, typer.Option(help="With --roster: its columns as a TOML file.", exists=True, dir_okay=False)
-    ] = None,
-    keep: Annotated[
-        list[str] | None,
-        typer.Option("--keep-columns", metavar="HEADING", help="With --roster: copy this column into the results."),
-    ] = None,
-    until: Annotated[str, typer.Option(metavar="TIME", help="With --roster: when to stop, as for a sweep.")] = "",
-    summary: Annotated[  # noqa: FBT002  a switch of the command line
-        bool, typer.Option("--summary", help="With --roster: also counts by jurisdiction and failing claim.")
-    ] = False,
-    reference: Annotated[str, typer.Option(help="Reference of the case or job, in the matter's pattern.")] = "",
-    official: Annotated[str, typer.Option(help="Who asks; never an identifier of a citizen.")] = "",
-    role: Annotated[str, typer.Option(help="Role in which to ask.")] = "",
-    jurisdiction: Annotated[str, typer.Option(help="Where you act, e.g. nbs:440306.")] = "",
-    reference_date: Annotated[str, typer.Option(help="YYYY-MM-DD, where the matter leaves it open.")] = "",
+    reference: options.Reference = "",
+    official: options.Official = "",
+    role: options.Role = "",
+    jurisdiction: options.Place = "",
+    reference_date: options.Date = "",
     timeout: Annotated[
         float, typer.Option(min=0.1, max=60, help="One case: seconds for each round, at most.")
     ] = TIMEOUT,
     as_json: output.AsJson = False,  # noqa: FBT002  a switch of the command line
+    roster: Annotated[
+        Path | None,
+        typer.Option(
+            help="Many cases: CSV, XLSX or Parquet. The options below go with it, as those of `zhiwang sweep` do.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    summary: Annotated[  # noqa: FBT002  a switch of the command line
+        bool, typer.Option("--summary", help="Also counts by jurisdiction and failing claim.")
+    ] = False,
+    out: options.Out = None,
+    key: options.Key = "",
+    mapping: options.Mapping = None,
+    keep: options.Keep = None,
+    header: options.Header = 1,
+    sheet: options.Sheet = "",
+    separator: options.Separator = "",
+    encoding: options.Encoding = "",
+    until: options.Until = "",
+    changed_since: options.ChangedSince = None,
+    full: options.Full = None,
+    plan: options.Plan = False,  # noqa: FBT002  a switch of the command line
+    rate: options.Rate = None,
+    yes: options.Yes = False,  # noqa: FBT002  the same
 ) -> None:
     """Ask all claims of a matter, and say what its rule makes of the answers.
 
@@ -76,45 +87,41 @@ def run(
     number is searched for. A roster is asked as a sweep: interrupted by whatever, the same command goes on.
 
     Exit status: 0 if all cases passed, 1 if some did not, 2 for wrong usage; 130 or 143 when a roster was interrupted.
+    With --plan 1 if something stands in the way.
 
     Example: zhiwang matter run school-enrolment --profile edu.toml --reference 2026-000123 --subject child=-
     --subject guardian=- --subject home=4403060170010000100001101
     """
     loaded = load_profile(profile)
-    context = context_given(loaded, Context(matter, reference, official, role, jurisdiction, reference_date))
+    context = Context(matter, reference, official, role, jurisdiction, reference_date)
     if roster is None:
-        given = {"--out": out, "--key": key, "--mapping": mapping, "--keep-columns": keep, "--until": until}
-        stray = [name for name, value in given.items() if value] + (["--summary"] if summary else [])
-        if stray:
-            output.usage_error(f"{', '.join(stray)} goes with --roster")
+        _refuse(given, {"summary", *options.RosterOptions._fields} - {"subject"}, "goes with --roster")
         case = Case(read_subjects(subject or [], sys.stdin))
-        raise typer.Exit(asyncio.run(_one(loaded, case, context, timeout, as_json=as_json)))
-    if out is None:
-        output.usage_error("say with --out where the results go")
-    if summary and as_json:
-        output.usage_error(
-            "--json prints one value: take --summary with it from `zhiwang matter summary RESULTS --json`"
-        )
-    try:
-        columns = columns_given(mapping, key, subject or (), (), keep or ())
-        if columns.claims:
-            output.usage_error("a matter's rule takes all of its claims: leave claims out of the mapping")
-        found = find_roster(roster, Form())
-        check_out(out, roster, None, None)
-    except (MappingError, TableError) as error:
-        output.usage_error(str(error))
-    asked = Asked(
-        *(found, columns, context, out, until_given(until)),
-        guessed=not columns.subject,
-        yes=False,
-        before=None,
-        full=None,
-        ruled=True,
+        raise typer.Exit(asyncio.run(_one(loaded, case, context_given(loaded, context), timeout, as_json=as_json)))
+    _refuse(given, {"timeout"}, "is of one case; a roster has --until")
+    if summary:
+        _refuse(given, {"plan"}, "asks nothing, so there is nothing to count for --summary")
+        _refuse(given, {"as_json"}, "prints one value: take `zhiwang matter summary RESULTS --json` for --summary")
+        _refuse(given, {"changed_since"}, "asks again about cases that are counted already: see docs/matters.md")
+    said = options.RosterOptions(
+        *(roster, out, key, subject, None, mapping, keep, header, sheet, separator, encoding),
+        *(until, changed_since, full, plan, rate, yes),
     )
-    status = asyncio.run(run_sweep(loaded, asked, as_json=as_json))
-    if summary and status in {output.OK, output.FAILED} and out.exists():
+    status = sweep_roster(loaded, said, context, ruled=True, as_json=as_json)
+    if summary and status in {output.OK, output.FAILED} and out is not None and out.exists():
         print_counts(count([find_roster(out, Form())]), as_json=False)
     raise typer.Exit(status)
+
+
+def _refuse(given: typer.Context, names: Collection[str], why: str) -> None:
+    """Refuse options that were given and do not go with the others."""
+    stray = []
+    for one in given.command.params:
+        source = given.get_parameter_source(one.name) if one.name in names else None
+        if source is not None and source.name == "COMMANDLINE":
+            stray.append(one.opts[0])
+    if stray:
+        output.usage_error(f"{', '.join(stray)} {why}")
 
 
 async def _one(profile: Profile, case: Case, context: Context, seconds: float, *, as_json: bool) -> int:

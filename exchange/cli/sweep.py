@@ -15,6 +15,7 @@ from typing import Annotated, Final, NamedTuple
 import typer
 
 from exchange.cli import output
+from exchange.cli import sweep_options as options
 from exchange.cli.sweep_given import check_key, check_out, columns_given, context_given, until_given
 from exchange.cli.sweep_show import Screen, print_mapping, print_plan, print_summary, summary
 from exchange.cli.verify import open_beside
@@ -29,7 +30,7 @@ from exchange.sweep.ending import Written, check_names, write_results
 from exchange.sweep.guessing import guess
 from exchange.sweep.journal import Journal, JournalError, State, journal_of
 from exchange.sweep.mapping import MappingError, RosterColumns, instances, templates_of
-from exchange.sweep.planning import plan_sweep
+from exchange.sweep.planning import Search, plan_sweep
 from exchange.sweep.results import NOT_ASKED, UNAVAILABLE, Lines
 from exchange.sweep.rosters import ENCODINGS, Roster, find_roster
 from exchange.sweep.running import FullError, Sweep, claims_on_the_way
@@ -68,10 +69,8 @@ def sweep(
     ],
     profile: output.Profile,
     matter: Annotated[str, typer.Option(help="For which matter, e.g. senior-card; the profile's if left out.")] = "",
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="RESULTS", help="Results; its extension says the format.")
-    ] = None,
-    key: Annotated[str, typer.Option(metavar="HEADING", help="Column that names a row in the results.")] = "",
+    out: options.Out = None,
+    key: options.Key = "",
     subject: Annotated[
         list[str] | None,
         typer.Option(
@@ -85,48 +84,23 @@ def sweep(
             help="What to ask, with {HEADING} for a compared text; all claims of the matter if left out.",
         ),
     ] = None,
-    mapping: Annotated[
-        Path | None, typer.Option(help="The same as a TOML file: see docs/sweep.md.", exists=True, dir_okay=False)
-    ] = None,
-    keep: Annotated[
-        list[str] | None,
-        typer.Option("--keep-columns", metavar="HEADING", help="Copy this column into the results. Several times."),
-    ] = None,
-    header: Annotated[int, typer.Option(min=1, max=100, help="Row of the headings.")] = 1,
-    sheet: Annotated[str, typer.Option(help="Sheet of a workbook, if it has several.")] = "",
-    separator: Annotated[str, typer.Option(help="Between the fields of a CSV file; found if left out.")] = "",
-    encoding: Annotated[str, typer.Option(help="Of a CSV file: utf-8 or gb18030; found by trying if left out.")] = "",
-    reference: Annotated[str, typer.Option(help="Reference of the job, in the matter's pattern.")] = "",
-    official: Annotated[str, typer.Option(help="Who asks; never an identifier of a citizen.")] = "",
-    role: Annotated[str, typer.Option(help="Role in which to ask.")] = "",
-    jurisdiction: Annotated[str, typer.Option(help="Where you act, e.g. nbs:440306.")] = "",
-    reference_date: Annotated[str, typer.Option(help="YYYY-MM-DD, where the matter leaves it open.")] = "",
-    until: Annotated[
-        str,
-        typer.Option(
-            metavar="TIME",
-            help="When to stop: 06:00, 2026-12-01T06:00 or 8h, in the city's time. If left out, all rows are asked, "
-            "and for an hour more those that nobody could answer.",
-        ),
-    ] = "",
-    changed_since: Annotated[
-        Path | None,
-        typer.Option(metavar="RESULTS", help="Write only rows that differ from these.", exists=True, dir_okay=False),
-    ] = None,
-    full: Annotated[
-        Path | None, typer.Option(metavar="RESULTS", help="With --changed-since: write the rows of all there.")
-    ] = None,
-    plan: Annotated[  # noqa: FBT002  a switch of the command line
-        bool,
-        typer.Option(
-            "--plan", help="Ask nothing: print calls, denials, caps, what runs out, and how long it would take."
-        ),
-    ] = False,
-    rate: Annotated[
-        float | None,
-        typer.Option(min=0.1, help="With --plan: rows a second; that of the interrupted sweep if left out."),
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Ask by a guessed mapping without being asked.")] = False,  # noqa: FBT002  a switch of the command line
+    mapping: options.Mapping = None,
+    keep: options.Keep = None,
+    header: options.Header = 1,
+    sheet: options.Sheet = "",
+    separator: options.Separator = "",
+    encoding: options.Encoding = "",
+    reference: options.Reference = "",
+    official: options.Official = "",
+    role: options.Role = "",
+    jurisdiction: options.Place = "",
+    reference_date: options.Date = "",
+    until: options.Until = "",
+    changed_since: options.ChangedSince = None,
+    full: options.Full = None,
+    plan: options.Plan = False,  # noqa: FBT002  a switch of the command line
+    rate: options.Rate = None,
+    yes: options.Yes = False,  # noqa: FBT002  the same
     as_json: output.AsJson = False,  # noqa: FBT002  the same
 ) -> None:
     """Ask about every row of a roster, and write what the owners answered in the roster's order.
@@ -140,35 +114,55 @@ def sweep(
     Example: zhiwang sweep roster.xlsx --profile civil.toml --matter senior-card --reference SC2026-0001
     --subject senior=身份证号,姓名 --key 编号 --out results.xlsx --until 06:00
     """
-    loaded = load_profile(profile)
+    given = options.RosterOptions(
+        *(roster, out, key, subject, claim, mapping, keep, header, sheet, separator, encoding),
+        *(until, changed_since, full, plan, rate, yes),
+    )
+    context = Context(matter, reference, official, role, jurisdiction, reference_date)
+    raise typer.Exit(sweep_roster(load_profile(profile), given, context, as_json=as_json))
+
+
+def sweep_roster(
+    profile: Profile, given: options.RosterOptions, context: Context, *, ruled: bool = False, as_json: bool
+) -> int:
+    """Sweep a roster, or plan it, as it was said on the command line.
+
+    Args:
+        profile: As whom.
+        given: The roster, and how it is to be asked.
+        context: Why; the profile's defaults fill it in.
+        ruled: Whether to end with what the matter makes of each row.
+        as_json: As one JSON value.
+
+    Returns:
+        The exit status.
+    """
     try:
-        columns = columns_given(mapping, key, subject or (), claim or (), keep or ())
-        if encoding and encoding not in ENCODINGS:
+        columns = columns_given(given.mapping, given.key, given.subject or (), given.claim or (), given.keep or ())
+        if ruled and columns.claims:
+            output.usage_error("a matter's rule takes all of its claims: leave claims out of the mapping")
+        if given.encoding and given.encoding not in ENCODINGS:
             output.usage_error(f"--encoding is one of {', '.join(ENCODINGS)}")
-        found = find_roster(roster, Form(header, sheet=sheet or None), separator=separator, encoding=encoding)
-        if out is not None:
-            check_out(out, roster, changed_since, full)
-        elif not plan:
+        form = Form(given.header, sheet=given.sheet or None)
+        found = find_roster(given.roster, form, separator=given.separator, encoding=given.encoding)
+        if given.out is not None:
+            check_out(given.out, given.roster, given.changed_since, given.full)
+        elif not given.plan:
             output.usage_error("say with --out where the results go")
-        before = None if changed_since is None else find_roster(changed_since, Form())
+        before = None if given.changed_since is None else find_roster(given.changed_since, Form())
     except (MappingError, TableError) as error:
         output.usage_error(str(error))
-    context = context_given(loaded, Context(matter, reference, official, role, jurisdiction, reference_date))
-    guessed = not columns.subject
     # A plan writes nothing, and looks beside the results only for the rate of the sweep that was interrupted.
     asked = Asked(
-        found,
-        columns,
-        context,
-        out or roster,
-        until_given(until),
-        guessed=guessed,
-        yes=yes or plan,
+        *(found, columns, context_given(profile, context), given.out or given.roster, until_given(given.until)),
+        guessed=not columns.subject,
+        yes=given.yes or given.plan,
         before=before,
-        full=full,
+        full=given.full,
+        ruled=ruled,
     )
-    run = _plan(loaded, asked, rate, as_json=as_json) if plan else run_sweep(loaded, asked, as_json=as_json)
-    raise typer.Exit(asyncio.run(run))
+    run = _plan(profile, asked, given.rate, as_json=as_json) if given.plan else _run(profile, asked, as_json=as_json)
+    return asyncio.run(run)
 
 
 async def _plan(profile: Profile, asked: Asked, rate: float | None, *, as_json: bool) -> int:
@@ -185,6 +179,7 @@ async def _plan(profile: Profile, asked: Asked, rate: float | None, *, as_json: 
                 keys=keys,
                 rate=rate or measured,
                 now=time.time(),
+                search=_search(client, matter) if asked.ruled else None,
             )
         except (MappingError, TableError, JournalError) as error:
             output.usage_error(str(error))
@@ -192,6 +187,14 @@ async def _plan(profile: Profile, asked: Asked, rate: float | None, *, as_json: 
     print_plan(found, source, as_json=as_json)
     ends = bool(found.endings) and found.seconds is not None
     return output.FAILED if found.not_asked or found.denials or found.caps or found.away or ends else output.OK
+
+
+def _search(client: SweepClient, matter: Matter) -> Search | None:
+    """The search for the number that gives points; None if the matter gives none."""
+    points = matter.points
+    if points is None:
+        return None
+    return Search(matter.claims[points.each].owner, points.slot, Rules(matter, client.directory).rounds)
 
 
 def _measured(path: Path) -> float | None:
@@ -206,12 +209,7 @@ def _measured(path: Path) -> float | None:
     return None if rate is None else float(rate)
 
 
-async def run_sweep(profile: Profile, asked: Asked, *, as_json: bool) -> int:
-    """Sweep, write the results and tell of them.
-
-    Returns:
-        The exit status.
-    """
+async def _run(profile: Profile, asked: Asked, *, as_json: bool) -> int:
     stopping = _Stopping()
     async with AsyncExitStack() as stack:
         keeper = Keeper.open(profile)

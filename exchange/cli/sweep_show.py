@@ -134,6 +134,9 @@ def print_plan(plan: SweepPlan, source: str, *, as_json: bool) -> None:
                 "not_asked": dict(sorted(plan.not_asked.items())),
                 "calls": dict(sorted(plan.calls.items())),
                 "answers": dict(sorted(plan.claims.items())),
+                "search": None
+                if plan.search is None
+                else {"owner": plan.search.owner, "rounds": plan.search.rounds, "answers": plan.searched},
                 "away": plan.away,
                 "denials": [one._asdict() for one in plan.denials],
                 "caps": [one._asdict() for one in plan.caps],
@@ -148,6 +151,9 @@ def print_plan(plan: SweepPlan, source: str, *, as_json: bool) -> None:
     for owner, calls in sorted(plan.calls.items()):
         away = "未接入 not attached now" if owner in plan.away else ""
         rows.append((f"部门 owner {owner}", calls, f"请求 requests, {plan.claims[owner]:,} 项 answers  {away}"))
+    if plan.search is not None:
+        text = f"项 answers more, in {plan.search.rounds} rounds, to search for the numbers that give points"
+        rows.append((f"至多另有 at most, of {plan.search.owner}", plan.searched, text))
     rows += [
         (f"将被拒绝 denied {one.owner}", one.rows, f"{one.claim}: {one.reason} {meaning(one.reason)} {one.rules}")
         for one in plan.denials

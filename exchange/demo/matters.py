@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from itertools import islice, product
 from pathlib import Path
@@ -102,6 +102,10 @@ def rosters(city: City, today: date) -> dict[str, Case]:
     found["senior-card"].lines.extend(islice(_seniors(city, truth, today), ROWS))
     found["housing-lease"].lines.extend(islice(_leases(city, truth), ROWS))
     found["school-points"].lines.extend(islice(_points(city, Truth(city, ENROLMENT_DAY)), ROWS))
+    for case in found.values():
+        case.lines[:] = [
+            replace(line, cells={"编号": f"{number:04}", **line.cells}) for number, line in enumerate(case.lines, 1)
+        ]
     return found
 
 

@@ -93,6 +93,12 @@ class Rules:
             # Where the claim's own cell is not published it is denied, and the number stays open.
             self.cells = tuple(sorted({*published, self.first}))
 
+    @property
+    def rounds(self) -> int:
+        """How often one subject's number is asked for, at most, beside the matter's own claim."""
+        below = sum(cell < self.first for cell in self.cells)
+        return max(below, len(self.cells) - 1 - below).bit_length() if self.cells else 0
+
     def told(self, one: ClaimResult) -> Told:
         """What a result tells; of a claim of the matter, or of `points.each` at another cell."""
         claim = Claim.parse(one.claim)

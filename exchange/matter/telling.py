@@ -91,7 +91,10 @@ class Telling:
         self._jurisdiction = jurisdiction
         self._points = rules.matter.points
         self._known: dict[tuple[tuple[int, ...], ...], tuple[Ruled, tuple[int, ...]]] = {}
-        self.headings = (JURISDICTION, BECAUSE, *(_POINTS if self._points is not None else ()))
+        told = _POINTS if self._points is not None else ()
+        self.headings = (JURISDICTION, BECAUSE, *told)
+        # Points change with cells that have no column of their own, and the rule with the matter.
+        self.compared = ("ruling", *told)
 
     def __call__(self, findings: Sequence[Finding], present: Mapping[str, Sequence[int]]) -> tuple[Ruling, list[str]]:
         """The ruling, and what stands under the headings."""

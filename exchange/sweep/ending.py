@@ -73,12 +73,12 @@ def write_results(
         write = stack.enter_context(table_file(out, lines.headings, place))
         write_full = stack.enter_context(table_file(full, lines.headings, place)) if full is not None else None
         for row, entry in _known(journal, roster, reader):
-            said = lines.words(row, entry)
+            said = lines.said(row, entry)
             # Of rows that have no key of their own there is nothing to compare with.
             keyed = before is not None and row.key and entry.reason != Trouble.KEY_TWICE.name
-            change = lines.change(journal.earlier(key_hash(as_written(row.key))), said) if keyed else ""
+            change = lines.change(journal.earlier(key_hash(as_written(row.key))), said.words) if keyed else ""
             line = lines.line(row, entry, said, change)
-            written.outcomes[said[0]] += 1
+            written.outcomes[said.words[0]] += 1
             written.rulings[str(line[ruling])] += 1
             written.reasons[str(line[reason])] += 1
             if write_full is not None:

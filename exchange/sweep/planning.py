@@ -86,6 +86,20 @@ class Ending(NamedTuple):
     remedy: str
 
 
+class Search(NamedTuple):
+    """A search for a number, asked on by the answers.
+
+    Attributes:
+        owner: Of the number.
+        slot: Whose number it is.
+        rounds: How often one subject is asked about, at most, beside the claim by which it begins.
+    """
+
+    owner: str
+    slot: str
+    rounds: int
+
+
 @dataclass(slots=True)
 class SweepPlan:
     """What would happen.
@@ -100,6 +114,8 @@ class SweepPlan:
         caps: Where guesses are more than an owner admits that says nothing.
         endings: What runs out, the first first; all of it where the end is unknown, else what ends before it.
         seconds: How long it takes; None if no rate is known.
+        search: What is asked on by the answers; None if nothing is.
+        searched: How many answers more that can be at most; nobody is searched about who cannot count.
     """
 
     rows: int = 0
@@ -111,6 +127,8 @@ class SweepPlan:
     caps: list[Cap] = field(default_factory=list)
     endings: list[Ending] = field(default_factory=list)
     seconds: float | None = None
+    search: Search | None = None
+    searched: int = 0
 
 
 def plan_sweep(
@@ -122,6 +140,7 @@ def plan_sweep(
     keys: Mapping[str, VerifiedOwnerKey],
     rate: float | None,
     now: float,
+    search: Search | None = None,
 ) -> SweepPlan:
     """Work a sweep out.
 
@@ -133,12 +152,13 @@ def plan_sweep(
         keys: The owners' sealing keys.
         rate: Rows a second; None if nobody knows.
         now: Seconds since the epoch.
+        search: What is asked on by the answers.
 
     Raises:
         TableError: The roster cannot be read.
         RefusedError: The context cannot be asked under at all.
     """
-    plan = SweepPlan()
+    plan = SweepPlan(search=search)
     shapes: dict[int, tuple[Plan, int]] = {}
     with closing(sqlite3.connect("")) as connection:
         guesses = _Guesses(connection)
@@ -147,6 +167,8 @@ def plan_sweep(
             if known[1] or len(shapes) < MAX_SHAPES:
                 shapes[id(prepared.plan)] = known[0], known[1] + 1
             guesses.add(prepared)
+            if search is not None:
+                plan.searched += search.rounds * len(prepared.subjects.get(search.slot, ()))
         plan.caps = guesses.beyond()
     granting: set[str] = set()
     denied: Counter[tuple[str, str, str, str]] = Counter()

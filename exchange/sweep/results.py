@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from exchange.client.case import Ruling, Status
 from exchange.sweep.cases import CaseReader, Row, Trouble, key_hash
@@ -39,6 +39,8 @@ class Telling(Protocol):
     """Says more of a row's ruling than the rule alone does."""
 
     headings: tuple[str, ...]
+    compared: tuple[str, ...]
+    """Of them and of `ruling`: what makes a row differ from earlier results, beside its answers."""
 
     def __call__(self, findings: Sequence[Finding], present: Mapping[str, Sequence[int]]) -> tuple[Ruling, list[str]]:
         """The ruling, and what stands under the headings.
@@ -47,6 +49,19 @@ class Telling(Protocol):
             findings: Of the row.
             present: By slot, which of its mapped subjects are there.
         """
+
+
+class Said(NamedTuple):
+    """What a line says of a row.
+
+    Attributes:
+        words: As later results are compared with it.
+        more: What stands under the headings of `Telling`.
+    """
+
+    words: list[str]
+    ruling: Ruling
+    more: list[str]
 
 
 Instance = tuple[int, int, int]
@@ -101,24 +116,24 @@ class Lines:
             if heading in {*own, *claims, _COUNTERS}:
                 raise MappingError(f"the results have a column {heading} of their own; it cannot be kept")
         self.headings: tuple[str, ...] = (*own, *reader.columns.keep, *claims, _COUNTERS)
-        self.said: tuple[str, ...] = ("outcome", "reason", *self._instances.values())
+        self.compared: tuple[str, ...] = ("outcome", "reason", *self._telling.compared, *self._instances.values())
         """Columns by which results are compared."""
 
-    def line(self, row: Row, entry: Entry, said: Sequence[str], changed: str = "") -> list[str | int]:
+    def line(self, row: Row, entry: Entry, said: Said, changed: str = "") -> list[str | int]:
         """A line.
 
         Args:
             row: Of the roster.
             entry: What the journal knows of it.
-            said: As `words` gives it.
+            said: As `said` gives it.
             changed: What has changed.
         """
         found = self._found(row, entry.findings)
-        reason = said[1] or entry.reason or next((one.reason for one in entry.findings if one.reason), "")
+        outcome, why, *_ = said.words
+        reason = why or entry.reason or next((one.reason for one in entry.findings if one.reason), "")
         place = self._reader.column_of(entry.place, row) or entry.place if entry.state is State.REFUSED else ""
-        ruling, more = self._telling(entry.findings, row.present)
-        cells: list[str | int] = [row.number, row.key, *([changed] if self._changed else []), said[0]]
-        cells += [ruling.name if ruling is not Ruling.NONE else "", reason, place, meaning(reason), *more, *row.kept]
+        cells: list[str | int] = [row.number, row.key, *([changed] if self._changed else []), outcome]
+        cells += [_ruling(said.ruling), reason, place, meaning(reason), *said.more, *row.kept]
         for key in self._instances:
             one = found.get(key)
             as_of = "" if one is None or not one.as_of else local_time(one.as_of)
@@ -126,8 +141,8 @@ class Lines:
         cells.append("; ".join(dict.fromkeys(self._counters(found))))
         return cells
 
-    def words(self, row: Row, entry: Entry) -> list[str]:
-        """What a line says, as later results are compared with it."""
+    def said(self, row: Row, entry: Entry) -> Said:
+        """What a line says."""
         outcome = outcome_of(entry)
         found = self._found(row, entry.findings)
         reason = ""
@@ -135,7 +150,10 @@ class Lines:
             reason = entry.reason
         elif entry.state is State.OPEN and not entry.findings and not entry.reason:
             outcome, reason = NOT_ASKED, Trouble.TIME_OVER.name
-        return [outcome, reason, *(found[key].word if key in found else "" for key in self._instances)]
+        ruling, more = self._telling(entry.findings, row.present)
+        told = {"ruling": _ruling(ruling), **dict(zip(self._telling.headings, more, strict=True))}
+        words = [outcome, reason, *(told[name] for name in self._telling.compared)]
+        return Said([*words, *(found[key].word if key in found else "" for key in self._instances)], ruling, more)
 
     def change(self, before: str | None, said: Sequence[str]) -> str:
         """What has changed; empty if nothing.
@@ -146,7 +164,7 @@ class Lines:
         """
         if before is None:
             return _NEW
-        pairs = zip(self.said, json.loads(before), said, strict=True)
+        pairs = zip(self.compared, json.loads(before), said, strict=True)
         return "; ".join(f"{name}: {was or '-'} → {now or '-'}" for name, was, now in pairs if was != now)
 
     def earlier(self, roster: Roster) -> Iterator[tuple[bytes, str]]:
@@ -156,7 +174,7 @@ class Lines:
             TableError: They cannot be read, or are of other claims.
         """
         with roster.table() as table:
-            places = table.places({name: name for name in ("key", *self.said)})
+            places = table.places({name: name for name in ("key", *self.compared)})
             for record in table.take(places):
                 if record.problem is not None:
                     raise TableError("is not as a sweep wrote it", row=record.number)
@@ -187,12 +205,17 @@ class _Plain:
     """What the rule alone says."""
 
     headings: tuple[str, ...] = ()
+    compared: tuple[str, ...] = ()
 
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
 
     def __call__(self, findings: Sequence[Finding], _present: Mapping[str, Sequence[int]]) -> tuple[Ruling, list[str]]:
         return self._judge(findings), []
+
+
+def _ruling(ruling: Ruling) -> str:
+    return ruling.name if ruling is not Ruling.NONE else ""
 
 
 def outcome_of(entry: Entry) -> str:

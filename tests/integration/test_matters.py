@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sysconfig
@@ -127,13 +128,19 @@ def test_a_number_is_found_in_seven_rounds_for_the_whole_roster(
     assert 0 < requests < rows, "a roster is asked in rounds, not row by row"
 
 
-def one_case(directory: Path, case: Case, row: dict[str, str], *more: str) -> dict[str, Any]:
+def standing(case: Case, row: dict[str, str]) -> list[str]:
+    """Who is in a row, as it is given on standard input."""
     lines = []
     for subject in case.subjects:
         slot, _, headings = subject.partition("=")
         identifier, _, name = headings.partition(",")
         if row[identifier]:
             lines.append(f"{slot}={row[identifier]},{row.get(name, '')}".rstrip(","))
+    return lines
+
+
+def one_case(directory: Path, case: Case, row: dict[str, str], *more: str) -> dict[str, Any]:
+    lines = standing(case, row)
     slots = dict.fromkeys(line.partition("=")[0] for line in lines)
     given = [text for slot in slots for text in ("--subject", f"{slot}=-")]
     done = run(*asked(directory, case, *given, "--json", *more), given="\n".join(lines))
@@ -178,6 +185,39 @@ def test_counts_are_shown_by_place_and_claim_and_a_matter_in_words(
     assert "completed months only, at both ends, arrears not counted" in shown.stdout
 
 
+def test_the_page_of_matters_is_followed_word_by_word(
+    directory: Path, expected: dict[str, Case], tmp_path: Path
+) -> None:
+    """What it prints and writes is what it says; the city of the page lies where the reader stands."""
+    page = (Path(__file__).parents[2] / "docs" / "matters.md").read_text("utf-8")
+    blocks = re.findall(r"^```sh\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    commands = [shlex.split(line) for block in blocks for line in block.splitlines()]
+    (tmp_path / "city").symlink_to(directory)
+    passed = next(one for one in expected["school-points"].lines if one.ruling == "PASSED")
+    told = []
+    for words in commands:
+        assert words[:2] == ["zhiwang", "matter"]
+        given = "\n".join(standing(expected["school-points"], dict(passed.cells))) if "child=-" in words else ""
+        done = subprocess.run(  # noqa: S603 - our own command
+            [ZHIWANG, *words[1:]], input=given, cwd=tmp_path, capture_output=True, text=True, timeout=400, check=False
+        )
+        not_all_pass = "--roster" in words and "--plan" not in words
+        assert done.returncode == not_all_pass, (words, done.stdout, done.stderr)
+        assert not IDENTIFIER.search(done.stdout + done.stderr)
+        told.append(done.stdout)
+    shown, case, planned, swept, counted, _ = told
+    assert "No ruling rejects anybody." in shown
+    assert passed.points is not None
+    assert f"积分 points: {passed.points[0]}" in case
+    rows = len(expected["residence-permit"].lines)
+    assert re.search(rf"行 rows +│ +{rows} ", planned)
+    assert counted in swept
+    assert results(tmp_path / "changes.csv") == []
+    first, full = results(tmp_path / "results.csv"), results(tmp_path / "tonight.csv")
+    assert [one["ruling"] for one in first] == [line.ruling for line in expected["residence-permit"].lines]
+    assert [one | {"changed": ""} for one in first] == [one | {"changed": ""} for one in full]
+
+
 @pytest.mark.parametrize(
     ("arguments", "status"),
     [
@@ -187,11 +227,21 @@ def test_counts_are_shown_by_place_and_claim_and_a_matter_in_words(
         (("run", "school-points", "--reference", "2026-P000001", "--subject", "aunt=x"), 2),
         (("run", "school-points", "--reference", "2026-P000001", "--subject", "child=440399"), 2),
         (("run", "school-points", "--reference", "2026-P000001", "--subject", "child=x", "--out", "r.csv"), 2),
+        (("run", "school-points", "--subject", "child=x", "--header", "2"), 2),
+        (("run", "school-points", "--subject", "child=x", "--changed-since", "{}"), 2),
+        (("run", "school-points", "--subject", "child=x", "--plan"), 2),
+        (("run", "school-points", "--subject", "child=x", "--yes"), 2),
+        (("run", "school-points", "--roster", "{}", "--out", "r.csv", "--timeout", "5"), 2),
+        (("run", "school-points", "--roster", "{}", "--out", "r.csv", "--encoding", "latin-1"), 2),
+        (("run", "school-points", "--roster", "{}", "--out", "r.csv", "--summary", "--json"), 2),
+        (("run", "school-points", "--roster", "{}", "--summary", "--plan"), 2),
+        (("run", "school-points", "--roster", "{}", "--out", "r.csv", "--summary", "--changed-since", "{}"), 2),
         (("show", "nothing"), 1),
     ],
 )
 def test_wrong_usage_is_told_in_words(arguments: tuple[str, ...], status: int, directory: Path) -> None:
-    done = run("matter", *arguments, "--profile", str(directory / "edu.toml"))
+    roster = str(directory / "rosters" / "school-points.csv")
+    done = run("matter", *(text.format(roster) for text in arguments), "--profile", str(directory / "edu.toml"))
     assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr
     assert "internal error" not in done.stderr
