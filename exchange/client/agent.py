@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +26,7 @@ from exchange.client.client import MAX_TIMEOUT, TIMEOUT, Client
 from exchange.client.completing import Completer, complete_kept
 from exchange.client.keeper import Keeper, Missed
 from exchange.client.messages import attribute_message, case_of, context_of, fitting, matter_message, result_message
+from exchange.client.streams import OpenStreams
 from zhiwang.audit.v1 import audit_pb2_grpc
 from zhiwang.verification.v1 import verification_pb2, verification_pb2_grpc
 from zhiwang.wire import metrics
@@ -126,6 +127,7 @@ class VerificationServicer(verification_pb2_grpc.VerificationServiceServicer):
         self._callers = callers
         self._batches = batches
         self._count = count
+        self.streams = OpenStreams()
 
     async def Verify(  # noqa: N802  named by gRPC
         self, request: verification_pb2.VerifyRequest, context: ServicerContext
@@ -153,32 +155,30 @@ class VerificationServicer(verification_pb2_grpc.VerificationServiceServicer):
         """Many cases, read no faster than their results are taken."""
         del context
         caller = self._caller()
-        first = await anext(aiter(request_iterator), None)
-        if first is None:
-            return
-        peer = current_peer()
+        with self.streams.hold(caller.certificate):
+            first = await anext(aiter(request_iterator), None)
+            if first is None:
+                return
+            peer = current_peer()
 
-        async def batches() -> AsyncIterator[Sequence[Case]]:
-            for part in _slices(first.cases):
-                yield [case_of(case) for case in part]
-            async for request in request_iterator:
-                peer.check()
-                _same_purpose(first, request)
-                for part in _slices(request.cases):
+            async def batches() -> AsyncIterator[Sequence[Case]]:
+                for part in _slices(first.cases):
                     yield [case_of(case) for case in part]
+                async for request in request_iterator:
+                    peer.check()
+                    _same_purpose(first, request)
+                    for part in _slices(request.cases):
+                        yield [case_of(case) for case in part]
 
-        asked = self._asked(caller, first.context)
-        async with aclosing(
-            self._client.verify_batches(batches(), asked, receipt=first.receipt, caller=caller.certificate)
-        ) as found:
-            async for results in found:
-                for some in _slices(results):
-                    self._count(some)
-                    rest = [result_message(result) for result in some]
-                    while rest:
-                        part = fitting(rest, RESULTS)
-                        rest = rest[len(part) :]
-                        yield verification_pb2.VerifyBatchResponse(results=part)
+            asked = self._asked(caller, first.context)
+            async with aclosing(self._counted(caller, batches(), asked, receipt=first.receipt)) as found:
+                async for results in found:
+                    for some in _slices(results):
+                        rest = [result_message(result) for result in some]
+                        while rest:
+                            part = fitting(rest, RESULTS)
+                            rest = rest[len(part) :]
+                            yield verification_pb2.VerifyBatchResponse(results=part)
 
     async def SubmitBatch(  # noqa: N802  named by gRPC
         self, request: verification_pb2.SubmitBatchRequest, context: ServicerContext
@@ -240,7 +240,7 @@ class VerificationServicer(verification_pb2_grpc.VerificationServiceServicer):
         return caller.context(context_of(context), self._client.profile.defaults)
 
     async def _counted(
-        self, caller: Caller, cases: Sequence[Case], context: Context, *, receipt: bool
+        self, caller: Caller, cases: Iterable[Case] | AsyncIterable[Sequence[Case]], context: Context, *, receipt: bool
     ) -> AsyncGenerator[Sequence[CaseResult]]:
         async with aclosing(
             self._client.verify_batches(cases, context, receipt=receipt, caller=caller.certificate)

@@ -30,6 +30,7 @@ from certs.identity import ROOT_METADATA, Kind, server_name
 from certs.signing import CertificateVerifier, Signer
 from exchange.client.case import Case, CaseResult, Context, Subject
 from exchange.client.check import Answered, Delivery, check_answer, check_refusal
+from exchange.client.chunks import ChunkPlaces
 from exchange.client.heads import Heads
 from exchange.client.keeper import Keeper
 from exchange.client.keys import OwnerKeys
@@ -84,7 +85,7 @@ MAX_BEHIND_EACH = 32
 """Of one caller of an agent."""
 
 MAX_CHUNKS = 24
-"""Chunks of all rosters that are being asked about at once; beyond, they take turns."""
+"""Chunks of all rosters that are being asked about at once; beyond, callers and rosters take turns."""
 
 ASIDE_CASES = 16
 """Cases of a roster's chunk from which on it is sealed and checked beside the event loop, so that others have it."""
@@ -155,7 +156,7 @@ class Client:
         directory.on_change(self._directory_changed)
         self._hour = -1
         self._today = date.min
-        self._chunks = asyncio.Semaphore(MAX_CHUNKS)
+        self.chunks = ChunkPlaces(MAX_CHUNKS)
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="roster")
         self._closed = False
 
@@ -347,6 +348,7 @@ class Client:
         """As `verify_many`, as many results at a time as became ready together; `caller` as in `verify`."""
         await self._reach(context, timeout, caller)
         question = self._question(context)
+        roster = object()
 
         def prepare(case: Case) -> Prepared:
             # The directory may change within a long roster.
@@ -356,7 +358,7 @@ class Client:
             return question.planner.prepare(case, question.today)
 
         async def ask(chunk: Sequence[Prepared]) -> Sequence[CaseResult]:
-            async with self._chunks:
+            async with self.chunks.take(caller, roster):
                 return await self._ask(context, question, chunk, timeout, bulk=True, receipt=receipt)
 
         async with aclosing(run_roster(cases, prepare, ask)) as found:

@@ -1,8 +1,8 @@
 """Many cases: read, prepared, gathered by shape, asked in chunks, given back as they become ready.
 
-Never more than a window of chunks is in hand: what the consumer does not take holds the reading up, so a roster of any
-length needs the memory of a few hundred cases. A case that cannot be asked gives a result with its reason, and harms no
-other.
+Never more than a window of chunks is in hand, and as many cases again that gather: what the consumer does not take
+holds the reading up, so a roster of any length needs the memory of some thousand cases. A case that cannot be asked
+gives a result with its reason, and harms no other.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ SLICE = 16
 MAX_OPEN_SHAPES = 64
 """Shapes of cases that gather at a time; beyond, the fullest is sent."""
 
+MAX_GATHERED = WINDOW * CHUNK
+"""Cases of all shapes that gather at a time; beyond, the fullest is sent."""
+
 
 class _Roster:
     """One run. Owned by the event loop.
@@ -49,6 +52,7 @@ class _Roster:
         self._prepare = prepare
         self._ask = ask
         self._gathering: dict[int, list[Prepared]] = {}
+        self._gathered = 0
         self._places = asyncio.Semaphore(WINDOW)
         self._ready: asyncio.Queue[Sequence[CaseResult] | BaseException | None] = asyncio.Queue()
         self._asking: set[asyncio.Task[None]] = set()
@@ -113,13 +117,15 @@ class _Roster:
         key = id(prepared.plan)
         gathered = self._gathering.setdefault(key, [])
         gathered.append(prepared)
+        self._gathered += 1
         if len(gathered) >= chunk_size(prepared.plan):
             await self._send(key)
-        elif len(self._gathering) > MAX_OPEN_SHAPES:
+        elif len(self._gathering) > MAX_OPEN_SHAPES or self._gathered > MAX_GATHERED:
             await self._send(max(self._gathering, key=lambda key: len(self._gathering[key])))
 
     async def _send(self, key: int) -> None:
         chunk = self._gathering.pop(key)
+        self._gathered -= len(chunk)
         await self._places.acquire()
         task = asyncio.create_task(self._run_chunk(chunk))
         self._asking.add(task)

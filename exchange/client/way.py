@@ -115,6 +115,11 @@ class _Stream:
         self.gathering: Gathering[Item] = Gathering(self._leave, alive=lambda item: not item.future.done())
 
     @property
+    def load(self) -> int:
+        """Requests that gather, wait to be written since the hub does not read, or have left and have no result."""
+        return self.gathering.queued + self.gathering.unanswered
+
+    @property
     def unanswered(self) -> int:
         """Requests that have left and have no result."""
         return len(self._sent)
@@ -125,7 +130,10 @@ class _Stream:
 
     async def write(self) -> None:
         """Send frames as they leave the gathering, until the stream ends."""
-        while (items := await self._frames.get()) is not None:
+        while (gathered := await self._frames.get()) is not None:
+            items = self._wanted(gathered)
+            if not items:
+                continue
             now = self._now()
             frame = exchange_pb2.ExchangeStreamRequest()
             if self._known is not None:
@@ -142,6 +150,15 @@ class _Stream:
                 one.timeout.seconds, milliseconds = divmod(left, 1000)
                 one.timeout.nanos = milliseconds * 1_000_000
             await self._call.write(frame)
+
+    def _wanted(self, items: list[Item]) -> list[Item]:
+        """Those of a frame whose callers still wait. What was given up before it left is asked nowhere."""
+        wanted = [item for item in items if not item.future.done()]
+        if len(wanted) < len(items):
+            dropped = len(items) - len(wanted)
+            bulk = items[0].bulk
+            self.gathering.answered(interactive=0 if bulk else dropped, bulk=dropped if bulk else 0)
+        return wanted
 
     async def read(self) -> exchange_pb2.ExchangeStreamResponse | None:
         """The next frame of results; None at the end of the stream."""
@@ -219,7 +236,7 @@ class Way:
     def load(self) -> int:
         """Requests that wait here, or are with the hub."""
         stream = self._stream
-        return 0 if stream is None else stream.gathering.queued + stream.unanswered
+        return 0 if stream is None else stream.load
 
     def well(self, owner: str = "") -> bool:
         """Whether the hub is open, says that it serves, and could reach the owner lately, as far as is known."""

@@ -13,7 +13,7 @@ import pytest
 from certs.owner_keys import KEY_LIFE, ROTATE_AFTER, OwnerKeyStore, VerifiedOwnerKey
 from certs.signing import CertificateVerifier
 from certs_support import City
-from exchange.client.keys import FRESH_SECONDS, PAUSE_SECONDS, SPARE_SECONDS, OwnerKeys
+from exchange.client.keys import FRESH_SECONDS, PAUSE_SECONDS, SPARE_SECONDS, SPURNED_SECONDS, OwnerKeys
 from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.wire.errors import Reason, RefusedError
 
@@ -141,6 +141,17 @@ async def test_a_key_that_its_owner_does_not_know_is_spurned(fixture: Fixture) -
     with pytest.raises(RefusedError):
         await fixture.keys.context("hrss")
     assert fixture.fetched == 2
+
+
+async def test_a_key_that_was_spurned_is_used_again_after_a_minute(fixture: Fixture) -> None:
+    fixture.statements = fixture.store("hrss").statements()
+    context = await fixture.keys.context("hrss")
+    fixture.keys.spurn("hrss", context.key_id)
+    fixture.now += SPURNED_SECONDS - 1
+    with pytest.raises(RefusedError):
+        await fixture.keys.context("hrss")
+    fixture.now += 1
+    assert (await fixture.keys.context("hrss")).key_id == context.key_id
 
 
 async def test_keys_are_verified_anew_when_the_directory_changed(fixture: Fixture) -> None:

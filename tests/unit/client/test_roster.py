@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from client_support import CHILD, FATHER, MOTHER, TODAY, directory
 from exchange.client.case import Case, CaseResult, Subject
 from exchange.client.plan import Planner, Prepared
-from exchange.client.roster import CHUNK, WINDOW, chunk_size, run_roster
+from exchange.client.roster import CHUNK, MAX_GATHERED, MAX_OPEN_SHAPES, SLICE, WINDOW, chunk_size, run_roster
 from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.header import MAX_ANSWERS_PER_REQUEST
 
@@ -89,6 +89,28 @@ async def test_no_more_than_a_window_is_read_ahead_of_who_takes_results() -> Non
         await asyncio.sleep(0.2)
         assert read <= (WINDOW + 2) * CHUNK
         assert asker.most <= WINDOW
+
+
+async def test_no_more_gathers_of_many_shapes_than_of_one() -> None:
+    read = 0
+
+    def source() -> Iterator[Case]:
+        nonlocal read
+        for number in range(40 * CHUNK):
+            read += 1
+            claim = f"guardian: hrss.x{number % (MAX_OPEN_SHAPES - 1)} exists"
+            yield Case((Subject("guardian", MOTHER),), (claim,), str(number))
+
+    asker = Asker()
+    async with aclosing(run_roster(source(), prepare, asker)) as found:
+        first = len(await anext(found))
+        while len(asker.chunks) < WINDOW:  # noqa: ASYNC110  another task's work
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+        in_line = read - first - sum(len(chunk) for chunk in asker.chunks[1:])
+        # What gathers, a chunk that waits for the window, and what was read together.
+        assert in_line <= MAX_GATHERED + CHUNK + SLICE
+        assert read <= MAX_GATHERED + (WINDOW + 2) * CHUNK
 
 
 async def test_a_case_that_cannot_be_asked_says_why_and_harms_no_other() -> None:
