@@ -328,8 +328,8 @@ class Reason(Enum):
         "RESOURCE_EXHAUSTED",
         Actor.REQUESTER,
         "同时打开的批量核验流过多",
-        "This caller, or all callers together, have too many VerifyBatch streams open at this agent; send more cases on "
-        "one that is open, or end one and try again.",
+        "This caller, or all callers together, have too many VerifyBatch streams open at this agent; send more cases "
+        "on one that is open, or end one and try again.",
     )
     DEADLINE_EXCEEDED = Meaning(
         "DEADLINE_EXCEEDED", Actor.NOBODY, "超过时限", "The caller's time ran out; ask with more time."
