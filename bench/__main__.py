@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--long", action="store_true", help="to ten million entries; hours")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the JSON goes (default: %(default)s)")
     arguments = parser.parse_args()
-    console = Console(width=max(Console().width, 120))
+    console = Console(width=max(Console().width, 160))
     benchmarks = LONG if arguments.long else BENCHMARKS
     if arguments.only and arguments.only not in benchmarks:
         parser.error(f"--long has {', '.join(benchmarks)}")

@@ -47,7 +47,7 @@ def show(results: list[Result], console: Console) -> None:
     for heading in ("name", "value", "unit", "baseline", "ratio", "target", "met"):
         table.add_column(
             heading,
-            no_wrap=heading == "name",
+            no_wrap=heading != "target",
             justify="left" if heading in {"name", "unit", "target", "met"} else "right",
         )
     for result in results:

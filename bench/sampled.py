@@ -28,6 +28,9 @@ SWITCH = 0.0005
 """Seconds after which a thread has to let another one run."""
 
 NATIVE = "native threads"
+LOOP = "event loop and gRPC"
+RUNNERS = frozenset({"proto/zhiwang/wire/process.py:run", "bench/__main__.py:main"})
+"""Functions that run an event loop: time in which nothing of ours stands above them is the loop's."""
 ROOT = str(Path(__file__).parents[1])
 
 
@@ -89,7 +92,8 @@ def _place(frame: FrameType | None) -> str:
     while frame is not None:
         code = frame.f_code
         if code.co_filename.startswith(ROOT) and "/.venv/" not in code.co_filename:
-            return f"{code.co_filename.removeprefix(ROOT + os.sep)}:{code.co_qualname}"
+            place = f"{code.co_filename.removeprefix(ROOT + os.sep)}:{code.co_qualname}"
+            return LOOP if place in RUNNERS else place
         frame = frame.f_back
     return "elsewhere"
 
