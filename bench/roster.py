@@ -234,7 +234,9 @@ async def rosters(
         yield found
     finally:
         for process in running:
-            process.kill()
+            # One that has ended by itself has told why already; to kill it would hide that.
+            if process.returncode is None:
+                process.kill()
             await process.wait()
 
 
