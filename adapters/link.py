@@ -23,7 +23,7 @@ from google.protobuf.message import DecodeError
 from zhiwang.adapter.v1 import adapter_pb2, adapter_pb2_grpc
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.exchange.v1 import sealed_pb2
-from zhiwang.wire.channel import RenewableChannel, refusal_of
+from zhiwang.wire.channel import RenewableChannel, is_cancelled, refusal_of
 from zhiwang.wire.errors import Reason
 from zhiwang.wire.gather import portions
 from zhiwang.wire.header import is_bulk
@@ -31,6 +31,10 @@ from zhiwang.wire.outbox import Outbox
 
 CREDIT = 1024
 """Requests that the adapter takes unanswered on one link."""
+
+HELD_BYTES = 256 << 20
+"""Bytes that one hub has here, of requests that wait and of replies that it has not taken. Beyond, its requests are
+refused; at twice as much, since replies may be longer than their requests, its stream ends."""
 
 FRAME_ITEMS = 256
 """Requests that are joined into one frame of work, at most, and"""
@@ -73,7 +77,11 @@ Prove = Callable[[int, int, str], audit_pb2.GetConsistencyProofResponse]
 
 
 class _FloodedError(Exception):
-    """The hub sends beyond its credit and takes no refusal; the stream ends."""
+    """The hub sends, and takes no answer; the stream ends.
+
+    Waiting for it would hold up the lanes, and with them every other hub. A hub fails at once what was on a stream that
+    has ended, as unavailable, so its requesters may ask again; what had been recorded they get once more, uncharged.
+    """
 
 
 @dataclass(slots=True)
@@ -112,6 +120,10 @@ class Lane:
         self._idle.clear()
         self._arrived.set()
 
+    def forget(self, session: Session) -> None:
+        """Drop what waits here of a stream that has ended."""
+        self._jobs = deque(job for job in self._jobs if job.session is not session)
+
     async def run(self) -> None:
         """Work until cancelled."""
         loop = asyncio.get_running_loop()
@@ -122,6 +134,8 @@ class Lane:
                 await self._arrived.wait()
             while (pause := self._pause()) > 0:  # noqa: ASYNC110 - time has to pass, nothing happens
                 await asyncio.sleep(pause)
+            if not self._jobs:
+                continue
             session, frame, late = self._next(loop.time())
             if late:
                 session.reply(adapter_pb2.ReplyFrame(items=late), bulk=self._bulk)
@@ -234,6 +248,19 @@ class Lanes:
         self._held.discard(held)
         (self._bulk if held.shape.long else self._interactive).add(held.job)
 
+    def forget(self, session: Session) -> None:
+        """A stream has ended: drop what waits of it.
+
+        The hub has failed it already, so it would be recorded and charged for nobody; and a hub that comes back again
+        and again would fill this process, whatever its credit is.
+        """
+        for held in [one for one in self._held if one.job.session is session]:
+            if held.timer is not None:
+                held.timer.cancel()
+            self._held.discard(held)
+        self._interactive.forget(session)
+        self._bulk.forget(session)
+
     def reached(self, version: int) -> None:
         """A directory of this version is in force."""
         for held in [one for one in self._held if one.shape.version <= version]:
@@ -284,8 +311,24 @@ def _shape(header: bytes) -> _Shape:
     return _Shape(is_bulk(message) or report, message.min_policy_version, message.cases * len(message.claims))
 
 
+class _Said(NamedTuple):
+    """A message that waits to be written.
+
+    Attributes:
+        message: It.
+        replies: How many are in it.
+        size: Their bytes.
+    """
+
+    message: adapter_pb2.AttachRequest
+    replies: int = 0
+    size: int = 0
+
+
 class Session:
     """One stream to a hub.
+
+    A request counts as unanswered until its reply is being written: what the hub does not take, it has no credit for.
 
     Args:
         stub: Of the hub's AdapterService.
@@ -309,20 +352,30 @@ class Session:
         self._turned_away = turned_away
         self._prove = prove
         self._proving: asyncio.Task[None] | None = None
-        self._outbox: Outbox[adapter_pb2.AttachRequest] = Outbox()
-        self._unanswered = 0
-        self._exceeded = False
+        self._call: grpc.aio.StreamStreamCall[adapter_pb2.AttachRequest, adapter_pb2.AttachResponse] | None = None
+        self._outbox: Outbox[_Said] = Outbox()
+        self._requests: dict[int, int] = {}  # bytes of each that is here, by its number
+        self._unread = 0  # replies that are not being written yet
+        self._held = 0  # bytes of both
+        self._exceeded = self._flooded = False
         self.attached = asyncio.Event()
         self.over = asyncio.Event()
 
     def send(self, message: adapter_pb2.AttachRequest, *, bulk: bool = False) -> None:
         """Say something after what was said before, but for what is bulk; lost with the stream."""
         if not self.over.is_set():
-            self._outbox.put(message, bulk=bulk)
+            replies, size = len(message.reply_frame.items), message.ByteSize()
+            self._unread += replies
+            self._held += size
+            self._outbox.put(_Said(message, replies, size), bulk=bulk)
+            if self._held > 2 * HELD_BYTES and self._call is not None:
+                self._flooded = True
+                self._call.cancel()
 
     def reply(self, frame: adapter_pb2.ReplyFrame, *, bulk: bool) -> None:
         """Answer requests of this stream, of one lane."""
-        self._unanswered -= len(frame.items)
+        for item in frame.items:
+            self._held -= self._requests.pop(item.correlation_id, 0)
         for items in portions(frame.items, _size, count=len(frame.items), size=REPLY_BYTES):
             part = frame
             if len(items) < len(frame.items):
@@ -340,7 +393,7 @@ class Session:
             TimeoutError: The hub did not answer Hello.
             _FloodedError: The hub keeps no bound.
         """
-        call = self._stub.Attach()
+        call = self._call = self._stub.Attach()
         writer: asyncio.Task[None] | None = None
         try:
             await call.write(adapter_pb2.AttachRequest(hello=self._hello))
@@ -354,9 +407,15 @@ class Session:
             while (message := await call.read()) is not grpc.aio.EOF:
                 self._receive(message)
             await self._raise_status(call)
+        except asyncio.CancelledError:
+            if self._flooded and not is_cancelled():
+                raise _FloodedError from None
+            raise
         finally:
             self.attached.clear()
             self.over.set()
+            self._lanes.forget(self)
+            self._outbox.withdraw()
             if writer is not None:
                 writer.cancel()
                 with contextlib.suppress(asyncio.CancelledError, grpc.aio.AioRpcError, asyncio.InvalidStateError):
@@ -378,8 +437,11 @@ class Session:
     async def _write(
         self, call: grpc.aio.StreamStreamCall[adapter_pb2.AttachRequest, adapter_pb2.AttachResponse]
     ) -> None:
-        while (message := await self._outbox.get()) is not None:
-            await call.write(message)
+        while (said := await self._outbox.get()) is not None:
+            # Not after it was written: by then the hub may have sent more in its place.
+            self._unread -= said.replies
+            self._held -= said.size
+            await call.write(said.message)
         await call.done_writing()
 
     def _receive(self, message: adapter_pb2.AttachResponse) -> None:
@@ -413,13 +475,25 @@ class Session:
         Raises:
             _FloodedError: It does not even read the refusals.
         """
-        room = max(0, self._hello.credit - self._unanswered)
-        beyond = frame.items[room:]
+        taken: list[adapter_pb2.RequestFrame.Item] = []
+        beyond: list[adapter_pb2.RequestFrame.Item] = []
+        for item in frame.items:
+            size = item.ByteSize()
+            if (
+                len(self._requests) + self._unread >= self._hello.credit
+                or self._held + size > HELD_BYTES
+                or item.correlation_id in self._requests
+            ):
+                beyond.append(item)
+            else:
+                self._requests[item.correlation_id] = size
+                self._held += size
+                taken.append(item)
         if beyond:
             if not self._exceeded:
                 self._exceeded = True
                 _log.warning("the hub exceeds its credit", requests=len(beyond))
-            if len(self._outbox) > self._hello.credit:
+            if self._unread > self._hello.credit:
                 raise _FloodedError
             self._turned_away(Reason.OVERLOADED, len(beyond))
             reason = Reason.OVERLOADED.name
@@ -427,9 +501,8 @@ class Session:
                 adapter_pb2.ReplyFrame.Item(correlation_id=item.correlation_id, reason=reason) for item in beyond
             ]
             self.send(adapter_pb2.AttachRequest(reply_frame=adapter_pb2.ReplyFrame(items=refused)))
-            del frame.items[room:]
-        if frame.items:
-            self._unanswered += len(frame.items)
+            frame = _like(frame, taken)
+        if taken:
             self._lanes.add(self, frame)
 
     async def retire(self, seconds: float) -> None:
@@ -439,7 +512,7 @@ class Session:
             async with asyncio.timeout(seconds):
                 # What the hub sent before it heard of this is still on its way.
                 await asyncio.sleep(QUIET_SECONDS)
-                while self._unanswered > 0 and not self.over.is_set():  # noqa: ASYNC110 - an answer may be followed by more
+                while (self._requests or self._unread) and not self.over.is_set():  # noqa: ASYNC110 - an answer may be followed by more
                     await asyncio.sleep(QUIET_SECONDS)
                 self._outbox.end()
                 await self.over.wait()

@@ -14,7 +14,21 @@ from pathlib import Path
 import uvloop
 from rich.console import Console
 
-from bench import batch, calm, directory, extracts, growth, hubs, log, policy, rehearsal, rows, stores, verification
+from bench import (
+    batch,
+    calm,
+    directory,
+    extracts,
+    growth,
+    hubs,
+    log,
+    memory,
+    policy,
+    rehearsal,
+    rows,
+    stores,
+    verification,
+)
 from bench.result import Result, merge, show
 
 Measure = Callable[[], Coroutine[None, None, list[Result]]]
@@ -41,6 +55,7 @@ BENCHMARKS: dict[str, Measure] = {
     "batch_profile": batch.measure_profile,
     "interactive_p99": calm.measure,
     "student": verification.measure_student,
+    "memory": memory.measure,
     "extract_load": extracts.measure,
 }
 """By name of the figure; some are measured together."""
@@ -50,6 +65,7 @@ LONG: dict[str, Measure] = {
     "log_growth_postgresql": growth.measure_long_postgresql,
     "row_growth": rows.measure_long,
     "batch_throughput": batch.measure_long,
+    "memory": memory.measure_long,
 }
 """What `make bench-long` runs."""
 

@@ -173,12 +173,14 @@ class RunningOwners:
         client: Of the education bureau's enrolment system.
         sources: The owners' data sets, opened once more: to run their statements alone.
         pids: Of the processes, by name.
+        agent: Address of the bureau's agent.
     """
 
     layout: Layout
     client: Client
     sources: dict[str, Source]
     pids: dict[str, int]
+    agent: str
 
     def context(self) -> Context:
         """Why the bench asks."""
@@ -234,7 +236,7 @@ async def running(
             async with await Client.open(load_profile(layout.system_profile)) as client:
                 if not await client.transport.ready(30):
                     raise RuntimeError("the client finds no hub")
-                yield RunningOwners(layout, client, sources, fleet.pids)
+                yield RunningOwners(layout, client, sources, fleet.pids, town.agent)
         finally:
             for source in sources.values():
                 source.close()

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import grpc
+import pytest
 import structlog
 
+from adapters import link
 from adapters.link import Lanes, Session
 from zhiwang.adapter.v1 import adapter_pb2
 from zhiwang.audit.v1 import audit_pb2
+from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.wire.errors import Reason
 
 CREDIT = 4
@@ -59,6 +63,22 @@ class Stub:
 
     def __init__(self, call: Call) -> None:
         self.Attach = lambda: call
+
+
+class Answering(Lanes):
+    """Lanes that answer at once, each request with so many bytes."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(lambda _frame: adapter_pb2.ReplyFrame())
+        self.size = size
+        self.taken: list[int] = []
+
+    def add(self, session: Session, frame: adapter_pb2.RequestFrame) -> None:
+        reply = adapter_pb2.ReplyFrame()
+        for item in frame.items:
+            self.taken.append(item.correlation_id)
+            reply.items.add(correlation_id=item.correlation_id).reply.ciphertext = bytes(self.size)
+        session.reply(reply, bulk=False)
 
 
 class Waiting(Lanes):
@@ -123,6 +143,96 @@ async def test_a_hub_that_floods_and_reads_nothing_loses_its_stream() -> None:
     assert lanes.taken == [1, 2, 3, 4]
     assert (ended, call.cancelled) == ("_FloodedError", True)
     assert counted[Reason.OVERLOADED] < 2 * CREDIT
+
+
+async def attach_to(lanes: Lanes, *said: adapter_pb2.AttachResponse, reads: bool) -> tuple[Session, Call, str]:
+    call = Call(said, reads=reads)
+    session = Session(Stub(call), lanes, adapter_pb2.Hello(credit=CREDIT), lambda *_: None, prove)  # type: ignore[arg-type]  # no gRPC
+    ended = "at its end"
+    try:
+        await session.run()
+    except Exception as error:  # noqa: BLE001 - told to the test
+        ended = type(error).__name__
+    lanes.close()
+    return session, call, ended
+
+
+async def test_a_hub_has_no_credit_for_what_it_does_not_read() -> None:
+    lanes = Answering(16)
+    _, call, ended = await attach_to(lanes, *(frame(number) for number in range(1, 100)), reads=False)
+    # One reply more than there is credit for is being written.
+    assert lanes.taken == list(range(1, CREDIT + 2))
+    assert (ended, call.cancelled) == ("_FloodedError", True)
+
+
+async def test_a_hub_that_reads_its_replies_is_served_for_ever() -> None:
+    lanes = Answering(16)
+    _, call, ended = await attach_to(lanes, *(frame(number) for number in range(1, 100)), reads=True)
+    assert lanes.taken == list(range(1, 100))
+    assert ended == "at its end"
+    assert not any(item.reason for message in call.heard for item in message.reply_frame.items)
+
+
+async def test_requests_of_more_bytes_than_one_hub_may_hold_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "HELD_BYTES", 1000)
+    large = frame(1, 2, 3)
+    for item in large.request_frame.items:
+        item.request.ciphertext = bytes(400)
+    lanes = Waiting()
+    session, call, _ = await attach_to(lanes, large, reads=True)
+    assert lanes.taken == [1, 2]
+    assert [one.correlation_id for message in call.heard for one in message.reply_frame.items] == [3]
+    assert session._held < 1000
+
+
+async def test_a_number_that_is_in_use_is_refused() -> None:
+    lanes = Waiting()
+    _, call, _ = await attach_to(lanes, frame(1, 2), frame(2, 3), reads=True)
+    assert lanes.taken == [1, 2, 3]
+    assert [one.correlation_id for message in call.heard for one in message.reply_frame.items] == [2]
+
+
+async def test_replies_of_more_bytes_than_a_hub_takes_end_its_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "HELD_BYTES", 1000)
+    session, call, _ = await attach_to(Answering(800), frame(1, 2, 3), reads=False)
+    assert (session._flooded, call.cancelled) == (True, True)
+
+
+async def test_what_waits_of_a_stream_that_has_ended_is_dropped() -> None:
+    begun, go, worked = threading.Event(), threading.Event(), list[int]()
+
+    def process(frame: adapter_pb2.RequestFrame) -> adapter_pb2.ReplyFrame:
+        worked.extend(item.correlation_id for item in frame.items)
+        begun.set()
+        assert go.wait(60)
+        return adapter_pb2.ReplyFrame(
+            items=[adapter_pb2.ReplyFrame.Item(correlation_id=item.correlation_id) for item in frame.items]
+        )
+
+    # What names a directory that is still to come waits elsewhere, and is dropped as well.
+    named = frame(9)
+    named.request_frame.items[0].request.header = sealed_pb2.Header(min_policy_version=7).SerializeToString()
+    version = [0]
+    lanes = Lanes(process, version=lambda: version[0])
+    running = asyncio.create_task(lanes.run())
+
+    def ending() -> Session:
+        return Session(Stub(Call([], reads=True)), lanes, adapter_pb2.Hello(credit=CREDIT), lambda *_: None, prove)  # type: ignore[arg-type]  # no gRPC
+
+    gone, other = ending(), ending()
+    gone._receive(frame(1))
+    assert await asyncio.to_thread(begun.wait, 60)
+    gone._receive(frame(2, 3))
+    gone._receive(named)
+    other._receive(frame(4))
+    await gone.run()
+    go.set()
+    version[0] = 7
+    lanes.reached(7)
+    await lanes.drained()
+    assert worked == [1, 4]
+    running.cancel()
+    lanes.close()
 
 
 def relate(old_size: int, new_size: int) -> adapter_pb2.AttachResponse:

@@ -22,8 +22,9 @@ async def test_replies_beyond_what_a_message_holds_go_in_several_under_one_head(
     session.reply(adapter_pb2.ReplyFrame(items=items, log=log, former_log=log), bulk=True)
     sent = []
     while session._outbox:
-        message = await session._outbox.get()
-        assert message is not None
+        said = await session._outbox.get()
+        assert said is not None
+        message = said.message
         assert message.ByteSize() < REPLY_BYTES + 4096
         assert message.reply_frame.log == message.reply_frame.former_log == log
         sent += [item.correlation_id for item in message.reply_frame.items]
