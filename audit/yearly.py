@@ -12,11 +12,9 @@ Each log is a `LogStore` of its own, and what is said of it stays said: heads an
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,13 +24,15 @@ from sqlalchemy import Connection, Engine
 
 from audit import shards
 from audit.appended import Appended, Head, NewEntry
-from audit.checkpoint import Checkpoint, split_note
+from audit.checkpoint import Checkpoint
 from audit.database import Backend
+from audit.doubts import Doubt, Doubts
 from audit.ends import broken, check_ends, check_known, check_removals
 from audit.entry import Event, decode_entry
 from audit.guard import Guard
 from audit.holds import HoldBook
-from audit.origins import FIRST, end_of, log_of, origin_of, position, year_and_index, year_at, year_of
+from audit.linking import add_link
+from audit.origins import FIRST, end_of, origin_of, position, year_and_index, year_at, year_of
 from audit.proofs import check_entry
 from audit.shards import Ended
 from audit.store import LogStore
@@ -46,12 +46,6 @@ PREPARE_SECONDS: Final = 86_400
 
 NOTICE_SECONDS: Final = 31 * 86_400
 """How long before a year is over it is looked whether the next one's log can begin."""
-
-DOUBTS: Final = 64
-"""Transactions whose outcome can be in doubt at a time: those of a process's threads, one after the other."""
-
-SETTLED: Final = 8192
-"""Entries of which it is remembered that they are in the log after all."""
 
 RETRY_SECONDS: Final = 3600
 """After how long that is looked at again, and a new year is tried again that could not begin."""
@@ -100,10 +94,7 @@ class YearlyLog:
         self._refused = float("-inf")
         self.unprepared: str | None = None
         self._book = HoldBook(self)
-        # What was appended and is not known to be committed: origin, index of the first, keys. Owned as the edge is.
-        self._doubts: deque[tuple[str, int, list[bytes]]] = deque(maxlen=DOUBTS)
-        # Where that stands which turned out to be; by key: origin and index. Replaced whole.
-        self._settled: dict[bytes, tuple[str, int]] = {}
+        self._doubts = Doubts()
 
     @classmethod
     def adopt(cls, store: LogStore | YearlyLog) -> YearlyLog:
@@ -229,13 +220,12 @@ class YearlyLog:
 
     def _settle(self, connection: Connection) -> None:
         """Look up what was in doubt; no other transaction can still bring it in, since this one holds the head."""
-        for origin, first, keys in self._doubts:
-            store = self._store(year_of(origin))
-            found = store.find(connection, keys, first) if store.newest.size > first else {}
-            self._settled = {**self._settled, **{key: (origin, index) for key, index in found.items()}}
-        while len(self._settled) > SETTLED:
-            self._settled = dict(islice(self._settled.items(), len(self._settled) - SETTLED, None))
-        self._doubts.clear()
+
+        def find(doubt: Doubt) -> dict[bytes, int]:
+            store = self._store(year_of(doubt.origin))
+            return store.find(connection, doubt.keys, doubt.first) if store.newest.size > doubt.first else {}
+
+        self._doubts.settle(find)
 
     def _take_up(self, connection: Connection, guarded: Checkpoint | None) -> None:
         self._backend.install_years(connection)
@@ -425,26 +415,24 @@ class YearlyLog:
     def append(self, connection: Connection, entries: Sequence[NewEntry]) -> Appended:
         """As `LogStore.append`; the transaction is from `transaction`."""
         appended = self._current.append(connection, entries)
-        self._doubts.append((appended.origin, appended.first, [entry.key for entry in entries]))
+        self._doubts.add(Doubt(appended.origin, appended.first, [entry.key for entry in entries]))
         return appended
 
     def committed(self, appended: Appended) -> None:
         """The transaction of `appended` has been committed."""
         self._stores[year_of(appended.origin)].committed(appended)
-        for doubt in [one for one in list(self._doubts) if one[:2] == (appended.origin, appended.first)]:
-            with suppress(ValueError):
-                self._doubts.remove(doubt)
+        self._doubts.committed(appended)
 
     def is_recorded(self, entries: Sequence[NewEntry]) -> bool:
         """Whether these entries are known to be in the log, although it stopped before anybody was told.
 
         Who was told that the log is unavailable and tries again with the same entries asks here first.
         """
-        return entries[0].key in self._settled
+        return entries[0].key in self._doubts.settled
 
     def recorded(self, entries: Sequence[NewEntry]) -> Appended:
         """Those entries, as their first attempt would have returned them. Reads the disk."""
-        origin, first = self._settled[entries[0].key]
+        origin, first = self._doubts.settled[entries[0].key]
         return self.shard(origin).recorded(first, entries)
 
     def refresh(self) -> Head:
@@ -563,7 +551,7 @@ class YearlyLog:
         if known_origin in {"", current.origin}:
             return current.head(known_tree_size, disk=disk)
         head = current.head(disk=disk)
-        self._link(head, current, known_tree_size, known_origin, disk=disk)
+        add_link(head, current, self._ended, known_tree_size, known_origin, self._store, disk=disk)
         return head
 
     def shown(self, head: Head, known_tree_size: int = 0, known_origin: str = "") -> audit_pb2.LogHead:
@@ -572,7 +560,7 @@ class YearlyLog:
         if known_origin in {"", current.origin}:
             return current.shown(head, known_tree_size)
         shown = current.shown(head)
-        self._link(shown, current, known_tree_size, known_origin, disk=True)
+        add_link(shown, current, self._ended, known_tree_size, known_origin, self._store, disk=True)
         return shown
 
     def frame(
@@ -591,46 +579,13 @@ class YearlyLog:
         if known_origin in {"", store.origin}:
             return store.frame(parts, known_tree_size, disk=disk, newest=ended)
         head, logged = store.frame(parts, disk=disk, newest=ended)
-        self._link(head, store, known_tree_size, known_origin, disk=disk)
+        add_link(head, store, self._ended, known_tree_size, known_origin, self._store, disk=disk)
         return head, logged
-
-    def _link(
-        self, head: audit_pb2.LogHead, store: LogStore, known_tree_size: int, known_origin: str, *, disk: bool
-    ) -> None:
-        """Add to a head how its log goes on from the one that the reader knows, if it does and still can be proved."""
-        year, known = year_of(store.origin), year_of(known_origin)
-        between = [one for one in self._ended if known <= one.year < year]
-        if not between or between[0].year != known or log_of(known_origin) != self.log:
-            return
-        size = Checkpoint.parse(split_note(head.checkpoint)[0]).size
-        final = between[0].head.size
-        if not 0 < known_tree_size <= final:
-            return
-        link = audit_pb2.LogLink(known_origin=known_origin, known_tree_size=known_tree_size)
-        if known_tree_size < final:
-            if between[0].removal is not None:
-                return
-            if not disk:
-                raise KeyError(known_origin)
-            link.consistency_path.extend(self._store(known).consistency(known_tree_size, final))
-        own = next((one for one in self._ended if one.year == year), None)
-        if own is not None:
-            link.opened.append(_opened(own))
-        elif not disk:
-            raise KeyError(store.origin)
-        else:
-            link.opened.extend(store.logged([0], size))
-        link.opened.extend(_opened(one) for one in reversed(between[1:]))
-        head.link.CopyFrom(link)
 
     def verify_all(self, progress: Callable[[int, int], None] = lambda _done, _size: None) -> Head:
         """Recompute every log that is kept from its entries; as `LogStore.verify_all`. The newest head."""
         heads = [store.verify_all(progress) for store in self.shards()]
         return heads[0]
-
-
-def _opened(one: Ended) -> audit_pb2.LoggedEntry:
-    return audit_pb2.LoggedEntry.FromString(one.opened)
 
 
 def _of(guarded: Checkpoint | None, origin: str) -> Checkpoint | None:
