@@ -8,7 +8,7 @@ import time
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
@@ -36,20 +36,17 @@ from adapters.printing import (
 from adapters.quality import DataQuality, measure, read_divisions
 from adapters.retention import keep
 from adapters.roster_cli import roster
-from audit.origins import MAX_YEAR
 from audit.places import database_script, removal_script
 from audit.retention import going
 from policy.document import parse_document
 from policy.model import Directory
+from zhiwang.wire import output
 from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.process import run as run_process
 from zhiwang.wire.profile import load_profile
 from zhiwang.wire.tomlfile import FileError
 
 __all__ = ["app", "diagnose"]
-
-FAILED = 1
-USAGE = 2
 
 app = typer.Typer(
     help="适配器  The adapter beside an owner's database: opens, evaluates, records.", no_args_is_help=True
@@ -81,7 +78,7 @@ def check(
         ),
     ] = None,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    as_json: output.AsJson = False,
     quality: Annotated[
         bool,
         typer.Option("--quality", help="If nothing is wrong, count through the data too: for the owner alone."),
@@ -128,14 +125,14 @@ def check(
         print_report(report, checked)
         print_quality(counted)
     if report.findings:
-        raise typer.Exit(FAILED)
+        raise typer.Exit(output.FAILED)
 
 
 def _divisions(path: Path | None) -> frozenset[str] | None:
     try:
         return None if path is None else read_divisions(path)
     except ValueError as error:
-        _misused(str(error))
+        output.usage_error(str(error))
 
 
 def _directory(profile: Path | None) -> Directory | None:
@@ -204,16 +201,7 @@ def init(
     join: Annotated[
         bool, typer.Option("--join", help="With --profile: share the store that other replicas keep in PostgreSQL.")
     ] = False,
-    year: Annotated[
-        list[int] | None,
-        typer.Option(
-            "--year",
-            metavar="YEAR",
-            help="With --sql: only make room for the log of this year. Several times for several.",
-            min=1000,
-            max=MAX_YEAR,
-        ),
-    ] = None,
+    year: output.Years = None,
     as_json: Annotated[bool, typer.Option("--json", help="With --url: one JSON object on standard output.")] = False,
 ) -> None:
     """Begin an adapter: with --url draft its files from a database that exists, with --profile make its state.
@@ -240,11 +228,11 @@ def init(
     Example: zhiwang adapter init --profile adapter.toml --sql | psql -v ON_ERROR_STOP=1 -h db.hrss -U postgres zhiwang
     """
     if (sql or join or year) and (url is not None or profile is None):
-        _misused("--sql, --join and --year go with --profile")
+        output.usage_error("--sql, --join and --year go with --profile")
     if sum((sql, join, successor_of is not None)) > 1:
-        _misused("give one of --sql, --join and --successor-of")
+        output.usage_error("give one of --sql, --join and --successor-of")
     if year and not sql:
-        _misused("--year says what --sql prints")
+        output.usage_error("--year says what --sql prints")
     if sql and profile is not None:
         sys.stdout.write(database_script(load_profile(profile).log, year or (), beside=STORE))
     elif url is not None:
@@ -253,7 +241,9 @@ def init(
         _make_state(profile, successor_of, join=join)
         sys.stderr.write(f"Next: zhiwang adapter run --profile {profile}\n")
     else:
-        _misused("give --url to draft an adapter's files from a database, or --profile to make an adapter's state")
+        output.usage_error(
+            "give --url to draft an adapter's files from a database, or --profile to make an adapter's state"
+        )
 
 
 def _make_state(profile: Path, successor_of: Path | None = None, *, join: bool = False) -> None:
@@ -293,18 +283,13 @@ def _draft(
                 progress=progress,
             )
     except UnusableError as error:
-        _misused(str(error))
+        output.usage_error(str(error))
     if identity is not None and root is not None:
         _make_state(drafted.profile)
     if as_json:
         sys.stdout.write(json.dumps(draft_as_json(drafted), ensure_ascii=False) + "\n")
     else:
         print_draft(drafted)
-
-
-def _misused(text: str) -> NoReturn:
-    sys.stderr.write(f"用法有误 {text}\n")
-    raise typer.Exit(USAGE)
 
 
 @app.command()
@@ -320,9 +305,9 @@ def run(profile: ProfileOption) -> None:
 @app.command("backup")
 def back_up(
     profile: ProfileOption,
-    out: Annotated[Path, typer.Option("--out", help="The backup to write; it must not exist.", dir_okay=False)],
+    out: output.Backup,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    as_json: output.AsJson = False,
 ) -> None:
     """Write a backup of the adapter's state to one file, while the adapter runs or not.
 
@@ -342,21 +327,10 @@ def back_up(
 @app.command()
 def restore(
     profile: ProfileOption,
-    source: Annotated[Path, typer.Option("--from", help="The backup.", exists=True, dir_okay=False)],
-    seen: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--seen",
-            help="What others have seen of this log, where its guard is lost: an auditor's memory, the hub's file in "
-            "owner_logs. Several times for several.",
-            exists=True,
-            dir_okay=False,
-        ),
-    ] = None,
+    source: output.RestoreFrom,
+    seen: output.Seen = None,
     *,
-    yes: Annotated[
-        bool, typer.Option("--yes", help="Go on although nobody who was asked has seen all of the backup's log.")
-    ] = False,
+    yes: output.AcceptFewer = False,
 ) -> None:
     """Restore the adapter from a backup into an empty state, if nobody has seen more of its log than is in it.
 
@@ -392,7 +366,7 @@ def retention(
         bool,
         typer.Option("--sql", help="Only print what an administrator runs in PostgreSQL to remove what was recorded."),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    as_json: output.AsJson = False,
 ) -> None:
     """Say which years of the owner's log need not be kept any more; with --apply, remove their entries.
 
@@ -408,7 +382,7 @@ def retention(
     Example: zhiwang adapter retention --profile adapter.toml --apply --exported archive/hrss-2026
     """
     if sql and (apply or exported or no_copy or as_json):
-        _misused("--sql only prints what was recorded by --apply; give it alone")
+        output.usage_error("--sql only prints what was recorded by --apply; give it alone")
     loaded = load_profile(profile)
     with long_task("移除 removing") as progress:
         kept = keep(loaded, exported or (), no_copy, apply=apply, progress=progress)
@@ -422,7 +396,7 @@ def retention(
             f"Next: an administrator of the database: zhiwang adapter retention --profile {profile} --sql "
             "| psql -v ON_ERROR_STOP=1 …\n"
         )
-    raise typer.Exit(FAILED if kept.without_copy else 0)
+    raise typer.Exit(output.FAILED if kept.without_copy else 0)
 
 
 @app.command()
@@ -430,7 +404,7 @@ def load(
     file: File,
     profile: ProfileOption,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    as_json: output.AsJson = False,
 ) -> None:
     """Decide by FILE beside the directory: what your department's admins signed while hub and registrar are away.
 

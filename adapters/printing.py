@@ -20,10 +20,8 @@ from adapters.leakage import Bound
 from adapters.mapping import Mapping
 from adapters.quality import COUNTS, DataQuality
 from audit import retention
+from zhiwang.wire.output import PLAIN_WIDTH
 from zhiwang.wire.tomlfile import Finding
-
-PLAIN_WIDTH = 200
-"""Columns when the output is no terminal: wide enough that no line is folded."""
 
 
 def _console() -> Console:

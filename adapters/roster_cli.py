@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import grpc
 import typer
@@ -27,6 +27,7 @@ from audit.proofs import HeadChecker
 from certs.credentials import IdentityFiles
 from zhiwang.adapter.v1 import roster_pb2, roster_pb2_grpc
 from zhiwang.audit.v1 import audit_pb2
+from zhiwang.wire import output
 from zhiwang.wire.clock import day_of
 from zhiwang.wire.identity import Kind
 from zhiwang.wire.lists import (
@@ -42,7 +43,6 @@ from zhiwang.wire.lists import (
 )
 from zhiwang.wire.profile import Profile, load_profile
 
-USAGE = 2
 LEFT_OUT = ".left-out.csv"
 """What a file of rows that were left out is called, behind the list's name."""
 
@@ -85,14 +85,14 @@ def roster(
     directory = kept_directory(own)
     scheme = schemes_of(directory).get(mapped.kind)
     if scheme is None:
-        _misused(f"the centre knows no kind of subject {mapped.kind}")
+        output.usage_error(f"the centre knows no kind of subject {mapped.kind}")
     today = day_of(time.time())
     matter = None if directory is None else directory.matters.get(mapped.matter)
     as_of = today if matter is None or matter.reference_date is None else matter.reference_date
     try:
         target = address_of(str(own.state))
     except ValueError as error:
-        _misused(str(error))
+        output.usage_error(str(error))
     try:
         with new_list(out) as (aside, file), long_task("行 rows") as progress:
             left = _LeftOut(out)
@@ -127,7 +127,7 @@ def roster(
             write_record(out, record, digest)
             left.write()
     except ListError as error:
-        _misused(str(error))
+        output.usage_error(str(error))
     _tell(out, drawn, record, as_json=as_json)
 
 
@@ -183,8 +183,3 @@ def _tell(out: Path, drawn: Drawn, record: ListRecord, *, as_json: bool) -> None
         sys.stderr.write(f"略去 {left} 行  {left} rows were left out: {out.name}{LEFT_OUT}\n")
         for reason, count in sorted(drawn.left_out.items()):
             sys.stderr.write(f"  {count} {reason} {REASONS[reason]}\n")
-
-
-def _misused(text: str) -> NoReturn:
-    sys.stderr.write(f"{text}\n")
-    raise typer.Exit(USAGE)

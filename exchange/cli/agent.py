@@ -10,12 +10,12 @@ from typing import Annotated
 import typer
 
 from exchange import backup
-from exchange.cli import output
 from exchange.client import agent, mock
 from exchange.client.keeper import make_store
 from exchange.client.mock_city import MockCity, load_directory
 from exchange.client.personas import PERSONAS, identifier
 from exchange.demo.build import SYSTEM, examples_directory
+from zhiwang.wire import output
 from zhiwang.wire.process import run as run_process
 from zhiwang.wire.profile import load_profile
 

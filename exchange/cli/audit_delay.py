@@ -9,10 +9,10 @@ import typer
 
 from audit.keeping import prove
 from audit.proofs import HeadChecker
-from exchange.cli import output
 from exchange.cli.audit_reading import From, Owner, moment_of, with_keeper
 from exchange.cli.audit_subject import TIMEOUT
 from zhiwang.adapter.v1 import subject_pb2, subject_pb2_grpc
+from zhiwang.wire import output
 from zhiwang.wire.profile import load_profile
 
 

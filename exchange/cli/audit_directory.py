@@ -7,13 +7,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from certs.credentials import IdentityFiles
-from exchange.cli import output
 from exchange.cli.audit_reading import REGISTRAR, target_of
 from exchange.demo.places import read_places
 from exchange.evidence.rules import Divisions
 from exchange.evidence.telling import PastReader
 from policy.follower import hub_fetch
 from zhiwang.exchange.v1 import exchange_pb2_grpc
+from zhiwang.wire import output
 from zhiwang.wire.channel import open_channel
 from zhiwang.wire.identity import Kind, server_name
 from zhiwang.wire.profile import Profile

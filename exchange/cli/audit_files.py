@@ -10,8 +10,8 @@ import typer
 from audit.auditor import Auditor
 from audit.checkpoint import Checkpoint
 from audit.mirror import Mirror
-from exchange.cli import output
 from exchange.cli.audit_reading import From, Owner, Shard, bar, with_auditor
+from zhiwang.wire import output
 from zhiwang.wire.profile import load_profile
 
 

@@ -15,9 +15,9 @@ from audit.fsck import Examined, examine
 from audit.mirror import CERTIFICATE, VKEY, verify_by_key, verify_by_root, vkey_of
 from audit.origins import origin_of, shard_of
 from certs.credentials import IdentityFiles
-from exchange.cli import output
 from exchange.cli.audit_reading import Shard, bar, check_shard, printable
 from exchange.cli.audit_witnesses import Witnessed, Witnesses, witnesses_of
+from zhiwang.wire import output
 from zhiwang.wire.identity import Kind
 from zhiwang.wire.profile import Profile, load_profile
 

@@ -11,8 +11,8 @@ import typer
 from audit.asking import words_of
 from audit.holds import Hold
 from exchange.cli import audit_selecting as select
-from exchange.cli import output
 from exchange.cli.audit_reading import From, Owner, printable, with_auditor
+from zhiwang.wire import output
 from zhiwang.wire.clock import start_of_day, timestamp_text
 from zhiwang.wire.identity import Identity
 from zhiwang.wire.profile import load_profile

@@ -10,8 +10,8 @@ import typer
 from audit.asking import words_of
 from audit.query import Query
 from exchange.cli import audit_selecting as select
-from exchange.cli import output
 from exchange.cli.audit_reading import From, Owner, Shard, bar, printable, with_auditor
+from zhiwang.wire import output
 from zhiwang.wire.profile import load_profile
 
 if TYPE_CHECKING:

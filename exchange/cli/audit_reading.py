@@ -18,9 +18,9 @@ from audit.keeping import StrangerError, address_of, at_keeper
 from audit.origins import FIRST_SHARD
 from audit.proofs import HeadChecker
 from certs.credentials import IdentityFiles
-from exchange.cli import output
 from exchange.evidence.plain import printable as printable  # noqa: PLC0414 - for the commands that read
 from zhiwang.audit.v1 import audit_pb2_grpc
+from zhiwang.wire import output
 from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.identity import Kind
 from zhiwang.wire.profile import Profile

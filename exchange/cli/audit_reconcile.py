@@ -11,8 +11,8 @@ import typer
 from audit.auditor import Auditor
 from audit.query import Query
 from audit.reconcile import Reconciliation
-from exchange.cli import output
 from exchange.cli.audit_reading import From, moment_of, time_text, with_auditor
+from zhiwang.wire import output
 from zhiwang.wire.profile import load_profile
 
 MICROSECONDS = 1_000_000

@@ -16,10 +16,10 @@ from audit.places import removal_script
 from audit.search import remove_search
 from audit.yearly import YearlyLog
 from exchange.app import hub_identity
-from exchange.cli import output
 from exchange.cli.audit_reading import bar
 from exchange.config import StateFiles
 from exchange.store import lenient, open_engine
+from zhiwang.wire import output
 from zhiwang.wire.profile import load_profile
 
 

@@ -16,8 +16,8 @@ from audit.auditor import Auditor
 from audit.facts import Facts, facts_of_entry
 from audit.origins import year_of
 from exchange.cli import audit_selecting as select
-from exchange.cli import output
 from exchange.cli.audit_reading import From, Owner, Shard, printable, with_auditor
+from zhiwang.wire import output
 from zhiwang.wire.profile import load_profile
 
 LIMIT = 50

@@ -11,9 +11,9 @@ import typer
 from audit.facts import OUTCOME_PREFIX
 from audit.query import Query
 from certs.credentials import IdentityFiles
-from exchange.cli import output
 from exchange.cli.audit_reading import moment_of
 from zhiwang.audit.v1 import audit_pb2
+from zhiwang.wire import output
 from zhiwang.wire.errors import RefusedError
 from zhiwang.wire.identity import Identity, Kind
 from zhiwang.wire.profile import Profile

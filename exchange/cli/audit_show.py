@@ -14,9 +14,9 @@ from audit.checkpoint import Checkpoint
 from audit.facts import facts_of_entry
 from audit.query import Query
 from exchange.cli import audit_selecting as select
-from exchange.cli import output
 from exchange.cli.audit_reading import From, Owner, Shard, printable, with_auditor
 from exchange.cli.audit_witnesses import witnessed
+from zhiwang.wire import output
 from zhiwang.wire.clock import timestamp_text
 from zhiwang.wire.profile import load_profile
 

@@ -15,7 +15,6 @@ import typer
 from audit.keeping import prove
 from audit.proofs import HeadChecker
 from certs.credentials import IdentityFiles
-from exchange.cli import output
 from exchange.cli.audit_reading import From, Owner, with_keeper
 from exchange.cli.page import write_page
 from exchange.cli.subject_report import Titles, as_object, as_page, print_parts
@@ -23,6 +22,7 @@ from exchange.cli.verify import open_client
 from exchange.client.case import Context, Subject
 from exchange.client.report import OwnerReport
 from zhiwang.adapter.v1 import subject_pb2, subject_pb2_grpc
+from zhiwang.wire import output
 from zhiwang.wire.clock import timestamp_text
 from zhiwang.wire.identity import Kind
 from zhiwang.wire.profile import Profile, load_profile

@@ -16,9 +16,9 @@ from audit.proofs import checkpoints_in
 from audit.tiles import RightEdge, edge_bytes, edge_of
 from audit.years import YearsView
 from certs.identity import write_public
-from exchange.cli import output
 from exchange.cli.audit_reading import From, Owner, Shard, bar, printable, time_text, with_auditor
 from exchange.cli.audit_witnesses import Witnessed, Witnesses, witnessed, witnesses_of
+from zhiwang.wire import output
 from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.process import locked_state
 from zhiwang.wire.profile import load_profile

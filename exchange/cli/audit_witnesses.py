@@ -14,8 +14,8 @@ from audit.checkpoint import Checkpoint, CheckpointError
 from audit.cosignature import Cosignature, WitnessPolicy
 from audit.tlog_policy import parse_policy
 from certs.credentials import IdentityFiles
-from exchange.cli import output
 from exchange.cli.audit_reading import time_text
+from zhiwang.wire import output
 from zhiwang.wire.errors import Reason, RefusedError, ZhiwangError
 from zhiwang.wire.identity import Kind
 from zhiwang.wire.profile import Profile

@@ -15,9 +15,9 @@ from certs.renewal import Installed, Renewal, holder_of, install, request_renewa
 from certs.request import make_requests
 from certs.show import describe
 from certs.signing import MALFORMED, subject_of
-from exchange.cli import output
 from exchange.doctor.directory import kept
 from exchange.doctor.local import host_of
+from zhiwang.wire import output
 from zhiwang.wire.errors import Reason, RefusedError, ZhiwangError
 from zhiwang.wire.profile import Profile, load_profile
 

@@ -16,7 +16,6 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from exchange.cli import output
 from exchange.demo import town as towns
 from exchange.demo.applications import NotEnoughChildrenError
 from exchange.demo.build import DISTRICT, MATTER, ROLE, Layout
@@ -28,6 +27,7 @@ from exchange.demo.processes import Fleet, ProcessError
 from exchange.demo.roster import NEVER_GRANTED, OFFICIAL, PUBLISHED_SECONDS
 from exchange.demo.town import Town
 from exchange.demo.truth import expectations
+from zhiwang.wire import output
 
 DEFAULT_STUDENTS = 200
 SHOWN_FAILURES = 20

@@ -10,10 +10,10 @@ from pathlib import Path
 import typer
 
 from certs.identity import Kind
-from exchange.cli import output
 from exchange.cli.main import places
 from exchange.doctor import directory, local, network, witnesses
 from policy.model import Directory
+from zhiwang.wire import output
 from zhiwang.wire.diagnosis import Contribution, Diagnosis, State, safely, wrong
 from zhiwang.wire.identity import LOG_KEEPERS
 from zhiwang.wire.logging import CRITICAL, configure

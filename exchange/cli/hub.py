@@ -10,11 +10,10 @@ from typing import Annotated
 import typer
 
 from audit import doctor as doctor_log
-from audit.origins import MAX_YEAR
 from audit.places import database_script
 from exchange import app as hub_app
 from exchange import backup
-from exchange.cli import output
+from zhiwang.wire import output
 from zhiwang.wire.diagnosis import Diagnosis
 from zhiwang.wire.process import run as run_process
 from zhiwang.wire.profile import Profile, load_profile
@@ -30,16 +29,7 @@ def init(
     join: Annotated[  # noqa: FBT002 # the same
         bool, typer.Option("--join", help="Share the log that other hubs of this name keep already.")
     ] = False,
-    year: Annotated[
-        list[int] | None,
-        typer.Option(
-            "--year",
-            metavar="YEAR",
-            help="With --sql: only make room for the log of this year. Several times for several.",
-            min=1000,
-            max=MAX_YEAR,
-        ),
-    ] = None,
+    year: output.Years = None,
     upgrade: Annotated[  # noqa: FBT002 # the same
         bool, typer.Option("--upgrade", help="With --sql: add what a log of an earlier release lacks to go on by year.")
     ] = False,

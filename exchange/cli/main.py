@@ -99,7 +99,7 @@ def main() -> None:
 
 
 def _explain(error: Exception) -> int:
-    from exchange.cli import output  # noqa: PLC0415  the same
+    from zhiwang.wire import output  # noqa: PLC0415  the same
     from zhiwang.wire.errors import ZhiwangError  # noqa: PLC0415  lazily, so that the overview is quick
 
     if "grpc" in sys.modules:

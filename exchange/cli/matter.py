@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 
-from exchange.cli import output
 from exchange.cli import sweep_options as options
 from exchange.cli.matter_show import print_counts, print_matter, print_ruled, ruled_object
 from exchange.cli.sweep import sweep_roster
@@ -23,6 +22,7 @@ from exchange.matter.judging import Rules
 from exchange.matter.summary import count
 from exchange.sweep.rosters import find_roster
 from policy.model import Matter
+from zhiwang.wire import output
 from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.profile import Profile, load_profile
 from zhiwang.wire.tables import Form, TableError

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from exchange.cli import output
 from exchange.cli.verify import RULINGS, STATUSES, answer_text
 from exchange.client.case import Status
 from exchange.matter.counting import MINIMUM, TOTAL, Counts
 from exchange.matter.judging import Ruled, Rules, Told
 from policy.model import Directory, Matter
 from policy.points import Score
+from zhiwang.wire import output
 from zhiwang.wire.errors import Reason
 
 SUPPRESSED: Final = "·"

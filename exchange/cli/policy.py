@@ -14,7 +14,6 @@ from certs.credentials import IdentityFiles
 from certs.identity import ROOT_METADATA
 from certs.signing import Signer
 from exchange.cli import (
-    output,
     policy_emergency,
     policy_explain,
     policy_export,
@@ -34,6 +33,7 @@ from policy.metadata import SUSPEND
 from policy.model import Attribute, Directory, Document
 from policy.registrar import read_public_keys
 from policy.words import Words
+from zhiwang.wire import output
 from zhiwang.wire.profile import Profile, load_profile
 
 app = typer.Typer(

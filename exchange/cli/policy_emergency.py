@@ -13,7 +13,6 @@ import typer
 
 from audit.auditor import Auditor
 from audit.query import Query
-from exchange.cli import output
 from exchange.cli.audit_reading import REGISTRAR, printable, with_auditor
 from exchange.cli.policy_proposals import SignOne, who_signs
 from exchange.cli.registrar_link import RegistrarLink, with_registrar
@@ -25,6 +24,7 @@ from policy.metadata import EMERGENCY, activations_path
 from policy.model import Activation, Emergency
 from policy.words import Words
 from zhiwang.policy.v1 import policy_pb2
+from zhiwang.wire import output
 from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.profile import Profile, load_profile
 

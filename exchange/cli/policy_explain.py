@@ -7,13 +7,14 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from audit.auditor import Auditor
-from exchange.cli import output, policy_rights
+from exchange.cli import policy_rights
 from exchange.cli.audit_reading import From, Owner, Shard, with_auditor
 from exchange.cli.audit_show import sought, wanted_of
 from policy.document import ASSURANCES
 from policy.enforcer import Question
 from policy.telling import explained
 from zhiwang.policy.v1 import decisions_pb2, policy_pb2, rights_pb2
+from zhiwang.wire import output
 from zhiwang.wire.claims import Ask
 from zhiwang.wire.identity import Identity, Kind
 from zhiwang.wire.places import Jurisdiction

@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from certs.identity import ROOT_METADATA
-from exchange.cli import output
 from exchange.cli.registrar_link import RegistrarLink, with_registrar
 from policy.history import History
 from policy.metadata import document_path
+from zhiwang.wire import output
 from zhiwang.wire.profile import load_profile
 
 

@@ -17,7 +17,6 @@ import typer
 
 from certs.identity import CA_CERTIFICATE, ROOT_METADATA
 from certs.signing import Signer
-from exchange.cli import output
 from policy import publishing
 from policy.beside import LocalPolicy
 from policy.kept import has_kept, load_kept
@@ -25,6 +24,7 @@ from policy.metadata import CENTRE, Publication, document_path, stored_path
 from policy.model import Directory
 from policy.publishing import Current, Named
 from policy.signed_file import is_publication, parse_publication, publication_bytes
+from zhiwang.wire import output
 from zhiwang.wire.errors import FatalError, Reason
 from zhiwang.wire.kept import PUBLIC, replace_durably
 from zhiwang.wire.profile import Profile

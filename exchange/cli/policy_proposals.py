@@ -19,7 +19,6 @@ from audit.query import Query
 from certs.credentials import IdentityFiles
 from certs.identity import ROOT_METADATA, Kind
 from certs.signing import Signer
-from exchange.cli import output
 from exchange.cli.audit_reading import REGISTRAR, printable, with_auditor
 from exchange.cli.policy_rehearsal import facts_json, print_comparison
 from exchange.cli.registrar_link import RegistrarLink, with_registrar
@@ -32,6 +31,7 @@ from policy.publishing import Named
 from policy.rehearse import rehearsed, removed_matters
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.policy.v1 import policy_pb2
+from zhiwang.wire import output
 from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.profile import Profile, load_profile
 

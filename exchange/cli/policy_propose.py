@@ -13,7 +13,6 @@ import typer
 
 from certs.credentials import IdentityFiles
 from certs.signing import Signer
-from exchange.cli import output
 from exchange.cli.policy_proposals import Note, Sign, print_proposals, show_change, signers_of
 from exchange.cli.policy_rights import named
 from exchange.cli.registrar_link import RegistrarLink, with_registrar
@@ -26,6 +25,7 @@ from policy.model import Directory
 from policy.publishing import Current, Named
 from policy.rehearse import rehearsed
 from zhiwang.policy.v1 import policy_pb2
+from zhiwang.wire import output
 from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.kept import replace_durably
 from zhiwang.wire.places import Level

@@ -8,13 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from exchange.cli import output
 from exchange.cli.policy_rights import MaybeProfile, day_of, directory_of, moment, named, place_json
 from exchange.cli.registrar_link import with_registrar
 from policy import checking
 from policy.comparing import Comparison, compare
 from policy.rehearse import rehearsed
 from zhiwang.policy.v1 import rehearsal_pb2
+from zhiwang.wire import output
 from zhiwang.wire.profile import load_profile
 from zhiwang.wire.tomlfile import FileError
 

@@ -11,13 +11,13 @@ import typer
 
 from audit.auditor import Auditor
 from audit.query import Query
-from exchange.cli import output
 from exchange.cli.audit_reading import From, Owner, printable, with_auditor
 from exchange.cli.policy_rights import named
 from exchange.cli.registrar_link import with_registrar
 from exchange.deciding import Replaying
 from policy.rehearse import rehearsed
 from zhiwang.policy.v1 import decisions_pb2
+from zhiwang.wire import output
 from zhiwang.wire.profile import load_profile
 
 SHOWN = 20

@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 import typer
 
-from exchange.cli import output
 from exchange.cli.registrar_link import with_registrar
 from policy import telling
 from policy.model import Directory
@@ -19,6 +18,7 @@ from policy.publishing import Named
 from policy.rehearse import rehearsed
 from policy.words import day_text
 from zhiwang.policy.v1 import rights_pb2
+from zhiwang.wire import output
 from zhiwang.wire.claims import Predicate
 from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.profile import load_profile

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 
-from exchange.cli import output
 from exchange.cli.policy_offline import Out, read_offline, sign_offline, write_out
 from exchange.cli.policy_proposals import Note, Sign, SignOne, print_proposals, publish_or_propose, who_signs
 from exchange.cli.registrar_link import RegistrarLink, with_registrar
@@ -18,6 +17,7 @@ from policy.metadata import SUSPEND, document_path, suspensions_path
 from policy.model import Directory
 from policy.publishing import Current, Named
 from zhiwang.policy.v1 import policy_pb2
+from zhiwang.wire import output
 from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.profile import load_profile

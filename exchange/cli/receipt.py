@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 
 from exchange.cli import (
-    output,
     receipt_complete,
     receipt_export,
     receipt_print,
@@ -19,15 +18,16 @@ from exchange.cli import (
     receipt_trust,
     receipt_words,
 )
-from exchange.cli.output import local_time
 from exchange.client.keeper import open_store
 from exchange.client.receipt import gain, issued, write_receipt
 from exchange.client.receipt_files import load_receipt, replace_receipt
 from exchange.client.receipt_rows import Found
 from exchange.client.receipt_store import ReceiptStore
 from zhiwang.verification.v1 import verification_pb2
+from zhiwang.wire import output
 from zhiwang.wire.errors import RefusedError
 from zhiwang.wire.header import parse_header
+from zhiwang.wire.output import local_time
 from zhiwang.wire.profile import load_profile
 
 _CHECKED = {True: "有 yes", False: "尚无 not yet"}

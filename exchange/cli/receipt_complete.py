@@ -13,13 +13,13 @@ import typer
 
 from audit.cosignature import WitnessPolicy
 from certs.credentials import IdentityFiles
-from exchange.cli import output
 from exchange.cli.receipt_trust import Witnesses, trust_of
 from exchange.client.completing import Completer
 from exchange.client.receipt_files import load_receipt, replace_receipt
 from exchange.client.receipt_times import Trust
 from exchange.client.receipt_verify import verify_receipt
 from zhiwang.audit.v1 import audit_pb2_grpc
+from zhiwang.wire import output
 from zhiwang.wire.channel import open_channel
 from zhiwang.wire.errors import RefusedError
 from zhiwang.wire.identity import Kind, server_name

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from exchange.cli import output
 from exchange.cli.receipt_trust import Receipt
 from exchange.client.receipt import write_receipt
 from exchange.client.receipt_files import load_receipt, write_directory
+from zhiwang.wire import output
 
 
 def export_command(

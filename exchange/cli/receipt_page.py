@@ -12,7 +12,6 @@ from itertools import islice
 from typing import Final
 
 from exchange.cli.audit_reading import printable
-from exchange.cli.output import local_time
 from exchange.cli.page import heading, page, paragraph, table
 from exchange.cli.receipt_words import ASSURANCES, said, time_words
 from exchange.client.receipt_times import Proved
@@ -21,6 +20,7 @@ from policy.model import Directory, Title
 from zhiwang.wire.claims import Claim
 from zhiwang.wire.errors import RefusedError
 from zhiwang.wire.identifiers import contains_identifier
+from zhiwang.wire.output import local_time
 
 CLAIMS_FIRST, LOGS_FIRST = 4, 6
 """Claims, and entries of logs, on the first sheet: as many as one side of A4 holds with everything else."""

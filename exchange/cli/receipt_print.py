@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from exchange.cli import output
 from exchange.cli.page import write_page
 from exchange.cli.receipt_page import Sheet, as_object, make_page
 from exchange.cli.receipt_trust import (
@@ -24,6 +23,7 @@ from exchange.cli.receipt_trust import (
     trust_of,
 )
 from exchange.client.receipt import encode_receipt
+from zhiwang.wire import output
 
 
 def print_command(

@@ -10,13 +10,13 @@ from typing import Annotated, Final
 import typer
 import urllib3
 
-from exchange.cli import output
-from exchange.cli.output import local_time
 from exchange.cli.receipt_trust import Profile, Receipt, Root, proved, refused, trust_of
 from exchange.client.receipt_files import MAX_RESPONSE, replace_receipt
 from exchange.client.receipt_verify import MAX_STAMPS
 from exchange.client.time_stamps import add_stamp, load_roots
+from zhiwang.wire import output
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
+from zhiwang.wire.output import local_time
 
 TIMEOUT: Final = urllib3.Timeout(connect=10, read=30)
 QUERY: Final = {"Content-Type": "application/timestamp-query", "Accept": "application/timestamp-reply"}

@@ -13,7 +13,6 @@ from audit.witnessed import policy_of
 from certs.identity import CA_CERTIFICATE
 from certs.revocation import RevocationList
 from certs.signing import CertificateVerifier
-from exchange.cli import output
 from exchange.client.receipt_files import load_receipt
 from exchange.client.receipt_times import Proved, Revocations, Trust, prove
 from exchange.client.time_stamps import load_roots
@@ -21,6 +20,7 @@ from exchange.doctor.directory import kept
 from exchange.doctor.local import host_of
 from policy.model import Directory
 from zhiwang.verification.v1 import verification_pb2
+from zhiwang.wire import output
 from zhiwang.wire.errors import RefusedError
 from zhiwang.wire.profile import load_profile
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from exchange.cli.audit_reading import printable
-from exchange.cli.output import local_time
 from exchange.cli.verify import ANSWERS, answer_text
 from exchange.client.case import Answer
 from exchange.client.receipt_times import Proved, RevokedSince, Word
 from exchange.client.receipt_verify import ProvedClaim, ProvedPart
+from zhiwang.wire.output import local_time
 
 ASSURANCES = {1: "由请求方声明 asserted by the requester", 2: "由前置机认证 authenticated", 3: "凭证书 by certificate"}
 

@@ -9,8 +9,8 @@ import typer
 
 from exchange import registrar as process_of
 from exchange import registrar_backup
-from exchange.cli import output
 from policy import registrar
+from zhiwang.wire import output
 from zhiwang.wire.process import run as run_process
 from zhiwang.wire.profile import load_profile
 

@@ -21,11 +21,11 @@ from certs.referrals import make_key, open_file, parse_key, private_of, seal, ve
 from certs.signing import CertificateVerifier
 from exchange.active.inviting import passed
 from exchange.active.recording import record_referral, record_step
-from exchange.cli import output
 from exchange.cli.audit_reading import printable
 from exchange.sweep.rosters import find_roster
 from zhiwang.adapter.v1 import roster_pb2
 from zhiwang.audit.v1 import audit_pb2
+from zhiwang.wire import output
 from zhiwang.wire.lists import (
     HEADINGS,
     SALT_SIZE,

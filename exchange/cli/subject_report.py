@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from exchange.cli import output
 from exchange.cli.audit_reading import printable
 from exchange.cli.page import heading, page, paragraph, table
 from exchange.client.report import OwnerReport
 from policy.model import Directory, Title
 from zhiwang.adapter.v1 import subject_pb2
 from zhiwang.exchange.v1 import sealed_pb2
+from zhiwang.wire import output
 from zhiwang.wire.claims import Predicate
 from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.errors import Reason

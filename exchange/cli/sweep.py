@@ -14,7 +14,6 @@ from typing import Annotated, Final, NamedTuple
 
 import typer
 
-from exchange.cli import output
 from exchange.cli import sweep_options as options
 from exchange.cli.sweep_given import check_key, check_out, columns_given, context_given, until_given
 from exchange.cli.sweep_show import Screen, print_mapping, print_plan, print_summary, summary
@@ -37,6 +36,7 @@ from exchange.sweep.running import FullError, Sweep, claims_on_the_way
 from exchange.sweep.starting import begin, binding
 from exchange.sweep.writing import check_fits, remove_leftovers
 from policy.model import Matter
+from zhiwang.wire import output
 from zhiwang.wire.profile import Profile, load_profile
 from zhiwang.wire.tables import Form, TableError
 

@@ -9,10 +9,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from exchange.cli import output
 from exchange.client.case import Context
 from exchange.sweep.mapping import MappingError, RosterColumns, subjects_from
 from exchange.sweep.rosters import PARQUET, kind_of, need_parquet
+from zhiwang.wire import output
 from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.profile import Profile
 from zhiwang.wire.tomlfile import load

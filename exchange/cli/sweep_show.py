@@ -9,7 +9,6 @@ from typing import Any, Final, Self
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from exchange.cli import output
 from exchange.sweep.cases import CaseReader
 from exchange.sweep.ending import Written
 from exchange.sweep.journal import State
@@ -18,6 +17,7 @@ from exchange.sweep.planning import SweepPlan
 from exchange.sweep.results import OUTCOMES, meaning
 from exchange.sweep.running import Sweep
 from policy.model import Matter
+from zhiwang.wire import output
 
 LINE_SECONDS: Final = 10.0
 """How often a line is written where there is no terminal."""

@@ -11,12 +11,12 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from exchange.cli import output
 from exchange.client.ask import Told, ask_agent
 from exchange.client.case import Answer, Case, CaseResult, ClaimResult, Context, Ruling, Status, Subject
 from exchange.client.client import TIMEOUT, Client
 from exchange.client.keeper import Keeper
 from exchange.client.receipt import write_receipt
+from zhiwang.wire import output
 from zhiwang.wire.claims import Claim, Predicate
 from zhiwang.wire.errors import FatalError, RefusedError
 from zhiwang.wire.profile import Profile, load_profile

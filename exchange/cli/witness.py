@@ -10,8 +10,8 @@ import typer
 
 from audit.witness_store import WitnessStore
 from exchange import witness
-from exchange.cli import output
 from exchange.witness import StateFiles
+from zhiwang.wire import output
 from zhiwang.wire.diagnosis import Diagnosis, ok, safely, wrong
 from zhiwang.wire.process import read_address
 from zhiwang.wire.process import run as run_process

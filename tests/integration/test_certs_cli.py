@@ -18,8 +18,8 @@ from rich.cells import cell_len
 from certs.credentials import IdentityFiles
 from certs.revocation import RevocationList
 from exchange.cli import main as command
-from exchange.cli import output
 from logging_support import logging_restored
+from zhiwang.wire import output
 from zhiwang.wire.errors import Reason, RefusedError
 
 Run = Callable[..., tuple[int, str, str]]

@@ -1,4 +1,4 @@
-"""What commands share: tables, JSON, errors and exit statuses.
+"""What commands share: options, tables, JSON, errors and exit statuses.
 
 Exit status: 0 when what was asked for was done, 1 when something was denied, unavailable or failed, 2 for wrong usage.
 Results go to standard output, everything else to standard error; with `--json` standard output holds one JSON value.
@@ -80,6 +80,16 @@ Successor = Annotated[
         help="Backup of a process of another name whose log was lost: go on from it, and say so in the first entry.",
         exists=True,
         dir_okay=False,
+    ),
+]
+Years = Annotated[
+    list[int] | None,
+    typer.Option(
+        "--year",
+        metavar="YEAR",
+        help="With --sql: only make room for the log of this year. Several times for several.",
+        min=1000,
+        max=9999,
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
