@@ -59,12 +59,13 @@ from policy.directory import DirectoryClient, DirectoryHolder
 from policy.document import parse_document
 from policy.emergency_alarms import EmergencyAlarms
 from policy.expiries import directory_expiries
-from policy.follower import begin, follow, hub_fetch
+from policy.follower import Follower
 from policy.incoming import make
 from policy.model import Directory, Document
+from policy.source import directory_of
 from zhiwang.adapter.v1 import roster_pb2_grpc, subject_pb2_grpc
 from zhiwang.audit.v1 import audit_pb2, audit_pb2_grpc
-from zhiwang.exchange.v1 import exchange_pb2_grpc, sealed_pb2
+from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.wire import metrics
 from zhiwang.wire.channel import RenewableChannel, open_channel
 from zhiwang.wire.errors import FatalError, Reason, ZhiwangError
@@ -244,7 +245,12 @@ class Adapter:
         await asyncio.to_thread(make, state.local)
         await asyncio.to_thread(local.load)
         holder = self._holder = DirectoryHolder(clock, lambda directory: local.over(directory, client.roles))
-        await self._begin(client)
+        follower = Follower(
+            client,
+            holder,
+            {name: directory_of(channel) for name, channel in zip(self._profile.hub, self._channels, strict=True)},
+        )
+        await self._begin(follower)
         self._local = LocalWatch(local, client, holder, self.readiness, self._events.put_nowait)
         await self._local.look()
         self._extracts = Extracts(state.extracts, clock)
@@ -321,7 +327,7 @@ class Adapter:
         for coroutine in (
             self._local.watch(),
             self._lanes.run(),
-            follow(client, holder, self._directory_stub),
+            follower.follow(),
             files.watch(),
             ExpiryAlarms(self._expiries, clock, metrics.gauge(METRIC, METRIC_TEXT, ("use",))).watch(),
             self._watch(),
@@ -344,26 +350,18 @@ class Adapter:
         name = server_name(self._files.identity.city, Kind.HUB)
         return RenewableChannel(lambda: open_channel(target, self._files.channel_credentials(), server_name=name))
 
-    def _directory_stub(self) -> Any:
-        """Over a hub that is attached, else any: a hub that is down must not keep the directory from us."""
-        links = getattr(self, "_links", [])
-        attached = [channel for channel, link in zip(self._channels, links, strict=False) if link.attached]
-        turn = int(self._clock()) % len(self._channels)
-        return exchange_pb2_grpc.DirectoryServiceStub((attached or [self._channels[turn]])[0].current)
-
     def _directory_client(self) -> DirectoryClient:
         return DirectoryClient(
             (self._profile.root / ROOT_METADATA).read_bytes(),
             self._files.ca_pem,
             self._state.policy,
-            hub_fetch(self._directory_stub),
             pins=pinned_admins(self._profile, self._department),
         )
 
-    async def _begin(self, client: DirectoryClient) -> None:
+    async def _begin(self, follower: Follower) -> None:
         """Take up what directory there is. Without one the adapter starts, answers nothing and is not ready."""
         try:
-            await begin(client, self._holder)
+            await follower.begin()
         except ZhiwangError as error:
             self._holder.failed(f"{error.reason.name}: {error.detail}")
 

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import structlog
 from prometheus_client import Counter, Histogram
@@ -44,10 +43,11 @@ from policy.authorise import Authorisation, authorise
 from policy.directory import DirectoryClient, DirectoryHolder
 from policy.emergency_alarms import EmergencyAlarms
 from policy.expiries import directory_expiries
-from policy.follower import begin, follow, hub_fetch
+from policy.follower import Follower
 from policy.mirror import Mirror
 from policy.reading import POLICY_RULES, PolicyDesk, PolicyServicer
 from policy.service import DIRECTORY_RULES, DirectoryServicer
+from policy.source import directory_of
 from policy.workers import Workers
 from zhiwang.adapter.v1 import adapter_pb2_grpc
 from zhiwang.audit.v1 import audit_pb2, audit_pb2_grpc
@@ -344,11 +344,8 @@ async def main(profile: Profile, process: Process) -> None:
         clock=clock,
     )
     registrar = _registrar(files, profile.registrar)
-
-    def stub() -> Any:
-        return exchange_pb2_grpc.DirectoryServiceStub(registrar.current)
-
-    client = DirectoryClient((profile.root / ROOT_METADATA).read_bytes(), files.ca_pem, state.policy, hub_fetch(stub))
+    client = DirectoryClient((profile.root / ROOT_METADATA).read_bytes(), files.ca_pem, state.policy)
+    follower = Follower(client, holder, {profile.registrar: directory_of(registrar)}, mirror=mirror)
 
     def certificates_changed() -> None:
         registrar.renew()
@@ -364,7 +361,7 @@ async def main(profile: Profile, process: Process) -> None:
     )
     tasks = [
         background(alarms.watch()),
-        background(_start_following(client, holder, stub, mirror)),
+        background(_start_following(follower, holder)),
         background(parts.hub.housekeep()),
         background(keep_true(parts.readiness, holder, audit_log)),
         background(_keep_views(views)),
@@ -403,18 +400,13 @@ def _registrar(files: IdentityFiles, target: str) -> RenewableChannel:
     )
 
 
-async def _start_following(
-    client: DirectoryClient,
-    holder: DirectoryHolder,
-    stub: Callable[[], Any],
-    mirror: Mirror,
-) -> None:
+async def _start_following(follower: Follower, holder: DirectoryHolder) -> None:
     """Take up what there is, then each newer directory. Without one the hub serves, but is not ready."""
     try:
-        await begin(client, holder, mirror=mirror)
+        await follower.begin()
     except ZhiwangError as error:
         holder.failed(f"{error.reason.name}: {error.detail}")
-    await follow(client, holder, stub, mirror=mirror)
+    await follower.follow()
 
 
 async def _keep_views(views: OwnerViews) -> None:

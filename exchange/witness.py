@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -27,8 +27,8 @@ from certs.expiry import METRIC, METRIC_TEXT, ExpiryAlarms, certificate_expiries
 from certs.identity import ROOT_METADATA, Kind, read_private, write_private, write_public
 from certs.signing import CertificateVerifier
 from policy.directory import DirectoryClient, DirectoryHolder
-from policy.follower import begin, follow, hub_fetch
-from zhiwang.exchange.v1 import exchange_pb2_grpc
+from policy.follower import Follower
+from policy.source import directory_of
 from zhiwang.wire import metrics
 from zhiwang.wire.channel import RenewableChannel, open_channel
 from zhiwang.wire.errors import FatalError, Reason, ZhiwangError
@@ -227,9 +227,10 @@ async def main(profile: Profile, process: Process) -> None:
     server = WitnessServer(add_checkpoint, counts.answered, tls=files.tls_server_context())
     alarms = ExpiryAlarms(lambda: certificate_expiries(files), clock, metrics.gauge(METRIC, METRIC_TEXT, ("use",)))
     tasks = [background(alarms.watch()), background(files.watch())]
-    source = _directory_source(files, profile)
-    if source is not None:
-        tasks.append(background(_follow(files, profile, state, holder, source)))
+    sources = _directory_sources(files, profile)
+    if sources:
+        tasks.append(background(_follow(files, profile, state, holder, sources)))
+    for source in sources.values():
         files.on_change(source.renew)
     served = metrics.MetricsServer(profile.metrics) if profile.metrics is not None else None
     try:
@@ -241,36 +242,37 @@ async def main(profile: Profile, process: Process) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if source is not None:
+        for source in sources.values():
             await source.close()
         store.close()
         if served is not None:
             served.close()
 
 
-def _directory_source(files: IdentityFiles, profile: Profile) -> RenewableChannel | None:
-    """Whoever serves the directory: the registrar rather than the hub, which a witness is there to watch."""
-    target = profile.registrar or (profile.hub[0] if profile.hub else None)
-    if target is None:
-        return None
-    kind = Kind.HUB if profile.registrar is None else Kind.REGISTRAR
-    return RenewableChannel(
-        lambda: open_channel(target, files.channel_credentials(), server_name=server_name(files.identity.city, kind))
-    )
+def _directory_sources(files: IdentityFiles, profile: Profile) -> dict[str, RenewableChannel]:
+    """Whoever serves the directory: the registrar rather than the hubs, which a witness is there to watch."""
+    kind, targets = (Kind.HUB, profile.hub) if profile.registrar is None else (Kind.REGISTRAR, (profile.registrar,))
+    name = server_name(files.identity.city, kind)
+
+    def channel(target: str) -> RenewableChannel:
+        return RenewableChannel(lambda: open_channel(target, files.channel_credentials(), server_name=name))
+
+    return {target: channel(target) for target in targets}
 
 
 async def _follow(
-    files: IdentityFiles, profile: Profile, state: StateFiles, holder: DirectoryHolder, source: RenewableChannel
+    files: IdentityFiles,
+    profile: Profile,
+    state: StateFiles,
+    holder: DirectoryHolder,
+    sources: Mapping[str, RenewableChannel],
 ) -> None:
     """Keep the directory fresh. Until there is one, no certificate is believed."""
-
-    def stub() -> Any:
-        return exchange_pb2_grpc.DirectoryServiceStub(source.current)
-
     root = await asyncio.to_thread((profile.root / ROOT_METADATA).read_bytes)
-    client = DirectoryClient(root, files.ca_pem, state.policy, hub_fetch(stub))
+    client = DirectoryClient(root, files.ca_pem, state.policy)
+    follower = Follower(client, holder, {name: directory_of(channel) for name, channel in sources.items()})
     try:
-        await begin(client, holder)
+        await follower.begin()
     except ZhiwangError as error:
         holder.failed(f"{error.reason.name}: {error.detail}")
-    await follow(client, holder, stub)
+    await follower.follow()

@@ -65,6 +65,15 @@ _NOT_FOUND = 404
 _log = structlog.get_logger(__name__)
 
 
+def nobody(path: str) -> bytes:
+    """A `Fetch` without a source.
+
+    Raises:
+        RefusedError: HUB_UNREACHABLE, always.
+    """
+    raise RefusedError(Reason.HUB_UNREACHABLE, path)
+
+
 class _Fetcher(FetcherInterface):
     """Lends our fetch function to TUF and keeps what came, for those who mirror."""
 
@@ -110,7 +119,7 @@ class DirectoryClient:
         root_json: Bytes of the pinned root metadata.
         ca_pem: The pinned authority, for the revocation list.
         state: Directory of this client alone; made if missing.
-        fetch: Gives the bytes at a path.
+        fetch: Gives the bytes at a path; without one, each `refresh` is told whom to ask.
         pins: Raw keys of departments' admins that this installation pins itself (an adapter: its own department's).
             A directory that delegates such a department to any other key is refused.
     """
@@ -120,7 +129,7 @@ class DirectoryClient:
         root_json: bytes,
         ca_pem: bytes,
         state: Path,
-        fetch: Fetch,
+        fetch: Fetch = nobody,
         *,
         pins: Mapping[str, frozenset[bytes]] = MappingProxyType({}),
     ) -> None:
@@ -147,14 +156,17 @@ class DirectoryClient:
         """Metadata of centre and departments in the last verified directory, by role; without what lapsed."""
         return self._roles
 
-    def refresh(self) -> Directory:
-        """Fetches what is new and verifies the whole.
+    def refresh(self, fetch: Fetch | None = None) -> Directory:
+        """Fetches what is new and verifies the whole. What of it was verified before it failed is not fetched again.
+
+        Args:
+            fetch: From whom; by default from whom this client was made for.
 
         Raises:
             RefusedError: HUB_UNREACHABLE, if something could not be fetched.
             FatalError: METADATA_INVALID or DOCUMENT_INVALID, if it does not verify or does not hold together.
         """
-        return self._run(self._fetch)
+        return self._run(fetch or self._fetch)
 
     def load(self) -> Directory:
         """The directory that was verified last, from disk: for a start while nobody can be reached.

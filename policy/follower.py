@@ -1,6 +1,9 @@
-"""Keeps a `DirectoryHolder` fresh over gRPC: watch, refresh, swap. The same for hub, adapters, agents and admins.
+"""Keeps a `DirectoryHolder` fresh over gRPC: watch, refresh, swap. The same for hub, adapters, agents and witnesses.
 
-Fetching blocks in a worker thread, which borrows the event loop for each call; nothing blocks the loop.
+Every source is watched, and whatever one of them has that is newer and verifies is taken up. So none of several hubs
+can keep the directory from anybody: one that is down, hangs, lags or lies is passed over, and operators are told once.
+Versions never fall, whoever offers them; `DirectoryClient` sees to that. Sources are read one at a time, and what
+belongs to one timestamp is read from one of them.
 """
 
 from __future__ import annotations
@@ -8,133 +11,228 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping
 
-import grpc
 import structlog
 
-from policy.directory import DirectoryClient, DirectoryHolder, Fetch
-from policy.mirror import Mirror
-from zhiwang.exchange.v1 import exchange_pb2
-from zhiwang.wire.channel import is_cancelled, refusal_of
-from zhiwang.wire.errors import RefusedError, ZhiwangError
-
-FETCH_SECONDS = 10.0
-"""How long one file may take."""
-
-POLL_SECONDS = 600.0
-"""How long a watch may be silent before we look by ourselves."""
+from policy.directory import DirectoryClient, DirectoryHolder
+from policy.mirror import TIMESTAMP, Mirror
+from policy.model import Directory
+from policy.source import Reading, Source, Stub, get_file, newest_first, timestamps, version_of
+from zhiwang.wire.errors import FatalError, Reason, RefusedError, ZhiwangError
 
 FIRST_BACKOFF = 0.2
 MAX_BACKOFF = 30.0
 """Seconds between attempts; they double, and are jittered so that a city does not come back in step."""
 
+OTHERS_SECONDS = 1.0
+"""How long is waited, at each look, for what other sources offer once one has said what it has."""
+
+TURN_SECONDS = 3.0
+"""How long one source may take while another has something to be read as well. What came of it is not read again."""
+
+BEHIND_SECONDS = 30.0
+"""How long a source may lack what others have before operators are told."""
+
 _log = structlog.get_logger(__name__)
 
 
-def hub_fetch(stub: Callable[[], Any], loop: asyncio.AbstractEventLoop | None = None) -> Fetch:
-    """Fetches files from a `DirectoryService`, for a `DirectoryClient` that works in another thread.
+class Follower:
+    """Owned by the event loop.
 
     Args:
-        stub: Gives a `DirectoryServiceStub` over the channel in force (channels are replaced, so ask each time).
-        loop: On which the channel lives; the running one by default.
-    """
-    home = loop or asyncio.get_running_loop()
-
-    async def call(path: str) -> bytes:
-        try:
-            answer = await stub().GetFile(exchange_pb2.GetFileRequest(path=path), timeout=FETCH_SECONDS)
-        except grpc.aio.AioRpcError as error:
-            raise refusal_of(error) from None
-        content: bytes = answer.content
-        return content
-
-    def fetch(path: str) -> bytes:
-        return asyncio.run_coroutine_threadsafe(call(path), home).result()
-
-    return fetch
-
-
-async def begin(client: DirectoryClient, holder: DirectoryHolder, *, mirror: Mirror | None = None) -> None:
-    """Puts a first directory in force: the newest that can be had, or the last one from disk if it still holds.
-
-    Raises:
-        RefusedError: HUB_UNREACHABLE, if there is neither.
-        FatalError: What can be had does not verify, and there is none on disk.
-    """
-    try:
-        await _refresh(client, holder, mirror)
-    except ZhiwangError as newest:
-        try:
-            directory = await asyncio.to_thread(client.load)
-        except ZhiwangError:
-            raise newest from None
-        holder.set(directory)
-        if mirror is not None:
-            await mirror.take(client.files)
-        holder.failed(_told(newest))
-
-
-async def follow(
-    client: DirectoryClient, holder: DirectoryHolder, stub: Callable[[], Any], *, mirror: Mirror | None = None
-) -> None:
-    """Takes up each newer directory, until cancelled. Never raises otherwise: the last good one stays until it expires.
-
-    Args:
-        client: Over `hub_fetch` of the same stub.
+        client: Verifies, and remembers.
         holder: What is kept fresh.
-        stub: Gives a `DirectoryServiceStub`.
+        sources: Where to read from, by names for operators: one, or several that are equals.
         mirror: Gets the files of each verified directory (the hub's).
     """
-    backoff = FIRST_BACKOFF
-    while True:
+
+    def __init__(
+        self,
+        client: DirectoryClient,
+        holder: DirectoryHolder,
+        sources: Mapping[str, Stub],
+        *,
+        mirror: Mirror | None = None,
+    ) -> None:
+        self._client = client
+        self._holder = holder
+        self._sources = [Source(name, stub) for name, stub in sources.items()]
+        self._mirror = mirror
+        self._loop = asyncio.get_running_loop()
+        self._turn = asyncio.Lock()
+        self._reading: Reading | None = None  # whoever has the turn
+
+    async def begin(self) -> None:
+        """Puts a first directory in force: the newest that can be had, or the last one from disk if it still holds.
+
+        Raises:
+            RefusedError: HUB_UNREACHABLE, if there is neither.
+            FatalError: What can be had does not verify, and there is none on disk.
+        """
         try:
-            async for timestamp in _timestamps(stub):
-                latest = holder.latest
-                known = latest is not None and latest.timestamp_hash == hashlib.sha256(timestamp).digest()
-                if not known or holder.problem is not None or not holder.fresh:
-                    await _refresh(client, holder, mirror)
-                backoff = FIRST_BACKOFF
-        except ZhiwangError as error:
-            holder.failed(_told(error))
-        except Exception:  # noqa: BLE001 # a bug must not end the watch silently; what is in force expires by itself
-            _log.exception("following the directory failed")
-            holder.failed("internal error")
-        await asyncio.sleep(backoff * random.uniform(0.5, 1.5))  # noqa: S311 # jitter, no secret
-        backoff = min(backoff * 2, MAX_BACKOFF)
+            await self.look()
+        except ZhiwangError as newest:
+            try:
+                directory = await asyncio.to_thread(self._client.load)
+            except ZhiwangError:
+                raise newest from None
+            await self._set(directory)
+            self._holder.failed(_told(newest))
 
+    async def look(self) -> None:
+        """Takes up the newest directory that any source has now. One that hangs is waited for a moment only.
 
-async def _timestamps(stub: Callable[[], Any]) -> Any:
-    """Timestamps as they come; after a silence whatever stands at its path."""
-    call = stub().Watch(exchange_pb2.WatchRequest())
-    try:
+        Raises:
+            RefusedError: HUB_UNREACHABLE, if none can be read.
+            FatalError: What can be had does not verify.
+        """
+        offers, problem = await self._offers()
+        order = newest_first(offers)
+        for source in order:
+            try:
+                async with asyncio.timeout(None if source is order[-1] else TURN_SECONDS):
+                    return await self._take(source, offers[source])
+            except TimeoutError:
+                problem = RefusedError(Reason.HUB_UNREACHABLE, f"directory: {source.name} gives no more of it")
+            except ZhiwangError as error:
+                problem = error
+        raise problem
+
+    async def follow(self) -> None:
+        """Takes up each newer directory, until cancelled. Raises nothing: the last good one stays until it expires."""
+        async with asyncio.TaskGroup() as group:
+            for source in self._sources:
+                group.create_task(self._watch(source))
+
+    async def _offers(self) -> tuple[dict[Source, bytes], ZhiwangError]:
+        """The timestamps that sources have now, and why one has none."""
+        asked = {self._loop.create_task(get_file(source.stub, TIMESTAMP)): source for source in self._sources}
+        done, pending = set[asyncio.Task[bytes]](), set(asked)
+        try:
+            while pending and all(task.exception() for task in done):
+                more, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                done |= more
+            if pending:
+                more, pending = await asyncio.wait(pending, timeout=OTHERS_SECONDS)
+                done |= more
+        finally:
+            for task in pending:
+                task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
+        offers: dict[Source, bytes] = {}
+        problem = RefusedError(Reason.HUB_UNREACHABLE, "directory: nobody answers")
+        for task, source in asked.items():
+            if task in pending:
+                continue
+            try:
+                offers[source] = task.result()
+            except ZhiwangError as error:
+                problem = RefusedError(Reason.HUB_UNREACHABLE, f"directory: {error.reason.name}: {error.detail}")
+        return offers, problem
+
+    async def _watch(self, source: Source) -> None:
+        backoff = FIRST_BACKOFF
+        while True:
+            offered = b""
+            try:
+                async for offered in timestamps(source.stub):
+                    await self._take(source, offered)
+                    self._well(source)
+                    backoff = FIRST_BACKOFF
+            except ZhiwangError as error:
+                self._failed(source, error, offered)
+            except Exception:  # noqa: BLE001 # a bug must not end the watch silently; what is in force expires by itself
+                _log.exception("following the directory failed")
+                self._holder.failed("internal error")
+            await asyncio.sleep(backoff * random.uniform(0.5, 1.5))  # noqa: S311 # jitter, no secret
+            backoff = min(backoff * 2, MAX_BACKOFF)
+
+    # Reading, one at a time.
+
+    async def _take(self, source: Source, timestamp: bytes) -> None:
+        """Takes up what a source offers, unless it is in force.
+
+        Raises:
+            ZhiwangError: It cannot be read, does not verify, or is older than what was seen.
+        """
+        if source.trouble is None and self._is_in_force(timestamp):
+            return
+        await self._acquire_turn()
+        try:
+            # Meanwhile it may have come from another.
+            if source.trouble is not None or not self._is_in_force(timestamp):
+                await self._set(await self._read(source, timestamp))
+        finally:
+            self._turn.release()
+
+    async def _acquire_turn(self) -> None:
         while True:
             try:
-                async with asyncio.timeout(POLL_SECONDS):
-                    response = await call.read()
+                async with asyncio.timeout(TURN_SECONDS):
+                    await self._turn.acquire()
+                    return
             except TimeoutError:
+                reading = self._reading
+                if reading is not None and self._loop.time() - reading.begun >= TURN_SECONDS:
+                    reading.abandon()
+
+    async def _read(self, source: Source, timestamp: bytes) -> Directory:
+        reading = self._reading = Reading(source, timestamp, self._loop)
+        work = asyncio.ensure_future(asyncio.to_thread(self._client.refresh, reading))
+        try:
+            return await asyncio.shield(work)
+        finally:
+            # Also where we are cancelled, nobody else has the turn before the thread has ended.
+            self._reading = None
+            reading.abandon()
+            await asyncio.gather(work, return_exceptions=True)
+
+    async def _set(self, directory: Directory) -> None:
+        latest = self._holder.latest
+        if latest is None or latest.timestamp_hash != directory.timestamp_hash:
+            self._holder.set(directory)
+            if self._mirror is not None:
+                await self._mirror.take(self._client.files)
+
+    def _is_in_force(self, timestamp: bytes) -> bool:
+        latest = self._holder.latest
+        same = latest is not None and latest.timestamp_hash == hashlib.sha256(timestamp).digest()
+        return same and self._holder.fresh
+
+    # What operators are told.
+
+    def _well(self, source: Source) -> None:
+        if source.told:
+            _log.info("directory: a source is as new as the others again", source=source.name)
+        source.trouble = source.behind_since = None
+        source.told = ""
+        self._holder.problem = None
+
+    def _failed(self, source: Source, error: ZhiwangError, offered: bytes) -> None:
+        """Notes what is wrong with a source. As long as another is well, that is told once."""
+        source.trouble = error
+        if all(one.trouble is not None for one in self._sources):
+            self._holder.failed(_told(error))
+            return
+        why = f"{_kind(error)}: {error.reason.name}"
+        version, latest = version_of(offered), self._holder.latest
+        if version is not None and latest is not None and version < latest.role_versions["timestamp"]:
+            # What has just been published is on its way.
+            now = self._loop.time()
+            source.behind_since = source.behind_since or now
+            if now - source.behind_since < BEHIND_SECONDS:
                 return
-            if response is grpc.aio.EOF:
-                return
-            yield response.timestamp
-    except asyncio.CancelledError:
-        # After a renewal the channel under the watch is closed; the next one is over the channel that took its place.
-        if is_cancelled():
-            raise
-    except grpc.aio.AioRpcError as error:
-        raise refusal_of(error) from None
-    finally:
-        call.cancel()  # an abandoned stream is never collected
+            why = "behind"
+        if source.told != why:
+            source.told = why
+            level = _log.error if isinstance(error, FatalError) else _log.warning
+            level("directory: a source is passed over", source=source.name, why=why, detail=error.detail)
 
 
-async def _refresh(client: DirectoryClient, holder: DirectoryHolder, mirror: Mirror | None) -> None:
-    directory = await asyncio.to_thread(client.refresh)
-    holder.set(directory)
-    if mirror is not None:
-        await mirror.take(client.files)
+def _kind(error: ZhiwangError) -> str:
+    return "unreachable" if isinstance(error, RefusedError) else "refused"
 
 
 def _told(error: ZhiwangError) -> str:
-    kind = "unreachable" if isinstance(error, RefusedError) else "refused"
-    return f"{kind}: {error.reason.name}: {error.detail}"
+    return f"{_kind(error)}: {error.reason.name}: {error.detail}"

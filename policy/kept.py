@@ -79,10 +79,6 @@ def load_kept(
 def _load_copy(place: Path, root_json: bytes, ca_pem: bytes, pins: Mapping[str, frozenset[bytes]]) -> Kept:
     with tempfile.TemporaryDirectory(prefix="zhiwang-kept-") as scratch:
         shutil.copytree(place, Path(scratch) / "copy")
-        client = DirectoryClient(root_json, ca_pem, Path(scratch) / "copy", _nothing, pins=pins)
+        client = DirectoryClient(root_json, ca_pem, Path(scratch) / "copy", pins=pins)
         directory = client.load()
         return Kept(directory, client.files, client.roles)
-
-
-def _nothing(path: str) -> bytes:
-    raise RefusedError(Reason.HUB_UNREACHABLE, path)

@@ -11,7 +11,7 @@ from exchange.cli.audit_reading import REGISTRAR, target_of
 from exchange.demo.places import read_places
 from exchange.evidence.rules import Divisions
 from exchange.evidence.telling import PastReader
-from policy.follower import hub_fetch
+from policy.source import hub_fetch
 from zhiwang.exchange.v1 import exchange_pb2_grpc
 from zhiwang.wire import output
 from zhiwang.wire.channel import open_channel

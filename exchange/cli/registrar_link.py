@@ -18,9 +18,9 @@ from certs.credentials import IdentityFiles
 from certs.identity import CA_CERTIFICATE, ROOT_METADATA
 from policy import publishing
 from policy.directory import DirectoryClient
-from policy.follower import hub_fetch
 from policy.metadata import Publication
 from policy.model import Directory
+from policy.source import hub_fetch
 from zhiwang.exchange.v1 import exchange_pb2_grpc
 from zhiwang.policy.v1 import policy_pb2, policy_pb2_grpc
 from zhiwang.wire.channel import TOLD, open_channel, refusal_of

@@ -46,8 +46,9 @@ from exchange.client.transport import CONNECT_SECONDS, Carrier, Transport
 from policy.authorise import local_date
 from policy.directory import DirectoryClient, DirectoryHolder
 from policy.expiries import directory_expiries
-from policy.follower import begin, follow, hub_fetch
+from policy.follower import Follower
 from policy.model import Directory
+from policy.source import directory_of
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.exchange.v1 import exchange_pb2, exchange_pb2_grpc, sealed_pb2
 from zhiwang.verification.v1 import verification_pb2
@@ -209,21 +210,18 @@ class Client:
             stack.push_async_callback(transport.close)
             keys = OwnerKeys(partial(_statements, transport), verifier, clock)
             holder.on_change(lambda _directory: keys.forget())
-
-            def directory_stub() -> exchange_pb2_grpc.DirectoryServiceStub:
-                return exchange_pb2_grpc.DirectoryServiceStub(transport.channel)
-
             root_json = (profile.root / ROOT_METADATA).read_bytes()
-            reader = DirectoryClient(root_json, files.ca_pem, own / "directory", hub_fetch(directory_stub))
+            reader = DirectoryClient(root_json, files.ca_pem, own / "directory")
+            follower = Follower(reader, holder, {name: directory_of(channel) for name, channel in channels.items()})
             await transport.ready(CONNECT_SECONDS)
             try:
-                await begin(reader, holder)
+                await follower.begin()
             except RefusedError as error:
                 if not patient:
                     raise
                 log.warning("no directory yet", reason=error.reason.name, detail=error.detail)
             for work in (
-                follow(reader, holder, directory_stub),
+                follower.follow(),
                 heads.keep(),
                 heads.relate(lambda: transport.channels),
                 files.watch(),
@@ -233,7 +231,7 @@ class Client:
                 profile=profile,
                 signer=files.signer,
                 directory=holder,
-                refresh=partial(_refresh, reader, holder),
+                refresh=follower.look,
                 transport=transport,
                 keys=keys,
                 closing=stack.pop_all(),
@@ -621,19 +619,6 @@ async def _statements(transport: Transport) -> Iterable[sealed_pb2.OwnerKeyState
         if isinstance(outcome, grpc.aio.AioRpcError):
             raise refusal_of(outcome)
     raise RefusedError(Reason.HUB_UNREACHABLE, "the channels were closed")
-
-
-async def _refresh(reader: DirectoryClient, holder: DirectoryHolder) -> None:
-    """Look for a newer directory at once, unless that is being done already."""
-    try:
-        directory = await asyncio.to_thread(reader.refresh)
-    except RefusedError as error:
-        if error.reason is not Reason.OVERLOADED:
-            raise
-        await asyncio.sleep(RETRY_PAUSE)
-        return
-    if directory.timestamp_hash != holder.current.timestamp_hash:
-        holder.set(directory)
 
 
 async def _end(task: asyncio.Task[None]) -> None:

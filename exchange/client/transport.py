@@ -104,7 +104,6 @@ class Transport:
         self._trouble = Reason.HUB_UNREACHABLE
         self._closed = False
         self._ways = [Way(target, channel, heads, self, jitter) for target, channel in channels.items()]
-        self._beside = self._ways[0]
         self._tasks = [self._loop.create_task(way.run()) for way in self._ways]
 
     @property
@@ -149,23 +148,10 @@ class Transport:
         return {way.target: way.load if way.well() else None for way in self._ways}
 
     @property
-    def channel(self) -> grpc.aio.Channel:
-        """To a hub that serves, if there is one, and to the same for as long as it does: for calls beside the streams.
-
-        What is read file by file has to come from one hub.
-        """
-        if not self._beside.well():
-            place = self._ways.index(self._beside)
-            # From the next one on, so that who asks again asks another.
-            others = self._ways[place + 1 :] + self._ways[: place + 1]
-            self._beside = max(others, key=lambda way: (way.well(), way.open))
-        return self._beside.channel.current
-
-    @property
     def channels(self) -> Sequence[grpc.aio.Channel]:
-        """To every hub that serves; to all that are reached if none does; else as `channel`."""
-        ways = [way for way in self._ways if way.well()] or [way for way in self._ways if way.open]
-        return [way.channel.current for way in ways] or [self.channel]
+        """To every hub that serves, for calls beside the streams; to all that are reached if none does, or to all."""
+        ways = [way for way in self._ways if way.well()] or [way for way in self._ways if way.open] or self._ways
+        return [way.channel.current for way in ways]
 
     async def exchange(
         self, request: sealed_pb2.SealedRequest, seconds: float, *, bulk: bool, owner: str = ""

@@ -18,11 +18,11 @@ from exchange.doctor.network import Peer
 from policy.directory import DirectoryClient
 from policy.emergencies import open_at
 from policy.expiries import directory_expiries
-from policy.follower import hub_fetch
 from policy.glass import name_of
 from policy.kept import has_kept, load_kept
 from policy.model import Directory
 from policy.registrar import open_repository
+from policy.source import hub_fetch
 from zhiwang.exchange.v1 import exchange_pb2_grpc
 from zhiwang.wire.channel import open_channel
 from zhiwang.wire.diagnosis import Diagnosis, ok, warning, wrong

@@ -11,7 +11,8 @@ import grpc
 import pytest
 import structlog
 
-from policy import follower
+from policy.follower import Follower
+from policy.source import directory_of
 from zhiwang.exchange.v1 import exchange_pb2, exchange_pb2_grpc
 from zhiwang.wire.channel import RenewableChannel, open_channel
 from zhiwang.wire.process import background
@@ -74,7 +75,7 @@ async def test_the_directory_is_followed_after_the_channel_of_an_old_certificate
     channel = RenewableChannel(lambda: open_channel(address, None))
     holder: Any = Holder()
     client: Any = None
-    task = background(follower.follow(client, holder, lambda: exchange_pb2_grpc.DirectoryServiceStub(channel.current)))
+    task = background(Follower(client, holder, {address: directory_of(channel)}).follow())
     for number in (1, 2, 3):
         await until(lambda number=number: directories.begun == number or task.done())  # type: ignore[misc]  # bound here
         assert not task.done()

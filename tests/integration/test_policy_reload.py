@@ -22,10 +22,10 @@ from exchange.demo.build import ADMINS
 from policy.authorise import authorise
 from policy.directory import DirectoryClient
 from policy.enforcer import Enforcer
-from policy.follower import hub_fetch
 from policy.metadata import suspensions_path
 from policy.model import Directory
 from policy.publishing import Named, draft, sign
+from policy.source import hub_fetch
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.exchange.v1 import exchange_pb2_grpc
 from zhiwang.verification.v1 import verification_pb2 as api

@@ -14,7 +14,7 @@ import pytest
 
 import policy_support as support
 from policy.directory import DirectoryClient, DirectoryHolder
-from policy.follower import begin, follow, hub_fetch
+from policy.follower import Follower
 from policy.mirror import Mirror
 from registrar_support import PATIENCE, World, found_city, publish_all
 from zhiwang.exchange.v1 import exchange_pb2, exchange_pb2_grpc
@@ -106,12 +106,13 @@ async def test_a_follower_has_a_change_as_soon_as_it_is_published(world: World) 
             stub = exchange_pb2_grpc.DirectoryServiceStub(channel)
             holder, mirror = DirectoryHolder(), Mirror()
             root = (world.city.root / "root.json").read_bytes()
-            client = DirectoryClient(root, world.city.ca_pem, world.path / "hub-directory", hub_fetch(lambda: stub))
-            await begin(client, holder, mirror=mirror)
+            client = DirectoryClient(root, world.city.ca_pem, world.path / "hub-directory")
+            follower = Follower(client, holder, {"registrar": lambda: stub}, mirror=mirror)
+            await follower.begin()
             assert holder.current.documents["hrss"].grants
             changed = asyncio.Event()
             holder.on_change(lambda _: changed.set())
-            following = asyncio.create_task(follow(client, holder, lambda: stub, mirror=mirror))
+            following = asyncio.create_task(follower.follow())
             await asyncio.sleep(0)
             try:
                 await world.send(SUSPEND)
@@ -124,12 +125,13 @@ async def test_a_follower_has_a_change_as_soon_as_it_is_published(world: World) 
             finally:
                 following.cancel()
                 await asyncio.gather(following, return_exceptions=True)
-        # With nobody there, a restart goes on from disk until the directory expires.
-        again = DirectoryHolder()
-        await begin(client, again)
-        assert again.current == holder.current
-        assert again.problem is not None
-        assert again.problem.startswith("unreachable")
+    # With nobody there, a restart goes on from disk until the directory expires.
+    async with world.channel("dsjj/hub/main") as channel:
+        stub, again = exchange_pb2_grpc.DirectoryServiceStub(channel), DirectoryHolder()
+        await Follower(client, again, {"registrar": lambda: stub}).begin()
+    assert again.current == holder.current
+    assert again.problem is not None
+    assert again.problem.startswith("unreachable")
 
 
 async def test_only_admins_publish_and_only_what_is_theirs(world: World) -> None:

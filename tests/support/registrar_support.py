@@ -20,8 +20,8 @@ import grpc
 import policy_support as support
 from certs_support import City
 from exchange.registrar import make_log, registrar_identity
-from policy.follower import hub_fetch
 from policy.publishing import Named, draft, read_current, sign
+from policy.source import hub_fetch
 from zhiwang.exchange.v1 import exchange_pb2_grpc
 from zhiwang.policy.v1 import policy_pb2, policy_pb2_grpc
 from zhiwang.wire.channel import open_channel

@@ -11,7 +11,6 @@ import copy
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import structlog
@@ -19,7 +18,7 @@ from tuf.api.metadata import DelegatedRole, Delegations, Metadata, Targets
 
 import policy_support as support
 from policy.directory import DirectoryHolder
-from policy.follower import follow
+from policy.follower import Follower
 from policy.metadata import (
     CENTRE,
     Publication,
@@ -30,7 +29,7 @@ from policy.metadata import (
 )
 from policy_liars import LyingRegistrar, tuf
 from policy_support import DirectoryKit
-from zhiwang.exchange.v1 import exchange_pb2
+from source_support import ServedHub
 from zhiwang.wire.errors import RefusedError
 
 GRANT = '\n[[grant]]\nid = "x"\nrole = "edu/clerk"\nask = "hrss.insured exists"\nmatter = "school-enrolment"\n'
@@ -156,35 +155,6 @@ METADATA: dict[str, Callable[[DirectoryKit], LyingRegistrar]] = {
 CASES = {name: says(text) for name, text in DOCUMENTS.items()} | METADATA
 
 
-class Hub:
-    """What a process watches: it tells of whatever timestamp is there now, and then is silent."""
-
-    def __init__(self) -> None:
-        self.serve: Any = None
-
-    def __call__(self, path: str) -> bytes:
-        content: bytes = self.serve(path)
-        return content
-
-    def Watch(self, request: object) -> Any:  # noqa: N802 - named by gRPC
-        del request
-        hub = self
-
-        class Call:
-            told: bytes | None = None
-
-            async def read(self) -> exchange_pb2.WatchResponse:
-                while (timestamp := hub("metadata/timestamp.json")) == self.told:  # noqa: ASYNC110 - the same
-                    await asyncio.sleep(0.01)
-                self.told = timestamp
-                return exchange_pb2.WatchResponse(timestamp=timestamp)
-
-            def cancel(self) -> None:
-                self.told = None
-
-        return Call()
-
-
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> DirectoryKit:
     kit = support.make_directory(tmp_path_factory.mktemp("good"))
@@ -203,12 +173,11 @@ async def until(condition: Callable[[], object]) -> None:
 async def test_a_bad_directory_leaves_the_last_good_one_in_force_and_alarms(
     base: DirectoryKit, tmp_path: Path, name: str
 ) -> None:
-    hub, holder = Hub(), DirectoryHolder()
-    hub.serve = base.fetch
-    client = base.client(tmp_path / "state", fetch=hub)
+    hub, holder = ServedHub(base.fetch), DirectoryHolder()
+    follower = Follower(base.client(tmp_path / "state"), holder, {"hub": lambda: hub})
     bad = CASES[name](base)
     with structlog.testing.capture_logs() as lines:
-        task = asyncio.create_task(follow(client, holder, lambda: hub))
+        task = asyncio.create_task(follower.follow())
         await until(lambda: holder.latest)
         good, enforcer = holder.current, holder.enforcer
         assert not [line for line in lines if line["log_level"] == "error"]
@@ -245,10 +214,10 @@ async def test_a_department_that_too_few_of_its_admins_signed_is_left_out_and_th
     base: DirectoryKit, tmp_path: Path
 ) -> None:
     """Who has the registrar's keys can stop a department, and so is noticed; it cannot speak for it."""
-    hub, holder = Hub(), DirectoryHolder()
-    hub.serve = base.fetch
+    hub, holder = ServedHub(base.fetch), DirectoryHolder()
+    follower = Follower(base.client(tmp_path / "state"), holder, {"hub": lambda: hub})
     with structlog.testing.capture_logs() as lines:
-        task = asyncio.create_task(follow(base.client(tmp_path / "state", fetch=hub), holder, lambda: hub))
+        task = asyncio.create_task(follower.follow())
         await until(lambda: holder.latest)
         hub.serve = role_with("hrss", lambda _: None, slice(0, 1))(base)
         await until(lambda: holder.current.lapsed)
