@@ -7,11 +7,14 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from hashlib import sha256
 from pathlib import Path
 
 from breaking_support import RealCity
 from exchange.demo.processes import zhiwang
+from zhiwang.audit.v1 import audit_pb2
 from zhiwang.exchange.v1 import sealed_pb2
 
 OWNERS = ("hrss", "health")
@@ -67,16 +70,24 @@ class Asked:
         self._city = city
         self._before = {owner: city.count(owner, "log_entry") for owner in OWNERS}
 
+    def _accesses(self, owner: str) -> Iterator[audit_pb2.OwnerAccess]:
+        for entry in self._city.entries(owner, self._before[owner]):
+            if entry.WhichOneof("event") == "owner_access":
+                yield entry.owner_access
+
     def cases(self, owner: str) -> list[int]:
         """Cases of each request of a roster."""
         found = {}
-        for entry in self._city.entries(owner, self._before[owner]):
-            if entry.WhichOneof("event") == "owner_access":
-                header = sealed_pb2.Header.FromString(entry.owner_access.header)
-                assert header.priority == sealed_pb2.PRIORITY_BULK
-                assert header.request_id not in found, "one request stands twice in an owner's log"
-                found[header.request_id] = entry.owner_access.cases
+        for access in self._accesses(owner):
+            header = sealed_pb2.Header.FromString(access.header)
+            assert header.priority == sealed_pb2.PRIORITY_BULK
+            assert header.request_id not in found, "one request stands twice in an owner's log"
+            found[header.request_id] = access.cases
         return list(found.values())
+
+    def headers(self) -> Counter[bytes]:
+        """How often each header stands in an owner's log, by its hash."""
+        return Counter(sha256(access.header).digest() for owner in OWNERS for access in self._accesses(owner))
 
 
 def eventually(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
