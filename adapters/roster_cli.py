@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import io
 import json
-import os
 import secrets
 import sys
 import time
@@ -31,20 +31,16 @@ from zhiwang.wire import output
 from zhiwang.wire.clock import day_of
 from zhiwang.wire.identity import Kind
 from zhiwang.wire.lists import (
+    LEFT_OUT,
     SALT_SIZE,
     ListError,
     ListRecord,
     blocks_of,
     commitment_of,
-    digest_of,
     new_list,
     read_people,
-    write_record,
 )
 from zhiwang.wire.profile import Profile, load_profile
-
-LEFT_OUT = ".left-out.csv"
-"""What a file of rows that were left out is called, behind the list's name."""
 
 TIMEOUT = 600.0
 """Seconds in which a list is recorded; 5,000 people take about a tenth of one."""
@@ -94,11 +90,10 @@ def roster(
     except ValueError as error:
         output.usage_error(str(error))
     try:
-        with new_list(out) as (aside, file), long_task("行 rows") as progress:
-            left = _LeftOut(out)
-            drawn = draw(mapping, name, as_of, scheme, today, file, left.add, lambda rows: progress(rows, rows))
-            file.flush()
-            digest, salt = digest_of(aside), secrets.token_bytes(SALT_SIZE)
+        with new_list(out) as new, long_task("行 rows") as progress:
+            left = _LeftOut()
+            drawn = draw(mapping, name, as_of, scheme, today, new.file, left.add, lambda rows: progress(rows, rows))
+            digest, salt = new.digest(), secrets.token_bytes(SALT_SIZE)
             step = audit_pb2.RosterStep(
                 action=audit_pb2.ROSTER_ACTION_DRAWN,
                 official=official,
@@ -109,7 +104,7 @@ def roster(
                 count=drawn.rows,
                 commitment=commitment_of(salt, digest),
             )
-            entry = asyncio.run(_record(caller, target, step, mapped, aside))
+            entry = asyncio.run(_record(caller, target, step, mapped, new.path))
             owner = IdentityFiles(caller.identity, caller.root).identity.department
             record = ListRecord(
                 owner,
@@ -124,8 +119,8 @@ def roster(
                 entry,
                 salt.hex(),
             )
-            write_record(out, record, digest)
-            left.write()
+            new.record(record, digest)
+            new.put_beside(LEFT_OUT, left.content())
     except ListError as error:
         output.usage_error(str(error))
     _tell(out, drawn, record, as_json=as_json)
@@ -136,8 +131,7 @@ class _LeftOut:
 
     MOST = 10_000
 
-    def __init__(self, out: Path) -> None:
-        self._path = out.with_name(out.name + LEFT_OUT)
+    def __init__(self) -> None:
         self._rows: list[tuple[str, str]] = []
 
     def add(self, key: str, reason: str) -> None:
@@ -145,13 +139,13 @@ class _LeftOut:
         if len(self._rows) < self.MOST:
             self._rows.append(("" if reason == "KEY_INVALID" else key, reason))
 
-    def write(self) -> None:
-        """Write them beside the list, if there are any."""
-        self._path.unlink(missing_ok=True)
-        if self._rows:
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
-                csv.writer(file).writerows([("key", "reason"), *self._rows])
+    def content(self) -> bytes | None:
+        """The file of them; None if there are none."""
+        if not self._rows:
+            return None
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows([("key", "reason"), *self._rows])
+        return text.getvalue().encode()
 
 
 async def _record(caller: Profile, target: str, step: audit_pb2.RosterStep, mapped: Roster, path: Path) -> int:

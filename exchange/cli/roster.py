@@ -32,12 +32,10 @@ from zhiwang.wire.lists import (
     ListError,
     ListRecord,
     commitment_of,
-    digest_of,
     new_list,
     people_in,
     read_people,
     read_record,
-    write_record,
 )
 from zhiwang.wire.profile import load_profile
 from zhiwang.wire.tables import Form, TableError
@@ -83,14 +81,13 @@ def invite(
     try:
         record = _recorded(drawn, files, DRAWN)
         found = find_roster(results, Form())
-        with new_list(out) as (aside, file):
-            writer, count = csv.writer(file), 0
+        with new_list(out) as new:
+            writer, count = csv.writer(new.file), 0
             writer.writerow(HEADINGS)
             for person in passed(drawn, found, rulings):
                 writer.writerow(person)
                 count += 1
-            file.flush()
-            digest, salt = digest_of(aside), secrets.token_bytes(SALT_SIZE)
+            digest, salt = new.digest(), secrets.token_bytes(SALT_SIZE)
             step = audit_pb2.RosterStep(
                 action=audit_pb2.ROSTER_ACTION_INVITED,
                 official=official or record.official,
@@ -101,9 +98,9 @@ def invite(
                 count=count,
                 commitment=commitment_of(salt, digest),
             )
-            entry = asyncio.run(record_step(files, _address(adapter), step, record.kind, read_people(aside)))
-            new = replace(record, action=INVITED, official=step.official, count=count, entry=entry, salt=salt.hex())
-            write_record(out, new, digest)
+            entry = asyncio.run(record_step(files, _address(adapter), step, record.kind, read_people(new.path)))
+            said = replace(record, action=INVITED, official=step.official, count=count, entry=entry, salt=salt.hex())
+            new.record(said, digest)
     except (ListError, TableError) as error:
         output.usage_error(str(error))
     if as_json:

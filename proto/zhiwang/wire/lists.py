@@ -13,16 +13,18 @@ import io
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, NamedTuple, TextIO
 
 from zhiwang.wire.archive import sync_directory
-from zhiwang.wire.kept import PRIVATE, open_aside, replace_durably
+from zhiwang.wire.kept import PRIVATE, open_aside, written_aside
 
 HEADINGS: Final = ("key", "identifier", "name")
 RECORD: Final = ".record"
+LEFT_OUT: Final = ".left-out.csv"
+"""How the name of what lies beside a list ends: its record, and the rows that were left out of it."""
 SALT_SIZE: Final = 32
 BLOCK: Final = 5_000
 """People of one entry at most: the owner's log is written by nobody else meanwhile."""
@@ -90,16 +92,6 @@ def digest_of(path: Path) -> bytes:
 def record_of(path: Path) -> Path:
     """Where the record of a list lies."""
     return path.with_name(path.name + RECORD)
-
-
-def write_record(path: Path, record: ListRecord, digest: bytes) -> None:
-    """Write what was recorded of a list.
-
-    Raises:
-        OSError: It cannot be written.
-    """
-    said = asdict(record) | {"sha256": digest.hex()}
-    replace_durably(record_of(path), (json.dumps(said, ensure_ascii=False, indent=2) + "\n").encode())
 
 
 def read_record(path: Path) -> ListRecord:
@@ -170,12 +162,76 @@ def blocks_of(people: Iterable[Person]) -> Iterator[list[str]]:
         yield block
 
 
+class NewList:
+    """A list that has not taken its name yet. Made by `new_list`.
+
+    Attributes:
+        path: Where it lies meanwhile.
+        file: To write it.
+    """
+
+    def __init__(self, path: Path, file: TextIO) -> None:
+        self.path = path
+        self.file = file
+        self._beside: dict[str, bytes | None] = {}
+
+    def digest(self) -> bytes:
+        """SHA-256 of what was written up to now."""
+        self.file.flush()
+        return digest_of(self.path)
+
+    def record(self, record: ListRecord, digest: bytes) -> None:
+        """What was recorded of the list; takes its name with it."""
+        said = asdict(record) | {"sha256": digest.hex()}
+        self.put_beside(RECORD, (json.dumps(said, ensure_ascii=False, indent=2) + "\n").encode())
+
+    def put_beside(self, ending: str, content: bytes | None) -> None:
+        """A private file that takes its name with the list; nothing, if an earlier one is only to go.
+
+        Args:
+            ending: Of its name, behind the list's.
+            content: All of it.
+        """
+        self._beside[ending] = content
+
+    def publish(self, path: Path) -> None:
+        """Let the list take its name, and then what lies beside it; nothing of it, if another list has the name.
+
+        All of it is on disk before, so that nothing but the end of the process can come between; the list has no record
+        then that fits, and is not used.
+
+        Raises:
+            ListError: There is something of that name.
+            OSError: It cannot be written.
+        """
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        with ExitStack() as stack:
+            ready: list[tuple[Path, Path | None]] = []
+            for ending, content in self._beside.items():
+                place = path.with_name(path.name + ending)
+                aside = None if content is None else stack.enter_context(written_aside(place, content))
+                ready.append((place, aside))
+            try:
+                os.link(self.path, path)
+            except FileExistsError:
+                raise ListError(f"{path} has appeared meanwhile; a list never replaces another") from None
+            for place, aside in ready:
+                if aside is None:
+                    place.unlink(missing_ok=True)
+                else:
+                    aside.replace(place)
+        sync_directory(path.parent)
+
+
 @contextmanager
-def new_list(path: Path) -> Iterator[tuple[Path, TextIO]]:
+def new_list(path: Path) -> Iterator[NewList]:
     """A new private file that takes its name only when everything went well, and never another's.
 
+    Of several who make the same list at once, one's list takes the name, and only that one's files lie beside it.
+
     Yields:
-        Where it lies meanwhile, and the file; both go if anything is raised.
+        The list; it goes if anything is raised.
 
     Raises:
         ListError: There is something of that name.
@@ -187,13 +243,8 @@ def new_list(path: Path) -> Iterator[tuple[Path, TextIO]]:
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
             os.fchmod(descriptor, PRIVATE)
-            yield Path(aside), file
-            file.flush()
-            os.fsync(descriptor)
-        try:
-            os.link(aside, path)
-        except FileExistsError:
-            raise ListError(f"{path} has appeared meanwhile; a list never replaces another") from None
-        sync_directory(path.parent)
+            new = NewList(aside, file)
+            yield new
+            new.publish(path)
     finally:
         aside.unlink(missing_ok=True)
