@@ -22,9 +22,9 @@ from audit.yearly import YearlyLog
 from certs.identity import Identity, Kind
 from certs.referrals import verify_key
 from certs.signing import CertificateVerifier
-from policy.authorise import follows, reference_dates
-from policy.model import Directory, Matter
-from policy.referrals import allowed_referral
+from policy.authorise import reference_dates
+from policy.model import Directory
+from policy.referrals import allowed_referral, check_forms, check_listing
 from zhiwang.adapter.v1 import roster_pb2, roster_pb2_grpc
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.wire.call import Caller, Peer, current_peer
@@ -165,7 +165,8 @@ class RosterServicer(roster_pb2_grpc.RosterServiceServicer):
         matter = directory.matters.get(step.matter)
         if matter is None or step.matter != roster.matter or keeper.department not in matter.requesters:
             raise RefusedError(Reason.MATTER_NOT_ALLOWED, f"[roster.{step.roster}] is for {roster.matter}")
-        _check_forms(matter, step)
+        check_forms(matter, step.reference, step.official)
+        check_listing(directory, keeper.department, keeper.caller(), step.official, keeper.clock())
         try:
             date.fromisoformat(step.as_of)
         except ValueError:
@@ -212,18 +213,13 @@ class ReferralServicer(roster_pb2_grpc.ReferralServiceServicer):
             raise RefusedError(Reason.NOTE_INVALID, field="referral.referred.reason")
         key = verify_key(statement, keeper.verifier, now)
         directory = keeper.directory()
-        rule = allowed_referral(directory, keeper.department, referred.roster, referred.matter, key.holder, now)
-        _check_forms(directory.matters[referred.matter], referred)
+        rule = allowed_referral(
+            directory, keeper.department, referred.roster, referred.matter, referred.official, key.holder, now
+        )
+        check_forms(directory.matters[referred.matter], referred.reference, referred.official)
         referred.recipient, referred.key_id = key.holder.uri, key.key_id
         referred.role, referred.rule_id, referred.directory_version = rule.to, rule.id, directory.version
         return roster
-
-
-def _check_forms(matter: Matter, step: audit_pb2.RosterStep | audit_pb2.PeopleReferred) -> None:
-    if not follows(matter.reference, step.reference):
-        raise RefusedError(Reason.REFERENCE_INVALID, f"{matter.name} wants {matter.reference}", field="reference")
-    if not follows(matter.official, step.official):
-        raise RefusedError(Reason.OFFICIAL_INVALID, f"{matter.name} wants {matter.official}", field="official")
 
 
 async def _record(

@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 
 from certs.identity import Identity, Kind, read_private, write_private
 from certs.sealing import Opener, SealingContext
-from certs.signing import CertificateVerifier, Signer
+from certs.signing import CertificateVerifier, Signer, VerifiedCertificate
 from zhiwang.adapter.v1 import roster_pb2
 from zhiwang.wire.errors import Reason, RefusedError
 
@@ -52,17 +52,17 @@ class ReferralKey:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A file that was opened.
+    """A file whose signature holds. Nothing of it was opened.
 
     Attributes:
-        sender: The admin who handed it over.
+        sender: Certificate of the admin who handed it over.
         head: What it says of itself.
-        content: The list, CSV in UTF-8.
+        file: The file.
     """
 
-    sender: Identity
+    sender: VerifiedCertificate
     head: roster_pb2.ReferralHead
-    content: bytes
+    file: roster_pb2.ReferralFile
 
 
 def make_key(path: Path, signer: Signer, now: float) -> bytes:
@@ -147,18 +147,15 @@ def seal(key: ReferralKey, head: roster_pb2.ReferralHead, content: bytes, signer
     return file.SerializeToString(deterministic=True)
 
 
-def open_file(data: bytes, private: EccKey, receiver: Identity, verifier: CertificateVerifier) -> Received:
-    """Open a file that was sealed for a system.
+def read_file(data: bytes, verifier: CertificateVerifier) -> Received:
+    """What a file says of itself, and who signed it. Whether that one may is `policy.referrals.check_received`'s.
 
     Args:
         data: The file.
-        private: The key for which it was sealed.
-        receiver: The system.
         verifier: Of the sender's certificate, at the time at which the file says that it was made.
 
     Raises:
-        RefusedError: REQUEST_TOO_LARGE, SEAL_BROKEN, KEY_UNKNOWN, IDENTITY_MISMATCH, SIGNATURE_INVALID, or an error of
-            the certificate.
+        RefusedError: REQUEST_TOO_LARGE, SEAL_BROKEN, SIGNATURE_INVALID, or an error of the certificate.
     """
     if len(data) > MAX_FILE:
         raise RefusedError(Reason.REQUEST_TOO_LARGE, "larger than any file of names")
@@ -169,14 +166,30 @@ def open_file(data: bytes, private: EccKey, receiver: Identity, verifier: Certif
         raise RefusedError(Reason.SEAL_BROKEN, "it is no file of names") from None
     certificate = verifier.verify(file.certificate, float(head.time.seconds), kinds=(Kind.ADMIN,))
     certificate.verify_signature(file.signature, _message(file.head, file.enc, file.nonce, file.ciphertext))
+    return Received(certificate, head, file)
+
+
+def open_file(received: Received, private: EccKey, receiver: Identity) -> bytes:
+    """The list of a file that was sealed for a system: CSV in UTF-8.
+
+    Args:
+        received: From `read_file`.
+        private: The key for which it was sealed.
+        receiver: The system.
+
+    Raises:
+        RefusedError: IDENTITY_MISMATCH, KEY_UNKNOWN or SEAL_BROKEN.
+    """
+    file, head = received.file, received.head
     if head.recipient != receiver.uri:
         raise RefusedError(Reason.IDENTITY_MISMATCH, f"it is for another system than {receiver.short}")
     key_id = _key_id(private.public_key().export_key(format="raw"))
     if head.key_id != key_id:
         raise RefusedError(Reason.KEY_UNKNOWN, "it is sealed for another key; look for the one that was stated")
     opener = Opener(lambda wanted: private if wanted == key_id else None)
-    content, _ = opener.open(certificate.fingerprint, key_id, file.enc, _hash(file.head), file.nonce, file.ciphertext)
-    return Received(certificate.identity, head, content)
+    sender = received.sender.fingerprint
+    content, _ = opener.open(sender, key_id, file.enc, _hash(file.head), file.nonce, file.ciphertext)
+    return content
 
 
 def private_of(path: Path) -> EccKey:

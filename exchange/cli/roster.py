@@ -17,15 +17,17 @@ import typer
 from audit.keeping import address_of
 from certs.credentials import IdentityFiles
 from certs.identity import write_private, write_public
-from certs.referrals import make_key, open_file, parse_key, private_of, seal, verify_key
+from certs.referrals import make_key, parse_key, private_of, seal, verify_key
 from certs.signing import CertificateVerifier
 from exchange.active.inviting import passed
+from exchange.active.receiving import Opened, opened
 from exchange.active.recording import record_referral, record_step
 from exchange.cli.audit_reading import printable
 from exchange.sweep.rosters import find_roster
 from zhiwang.adapter.v1 import roster_pb2
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.wire import output
+from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.lists import (
     HEADINGS,
     SALT_SIZE,
@@ -147,7 +149,12 @@ def refer(
         now = time.time()
         key = verify_key(statement, CertificateVerifier(files.ca_pem, frozenset), now)
         head = roster_pb2.ReferralHead(
-            matter=record.matter, reference=record.reference, reason=reason, count=record.count
+            matter=record.matter,
+            reference=record.reference,
+            reason=reason,
+            count=record.count,
+            roster=record.roster,
+            official=official,
         )
         head.time.seconds = int(now)
         sealed = seal(key, head, content, files.signer())
@@ -203,27 +210,52 @@ def open_sealed(
     profile: output.Profile,
     private: Annotated[Path, typer.Option("--private", help="What `zhiwang roster key` wrote.", dir_okay=False)],
     out: Annotated[Path, typer.Option("--out", metavar="LIST", help="CSV; new, private (0600).")],
+    again: Annotated[bool, typer.Option("--again", help="Also if this system has opened it before.")] = False,  # noqa: FBT002 # typer's way
     as_json: output.AsJson = False,  # noqa: FBT002 # typer's way
 ) -> None:
     """Open names that another department handed to this system, and say from whom, for what and why.
 
-    Exit status: 0 if it was opened, 1 if it is another's, or not as its sender made it.
+    It is checked by the newest directory that the hubs of the profile have, or the last one if it still holds: that the
+    sender is an admin of its department and not revoked, that its department's rule hands these names to a role of
+    this system, now and when the file was made, that nobody concerned is suspended, and that the file is not older than
+    31 days. Without a directory in force nothing is opened. That it was opened is recorded in the state
+    (roster/opened.jsonl) before the list takes its name, and the same file is opened a second time only with --again.
+
+    Exit status: 0 if it was opened, 1 if it is another's, was opened before, is not as its sender made it, or its
+    sender may not hand it on, 2 for wrong usage.
 
     Example: zhiwang roster open for-civil.sealed --profile civil-seniors.toml --private civil.private --out names.csv
     """
-    files = _files(profile)
-    verifier = CertificateVerifier(files.ca_pem, frozenset)
-    received = open_file(file.read_bytes(), private_of(private), files.identity, verifier)
-    write_private(out, received.content)
-    head = received.head
+    loaded = load_profile(profile)
+
+    async def run() -> Opened:
+        async with opened(loaded, file.read_bytes(), private_of(private), out, time.time()) as found:
+            if found.earlier and not again:
+                raise RefusedError(
+                    Reason.INTERNAL,
+                    f"{file.name} was opened before, last on {output.local_time(found.earlier[-1])}; ask its sender if "
+                    "it was handed over twice. With --again it is opened once more, and recorded so",
+                )
+            with new_list(out) as new:
+                new.file.write(found.content.decode())
+                found.book.add(found.opening)
+            return found
+
+    try:
+        found = asyncio.run(run())
+    except ListError as error:
+        output.usage_error(str(error))
+    head, opening = found.head, found.opening
     told = {
         "list": str(out),
-        "from": received.sender.short,
+        "from": opening.sender,
         "matter": head.matter,
         "reference": head.reference,
         "reason": head.reason,
+        "basis": found.rule.basis,
         "people": head.count,
         "time": output.local_time(head.time.seconds),
+        "opened_before": len(found.earlier),
     }
     if as_json:
         output.print_json(told)

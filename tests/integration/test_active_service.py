@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
+import hashlib
 import json
 import re
 import shlex
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -17,11 +20,14 @@ import pytest
 
 from audit.facts import facts_of_entry
 from breaking_support import RealCity
+from certs.identity import SIGNING_CERTIFICATE
 from exchange.demo import build
 from exchange.demo.build import DESK, DESK_MATTER, DESK_ROLE
 from exchange.demo.model import Person
 from exchange.demo.processes import zhiwang
 from exchange.demo.truth import YES, Question, Truth
+from policy.guard import GUARD
+from zhiwang.exchange.v1 import exchange_pb2, exchange_pb2_grpc
 from zhiwang.wire.clock import CITY_TIME
 
 PAGE = Path(__file__).parents[2] / "docs" / "active.md"
@@ -79,6 +85,21 @@ class Bureau:
             for identifier, person in self.seniors().items()
             if all(truth.answer(Question(*one, person, CITY_WIDE, name=person.name)) == YES for one in asked)
         }
+
+    def wait_for_directory(self) -> None:
+        """Until the hub serves what the registrar has signed."""
+
+        async def served() -> bytes:
+            async with self.city.hub_channel() as channel:
+                request = exchange_pb2.GetFileRequest(path="metadata/timestamp.json")
+                response = await exchange_pb2_grpc.DirectoryServiceStub(channel).GetFile(request)
+                return bytes(response.content)
+
+        signed = (self.city.layout.home("registrar") / "state" / GUARD).read_bytes()
+        deadline = time.monotonic() + 60
+        while asyncio.run(served()) != signed:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
 
     def report(self, identifier: str, reference: str, of: str = "SI2026-0001") -> list[dict[str, Any]]:
         """What the police tell a citizen of one job, newest first; other tests have theirs."""
@@ -235,6 +256,75 @@ def test_names_go_nowhere_without_a_rule_and_a_refusal_leaves_no_file(bureau: Bu
     shutil.copyfile(roster, place / "copied.csv")
     roster = place / "copied.csv"
     assert "only a list that was recorded is used" in refer(place / "civil.key", status=2)
+
+
+def test_names_are_not_opened_twice_unseen_nor_when_who_sent_them_may_not_any_more(bureau: Bureau) -> None:
+    place = moved(bureau, "received")
+    roster, layout = drawn(bureau, place, "SI2026-0005"), bureau.city.layout
+    second = f"police/admin/{build.ADMINS[1]}"
+    build.write_profile_file(layout, bureau.home / "police-second.toml", second, hub=[bureau.city.hub_address])
+    registrar = bureau.city.address("registrar")
+    for name, admin in (
+        ("police-policy", f"police/admin/{build.ADMINS[0]}"),
+        ("centre-policy", f"{build.CENTRE}/admin/{build.ADMINS[0]}"),
+    ):
+        build.write_profile_file(layout, bureau.home / f"{name}.toml", admin, registrar=registrar)
+    key = (*("roster", "key", "--profile", "civil-seniors.toml"), "--private", str(place / "civil.private"))
+    bureau.run(*key, "--out", str(place / "civil.key"))
+
+    def referred(name: str, official: str, profile: str = "police-admin.toml") -> Path:
+        bureau.run(
+            *("roster", "refer", str(roster), "--profile", profile, "--from", "police/state"),
+            *("--to", str(place / "civil.key"), "--official", official, "--reason", "cards"),
+            *("--out", str(place / name)),
+        )
+        return place / name
+
+    def opened(file: Path, *more: str, status: int = 0) -> str:
+        out = place / f"names-{len(list(place.iterdir()))}.csv"
+        done = bureau.run(
+            *("roster", "open", str(file), "--profile", "civil-seniors.toml"),
+            *("--private", str(place / "civil.private"), "--out", str(out), "--json", *more),
+            status=status,
+        )
+        assert out.exists() == (status == 0)
+        return done.stdout + done.stderr
+
+    once = referred("once.sealed", "clerk-17")
+    assert json.loads(opened(once))["opened_before"] == 0
+    assert "was opened before" in opened(once, status=1)
+    assert json.loads(opened(once, "--again"))["opened_before"] == 1
+    book = bureau.home / "civil-seniors-state" / "roster" / "opened.jsonl"
+    digest = hashlib.sha256(once.read_bytes()).hexdigest()
+    lines = [json.loads(line) for line in book.read_text("utf-8").splitlines()]
+    assert [line["reference"] for line in lines if line["file"] == digest] == ["SI2026-0005"] * 2
+    assert book.stat().st_mode & 0o077 == 0
+    assert "440399" not in book.read_text("utf-8")
+    # The owner's log has the same hash, so that the two can be held against each other.
+    assert digest in {
+        entry.people_referred.file_hash.hex()
+        for entry in bureau.city.entries("police")
+        if entry.WhichOneof("event") == "people_referred"
+    }
+    of_suspended, of_revoked = (
+        referred("one.sealed", "clerk-99"),
+        referred("two.sealed", "clerk-17", "police-second.toml"),
+    )
+    signing = ("--sign", str(layout.identity(f"police/admin/{build.ADMINS[0]}")))
+    bureau.run(
+        "policy", "suspend", "--official", "police/clerk-99", *signing, "--profile", "police-policy.toml", "--json"
+    )
+    bureau.wait_for_directory()
+    assert "NOT_GRANTED" in opened(of_suspended, status=1)
+    authority = ("--authority", str(layout.directory / "authority"))
+    bureau.run("certs", "revoke", str(layout.identity(second) / SIGNING_CERTIFICATE), *authority)
+    bureau.run("certs", "crl", *authority, "--out", str(place / "crl.pem"))
+    centre = [
+        one for admin in build.ADMINS for one in ("--sign", str(layout.identity(f"{build.CENTRE}/admin/{admin}")))
+    ]
+    bureau.run("policy", "publish", str(place / "crl.pem"), *centre, "--profile", "centre-policy.toml")
+    bureau.wait_for_directory()
+    assert "CERTIFICATE_REVOKED" in opened(of_revoked, status=1)
 
 
 def test_a_draw_that_the_adapter_refuses_leaves_no_list(bureau: Bureau) -> None:

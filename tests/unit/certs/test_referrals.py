@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from certs.credentials import IdentityFiles
-from certs.referrals import KEY_LIFE, make_key, open_file, parse_key, private_of, seal, verify_key
+from certs.referrals import KEY_LIFE, make_key, open_file, parse_key, private_of, read_file, seal, verify_key
 from certs.signing import CertificateVerifier
 from certs_support import City
 from zhiwang.adapter.v1 import roster_pb2
@@ -29,10 +29,10 @@ class Two:
         self.private = path / "private"
         self.statement = make_key(self.private, self.receiver.signer(), self.now)
 
-    def sealed(self, sender: IdentityFiles | None = None, count: int = 1) -> bytes:
+    def sealed(self, sender: IdentityFiles | None = None, made: float | None = None) -> bytes:
         key = verify_key(parse_key(self.statement), self.verifier, self.now)
-        head = roster_pb2.ReferralHead(matter="senior-invite", reference="SI2026-0001", reason="cards", count=count)
-        head.time.seconds = int(self.now)
+        head = roster_pb2.ReferralHead(matter="senior-invite", reference="SI2026-0001", reason="cards", count=1)
+        head.time.seconds = int(self.now if made is None else made)
         return seal(key, head, NAMES, (sender or self.admin).signer())
 
 
@@ -49,9 +49,9 @@ def test_the_receiver_opens_what_was_sealed_and_learns_from_whom_and_why(two: Tw
     sealed = two.sealed()
     assert b"440399" not in sealed
     assert "某人".encode() not in sealed
-    received = open_file(sealed, private_of(two.private), two.receiver.identity, two.verifier)
-    assert received.content == NAMES
-    assert (received.sender.short, received.head.reason, received.head.matter) == (
+    received = read_file(sealed, two.verifier)
+    assert open_file(received, private_of(two.private), two.receiver.identity) == NAMES
+    assert (received.sender.identity.short, received.head.reason, received.head.matter) == (
         "police/admin/chen",
         "cards",
         "senior-invite",
@@ -61,11 +61,12 @@ def test_the_receiver_opens_what_was_sealed_and_learns_from_whom_and_why(two: Tw
 def test_a_file_for_somebody_else_is_not_opened(two: Two, tmp_path: Path) -> None:
     private = private_of(two.private)
     with pytest.raises(RefusedError) as caught:
-        open_file(two.sealed(), private, two.other.identity, two.verifier)
+        open_file(read_file(two.sealed(), two.verifier), private, two.other.identity)
     assert reason_of(caught) is Reason.IDENTITY_MISMATCH
     make_key(tmp_path / "another", two.receiver.signer(), two.now)
+    received = read_file(two.sealed(), two.verifier)
     with pytest.raises(RefusedError) as caught:
-        open_file(two.sealed(), private_of(tmp_path / "another"), two.receiver.identity, two.verifier)
+        open_file(received, private_of(tmp_path / "another"), two.receiver.identity)
     assert reason_of(caught) is Reason.KEY_UNKNOWN
 
 
@@ -76,13 +77,25 @@ def test_a_file_that_was_changed_is_not_opened(two: Two, part: str) -> None:
     changed[-1] ^= 1
     setattr(file, part, bytes(changed))
     with pytest.raises(RefusedError):
-        open_file(file.SerializeToString(), private_of(two.private), two.receiver.identity, two.verifier)
+        read_file(file.SerializeToString(), two.verifier)
 
 
 def test_only_an_admin_hands_names_on(two: Two) -> None:
     with pytest.raises(RefusedError) as caught:
-        open_file(two.sealed(two.other), private_of(two.private), two.receiver.identity, two.verifier)
+        read_file(two.sealed(two.other), two.verifier)
     assert reason_of(caught) is Reason.CERTIFICATE_INVALID
+
+
+def test_a_file_of_a_sender_who_is_revoked_or_had_no_certificate_at_its_time_is_not_read(two: Two) -> None:
+    sealed = two.sealed()
+    sender = read_file(sealed, two.verifier).sender
+    with pytest.raises(RefusedError) as caught:
+        read_file(sealed, CertificateVerifier(two.city.ca_pem, lambda: {sender.serial}))
+    assert reason_of(caught) is Reason.CERTIFICATE_REVOKED
+    for made in (sender.not_before - 1, sender.not_after + 1):
+        with pytest.raises(RefusedError) as caught:
+            read_file(two.sealed(made=made), two.verifier)
+        assert reason_of(caught) is Reason.CERTIFICATE_EXPIRED
 
 
 def test_a_key_counts_within_its_time_and_as_its_holder_stated_it(two: Two) -> None:

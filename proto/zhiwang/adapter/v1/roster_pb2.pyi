@@ -315,6 +315,8 @@ class ReferralHead(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
+    ROSTER_FIELD_NUMBER: _builtins.int
+    OFFICIAL_FIELD_NUMBER: _builtins.int
     recipient: _builtins.str
     """SPIFFE identity of the system that can open it."""
     key_id: _builtins.bytes
@@ -327,6 +329,10 @@ class ReferralHead(_message.Message):
     """Why, in words."""
     count: _builtins.int
     """How many people."""
+    roster: _builtins.str
+    """Which list of the owner's mapping they are from; by it the recipient finds the owner's rule."""
+    official: _builtins.str
+    """For which of the owner's officials, in its own numbering."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When it was made."""
@@ -341,10 +347,12 @@ class ReferralHead(_message.Message):
         reason: _builtins.str = ...,
         count: _builtins.int = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
+        roster: _builtins.str = ...,
+        official: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "key_id", b"key_id", "matter", b"matter", "reason", b"reason", "recipient", b"recipient", "reference", b"reference", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "key_id", b"key_id", "matter", b"matter", "official", b"official", "reason", b"reason", "recipient", b"recipient", "reference", b"reference", "roster", b"roster", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
