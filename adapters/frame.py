@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from hashlib import sha256
@@ -33,7 +33,7 @@ from adapters.trace import Trace
 from adapters.turns import Turns
 from adapters.work import Answer, Opened, OutpacedError, Request, SpoiltError, Work
 from audit.appended import Appended, NewEntry
-from audit.entry import Event
+from audit.entry import Event, decode_entry
 from audit.store import LogStore
 from audit.yearly import YearlyLog
 from certs.identity import Kind
@@ -51,6 +51,12 @@ from zhiwang.wire.records import MAX_REPORT, Answers, Outcome, decode_records, e
 
 ATTEMPTS = 4
 """How often a frame is settled anew because another process was faster."""
+
+MAX_OWED = 10_000
+"""Refusals of frames that failed that wait to be written down; beyond, they are only counted."""
+
+OWED_AT_ONCE = 500
+"""Of them in one transaction."""
 
 PRUNE_INTERVAL = 10.0
 """Seconds between two looks for what the store may forget."""
@@ -112,7 +118,7 @@ class FrameProcessor:
         self._snapshots = Snapshots(log.engine)
         self.subjects = Subjects(department, log, trace, self._names, clock)
         self._refusals = RefusalCounter(clock)
-        self._counted: list[NewEntry] = []  # what is to be written down of them; owned by `housekeep`
+        self._owed: deque[NewEntry] = deque()  # what is to be written down of them; taken by `housekeep` alone
         self._pruned = clock()
         self._behind = False
         self._reopening = Lock()
@@ -159,12 +165,14 @@ class FrameProcessor:
         # A server that is gone is noticed although nobody asks, and what other replicas wrote is taken up.
         self._log.refresh()
         self._look_at_clock()
-        if not self._counted:
-            self._counted = [self._log.new_entry(event) for event in self._refusals.take()]
-        if self._counted:
+        self._owed.extend(self._log.new_entry(event) for event in self._refusals.take())
+        while self._owed:
             # The same entries again if this fails: they may be in the log, and nothing is counted twice.
-            self.append(self._counted)
-            self._counted = []
+            due = [self._owed[place] for place in range(min(len(self._owed), OWED_AT_ONCE))]
+            if missing := [entry for entry in due if not self._log.is_recorded([entry])]:
+                self.append(missing)
+            for _ in due:
+                self._owed.popleft()
 
     def _look_at_clock(self) -> None:
         """Say once that the clock stands before what was forgotten: requests are refused until it has caught up."""
@@ -194,9 +202,11 @@ class FrameProcessor:
             return self._reply(work, frame.known_tree_size, frame.known_origin)
         except (FatalError, SQLAlchemyError, OSError) as error:
             _log.error("nothing is answered: log or store failed", error=type(error).__name__)
+            self._owe(work)
             return self._withhold(frame, Reason.LOG_UNAVAILABLE)
         except Exception as error:  # noqa: BLE001 - one frame must not end the process, nor tell anything
             _log.error("nothing is answered: the adapter failed", exc_info=error)
+            self._owe(work)
             return self._withhold(frame, Reason.OWNER_FAILED)
 
     def _withhold(self, frame: adapter_pb2.RequestFrame, reason: Reason) -> adapter_pb2.ReplyFrame:
@@ -208,6 +218,16 @@ class FrameProcessor:
                 for item in frame.items
             ]
         )
+
+    def _owe(self, work: Work) -> None:
+        """Have refusals of a frame that failed written down later, unless they turn out to be in the log."""
+        if work.appended is not None:
+            return
+        for entry in work.refusals:
+            if len(self._owed) < MAX_OWED:
+                self._owed.append(entry)
+            else:
+                self._refusals.count(Reason[decode_entry(entry.data).refusal.reason], 1)
 
     def _answer(self, work: Work, frame: adapter_pb2.RequestFrame) -> None:
         self._reopen()
@@ -337,11 +357,10 @@ class FrameProcessor:
         reply.reason = error.reason.name
         if offset := error.metadata.get("clock_offset_ms"):
             reply.clock_offset_ms = int(offset)
-        self.refused[error.reason] += 1
         noted = self._refusals.note(error.reason, sha256(envelope.header).digest() if envelope.header else b"")
         if noted is not None:
             _log.info("refused", reason=error.reason.name, detail=error.detail)
-            work.events.append(noted.event())
+            work.refusals.append(self._log.new_entry(noted.event()))
 
     def _fail(self, work: Work, place: int, envelope: sealed_pb2.SealedRequest, error: Exception) -> None:
         """Take a request out of its frame for an error that nobody foresaw; its neighbours are answered.
@@ -373,25 +392,19 @@ class FrameProcessor:
         end, opened, fresh = self._review(work, requests, known, now)
         self._evaluate(work, opened)
         answers = self._sealed(work, opened)
-        counted = self._refusals.take()
-        try:
-            entries = [answer.entry for answer in answers]
-            entries += [self._log.new_entry(event) for event in (*work.events, *counted)]
-            if not entries:
-                return
-            bulk = any(one.request.header.bulk for one in opened)
-            with self._turns.take(bulk=bulk), self._log.transaction() as connection:
-                appended = self._log.append(connection, entries)
-                # Every transaction that charges or answers also appends: a position that is not the one that was read
-                # tells that somebody else has, or that a year has ended.
-                if answers and appended.position != end:
-                    fresh = self._review_again(connection, opened)
-                self._write(connection, answers, fresh, appended.position)
-            self._log.committed(appended)
-        except BaseException:
-            self._refusals.give_back(counted)
-            raise
+        entries = [*(answer.entry for answer in answers), *work.refusals]
+        if not entries:
+            return
+        bulk = any(one.request.header.bulk for one in opened)
+        with self._turns.take(bulk=bulk), self._log.transaction() as connection:
+            appended = self._log.append(connection, entries)
+            # Every transaction that charges or answers also appends: a position that is not the one that was read
+            # tells that somebody else has, or that a year has ended.
+            if answers and appended.position != end:
+                fresh = self._review_again(connection, opened)
+            self._write(connection, answers, fresh, appended.position)
         work.appended = appended
+        self._log.committed(appended)
         for answer in answers:
             place = answer.opened.request.place
             work.answered.append(place)
@@ -601,4 +614,6 @@ class FrameProcessor:
             work.replies[place].CopyFrom(work.replies[other])
             work.replies[place].correlation_id = correlation_id
         frame.items.extend(work.replies)
+        # Here, so that each item is counted once, by what its sender is told.
+        self.refused.update(Reason[item.reason] for item in work.replies if item.reason)
         return frame

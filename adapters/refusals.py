@@ -69,19 +69,10 @@ class RefusalCounter:
                 self._counting_since = self._clock()
             self._counted[reason] += number
 
-    def take(self, *, at_once: bool = False) -> list[audit_pb2.Refusal]:
-        """What was counted for `COUNTING` seconds, one event a reason; nothing before that, unless at once.
-
-        Give it back if it could not be logged.
-        """
+    def take(self) -> list[audit_pb2.Refusal]:
+        """What was counted for `COUNTING` seconds, one event a reason; nothing before that."""
         with self._lock:
-            if not self._counted or not (at_once or self._clock() - self._counting_since >= COUNTING):
+            if not self._counted or self._clock() - self._counting_since < COUNTING:
                 return []
             counted, self._counted = self._counted, Counter()
         return [audit_pb2.Refusal(reason=reason.name, count=count) for reason, count in counted.items()]
-
-    def give_back(self, events: list[audit_pb2.Refusal]) -> None:
-        """Count again what was taken and not logged."""
-        with self._lock:
-            for event in events:
-                self._counted[Reason[event.reason]] += event.count

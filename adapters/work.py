@@ -12,7 +12,6 @@ from certs.identity import Identity
 from certs.sealing import ReplySealer
 from policy.authorise import Authorisation
 from zhiwang.adapter.v1 import adapter_pb2
-from zhiwang.audit.v1 import audit_pb2
 from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.wire.header import Header
 
@@ -75,7 +74,7 @@ class Work:
         replies: One for each item, filled as they come.
         repeats: Items that are the same bytes as one before them in this frame, by that one's place.
         stored: Items that were answered before, with what they were answered.
-        events: Refusals to be logged.
+        refusals: Entries of refusals, the same at each attempt.
         answered: Places of what this frame's transaction answers, in the order of its entries.
         appended: What the transaction appended.
     """
@@ -83,6 +82,6 @@ class Work:
     replies: list[adapter_pb2.ReplyFrame.Item]
     repeats: dict[int, int] = field(default_factory=dict)
     stored: dict[int, replay.Answered] = field(default_factory=dict)
-    events: list[audit_pb2.Refusal] = field(default_factory=list)
+    refusals: list[NewEntry] = field(default_factory=list)
     answered: list[int] = field(default_factory=list)
     appended: Appended | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -12,15 +12,18 @@ from pathlib import Path
 import pytest
 import structlog
 from cryptography import x509
+from sqlalchemy import Connection
 
 from adapter_frames import Bureau, grants
 from adapter_support import ANNA, BO, CHEN, DING, NOW, attribute, resident
+from adapters import frame
 from audit.checkpoint import open_note
 from audit.entry import decode_entry
 from log_places import PostgresDatabase
 from zhiwang.adapter.v1 import adapter_pb2
 from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.wire.commitments import sealed_hash, signature_message
+from zhiwang.wire.errors import FatalError, Reason
 from zhiwang.wire.merkle import verify_consistency
 from zhiwang.wire.records import Outcome
 
@@ -518,8 +521,10 @@ def test_refusals_beyond_a_rate_are_counted_in_one_entry(bureau: Bureau) -> None
     assert bureau.log.newest.size - size == 100
     bureau.now += 60
     bureau.send(bad)
+    bureau.frames.housekeep()
     entries = [decode_entry(data).refusal for data in bureau.log.entries(size, 1000)]
     assert sum(entry.count for entry in entries) == 151
+    assert bureau.frames.refused == {Reason.SIGNATURE_INVALID: 151}
 
 
 def test_a_consistency_proof_leads_from_what_the_hub_has_seen(bureau: Bureau) -> None:
@@ -590,3 +595,70 @@ def _count(bureau: Bureau, table: str) -> int:
     with bureau.log.engine.connect() as connection:
         found: int = connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one()  # noqa: S608 - our names
     return found
+
+
+def _break_after_commit(bureau: Bureau, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next transaction is committed, and says that it failed."""
+    backend = bureau.log.backend
+    writing = backend.writing
+
+    @contextmanager
+    def broken() -> Iterator[Connection]:
+        monkeypatch.setattr(backend, "writing", writing)
+        with writing() as connection:
+            yield connection
+        raise FatalError(Reason.LOG_UNAVAILABLE, "nobody knows whether it was committed")
+
+    monkeypatch.setattr(backend, "writing", broken)
+
+
+def _refusals(bureau: Bureau, start: int) -> int:
+    """How many refusals the log tells of, from an entry on."""
+    found = [decode_entry(data) for data in bureau.log.entries(start, 1000)]
+    return sum(entry.refusal.count for entry in found if entry.WhichOneof("event") == "refusal")
+
+
+@pytest.mark.parametrize("committed", [True, False], ids=["committed", "rolled back"])
+def test_refusals_of_a_frame_that_failed_stand_in_the_log_once(
+    bureau: Bureau, monkeypatch: pytest.MonkeyPatch, *, committed: bool
+) -> None:
+    bad = bureau.request([MONTHS], [{"child": ANNA}])
+    bad.signature = bytes(64)
+    good = bureau.request([MONTHS], [{"child": BO}])
+    size = bureau.log.newest.size
+    bureau.frames.turn_away(Reason.OVERLOADED, 7)
+    bureau.now += 6
+    if committed:
+        _break_after_commit(bureau, monkeypatch)
+    else:
+        monkeypatch.setattr(bureau.frames, "_write", lambda *_: 1 / 0)
+    items = bureau.send(bad, good)
+    assert {item.reason for item in items} == {"LOG_UNAVAILABLE" if committed else "OWNER_FAILED"}
+    monkeypatch.undo()
+    for _ in range(3):
+        bureau.frames.housekeep()
+    assert _refusals(bureau, size) == 1 + 7
+    # What its sender was told is what is counted, once for each item.
+    assert bureau.frames.refused == {Reason.OVERLOADED: 7, Reason[items[0].reason]: 2}
+    charged, size = _count(bureau, "guess"), bureau.log.newest.size
+    assert bureau.open(good, bureau.send(good)[0]) == [NO]
+    assert (_count(bureau, "guess") == charged) is committed
+    assert bureau.log.newest.size == size + (not committed)
+
+
+def test_refusals_of_frames_that_fail_for_long_are_bounded_and_still_counted(
+    bureau: Bureau, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frame, "MAX_OWED", 5)
+    bad = bureau.request([MONTHS], [{"child": ANNA}])
+    bad.signature = bytes(64)
+    good = bureau.request([MONTHS], [{"child": BO}])
+    size = bureau.log.newest.size
+    with monkeypatch.context() as failing:
+        failing.setattr(bureau.frames, "_write", lambda *_: 1 / 0)
+        for _ in range(4):
+            bureau.send(bad, bad, bad, good)
+    assert len(bureau.frames._owed) == 5
+    bureau.now += 6
+    bureau.frames.housekeep()
+    assert _refusals(bureau, size) == 12
