@@ -121,11 +121,11 @@ def find_command(
     if out is not None:
         out.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        for found in store.find(reference):
+        for found in store.find_case(reference, key) if key else store.find(reference):
             if found.receipt is None:
                 broken += 1
                 continue
-            if (matter and found.matter != matter) or (key and found.key != key):
+            if matter and found.matter != matter:
                 continue
             row = _kept(found, found.receipt, out)
             if out is not None and not _write(Path(row["file"]), found.receipt):

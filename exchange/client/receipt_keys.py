@@ -27,6 +27,7 @@ _LOST: Final = "If it is lost for good, so are its receipts: zhiwang receipt pur
 _FILE = re.compile(rb"[0-9a-f]{64}\n")
 _SEAL_LABEL: Final = b"zhiwang receipt seal v1"
 _INDEX_LABEL: Final = b"zhiwang receipt index v1"
+_CASE_LABEL: Final = b"zhiwang receipt case v1"
 _PROOF_LABEL: Final = b"zhiwang receipt key v1"
 
 
@@ -39,6 +40,8 @@ class Sealed(NamedTuple):
         kept: When, in milliseconds since the epoch.
         found: Its reference under the year's key, by which it is found; 32 bytes.
         sealed: Nonce and ciphertext.
+        by_case: Its reference and its case, under the year's key, by which the one case is found; 32 bytes, or None in
+            what an older release kept.
     """
 
     id: bytes
@@ -46,11 +49,14 @@ class Sealed(NamedTuple):
     kept: int
     found: bytes
     sealed: bytes
+    by_case: bytes | None
 
     @property
     def bound(self) -> bytes:
         """What the ciphertext is bound to: everything that stands beside it."""
-        return self.id + self.year.to_bytes(4, "big") + self.kept.to_bytes(8, "big") + self.found
+        return (
+            self.id + self.year.to_bytes(4, "big") + self.kept.to_bytes(8, "big") + self.found + (self.by_case or b"")
+        )
 
 
 class YearKey:
@@ -61,13 +67,14 @@ class YearKey:
         key: 32 random bytes.
     """
 
-    __slots__ = ("_aead", "_index", "proof", "year")
+    __slots__ = ("_aead", "_cases", "_index", "proof", "year")
 
     def __init__(self, year: int, key: bytes) -> None:
         self.year = year
         # A random nonce is good for 2³² receipts under one key: a year of more than a hundred a second.
         self._aead = AESGCM(hmac.digest(key, _SEAL_LABEL, "sha256"))
         self._index = hmac.digest(key, _INDEX_LABEL, "sha256")
+        self._cases = hmac.digest(key, _CASE_LABEL, "sha256")
         self.proof = hmac.digest(key, _PROOF_LABEL, "sha256")
         """Tells this key from another, and nothing about it."""
 
@@ -75,9 +82,14 @@ class YearKey:
         """Where the receipts of a reference stand; 32 bytes that only this key can make."""
         return hmac.digest(self._index, reference.encode(), "sha256")
 
-    def seal(self, plaintext: bytes, reference: str, kept: int) -> Sealed:
+    def by_case(self, reference: str, case: str) -> bytes:
+        """Where the receipts of one case of a reference stand; 32 bytes that only this key can make."""
+        return hmac.digest(self._cases, self.found(reference) + case.encode(), "sha256")
+
+    def seal(self, plaintext: bytes, reference: str, case: str, kept: int) -> Sealed:
         """Encrypt one receipt."""
-        return self.seal_again(plaintext, Sealed(secrets.token_bytes(16), self.year, kept, self.found(reference), b""))
+        found, by_case = self.found(reference), self.by_case(reference, case)
+        return self.seal_again(plaintext, Sealed(secrets.token_bytes(16), self.year, kept, found, b"", by_case))
 
     def seal_again(self, plaintext: bytes, row: Sealed) -> Sealed:
         """Encrypt what a receipt has become, in the place of what it was."""

@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from audit.sqlite import clear_log, driver, force_to_disk, open_sqlite, reading
 from exchange.client.receipt_keys import KeyFiles, LostKeyError, Sealed, YearKey
 from exchange.client.receipt_rows import Found, Paper, Waiting, encode, open_row
-from exchange.client.receipt_schema import STATEMENTS, UPGRADE, VERSION
+from exchange.client.receipt_schema import STATEMENTS, UPGRADES, VERSION
 from zhiwang.wire.archive import sync_directory
 from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
@@ -34,15 +34,19 @@ CLEAR_SECONDS: Final = 0.05
 PAGE: Final = 200
 """Receipts that are read at a time."""
 
-_ADD: Final = "INSERT INTO receipt (id, year, kept, found, sealed) VALUES (?, ?, ?, ?, ?)"
-_FIND: Final = """SELECT number, id, year, kept, found, sealed FROM receipt WHERE found = ? AND number > ?
-    ORDER BY number LIMIT ?"""
-_FIND_SINCE: Final = """SELECT number, id, year, kept, found, sealed FROM receipt
-    WHERE kept >= ?3 AND +found = ?1 AND +number > ?2 ORDER BY number LIMIT ?4"""
+_ADD: Final = "INSERT INTO receipt (id, year, kept, found, sealed, by_case) VALUES (?, ?, ?, ?, ?, ?)"
+_FIND: Final = """SELECT number, id, year, kept, found, sealed, by_case FROM receipt
+    WHERE found = ?1 AND number > ?2 ORDER BY number LIMIT ?3"""
+_FIND_CASE: Final = """SELECT number, id, year, kept, found, sealed, by_case FROM receipt
+    WHERE by_case = ?1 AND number > ?2 ORDER BY number LIMIT ?3"""
+_FIND_CASELESS: Final = """SELECT number, id, year, kept, found, sealed, by_case FROM receipt
+    WHERE found = ?1 AND by_case IS NULL AND number > ?2 ORDER BY number LIMIT ?3"""
+_FIND_SINCE: Final = """SELECT number, id, year, kept, found, sealed, by_case FROM receipt
+    WHERE kept >= ?4 AND +found = ?1 AND +number > ?2 ORDER BY number LIMIT ?3"""
 """Without a look at those that were kept before, of which one job may have a million."""
-_WAITING: Final = """SELECT number, id, year, kept, found, sealed FROM receipt
+_WAITING: Final = """SELECT number, id, year, kept, found, sealed, by_case FROM receipt
     WHERE completed = 0 AND number > ? AND kept >= ? ORDER BY number LIMIT ?"""
-_WAITING_LONG: Final = """SELECT number, id, year, kept, found, sealed FROM receipt
+_WAITING_LONG: Final = """SELECT number, id, year, kept, found, sealed, by_case FROM receipt
     WHERE completed = 0 AND number > ?1 AND kept < ?2
         AND number <= coalesce((SELECT number FROM receipt WHERE kept < ?2 ORDER BY kept DESC LIMIT 1), 0)
     ORDER BY number LIMIT ?3"""
@@ -74,7 +78,7 @@ class ReceiptStore:
         self._keys = KeyFiles(keys)
         self._engine = open_sqlite(directory / FILE)
         self._uncleared = True
-        if self._version() == 1:
+        if self._version() in UPGRADES:
             self._upgrade()
         if self._version() != VERSION:
             self._engine.dispose()
@@ -125,7 +129,7 @@ class ReceiptStore:
         kept = int(now * 1000)
         with self._writing() as connection:
             key = self._key_for(connection, year_of(now))
-            rows = [key.seal(encode(paper), paper.reference, kept) for paper in papers]
+            rows = [key.seal(encode(paper), paper.reference, paper.key, kept) for paper in papers]
             driver(connection).executemany(_ADD, rows)
 
     def mend(self) -> None:
@@ -146,23 +150,46 @@ class ReceiptStore:
         Raises:
             FatalError: The key of a year that holds receipts is missing or another.
         """
+        for key in self._all_keys():
+            if since is None:
+                yield from self._pages(key, _FIND, key.found(reference))
+            else:
+                yield from self._pages(key, _FIND_SINCE, key.found(reference), int(since * 1000))
+
+    def find_case(self, reference: str, case: str) -> Iterator[Found]:
+        """Receipts of one case of a reference, oldest first within each year; no others are opened.
+
+        All that an older release kept under the reference are, since their cases stand inside.
+
+        Args:
+            reference: The whole of it.
+            case: The caller's own key of the case.
+
+        Raises:
+            FatalError: As `find`.
+        """
+        for key in self._all_keys():
+            yield from (
+                one
+                for one in self._pages(key, _FIND_CASELESS, key.found(reference))
+                if one.receipt is None or one.key == case
+            )
+            yield from self._pages(key, _FIND_CASE, key.by_case(reference, case))
+
+    def _all_keys(self) -> list[YearKey]:
         with reading(self._engine).connect() as connection:
-            keys = [self._checked(connection, year) for year in self._years(connection)]
-        for key in keys:
-            last = 0
-            while True:
-                # A page at a time: who reads slowly must not hold up the writer's checkpoints.
-                with reading(self._engine).connect() as connection:
-                    if since is None:
-                        found = driver(connection).execute(_FIND, (key.found(reference), last, PAGE))
-                    else:
-                        place = key.found(reference), last, int(since * 1000), PAGE
-                        found = driver(connection).execute(_FIND_SINCE, place)
-                    rows = found.fetchall()
-                yield from (open_row(key, Sealed._make(row[1:])) for row in rows)
-                if len(rows) < PAGE:
-                    break
-                last = rows[-1][0]
+            return [self._checked(connection, year) for year in self._years(connection)]
+
+    def _pages(self, key: YearKey, statement: str, place: bytes, *more: int) -> Iterator[Found]:
+        """Rows at a place, opened. A page at a time: who reads slowly must not hold up the writer's checkpoints."""
+        last = 0
+        while True:
+            with reading(self._engine).connect() as connection:
+                rows = driver(connection).execute(statement, (place, last, PAGE, *more)).fetchall()
+            yield from (open_row(key, Sealed._make(row[1:])) for row in rows)
+            if len(rows) < PAGE:
+                return
+            last = rows[-1][0]
 
     def waiting(self, since: float, after: int, limit: int) -> list[Waiting]:
         """Receipts that have not gained cosignatures, oldest first. What cannot be opened is passed over.
@@ -287,11 +314,11 @@ class ReceiptStore:
         return int(version)
 
     def _upgrade(self) -> None:
-        """Make a store of version 1 one of this version, unless another process was quicker."""
+        """Make a store of an older version one of this version, unless another process was quicker."""
         with self._writing() as connection:
-            if driver(connection).execute("PRAGMA user_version").fetchone() == (1,):
-                for statement in UPGRADE:
-                    driver(connection).execute(statement)
+            (version,) = driver(connection).execute("PRAGMA user_version").fetchone()
+            for statement in UPGRADES.get(version, ()):
+                driver(connection).execute(statement)
 
     def _is_lost(self, year: int, row: tuple[bytes, int | None] | None) -> bool:
         """Whether the key of a year cannot be used for what was kept in it, or at all.
@@ -318,9 +345,7 @@ class ReceiptStore:
         Raises:
             FatalError: INTERNAL: one is missing, or is another.
         """
-        with reading(self._engine).connect() as connection:
-            for year in self._years(connection):
-                self._checked(connection, year)
+        self._all_keys()
 
     def _years(self, connection: Connection) -> list[int]:
         """Years that hold receipts and are not erased."""

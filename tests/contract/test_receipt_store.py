@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,7 +20,8 @@ from exchange.client import receipt_store
 from exchange.client.check import check_answer
 from exchange.client.keeper import Keeper
 from exchange.client.receipt import build_receipt
-from exchange.client.receipt_rows import Found, Paper
+from exchange.client.receipt_keys import Sealed, YearKey
+from exchange.client.receipt_rows import Found, Paper, encode
 from exchange.client.receipt_store import PAGE, SLICE, ReceiptStore, year_of
 from exchange.client.receipt_verify import verify_receipt
 from zhiwang.verification.v1 import verification_pb2
@@ -70,6 +72,15 @@ class Kit:
 
     def add(self, *keys: str, now: float = NOW, reference: str = REFERENCE) -> None:
         self.store.add([self.paper(key, reference) for key in keys or (KEY,)], now)
+
+    def old_row(self, name: str) -> Sealed:
+        """As an older release keeps a receipt, without its place by case."""
+        row = Sealed(os.urandom(16), 2026, int(NOW * 1000), self.key.found(REFERENCE), b"", None)
+        return self.key.seal_again(encode(self.paper(name)), row)
+
+    @property
+    def key(self) -> YearKey:
+        return YearKey(2026, bytes.fromhex((self.keys / "2026.key").read_text()))
 
     def found(self, reference: str = REFERENCE) -> list[Found]:
         return list(self.store.find(reference))
@@ -696,18 +707,70 @@ def test_without_its_key_no_receipt_is_completed(kit: Kit) -> None:
         kit.store.complete(waiting, NOW)
 
 
-def test_a_store_of_before_is_taken_up_with_its_receipts(kit: Kit) -> None:
-    kit.add("one")
+SECOND = ("DROP INDEX receipt_case", "DROP INDEX receipt_caseless", "ALTER TABLE receipt DROP COLUMN by_case")
+"""What an older store lacks of this version, and of the one before."""
+FIRST = (*SECOND, "DROP INDEX receipt_waiting", "ALTER TABLE receipt DROP COLUMN completed")
+
+
+def older(kit: Kit, *names: str, version: int) -> None:
+    """A store of an older release with receipts, opened by this one."""
     kit.store.close()
-    for statement in (
-        "DROP INDEX receipt_waiting",
-        "ALTER TABLE receipt DROP COLUMN completed",
-        "PRAGMA user_version = 1",
-    ):
+    for statement in (*(FIRST if version == 1 else SECOND), f"PRAGMA user_version = {version}"):
         kit.change(statement)
+    rows = [kit.old_row(name) for name in names]
+    with closing(sqlite3.connect(kit.file)) as connection:
+        connection.execute("INSERT INTO year (year, proof) VALUES (2026, ?)", (kit.key.proof,))
+        connection.executemany(
+            "INSERT INTO receipt (id, year, kept, found, sealed) VALUES (?, ?, ?, ?, ?)", [row[:5] for row in rows]
+        )
+        connection.commit()
     kit.store = ReceiptStore(kit.directory, kit.keys)
-    assert kit.kept() == ["one"]
-    (one,) = kit.store.waiting(0, 0, 10)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_store_of_before_is_taken_up_with_its_receipts(kit: Kit, version: int) -> None:
+    older(kit, "one", "two", version=version)
+    assert kit.kept() == ["one", "two"]
+    assert [one.key for one in kit.store.find_case(REFERENCE, "two")] == ["two"]
+    one, two = kit.store.waiting(0, 0, 10)
     kit.store.complete([one._replace(receipt=gained(kit.receipt))], NOW)
     kit.reopen()
-    assert kit.store.waiting(0, 0, 10) == []
+    assert [waiting.key for waiting in kit.store.waiting(0, 0, 10)] == [two.key]
+    # What is kept from now on stands beside them.
+    kit.add("two")
+    assert [one.key for one in kit.store.find_case(REFERENCE, "two")] == ["two", "two"]
+
+
+def test_of_one_case_of_a_long_job_only_its_own_receipts_are_opened(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    kit.add(*(f"R{number}" for number in range(2 * PAGE)))
+    kit.add("R17", now=NOW + DAY)
+    kit.add("R17", reference="2026-000124")
+    opened: list[Sealed] = []
+    opening = YearKey.open
+
+    def noted(key: YearKey, row: Sealed) -> bytes | None:
+        opened.append(row)
+        return opening(key, row)
+
+    monkeypatch.setattr(YearKey, "open", noted)
+    assert [one.key for one in kit.store.find_case(REFERENCE, "R17")] == ["R17", "R17"]
+    assert len(opened) == 2
+    assert list(kit.store.find_case(REFERENCE, "R1700")) == []
+    assert len(opened) == 2
+
+
+def test_a_receipt_that_was_moved_to_another_case_is_not_taken_for_its_receipt(kit: Kit) -> None:
+    kit.add("one", "two")
+    kit.change("UPDATE receipt SET by_case = (SELECT by_case FROM receipt WHERE number = 2)")
+    assert [one.receipt is None for one in kit.store.find_case(REFERENCE, "two")] == [True, False]
+    kit.change("UPDATE receipt SET by_case = NULL")
+    assert [one.receipt is None for one in kit.store.find_case(REFERENCE, "two")] == [True, True]
+
+
+def test_the_places_of_a_case_tell_nothing_and_differ_from_year_to_year(kit: Kit) -> None:
+    kit.add("one")
+    kit.add("one", now=at(2027))
+    kit.add("one", reference="2026-000124")
+    with closing(sqlite3.connect(kit.file)) as connection:
+        assert len(set(connection.execute("SELECT by_case FROM receipt"))) == 3
+    assert [one.key for one in kit.store.find_case(REFERENCE, "one")] == ["one", "one"]
