@@ -121,7 +121,12 @@ def with_admin(found: Directory, department: str = "police", key: bytes = KEY) -
 
 def received(found: Directory, *, made: float = NOW, now: float = NOW, **changes: str) -> Referral:
     """A file of a police admin, as its head has it, is taken up by the directory."""
-    fields: dict[str, Any] = {"matter": "senior-invite", "reference": "SI2026-0001", "roster": "seniors", "official": OFFICIAL}
+    fields: dict[str, Any] = {
+        "matter": "senior-invite",
+        "reference": "SI2026-0001",
+        "roster": "seniors",
+        "official": OFFICIAL,
+    }
     head = roster_pb2.ReferralHead(**(fields | changes))
     head.time.seconds = int(made)
     sender = VerifiedCertificate(CHEN, "signing", KEY, b"", 1, 0.0, 1e12, None)
