@@ -83,7 +83,13 @@ async def shared_store(server: Postgresql) -> AsyncIterator[PostgresDatabase]:
 
 @asynccontextmanager
 async def running_replicas(tmp_path: Path, server: Postgresql) -> AsyncIterator[tuple[RunningCity, Replica, Replica]]:
-    async with shared_store(server) as place, running_city(tmp_path, owners=()) as city:
+    async with shared_store(server) as place, replicas_over(tmp_path, place) as running:
+        yield running
+
+
+@asynccontextmanager
+async def replicas_over(tmp_path: Path, place: PostgresDatabase) -> AsyncIterator[tuple[RunningCity, Replica, Replica]]:
+    async with running_city(tmp_path, owners=()) as city:
         first, second = (Replica(city, tmp_path / name, place) for name in ("one", "two"))
         await first.init()
         await second.join(first)
