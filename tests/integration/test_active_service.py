@@ -280,10 +280,10 @@ def test_names_are_not_opened_twice_unseen_nor_when_who_sent_them_may_not_any_mo
         )
         return place / name
 
-    def opened(file: Path, *more: str, status: int = 0) -> str:
+    def opened(file: Path, *more: str, profile: str = "civil-seniors.toml", status: int = 0) -> str:
         out = place / f"names-{len(list(place.iterdir()))}.csv"
         done = bureau.run(
-            *("roster", "open", str(file), "--profile", "civil-seniors.toml"),
+            *("roster", "open", str(file), "--profile", profile),
             *("--private", str(place / "civil.private"), "--out", str(out), "--json", *more),
             status=status,
         )
@@ -325,6 +325,11 @@ def test_names_are_not_opened_twice_unseen_nor_when_who_sent_them_may_not_any_mo
     bureau.run("policy", "publish", str(place / "crl.pem"), *centre, "--profile", "centre-policy.toml")
     bureau.wait_for_directory()
     assert "CERTIFICATE_REVOKED" in opened(of_revoked, status=1)
+    # Without a directory in force nothing is opened, however good it was.
+    lonely = {"hub": ["127.0.0.1:1"], "state": "lonely-state"}
+    build.write_profile_file(layout, bureau.home / "lonely.toml", build.CARDS, **lonely)
+    (bureau.home / "lonely-state").mkdir(mode=0o700)
+    assert "HUB_UNREACHABLE" in opened(once, profile="lonely.toml", status=1)
 
 
 def test_a_draw_that_the_adapter_refuses_leaves_no_list(bureau: Bureau) -> None:
