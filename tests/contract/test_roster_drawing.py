@@ -20,7 +20,7 @@ AS_OF, TODAY = date(2026, 9, 1), date(2026, 11, 1)
 
 ROSTER = """
 [roster.seniors]
-select = "SELECT no, id_card, full_name FROM people WHERE born <= :as_of"
+select = "SELECT no, id_card, full_name FROM people WHERE born <= :as_of AND full_name NOT LIKE '隐%'"
 key = "no"
 subject = "id_card"
 name = "full_name"
@@ -119,6 +119,7 @@ def test_a_roster_has_names_and_identifiers_as_they_are_written_and_says_what_it
             ("P-06", None, "无证", old),
             ("P-08", ANNA, "欧阳娜娜", old),
             (None, DING, "丁", old),
+            ("P-09", DING, "隐去", old),
         ]
     )
     drawn, rows, left = registry.draw(tmp_path / "out.csv")
