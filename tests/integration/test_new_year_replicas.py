@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from adapters.postgres_store import STORE
+from audit.schema import TABLES
 from log_places import PostgresDatabase
 from moved_clock import environment_at, said_by
 from servers import Server
@@ -24,7 +25,8 @@ def test_two_replicas_go_on_into_the_new_year_and_one_that_is_killed_loses_and_d
 ) -> None:
     environment, clock = environment_at(EVE, tmp_path)
     place, home = PostgresDatabase(postgresql, STORE), tmp_path / "home"
-    place.create_empty()
+    postgresql.execute("", f"CREATE DATABASE {place.name} TEMPLATE template0")
+    place.install(TABLES)
     home.mkdir()
     try:
         said = said_by("new_year_replicas.py", home, postgresql.directory, place.name, clock, environment=environment)
