@@ -1,1 +1,1 @@
-"""Active service: what a department does with the results about a list of its own people."""
+"""Active service: what comes of a list of a department's own people, and of names that were handed to it."""

@@ -24,7 +24,7 @@ from certs.referrals import make_key, parse_key
 from certs.signing import CertificateVerifier, Signer
 from certs_support import City
 from policy.authorise import local_date
-from policy.model import Referral
+from policy.model import Referral, Suspension
 from subject_support import People, shown, told
 from zhiwang.adapter.v1 import roster_pb2, subject_pb2
 from zhiwang.audit.v1 import audit_pb2
@@ -225,6 +225,27 @@ def test_a_department_that_may_not_act_in_the_matter_draws_no_list_for_it(bureau
     with pytest.raises(RefusedError) as caught:
         desk.record(desk.step(1), [ANNA])
     assert caught.value.reason is Reason.MATTER_NOT_ALLOWED
+
+
+@pytest.mark.parametrize("stopped", [{"system": "hrss/inviting"}, {"official": "hrss/clerk-17"}], ids=str)
+def test_who_is_suspended_draws_and_invites_nobody_and_hands_nobody_on(
+    desk: Desk, city: City, tmp_path: Path, stopped: dict[str, str]
+) -> None:
+    key = make_key(tmp_path / "key", enrolled(city, desk, "civil/system/cards"), desk.bureau.now)
+    suspension = replace(Suspension("s", "hrss"), **stopped)  # type: ignore[arg-type]  # its fields
+    desk.bureau.directory_ = replace(desk.bureau.directory_, suspensions=(suspension,))
+    for action in (audit_pb2.ROSTER_ACTION_DRAWN, audit_pb2.ROSTER_ACTION_INVITED):
+        with pytest.raises(RefusedError) as caught:
+            desk.record(desk.step(1, action=action), [ANNA])
+        assert caught.value.reason is Reason.NOT_GRANTED
+    desk.caller = "hrss/admin/chen"
+    if "official" in stopped:
+        with pytest.raises(RefusedError) as caught:
+            desk.refer(key, ANNA)
+        assert caught.value.reason is Reason.NOT_GRANTED
+    assert desk.entries() == []
+    desk.refer(key, ANNA, official="clerk-18")
+    assert len(desk.entries()) == 1
 
 
 def test_a_referral_is_recorded_with_its_rule_and_told_with_why(desk: Desk, city: City, tmp_path: Path) -> None:
