@@ -30,6 +30,7 @@ from pydantic import Field
 
 from adapters.extract_model import LOADS, ExtractFile
 from adapters.extract_rows import Row, read_rows
+from zhiwang.wire.kept import sync_path
 from zhiwang.wire.tables import TableError
 from zhiwang.wire.tomlfile import StrictModel
 
@@ -232,7 +233,7 @@ def _build(job: Job, target: Path) -> Result:
             connection.execute("COMMIT")
     if len(loaded) < len(job.tasks):
         return Result(outcome="incomplete", refused=refused)
-    _sync(target)
+    sync_path(target)
     return Result(outcome="built", loaded=loaded, refused=refused)
 
 
@@ -344,14 +345,6 @@ def _check_companion(folder: int, file: ExtractFile, stamp: Stamp, stream: Buffe
     if hashlib.file_digest(stream, "sha256").digest() != bytes.fromhex(said[1].decode()):
         raise TableError("does not have the hash that its companion .sha256 says")
     stream.seek(0)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def main() -> None:

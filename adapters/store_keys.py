@@ -9,8 +9,8 @@ index people apart from the rest, and is refused.
 
 from __future__ import annotations
 
-import os
 import secrets
+from contextlib import suppress
 from hmac import compare_digest, digest
 from pathlib import Path
 from typing import Final
@@ -18,6 +18,7 @@ from typing import Final
 from sqlalchemy import Connection
 
 from adapters.rows import Reading, fetch, write
+from certs.identity import write_private
 from zhiwang.wire.errors import FatalError, Reason
 
 KEY_SIZE: Final = 32
@@ -123,15 +124,5 @@ def open_key(path: Path, *, create: bool) -> bytes:
 
 def _keep(path: Path, key: bytes) -> None:
     """Write a key unless there is one."""
-    # Written whole under another name first, so that nobody ever reads half a key.
-    draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(key)
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        path.hardlink_to(draft)
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink()
+    with suppress(FileExistsError):
+        write_private(path, key)

@@ -7,7 +7,7 @@ it again with the same conditions and a later date renews it.
 
 A log that follows another one (a new year) begins with copies of the holds in force (`HoldBook.carried`), so that the
 newest log alone says what is held, and an older one can go. Whoever erases or drops anything asks
-`HoldBook.holds_in_force` first, and `Hold.covers`, `covers_subject` or `covers_shard` of each.
+`HoldBook.holds_in_force` first, and `Hold.covers`, `covers_subject` or `covers_span` of each.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
@@ -24,7 +23,6 @@ from audit.entry import decode_entry, event_number
 from audit.facts import Facts
 from audit.query import EVERYTHING, Query, Scope
 from zhiwang.audit.v1 import audit_pb2
-from zhiwang.wire.clock import start_of_day
 from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.identifiers import contains_identifier
 from zhiwang.wire.identity import Identity
@@ -91,10 +89,6 @@ class Hold:
         """
         since, until = self.query.since, self.query.until
         return (until is None or until > begin * _MICROSECONDS) and (since is None or since < end * _MICROSECONDS)
-
-    def covers_shard(self, year: int) -> bool:
-        """Whether entries of a year of the city can be held, as `covers_span`."""
-        return self.covers_span(start_of_day(date(year, 1, 1)), start_of_day(date(year + 1, 1, 1)))
 
     def event(self) -> audit_pb2.HoldPlaced:
         """As it stands in a log."""

@@ -9,7 +9,6 @@ in place stands for.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from itertools import islice
@@ -30,7 +29,7 @@ from zhiwang.audit.v1 import audit_pb2
 from zhiwang.wire import merkle
 from zhiwang.wire.errors import FatalError, Reason
 from zhiwang.wire.identity import LOG_KEEPERS
-from zhiwang.wire.kept import PUBLIC, sweep, written_aside
+from zhiwang.wire.kept import PUBLIC, sweep, sync_path, written_aside
 from zhiwang.wire.vkey import VerifierKey
 
 CERTIFICATE: Final = "certificate.pem"
@@ -175,11 +174,7 @@ class Mirror:
     def _settle(self) -> None:
         """Bring the names of everything that was written to the disk."""
         for directory in self._touched:
-            descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            sync_path(directory)
         self._touched.clear()
 
     def _forget_growing(self, old: int, new: int) -> None:

@@ -22,8 +22,8 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import QueuePool
 
 from audit.trouble import trouble
-from zhiwang.wire.archive import sync_directory
 from zhiwang.wire.errors import FatalError, Reason
+from zhiwang.wire.kept import sync_path
 
 BUSY_SECONDS: Final = 10.0
 """How long a transaction waits for another process's before it fails."""
@@ -185,7 +185,7 @@ def _create(path: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        sync_directory(path.parent)
+        sync_path(path.parent)
     except OSError as error:
         raise FatalError(
             Reason.LOG_UNAVAILABLE, f"{path} was made and may not last: {trouble(error)}. Remove the file before"

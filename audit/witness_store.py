@@ -24,9 +24,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from audit.checkpoint import Checkpoint
 from audit.sqlite import open_sqlite, reading
-from zhiwang.wire.archive import sync_directory
 from zhiwang.wire.errors import FatalError, Reason
-from zhiwang.wire.kept import KeptFile
+from zhiwang.wire.kept import KeptFile, sync_path
 
 MAX_LOGS: Final = 1024
 """Logs, each year's shard counted by itself, that one witness follows."""
@@ -233,7 +232,7 @@ class WitnessStore:
         content = {origin: [size, b64encode(root).decode()] for origin, (size, root) in sizes.items()}
         try:
             self._guard.writing(json.dumps(content).encode())()
-            sync_directory(self._guard.path.parent)
+            sync_path(self._guard.path.parent)
         except OSError as error:
             raise FatalError(
                 Reason.LOG_UNAVAILABLE, f"the guard {self._guard.path} cannot be written: {error.strerror}"

@@ -14,9 +14,8 @@ import errno
 import os
 from pathlib import Path
 
-from zhiwang.wire.archive import sync_directory
 from zhiwang.wire.identity import Identity, Kind, server_name
-from zhiwang.wire.kept import PRIVATE, PUBLIC, replace_durably, written_aside
+from zhiwang.wire.kept import PRIVATE, PUBLIC, replace_durably, sync_path, written_aside
 
 __all__ = ["Identity", "Kind", "read_private", "server_name", "write_private", "write_public"]
 
@@ -44,7 +43,7 @@ def write_private(path: Path, data: bytes) -> None:
     # Written aside: a key that is half there could neither be used nor, as nothing replaces it, made again.
     with written_aside(path, data, mode=PRIVATE, exactly=True) as aside:
         os.link(aside, path)
-    sync_directory(path.parent)
+    sync_path(path.parent)
 
 
 def read_private(path: Path) -> bytes:

@@ -11,7 +11,6 @@ An admin's signing key also signs the directory's metadata, and other people pin
 
 from __future__ import annotations
 
-import os
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -41,6 +40,7 @@ from certs.identity import (
 from certs.request import AnyKey, build_request, keep_or_write
 from certs.signing import MALFORMED, CertificateVerifier, Purpose, subject_of
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
+from zhiwang.wire.kept import sync_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ def request_renewal(directory: Path, *, new_keys: bool = False) -> list[Renewal]
         fresh = new_keys and not (pair is SIGNING and identity.kind is Kind.ADMIN)
         key = keep_or_write(directory / pair.new_key, _fresh_key(pair)) if fresh else _key_in_use(directory, pair)
         if fresh:
-            _sync(directory)
+            sync_path(directory)
         write_public(directory / pair.request, build_request(identity, key))
         hosts = _further_hosts(certificate, identity)
         renewals.append(Renewal(identity, pair.purpose, directory / pair.request, hosts, fresh))
@@ -206,10 +206,10 @@ def _settle(directory: Path, pair: Pair) -> None:
     if _find(directory, pair, _certificate(path)) != pair.new_key:
         return
     # On disk before the old key goes: the old certificate could not be used any more.
-    _sync(path)
-    _sync(directory)
+    sync_path(path)
+    sync_path(directory)
     (directory / pair.new_key).replace(directory / pair.key)
-    _sync(directory)
+    sync_path(directory)
 
 
 def _replace(directory: Path, pair: Pair, certificate: x509.Certificate, identity: Identity) -> Installed:
@@ -276,14 +276,6 @@ def _further_hosts(certificate: x509.Certificate, identity: Identity) -> tuple[s
     own = {server_name(identity.city, identity.kind), identity.server_name}
     further = [name for name in names.get_values_for_type(x509.DNSName) if name not in own]
     return (*further, *map(str, names.get_values_for_type(x509.IPAddress)))
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _refuse(detail: str) -> NoReturn:

@@ -22,8 +22,8 @@ from policy.metadata import DAY
 from policy.model import Directory
 from policy.signed_file import parse_publication
 from policy.standing import missing
-from zhiwang.wire.archive import sync_directory
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
+from zhiwang.wire.kept import sync_path
 
 MAX_STANDING: Final = 64
 """Files that stand beside the directory at once; far more than admins sign while a city is cut off."""
@@ -209,7 +209,7 @@ class LocalPolicy:
         self._mark(name).unlink(missing_ok=True)  # of a time when it stood before
         # In place of a copy: a full disk must not keep something from being stopped.
         path.replace(self._place / name)
-        sync_directory(self._place)
+        sync_path(self._place)
         self._standing = MappingProxyType({**self._standing, name: local})
         _log.warning("in force beside the directory", **_told(local))
 

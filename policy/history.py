@@ -361,10 +361,6 @@ def _check_hash(listed: MetaFile | TargetFile, data: bytes, path: str) -> None:
         raise _refusal(f"{path} is not the file that was signed") from error
 
 
-class _UnsignedError(RefusedError):
-    """The metadata is the one that was named, but its signatures do not count."""
-
-
 def _refuse(detail: str) -> NoReturn:
     raise _refusal(detail)
 

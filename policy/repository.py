@@ -104,14 +104,6 @@ class Repository:
         """All files that a reader needs, by repository path."""
         return MappingProxyType(self._contents.files())
 
-    @property
-    def timestamp_age(self) -> float | None:
-        """Seconds since the timestamp was signed; None before the first."""
-        if self._contents.timestamp is None:
-            return None
-        expires = parse_metadata(self._contents.timestamp, Timestamp).signed.expires.timestamp()
-        return float(self._clock() - (expires - TIMESTAMP_LIFETIME))
-
     def publish(self, publication: Publication) -> Directory:
         """Takes new metadata of one role and its files, if everything holds, and makes it public.
 

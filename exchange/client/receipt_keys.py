@@ -17,8 +17,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from certs.identity import read_private, write_private
-from zhiwang.wire.archive import sync_directory
 from zhiwang.wire.errors import FatalError, Reason
+from zhiwang.wire.kept import sync_path
 
 KEY_SIZE: Final = 32
 NONCE_SIZE: Final = 12
@@ -184,7 +184,7 @@ class KeyFiles:
                 file.flush()
                 os.fsync(file.fileno())
             path.unlink()
-            sync_directory(self._directory)
+            sync_path(self._directory)
         except FileNotFoundError:
             return
         except OSError as error:

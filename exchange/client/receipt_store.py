@@ -20,9 +20,9 @@ from audit.sqlite import clear_log, driver, force_to_disk, open_sqlite, reading
 from exchange.client.receipt_keys import KeyFiles, LostKeyError, Sealed, YearKey
 from exchange.client.receipt_rows import Found, Paper, Waiting, encode, open_row
 from exchange.client.receipt_schema import STATEMENTS, UPGRADES, VERSION
-from zhiwang.wire.archive import sync_directory
 from zhiwang.wire.clock import CITY_TIME
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
+from zhiwang.wire.kept import sync_path
 
 FILE: Final = "receipts.db"
 SLICE: Final = 500
@@ -113,7 +113,7 @@ class ReceiptStore:
         finally:
             engine.dispose()
         unfinished.rename(directory / FILE)
-        sync_directory(directory)
+        sync_path(directory)
         return True
 
     def close(self) -> None:

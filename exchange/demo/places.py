@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CODE_SYSTEM = "nbs"
-DISTRICT_DIGITS = 6
-STREET_DIGITS = 9
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,6 @@ _WORKING_YEARS = range(19, 60)
 _SENIOR_YEARS = 65
 _SCHOOL_YEARS = range(6, 15)
 _SON, _DAUGHTER, _SPOUSE, _SELF, _FATHER, _MOTHER = "20", "30", "10", "01", "51", "52"
-_HALF = 50
 _WHOLE = 100
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from exchange.sweep.rosters import PARQUET, XLSX, kind_of, need_parquet
-from zhiwang.wire.archive import sync_directory
+from zhiwang.wire.kept import sync_path
 from zhiwang.wire.sheets import MAX_ROWS
 from zhiwang.wire.tables import TableError
 
@@ -123,7 +123,7 @@ def table_file(path: Path, headings: Sequence[str], place: Place = place_new) ->
                 stack.pop_all()
                 raise TableError(f"{path} is written by another sweep as well; name another file")
             place(temporary, path)
-    sync_directory(path.parent)
+    sync_path(path.parent)
 
 
 def _new(path: Path) -> int:

@@ -131,7 +131,7 @@ audit.sqlite._prepare = careless
 """
 NO_NAMES = """
 import audit.sqlite, zhiwang.wire.kept
-zhiwang.wire.kept.sync_directory = audit.sqlite.sync_directory = lambda _directory: None
+zhiwang.wire.kept.sync_path = audit.sqlite.sync_path = lambda _directory: None
 """
 
 

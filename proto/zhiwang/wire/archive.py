@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import IO, NoReturn
 
 from zhiwang.wire.errors import FatalError, Reason
+from zhiwang.wire.kept import sync_path
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -109,7 +110,7 @@ def pack(
         with _created(draft) as file:
             _write_tar(file, stage, manifest)
         _publish(draft, out)
-    sync_directory(out.parent)
+    sync_path(out.parent)
     return manifest
 
 
@@ -211,7 +212,7 @@ def installing(state: Path) -> Iterator[Path]:
         # Databases last: a state that is half in place must not start.
         for path in sorted(stage.iterdir(), key=lambda path: (path.suffix == ".db", path.name)):
             path.rename(state / path.name)
-    sync_directory(state)
+    sync_path(state)
 
 
 def copy_tree(source: Path, target: Path, *, skip: Collection[str] = ()) -> None:
@@ -238,15 +239,6 @@ def copy_tree(source: Path, target: Path, *, skip: Collection[str] = ()) -> None
                 copy_tree(path, target / path.name, skip=skip)
         except FileNotFoundError:
             continue  # taken away since the directory was listed
-
-
-def sync_directory(path: Path) -> None:
-    """Make names in a directory durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 # Inside --------------------------------------------------------------------------------------------------------------
@@ -354,11 +346,7 @@ def _scratch(path: Path) -> Iterator[Path]:
 def _sync_tree(directory: Path) -> None:
     """Make names durable, and what was changed since it was unpacked (a database that was opened and closed)."""
     for path in (directory, *directory.rglob("*")):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_path(path)
 
 
 def _fail(detail: str) -> NoReturn:

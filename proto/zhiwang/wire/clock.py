@@ -5,11 +5,7 @@ Every department keeps China standard time, so a date means the day from 00:00 t
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta, timezone
-
-Clock = Callable[[], float]
-"""Gives the time in seconds since the epoch; `time.time` unless a test says otherwise."""
 
 CITY_TIME = timezone(timedelta(hours=8), "CST")
 """China standard time; it has had no summer time since 1991."""

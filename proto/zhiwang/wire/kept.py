@@ -21,8 +21,6 @@ from pathlib import Path
 from threading import Lock
 from typing import Final
 
-from zhiwang.wire.archive import sync_directory
-
 PRIVATE: Final = 0o600
 PUBLIC: Final = 0o666
 """Less what the process's umask takes away."""
@@ -53,7 +51,16 @@ def replace_durably(
     place = _led_to(path) if follow else path
     with written_aside(place, data, mode=mode, exactly=exactly) as aside:
         aside.replace(place)
-    sync_directory(place.parent)
+    sync_path(place.parent)
+
+
+def sync_path(path: Path) -> None:
+    """Make durable what was written to a file by others, or the names in a directory."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_durably(path: Path, data: bytes) -> None:

@@ -18,8 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, NamedTuple, TextIO
 
-from zhiwang.wire.archive import sync_directory
-from zhiwang.wire.kept import PRIVATE, open_aside, written_aside
+from zhiwang.wire.kept import PRIVATE, open_aside, sync_path, written_aside
 
 HEADINGS: Final = ("key", "identifier", "name")
 RECORD: Final = ".record"
@@ -221,7 +220,7 @@ class NewList:
                     place.unlink(missing_ok=True)
                 else:
                     aside.replace(place)
-        sync_directory(path.parent)
+        sync_path(path.parent)
 
 
 @contextmanager

@@ -110,12 +110,3 @@ class MetricsServer:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
-
-
-def serve_metrics(address: str, registry: CollectorRegistry = REGISTRY) -> int:
-    """Serve a registry for as long as the process lives.
-
-    Returns:
-        The port.
-    """
-    return MetricsServer(address, registry).port

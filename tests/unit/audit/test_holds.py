@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from certs.identity import Identity, Kind
 from exchange.cli.audit_reading import moment_of
 from zhiwang.audit.v1 import audit_pb2 as pb
 from zhiwang.wire.call import Peer, PeerTable
+from zhiwang.wire.clock import start_of_day
 from zhiwang.wire.errors import Reason, RefusedError
 
 NOW = 1_800_000_000.0
@@ -236,11 +238,14 @@ def test_a_hold_covers_a_year_if_its_times_reach_into_it() -> None:
             "A-1", OFFICE.uri, NOW, NOW, Query(since=moment_of(since, ""), until=moment_of(until, "")), EVERYTHING
         )
 
-    assert hold().covers_shard(2031)
-    assert hold(since="2026-12-31T23:59").covers_shard(2026)
-    assert not hold(since="2027-01-01").covers_shard(2026)
-    assert not hold(until="2026-01-01").covers_shard(2026)
-    assert hold(until="2026-01-01T00:00:01").covers_shard(2026)
+    def covers(one: Hold, year: int) -> bool:
+        return one.covers_span(start_of_day(date(year, 1, 1)), start_of_day(date(year + 1, 1, 1)))
+
+    assert covers(hold(), 2031)
+    assert covers(hold(since="2026-12-31T23:59"), 2026)
+    assert not covers(hold(since="2027-01-01"), 2026)
+    assert not covers(hold(until="2026-01-01"), 2026)
+    assert covers(hold(until="2026-01-01T00:00:01"), 2026)
 
 
 def test_an_entry_of_a_hold_that_lacks_a_field_is_not_read() -> None:
