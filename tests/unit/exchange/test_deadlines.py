@@ -5,7 +5,7 @@ import gc
 import time
 import weakref
 
-from exchange.deadlines import Deadlines
+from exchange.deadlines import MANY, Deadlines
 
 
 class Thing:
@@ -60,3 +60,43 @@ async def test_nothing_rings_after_closing() -> None:
     deadlines.close()
     await asyncio.sleep(0.03)
     assert rung.empty()
+
+
+async def test_alarms_that_are_called_off_do_not_stay_until_their_times() -> None:
+    rung: asyncio.Queue[str] = asyncio.Queue()
+    deadlines: Deadlines[str] = Deadlines(rung.put_nowait, time.time)
+    later = time.time() + 3600
+    alarms = [deadlines.set(later, "later") for _ in range(100)]
+    most = 0
+    for _ in range(20_000):
+        deadlines.set(later, "settled").cancel()
+        most = max(most, len(deadlines._heap))
+    assert most <= 2 * len(alarms) + MANY
+    # Those that stand still ring, and what has rung may be called off without harm.
+    due = [deadlines.set(time.time(), str(number)) for number in range(3)]
+    async with asyncio.timeout(20):
+        assert {await rung.get() for _ in due} == {"0", "1", "2"}
+    for alarm in (*due, *alarms, *alarms):
+        alarm.cancel()
+    assert 0 <= deadlines._off <= len(deadlines._heap)
+    deadlines.close()
+
+
+async def test_alarms_may_be_called_off_while_others_ring() -> None:
+    rung: list[int] = []
+    over = asyncio.Event()
+
+    def ring(item: int) -> None:
+        rung.append(item)
+        for alarm in alarms[10:-1]:
+            alarm.cancel()
+        if item == len(alarms) - 1:
+            over.set()
+
+    deadlines: Deadlines[int] = Deadlines(ring, time.time)
+    start = time.time()
+    alarms = [deadlines.set(start, number) for number in range(4 * MANY)]
+    async with asyncio.timeout(20):
+        await over.wait()
+    assert rung == [*range(10), len(alarms) - 1]
+    deadlines.close()
