@@ -15,6 +15,7 @@ import structlog
 
 from audit.checkpoint import Checkpoint
 from audit.log import AuditLog
+from certs.identity import Identity
 from exchange.behind import Behind
 from exchange.deadlines import Deadlines
 from exchange.link import Link, Links, Ticket, margin
@@ -124,6 +125,13 @@ class Hub:
         """Requests that are with an owner, or wait to be sent to one."""
         return sum(requester.count for requester in self._requesters.values())
 
+    def requester(self, peer: Identity) -> Requester:
+        """What a requester has here."""
+        found = self._requesters.get(peer.uri)
+        if found is None:
+            found = self._requesters[peer.uri] = Requester()
+        return found
+
     # Requests.
 
     async def take(self, caller: Caller, incoming: Sequence[Incoming], waiting: dict[int, Waiting]) -> None:
@@ -148,14 +156,12 @@ class Hub:
         self, caller: Caller, item: Incoming, now: float, waiting: dict[int, Waiting], decided: list[Record]
     ) -> None:
         peer = caller.peer
-        requester = self._requesters.get(peer.uri)
-        if requester is None:
-            requester = self._requesters[peer.uri] = Requester()
+        requester = self.requester(peer)
         try:
             if self.draining:
                 raise RefusedError(Reason.SHUTTING_DOWN)
             if requester.full:
-                raise RefusedError(Reason.OVERLOADED, "the requester has too much in flight")
+                raise RefusedError(Reason.OVERLOADED, "the requester has too much in flight or unread")
             if self._withheld():
                 # What could not be released does not go to an owner, who would charge it.
                 raise RefusedError(Reason.NOT_WITNESSED)
@@ -429,7 +435,10 @@ class Hub:
                 if overdue:
                     log.error("replies overdue", adapter=link.identity.short, replica=link.replica, count=len(overdue))
                     self.failed(overdue, Reason.OWNER_TIMED_OUT)
-            for name in [name for name, requester in self._requesters.items() if not requester.count]:
+                if link.stalled(self._clock()):
+                    log.error("the adapter does not read", adapter=link.identity.short, replica=link.replica)
+                    link.abort(RefusedError(Reason.OVERLOADED, "the adapter does not read"))
+            for name in [name for name, requester in self._requesters.items() if requester.gone]:
                 del self._requesters[name]
 
     async def finish(self, seconds: float) -> None:

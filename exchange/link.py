@@ -20,7 +20,7 @@ from exchange.owner_log import OwnerLog
 from exchange.verify import Access
 from zhiwang.adapter.v1 import adapter_pb2
 from zhiwang.exchange.v1 import sealed_pb2
-from zhiwang.wire.errors import Reason, RefusedError
+from zhiwang.wire.errors import Reason, RefusedError, ZhiwangError
 from zhiwang.wire.gather import Gathering, Limits
 from zhiwang.wire.outbox import Outbox
 
@@ -44,6 +44,11 @@ RETURN_MARGIN = 0.05
 
 FORGET_AFTER = 30.0
 """Seconds after its deadline for which a late reply to a request is still waited for, so that it can be recorded."""
+
+
+STALL_SECONDS = 30.0
+"""How long one message may wait for an adapter to take it; then its link is ended. gRPC answers probes even for an
+adapter that reads nothing, and what is forgotten would leave its place in the credit to more that is not read."""
 
 
 def margin(seconds: float) -> float:
@@ -100,6 +105,9 @@ class Link:
         owner_log: What the hub has seen of this adapter's log, shared by its replicas.
         events: The hub.
         clock: Seconds since the epoch.
+
+    Attributes:
+        abort: Ends the stream without waiting for what was said.
     """
 
     def __init__(
@@ -119,6 +127,8 @@ class Link:
         self.keys: dict[bytes, VerifiedOwnerKey] = {}
         self.statements: dict[bytes, sealed_pb2.OwnerKeyStatement] = {}
         self.draining = False
+        self.abort: Callable[[ZhiwangError], None] = lambda _error: None
+        self._saying: float | None = None  # since when a message waits to be taken
         self._events = events
         self._clock = clock
         self._sent: dict[int, Ticket] = {}
@@ -229,10 +239,16 @@ class Link:
         """End the stream after what was said before."""
         self._outbox.end()
 
+    def stalled(self, now: float) -> bool:
+        """Whether the adapter has not taken a message for so long that it will not."""
+        return self._saying is not None and now - self._saying > STALL_SECONDS
+
     async def messages(self) -> AsyncIterator[adapter_pb2.AttachResponse]:
         """What the hub says on this link, until `end`."""
         while (message := await self._outbox.get()) is not None:
+            self._saying = self._clock()
             yield message
+            self._saying = None
 
     def _say(self, message: adapter_pb2.AttachResponse, *, bulk: bool = False) -> None:
         self._outbox.put(message, bulk=bulk)

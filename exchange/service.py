@@ -21,12 +21,12 @@ from certs.owner_keys import verify_statement
 from certs.signing import CertificateVerifier
 from exchange.hub import Hub
 from exchange.link import MAX_KEYS, MAX_REPLICA_NAME, Link
-from exchange.waiting import Delivery, Incoming, Waiting
+from exchange.waiting import Delivery, Incoming, Requester, Waiting
 from zhiwang.adapter.v1 import adapter_pb2, adapter_pb2_grpc
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.exchange.v1 import exchange_pb2, exchange_pb2_grpc, sealed_pb2
+from zhiwang.wire.call import Peer, current_call, current_peer
 from zhiwang.wire.errors import Reason, RefusedError
-from zhiwang.wire.server import Peer, current_peer
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +46,7 @@ MAX_UNREAD = 2048
 """Results that one requester may leave unread; until it reads, none of its further frames are taken. And"""
 
 MAX_UNREAD_BYTES = 32 << 20
-"""their bytes."""
+"""their bytes, on one stream."""
 
 HELLO_TIMEOUT = 10.0
 """Seconds within which an adapter says who it is."""
@@ -62,9 +62,15 @@ class _Stream:
     Args:
         peer: Whom TLS proved.
         audit_log: The hub's log, for proofs.
+        requester: What this requester has at the hub, on all its streams.
+
+    Raises:
+        RefusedError: OVERLOADED, it has too many streams.
     """
 
-    def __init__(self, peer: Identity, audit_log: AuditLog) -> None:
+    def __init__(self, peer: Identity, audit_log: AuditLog, requester: Requester) -> None:
+        requester.open_stream()
+        self._requester = requester
         self.peer = peer
         self.waiting: dict[int, Waiting] = {}
         self._known = ("", 0)
@@ -76,7 +82,7 @@ class _Stream:
         self._wake = asyncio.Event()
         self._taken = asyncio.Event()
         self._closing = False
-        self._ended = False
+        self._ended = self._closed = False
 
     def knows(self, origin: str, size: int) -> None:
         """What the requester has verified of the hub's logs; an older state than is known already changes nothing."""
@@ -103,8 +109,10 @@ class _Stream:
     def deliver(self, delivery: Delivery) -> None:
         ticket = self.waiting.pop(delivery.correlation_id, None)
         self._unanswered.discard(delivery.correlation_id)
+        if self._closed:
+            return
         (self._ready_bulk if ticket is not None and ticket.bulk else self._ready).append(delivery)
-        self._unread += _size(delivery)
+        self._count(_size(delivery))
         self._wake.set()
 
     async def room(self) -> None:
@@ -151,9 +159,19 @@ class _Stream:
             origin = recorded or origin
             total += own
             group.append(lane.popleft())
-        self._unread -= total
+        self._count(-total)
         self._taken.set()
         return group
+
+    def _count(self, size: int) -> None:
+        self._unread += size
+        self._requester.unread += size
+
+    def close(self) -> None:
+        """Nobody is there to read what was delivered, or what still will be."""
+        self._closed = True
+        self._requester.streams -= 1
+        self._count(-self._unread)
 
     async def _frame(self, group: Sequence[Delivery]) -> exchange_pb2.ExchangeStreamResponse:
         frame = exchange_pb2.ExchangeStreamResponse()
@@ -239,7 +257,7 @@ class ExchangeServicer(exchange_pb2_grpc.ExchangeServiceServicer):
     ) -> AsyncIterator[exchange_pb2.ExchangeStreamResponse]:
         """Many requests."""
         peer = current_peer()
-        stream = _Stream(peer.identity, self._log)
+        stream = _Stream(peer.identity, self._log, self._hub.requester(peer.identity))
         self._streams.add(stream)
         reader = asyncio.create_task(self._read(stream, peer, request_iterator))
         try:
@@ -251,6 +269,7 @@ class ExchangeServicer(exchange_pb2_grpc.ExchangeServiceServicer):
         finally:
             reader.cancel()
             self._streams.discard(stream)
+            stream.close()
             self._hub.leave(stream.waiting.values())
 
     async def _read(
@@ -312,6 +331,7 @@ class AdapterServicer(adapter_pb2_grpc.AdapterServiceServicer):
         peer = current_peer()
         requests = aiter(request_iterator)
         link = await self._welcome(peer, requests)
+        link.abort = current_call().end
         reader = asyncio.create_task(self._read(link, peer, requests))
         try:
             yield adapter_pb2.AttachResponse(welcome=adapter_pb2.Welcome(hub=self._name.uri))

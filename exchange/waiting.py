@@ -15,7 +15,14 @@ from exchange.link import Ticket
 from exchange.verify import Access
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.exchange.v1 import exchange_pb2, sealed_pb2
+from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.records import REPORT_SIZES
+
+MAX_STREAMS = 64
+"""Streams of one requester: programs and agents that ask under one certificate."""
+
+MAX_UNREAD_OF_ONE = 64 << 20
+"""Bytes of results that one requester may leave unread on all its streams; beyond, OVERLOADED."""
 
 MAX_IN_FLIGHT = 4096
 """Requests of one requester that are unanswered; beyond, OVERLOADED."""
@@ -70,18 +77,39 @@ class Caller(Protocol):
 
 
 class Requester:
-    """How much of one requester is unanswered."""
+    """How much of one requester is unanswered.
 
-    __slots__ = ("bulk_count", "bulk_size", "count", "size")
+    Attributes:
+        streams: That it has open.
+        unread: Bytes of results that it has not taken, on all of them.
+    """
+
+    __slots__ = ("bulk_count", "bulk_size", "count", "size", "streams", "unread")
 
     def __init__(self) -> None:
+        self.streams = self.unread = 0
         self.count = self.bulk_count = 0
         self.size = self.bulk_size = 0
 
     @property
     def full(self) -> bool:
         """Whether nothing more is taken."""
-        return self.count >= MAX_IN_FLIGHT or self.size >= MAX_IN_FLIGHT_BYTES
+        return self.count >= MAX_IN_FLIGHT or self.size >= MAX_IN_FLIGHT_BYTES or self.unread >= MAX_UNREAD_OF_ONE
+
+    @property
+    def gone(self) -> bool:
+        """Whether there is nothing of it here."""
+        return not self.count and not self.streams
+
+    def open_stream(self) -> None:
+        """Count another stream.
+
+        Raises:
+            RefusedError: OVERLOADED.
+        """
+        if self.streams >= MAX_STREAMS:
+            raise RefusedError(Reason.OVERLOADED, "the requester has too many streams")
+        self.streams += 1
 
     @property
     def full_of_bulk(self) -> bool:

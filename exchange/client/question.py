@@ -48,6 +48,7 @@ class Questions:
     def __init__(self, defaults: Defaults) -> None:
         self._defaults = defaults
         self._planners: dict[str, Planner] = {}
+        self._newest: Directory | None = None
 
     def question(self, context: Context, directory: Directory, today: date) -> Question:
         """Complete and check a context.
@@ -94,8 +95,12 @@ class Questions:
         Raises:
             RefusedError: MATTER_NOT_ALLOWED, if there is no such matter.
         """
+        if directory is not self._newest:
+            # One that is not asked for any more would keep its whole snapshot.
+            self._planners.clear()
+            self._newest = directory
         planner = self._planners.get(name)
-        if planner is None or planner.directory is not directory:
+        if planner is None:
             matter = directory.matters.get(name)
             if matter is None:
                 raise RefusedError(Reason.MATTER_NOT_ALLOWED, field="context.matter")

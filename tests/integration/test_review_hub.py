@@ -11,7 +11,7 @@ import grpc
 import pytest
 from cryptography import x509
 
-from exchange import service
+from exchange import link, service, waiting
 from hub_support import Owner, Requester, RunningHub, Stream, directory, running_hub
 from zhiwang.exchange.v1 import exchange_pb2
 
@@ -29,7 +29,7 @@ async def channel(hub: RunningHub) -> AsyncIterator[grpc.aio.Channel]:
 
 
 async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - nothing in the hub tells a test of it
             await asyncio.sleep(0.002)
 
@@ -114,3 +114,58 @@ async def test_a_requester_that_reads_nothing_is_read_no_further(
     assert unread < 64 + 2 * 256
     flooding.cancel()
     stream.close()
+
+
+class Unreading(Owner):
+    """An adapter that answers one frame, and reads nothing any more."""
+
+    async def _read(self) -> None:
+        await self._answer((await self._call.read()).request_frame)
+        await asyncio.Event().wait()
+
+
+async def test_an_adapter_that_reads_nothing_loses_its_link_and_its_requests_fail_at_once(
+    hub: RunningHub, channel: grpc.aio.Channel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "STALL_SECONDS", 0.5)
+    owner = Unreading(hub, tmp_path / "hrss")
+    await owner.attach()
+    stream = Stream(channel)
+    requester = Requester(hub.city)
+    await stream.introduce(requester, owner)
+    # More bytes than gRPC takes before the other end has read some.
+    requests = [requester.seal(owner.key, cases=512).request for _ in range(48)]
+    await stream.send(*requests, seconds=25)
+    results = [await stream.result(number) for number in range(1, 49)]
+    assert {result.reason for result in results} == {"OWNER_FAILED"}
+    assert not list(hub.parts.hub.links)
+    assert hub.parts.hub.in_flight == 0
+    stream.close()
+    await owner.close()
+
+
+async def test_a_requester_has_no_more_streams_than_its_share(
+    hub: RunningHub, channel: grpc.aio.Channel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "MAX_STREAMS", 2)
+    owner = Owner(hub, tmp_path / "hrss")
+    await owner.attach()
+    requester = Requester(hub.city)
+    first, second = Stream(channel), Stream(channel)
+    await first.introduce(requester, owner)
+    await second.introduce(requester, owner)
+    third = Stream(channel)
+    assert await third.call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    async with hub.channel("edu/system/library") as elsewhere:
+        # Others have their own, whatever they may ask.
+        other = Stream(elsewhere)
+        await other.send(Requester(hub.city, "edu/system/library").seal(owner.key).request)
+        assert (await other.result()).reason == "ROLE_NOT_HELD"
+        other.close()
+    second.close()
+    await _until(lambda: len(hub.parts.exchange._streams) == 1)
+    third = Stream(channel)
+    await third.introduce(requester, owner)
+    first.close()
+    third.close()
+    await owner.close()

@@ -6,6 +6,7 @@ message says.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import time
@@ -14,12 +15,12 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from zhiwang.wire.errors import Reason, RefusedError
+from zhiwang.wire.errors import Reason, RefusedError, ZhiwangError
 from zhiwang.wire.identity import Identity, Kind
 
 _CACHED_PEERS = 4096
@@ -163,14 +164,30 @@ class PeerTable:
 
 
 class Call:
-    """One RPC being served."""
+    """One RPC being served.
 
-    __slots__ = ("_id", "method", "peer")
+    Args:
+        method: Its full name.
+        task: Which runs its handler.
 
-    def __init__(self, method: str) -> None:
+    Attributes:
+        ended: Why `end` ended it.
+    """
+
+    __slots__ = ("_id", "_task", "ended", "method", "peer")
+
+    def __init__(self, method: str, task: asyncio.Task[Any]) -> None:
         self.method = method
         self.peer: Peer | None = None
+        self.ended: ZhiwangError | None = None
+        self._task = task
         self._id = ""
+
+    def end(self, error: ZhiwangError) -> None:
+        """End it from outside of its handler, whatever that waits for; the caller is told this error."""
+        if self.ended is None:
+            self.ended = error
+            self._task.cancel()
 
     @property
     def id(self) -> str:
@@ -184,13 +201,25 @@ CALL: ContextVar[Call | None] = ContextVar("zhiwang_call", default=None)
 """The RPC that the current task serves."""
 
 
+def current_call() -> Call:
+    """The RPC that the current task serves.
+
+    Raises:
+        RefusedError: INTERNAL, outside an RPC.
+    """
+    call = CALL.get()
+    if call is None:
+        raise RefusedError(Reason.INTERNAL, "no RPC is being served here")
+    return call
+
+
 def current_peer() -> Peer:
     """The caller of the RPC that the current task serves.
 
     Raises:
         RefusedError: INTERNAL, outside an RPC.
     """
-    call = CALL.get()
-    if call is None or call.peer is None:
+    peer = current_call().peer
+    if peer is None:
         raise RefusedError(Reason.INTERNAL, "no RPC is being served here")
-    return call.peer
+    return peer

@@ -251,8 +251,7 @@ class _Wrapper(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio carries 
         self._announce = tuple(announce)
         self._handlers: dict[str, grpc.RpcMethodHandler] = {}
         self._subscriptions: set[asyncio.Task[Any]] = set()
-        self._running: dict[asyncio.Task[Any], Peer] = {}
-        self._ended: dict[asyncio.Task[Any], ZhiwangError] = {}
+        self._running: dict[Call, Peer] = {}
         self._stopping = False
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
@@ -280,13 +279,11 @@ class _Wrapper(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio carries 
 
     def recheck(self) -> None:
         """End the calls of those whose certificates expired or were revoked meanwhile; they are told so."""
-        for task, peer in list(self._running.items()):
+        for call, peer in list(self._running.items()):
             try:
                 peer.check()
             except ZhiwangError as error:
-                if task not in self._ended:
-                    self._ended[task] = error
-                    task.cancel()
+                call.end(error)
 
     def _is_stopping(self) -> bool:
         return self._stopping
@@ -352,16 +349,16 @@ class _Wrapper(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio carries 
         *,
         streams: bool,
     ) -> Callable[[Any, grpc.aio.ServicerContext], Awaitable[Any]]:
-        peers, observe, running, ended = self._peers, self._observe, self._running, self._ended
+        peers, observe, running = self._peers, self._observe, self._running
         announce, tells_time = self._announce, method == _HEALTH_CHECK
 
         async def handle(request: Any, context: grpc.aio.ServicerContext) -> Any:
             started = time.perf_counter() if observe else 0.0
-            call = Call(method)
-            CALL.set(call)
-            code = "OK"
             task = asyncio.current_task()
             assert task is not None  # noqa: S101  gRPC runs each handler in a task
+            call = Call(method, task)
+            CALL.set(call)
+            code = "OK"
             try:
                 # A stream says it by itself: a task that is cancelled while its first response still carries it would
                 # send it again with the refusal, which gRPC does not take (TOO_MANY_OPERATIONS).
@@ -371,7 +368,7 @@ class _Wrapper(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio carries 
                 if peer.caller not in callers:
                     raise RefusedError(Reason.RPC_NOT_ALLOWED, f"{peer.label} may not call {method}")  # noqa: TRY301  refusals of the wrapper and of servicers go one way
                 peer.check()
-                running[task] = peer
+                running[call] = peer
                 if tells_time:
                     context.set_trailing_metadata(((TIME_METADATA, str(round(peers.clock() * 1000))),))
                 if request is _MALFORMED:
@@ -381,22 +378,21 @@ class _Wrapper(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio carries 
                 code = "ABORTED"
                 raise
             except asyncio.CancelledError:
-                if task not in ended or context.cancelled():
+                if call.ended is None or context.cancelled():
                     code = "CANCELLED"
                     raise
                 task.uncancel()
-                running.pop(task, None)
-                refusal = _refusal(ended[task], call)
+                running.pop(call, None)
+                refusal = _refusal(call.ended, call)
                 code = refusal.reason.status
                 await _abort(context, refusal, call)
             except Exception as error:  # noqa: BLE001  nothing may reach gRPC, which would tell its text to the client
-                running.pop(task, None)
+                running.pop(call, None)
                 refusal = _refusal(error, call)
                 code = refusal.reason.status
                 await _abort(context, refusal, call)
             finally:
-                running.pop(task, None)
-                ended.pop(task, None)
+                running.pop(call, None)
                 if observe:
                     observe(method, code, time.perf_counter() - started)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 from datetime import date
 from typing import Any
@@ -35,6 +37,15 @@ def test_the_reference_date_is_the_matters_or_the_day_of_asking() -> None:
     assert open_one.purpose.reference_date == "2026-10-02"
     chosen = questions.question(Context("", "2026-000001", reference_date="2026-09-03"), DIRECTORY, TODAY)
     assert chosen.purpose.reference_date == "2026-09-03"
+
+
+def test_no_snapshot_is_kept_for_a_matter_that_is_not_asked_for_any_more() -> None:
+    questions, before = Questions(DEFAULTS), directory()
+    old = weakref.ref(questions.question(Context("senior-card", "2026-000001"), before, TODAY).planner)
+    assert questions.question(Context("senior-card", "2026-000001"), before, TODAY).planner is old()
+    questions.question(Context("", "2026-000001"), directory(), TODAY)
+    gc.collect()
+    assert old() is None
 
 
 @pytest.mark.parametrize(

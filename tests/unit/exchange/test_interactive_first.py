@@ -72,7 +72,7 @@ def test_a_requesters_rosters_hold_half_of_what_it_may_have_in_flight() -> None:
 
 async def test_an_interactive_result_overtakes_results_of_rosters_of_which_none_is_lost() -> None:
     no_log: Any = None
-    stream = _Stream(DESK, no_log)
+    stream = _Stream(DESK, no_log, Requester())
     long = exchange_pb2.ExchangeResult(reply=sealed_pb2.SealedReply(ciphertext=bytes(MAX_BULK_BYTES // 2)))
     for number in range(1, 7):
         waiting: Any = ticket(f"roster{number}", bulk=True)

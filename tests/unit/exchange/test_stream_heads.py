@@ -10,7 +10,7 @@ from audit.log import AuditLog
 from audit.proofs import HeadView
 from audit.years import YearsView
 from exchange.service import _Stream
-from exchange.waiting import Delivery
+from exchange.waiting import Delivery, Requester
 from yearly_support import Calendar
 from zhiwang.exchange.v1 import exchange_pb2
 
@@ -20,7 +20,7 @@ async def test_a_requester_that_saw_more_at_another_hub_of_the_log_gets_heads_th
 ) -> None:
     store = support.make_store(tmp_path / "log.db")
     log = AuditLog(store)
-    stream = _Stream(support.HUB, log)
+    stream = _Stream(support.HUB, log, Requester())
     earlier, later = support.append(store, 3), support.append(store, 5)
     view = HeadView(support.checker())
     view.verify_head(store.head())
@@ -37,7 +37,11 @@ async def test_a_requester_that_saw_more_at_another_hub_of_the_log_gets_heads_th
 async def test_results_of_two_years_leave_in_frames_of_their_own(tmp_path: Path) -> None:
     clock = Calendar()
     log = AuditLog(years.make(tmp_path / "log.db", clock))
-    stream, view, result = _Stream(support.HUB, log), YearsView(support.checker()), exchange_pb2.ExchangeResult()
+    stream, view, result = (
+        _Stream(support.HUB, log, Requester()),
+        YearsView(support.checker()),
+        exchange_pb2.ExchangeResult(),
+    )
     view.verify_head(log.store.head())
     stream.knows(view.known_origin, view.known_tree_size)
     old = [years.append(log.store, 1) for _ in range(2)]

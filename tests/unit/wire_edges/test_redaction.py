@@ -204,7 +204,8 @@ def test_an_uncaught_exception_is_told_without_its_message(written: Callable[[],
 
 
 def test_a_line_names_its_process_and_its_call(written: Callable[[], str]) -> None:
-    call = Call("/package.Service/Method")
+    nothing: Any = None
+    call = Call("/package.Service/Method", nothing)
     token = CALL.set(call)
     structlog.get_logger().info("event", listen="127.0.0.1:1")
     CALL.reset(token)
