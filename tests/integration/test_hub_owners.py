@@ -543,9 +543,11 @@ async def test_sealing_keys_that_change_on_the_link_are_used_at_once(
 async def test_a_revoked_adapter_is_dropped_at_its_next_message(hub: RunningHub, owner: Owner, stream: Stream) -> None:
     pem = (owner.files.directory / "auth.pem").read_bytes()
     serial = await asyncio.to_thread(_serial, pem)
+    request = Requester(hub.city).seal(owner.key).request
     hub.holder.set(directory(revoked=frozenset({serial}), version=8))
-    await stream.send(Requester(hub.city).seal(owner.key).request)
-    assert (await stream.result()).reason in {"OWNER_FAILED", "PROOF_INVALID"}
+    await stream.send(request)
+    # The hub looks at everybody's certificate by itself as well, and may have done so before the request came.
+    assert (await stream.result()).reason in {"OWNER_FAILED", "PROOF_INVALID", "OWNER_NOT_ATTACHED"}
     assert await owner.ended() is grpc.StatusCode.UNAUTHENTICATED
 
 
