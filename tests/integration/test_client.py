@@ -194,6 +194,41 @@ async def test_a_key_that_the_owner_lost_is_replaced_and_the_question_asked_once
     assert sum(event.reason == "KEY_UNKNOWN" for event in city.hub.up.entries()) == 1
 
 
+async def test_a_key_that_one_hub_does_not_know_is_used_at_another(
+    city: RunningCity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exchange.client.way.REST_SECONDS", 0.0)
+    second = await city.add_hub("second")
+    owner = city.owners["hrss"]
+    replica = OneVoice(second.up, city.path / "owners" / "other", "hrss/adapter/main", replica="two")
+    try:
+        await replica.attach()
+        async with city.client(hubs=[second.address, city.hub.address]) as client:
+            transport = client.transport
+            assert isinstance(transport, Transport)
+            await until(lambda: None not in transport.loads.values())
+            # The second hub, where nobody holds the key, is always the first to be asked.
+            transport._jitter = lambda: 0.0
+            client._keys._choose = lambda keys: next((key for key in keys if key.key_id == owner.key.key_id), keys[0])
+            case = city.case(claims=("guardian: hrss.insured exists",))
+            for _ in range(3):
+                result = await client.verify(case, city.context())
+                assert of(result, "hrss") == ANSWERED
+            assert not client._keys._refused
+        told = [event.reason for event in second.up.entries()]
+        assert told.count("KEY_UNKNOWN") == 3
+    finally:
+        await replica.close()
+    # The same request, not another one under another key.
+    headers = [sealed_pb2.Header.FromString(event.header) for event in city.hub.up.entries()]
+    asked = [header for header in headers if header.owner == "hrss"]
+    assert {header.owner_key_id for header in asked} == {owner.key.key_id}
+    of_second = [sealed_pb2.Header.FromString(event.header) for event in second.up.entries()]
+    assert {header.request_id for header in asked} == {
+        header.request_id for header in of_second if header.owner == "hrss"
+    }
+
+
 async def test_a_hub_that_is_behind_is_asked_again(city: RunningCity) -> None:
     async with city.client() as client:
         before = client.directory.version

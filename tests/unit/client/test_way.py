@@ -122,6 +122,20 @@ async def test_what_its_caller_gave_up_before_it_left_is_not_sent(writing: Writi
     await writing.until_sent(3)
 
 
+async def test_what_a_person_waits_for_passes_rosters_that_the_hub_has_not_read(writing: Writing) -> None:
+    writing.call.reads.clear()
+    writing.add("a", bulk=True)
+    await writing.until_sent(1)
+    for count, name in enumerate(("b", "c"), 1):
+        writing.add(name, bulk=True)
+        await writing.until_queued(count)
+    writing.add("person")
+    await writing.until_queued(3)
+    writing.call.reads.set()
+    await writing.until_sent(4)
+    assert writing.call.frames == [[b"a"], [b"person"], [b"b"], [b"c"]]
+
+
 async def test_the_first_frame_that_leaves_says_what_was_seen_of_the_hubs_log(writing: Writing) -> None:
     writing.add("gone").future.cancel()
     gone = writing.add("gone")

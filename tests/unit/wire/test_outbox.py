@@ -28,6 +28,26 @@ async def test_a_roster_moves_however_many_persons_there_are() -> None:
     assert [await outbox.get() for _ in range(IN_A_ROW + 1)] == [*["person"] * IN_A_ROW, "roster"]
 
 
+async def test_a_roster_has_one_turn_at_a_time_however_long_it_is() -> None:
+    outbox: Outbox[str] = Outbox()
+    for _ in range(3):
+        outbox.put("roster", bulk=True)
+    for _ in range(10 * IN_A_ROW):
+        outbox.put("person")
+    turn = [*["person"] * IN_A_ROW, "roster"]
+    assert [await outbox.get() for _ in range(3 * len(turn))] == turn * 3
+
+
+async def test_whom_no_roster_waits_behind_has_passed_none() -> None:
+    outbox: Outbox[str] = Outbox()
+    for _ in range(IN_A_ROW):
+        outbox.put("person")
+        assert await outbox.get() == "person"
+    outbox.put("roster", bulk=True)
+    outbox.put("person")
+    assert [await outbox.get() for _ in range(2)] == ["person", "roster"]
+
+
 async def test_the_end_comes_after_everything_and_nothing_after_the_end() -> None:
     outbox: Outbox[str] = Outbox()
     waiting = asyncio.ensure_future(outbox.get())
