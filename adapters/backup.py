@@ -13,8 +13,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from adapters.app import adapter_identity, state_files
 from adapters.config import StateFiles
+from adapters.installation import adapter_identity, state_files
 from adapters.rows import write
 from adapters.store import copy_rows, create_store
 from audit import backup as logs

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from adapters import app as adapter_app
-from adapters import backup, loading
+from adapters import backup, installation, loading
 from adapters.check import Report, inspect
 from adapters.doctor import diagnose
 from adapters.drafting import UnusableError, make_draft
@@ -249,7 +249,7 @@ def init(
 def _make_state(profile: Path, successor_of: Path | None = None, *, join: bool = False) -> None:
     loaded = load_profile(profile)
     if successor_of is None:
-        adapter_app.init(loaded, join=join)
+        installation.init(loaded, join=join)
     else:
         backup.succeed(loaded, successor_of)
     sys.stderr.write(f"The adapter's log lies in {loaded.state if loaded.log is None else loaded.log.url}.\n")
@@ -268,7 +268,7 @@ def _draft(
 ) -> None:
     if identity is not None and root is not None:
         # Before anything is written: a directory that holds no adapter's certificates is a slip of the hand.
-        adapter_app.check_identity(identity, root, department)
+        installation.check_identity(identity, root, department)
     try:
         with long_task("表 tables") as progress:
             drafted = make_draft(

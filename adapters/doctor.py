@@ -15,9 +15,9 @@ from http.client import HTTPConnection
 from google.protobuf.message import DecodeError
 from sqlalchemy import Connection
 
-from adapters.app import adapter_identity, adapter_paths, state_files
 from adapters.check import inspect
 from adapters.config import StateFiles
+from adapters.installation import adapter_identity, adapter_paths, state_files
 from adapters.kinds import schemes_of
 from adapters.store import check_own
 from audit import doctor as log_doctor

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from adapters.app import adapter_identity, pinned_admins, state_files
+from adapters.installation import adapter_identity, pinned_admins, state_files
 from certs.identity import ROOT_METADATA
 from policy.beside import LocalPolicy
 from policy.incoming import put

@@ -14,8 +14,8 @@ from typing import Final
 
 from sqlalchemy import Engine
 
-from adapters.app import adapter_identity, state_files
 from adapters.erasure import overwriting
+from adapters.installation import adapter_identity, state_files
 from adapters.rows import Snapshots, fetch, write
 from adapters.store_keys import trace_key_name, trace_years
 from audit import retention

@@ -16,7 +16,7 @@ from typing import Annotated
 import grpc
 import typer
 
-from adapters.app import adapter_paths
+from adapters.installation import adapter_paths
 from adapters.kinds import schemes_of
 from adapters.known import kept_directory
 from adapters.mapping import Roster

@@ -17,11 +17,10 @@ from typer.testing import CliRunner
 import subject_support
 from adapter_frames import Bureau
 from adapter_support import ANNA, BO, CHEN, resident
-from adapters import app as adapter_app
-from adapters import backup, delays, replay
-from adapters.app import state_files
+from adapters import backup, delays, installation, replay
 from adapters.cli import app
 from adapters.frame import FrameProcessor
+from adapters.installation import state_files
 from adapters.postgres_store import STORE
 from adapters.retention import keep
 from adapters.rows import Snapshots, fetch, write
@@ -114,19 +113,19 @@ def test_a_store_begins_in_the_tables_of_the_printed_script_and_is_joined_with_i
     postgresql.execute("", f"CREATE DATABASE {machine.place.name} TEMPLATE template0")
     first, second = machine.profile("first"), machine.profile("second")
     with pytest.raises(FatalError, match="zhiwang adapter init --sql"):
-        adapter_app.init(first)
+        installation.init(first)
     status, script = run("init", "--profile", str(first.path), "--sql")
     assert (status, script) == (0, database_script(first.log, beside=STORE))
     machine.place.run(script)
-    adapter_app.init(first)
+    installation.init(first)
     with pytest.raises(FatalError, match=r"keys are not in .*/second/keys\. Copy that directory"):
-        adapter_app.init(second, join=True)
+        installation.init(second, join=True)
     carried(state_files(first).keys, state_files(second).keys)
-    adapter_app.init(second, join=True)
+    installation.init(second, join=True)
     with pytest.raises(FatalError, match="is the guard of a replica that was made before"):
-        adapter_app.init(second, join=True)
+        installation.init(second, join=True)
     with pytest.raises(FatalError, match="holds a log already"):
-        adapter_app.init(machine.profile("third"))
+        installation.init(machine.profile("third"))
     logs = [machine.opened(profile) for profile in (first, second)]
     append(logs[0], 2)
     append(logs[1], 3)
@@ -143,25 +142,25 @@ def test_ways_to_begin_that_exclude_each_other_are_wrong_usage(machine: Machine)
     assert run("init", "--profile", path, "--year", "2037")[0] == 2
     assert run("init", "--sql")[0] == 2
     with pytest.raises(FatalError, match="there is nothing to join"):
-        adapter_app.init(machine.profile("file", database=False), join=True)
+        installation.init(machine.profile("file", database=False), join=True)
     with pytest.raises(FatalError, match="the profile names no database"):
         database_script(machine.profile("file", database=False).log, beside=STORE)
 
 
 def test_a_replica_with_another_key_is_refused_whichever_key_it_is(machine: Machine) -> None:
     first, second = machine.profile("first"), machine.profile("second")
-    adapter_app.init(first)
+    installation.init(first)
     keys = state_files(second).keys
     for name in ("ledger.key", trace_key_name(year_at(time.time()))):
         carried(state_files(first).keys, keys)
         (keys / name).write_bytes(bytes(32))
         with pytest.raises(FatalError, match=f"{name} is not the key that the store was used with"):
-            adapter_app.init(second, join=True)
+            installation.init(second, join=True)
     carried(state_files(first).keys, keys)
     for path in keys.glob("trace-*"):
         path.unlink()
     with pytest.raises(FatalError, match="those of the index are missing"):
-        adapter_app.init(second, join=True)
+        installation.init(second, join=True)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +184,7 @@ def test_tables_and_rights_that_are_not_the_scripts_keep_the_adapter_from_starti
     machine: Machine, change: str, said: str
 ) -> None:
     profile = machine.profile("one")
-    adapter_app.init(profile)
+    installation.init(profile)
     close(machine.opened(profile))
     machine.place.run(change)
     with pytest.raises(FatalError, match=said):
@@ -387,7 +386,7 @@ def test_a_backup_carries_the_whole_store_between_file_and_database(
     machine: Machine, tmp_path: Path, *, out_of: bool, into: bool
 ) -> None:
     before = machine.profile("before", database=out_of)
-    adapter_app.init(before)
+    installation.init(before)
     log = machine.opened(before)
     append(log, 3)
     year = year_at(time.time())
@@ -433,7 +432,7 @@ def ledger_rows(connection: Connection, year: int) -> None:
 
 def test_a_successor_takes_the_spent_guesses_over_into_a_database(machine: Machine, tmp_path: Path) -> None:
     lost = machine.profile("lost", database=False)
-    adapter_app.init(lost)
+    installation.init(lost)
     log = machine.opened(lost)
     with log.transaction() as connection:
         ledger_rows(connection, year_at(time.time()))

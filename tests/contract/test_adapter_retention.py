@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from adapters.app import state_files
 from adapters.cli import app
+from adapters.installation import state_files
 from adapters.store import create_store, open_store
 from audit.origins import position
 from certs.credentials import IdentityFiles

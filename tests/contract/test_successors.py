@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import adapters.app
+import adapters.installation
 import exchange.app
 from adapters import backup as adapter_backup
 from certs_support import City
@@ -54,7 +54,7 @@ class Machine:
 @pytest.fixture
 def adapter(tmp_path: Path) -> Machine:
     machine = Machine(tmp_path, "adapter")
-    adapters.app.init(machine.first)
+    adapters.installation.init(machine.first)
     with closing(sqlite3.connect(machine.first.state / "adapter.db")) as store, store:
         store.executemany("INSERT INTO guess (scope, value, at) VALUES (?, ?, ?)", GUESSES)
     (machine.first.state / "directory" / SEEN).write_bytes(OPENINGS)

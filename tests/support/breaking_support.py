@@ -31,6 +31,7 @@ import grpc
 from prometheus_client.registry import Collector
 
 import adapters.app
+import adapters.installation
 from audit.auditor import ReadLog
 from audit.entry import decode_entry
 from certs.credentials import IdentityFiles
@@ -167,7 +168,7 @@ class RealCity:
             hub=self.hub_addresses,
             adapter={"mapping": "mapping.toml", "document": "document.toml"},
         )
-        adapters.app.init(profile)
+        adapters.installation.init(profile)
 
     def write_agent(self, **agent: Any) -> None:
         layout, defaults = self.layout, {"role": ROLE, "jurisdiction": "nbs:440306"}
@@ -577,7 +578,7 @@ class DirectAdapter:
         self.ahead = 0.0
         self._metrics = _put_away_metrics()
         profile = load_profile(city.layout.profile(department))
-        files, paths = adapters.app.adapter_identity(profile), adapters.app.adapter_paths(profile)
+        files, paths = adapters.installation.adapter_identity(profile), adapters.installation.adapter_paths(profile)
 
         async def main(process: Process) -> None:
             self.adapter = adapters.app.Adapter(profile, files, paths, process)
