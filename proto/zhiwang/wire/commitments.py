@@ -75,14 +75,11 @@ def outcome_salt(reply_salt: bytes, index: int) -> bytes:
     return Keyed(reply_salt).digest(_U32.pack(index))
 
 
-def _prefixed(*parts: bytes) -> bytes:
-    pack = _U16.pack
-    return b"".join([piece for part in parts for piece in (pack(len(part)), part)])
-
-
 def subject_bytes(kind: str, identifier: str, name: str) -> bytes:
     """A subject as bytes: kind, identifier and name, each in UTF-8 behind its length in 2 bytes."""
-    return _prefixed(kind.encode(), identifier.encode(), name.encode())
+    pack = _U16.pack
+    first, second, third = kind.encode(), identifier.encode(), name.encode()
+    return pack(len(first)) + first + pack(len(second)) + second + pack(len(third)) + third
 
 
 def claim_commitment(salt: bytes, kind: str, identifier: str, name: str, value: bytes) -> bytes:
