@@ -85,7 +85,7 @@ MAX_BEHIND = 256
 MAX_BEHIND_EACH = 32
 """Of one caller of an agent."""
 
-MAX_CHUNKS = 24
+MAX_CHUNKS = 12
 """Chunks of all rosters that are being asked about at once; beyond, callers and rosters take turns."""
 
 ASIDE_CASES = 16

@@ -15,12 +15,13 @@ from itertools import islice
 from exchange.client.case import Case, CaseResult
 from exchange.client.plan import Plan, Prepared
 from zhiwang.wire.errors import RefusedError
-from zhiwang.wire.header import MAX_ANSWERS_PER_REQUEST
+from zhiwang.wire.gather import BULK_BYTES
+from zhiwang.wire.header import MAX_ANSWERS_PER_REQUEST, MAX_CASES, record_size
 
-CHUNK = 256
-"""Cases of one sealed request, at most."""
+CHUNK = MAX_CASES
+"""Cases of one sealed request, at most; of cases with many slots and values fewer, so that it stays a frame of bulk."""
 
-WINDOW = 6
+WINDOW = 3
 """Chunks in hand, at most: being asked, or waiting to be taken."""
 
 LINGER = 0.02
@@ -141,7 +142,8 @@ class _Roster:
 def chunk_size(plan: Plan) -> int:
     """How many cases of a plan go into one request."""
     widest = max(part.columns for part in plan.parts)
-    return max(1, min(CHUNK, MAX_ANSWERS_PER_REQUEST // widest))
+    longest = max(record_size(len(part.places), len(part.texts)) for part in plan.parts)
+    return max(1, min(CHUNK, MAX_ANSWERS_PER_REQUEST // widest, BULK_BYTES // longest))
 
 
 async def run_roster(

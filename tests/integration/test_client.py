@@ -28,6 +28,8 @@ from zhiwang.adapter.v1 import adapter_pb2
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.exchange.v1 import sealed_pb2
 from zhiwang.wire.errors import FatalError, Reason, RefusedError
+from zhiwang.wire.gather import BULK_BYTES
+from zhiwang.wire.header import record_size
 
 
 @pytest.fixture
@@ -92,7 +94,8 @@ async def test_a_roster_is_answered_whole(city: RunningCity) -> None:
     assert (bad.reason, bad.field) == (Reason.IDENTIFIER_INVALID, "subjects[0].identifier")
     assert {claim.answer for result in results.values() for claim in result.claims} == {Answer.YES}
     sent = [item.request for frame in city.owners["hrss"].frames for item in frame.items]
-    assert [sealed_pb2.Header.FromString(request.header).cases for request in sent] == [256, 256, 88]
+    whole = BULK_BYTES // record_size(2, 0)
+    assert [sealed_pb2.Header.FromString(request.header).cases for request in sent] == [whole, 600 - whole]
 
 
 async def test_many_callers_share_frames(city: RunningCity) -> None:

@@ -152,7 +152,12 @@ class Header:
     @property
     def record_size(self) -> int:
         """Bytes of one padded case record."""
-        return SALT_SIZE + SLOT_SIZE * len(self.slots) + VALUE_SIZE * self.values
+        return record_size(len(self.slots), self.values)
+
+
+def record_size(slots: int, values: int) -> int:
+    """Bytes of one padded case record with so many slots and compared values."""
+    return SALT_SIZE + SLOT_SIZE * slots + VALUE_SIZE * values
 
 
 def parse_header(raw: bytes) -> Header:

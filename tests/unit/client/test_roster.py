@@ -15,7 +15,8 @@ from exchange.client.case import Case, CaseResult, Subject
 from exchange.client.plan import Planner, Prepared
 from exchange.client.roster import CHUNK, MAX_GATHERED, MAX_OPEN_SHAPES, SLICE, WINDOW, chunk_size, run_roster
 from zhiwang.wire.errors import Reason, RefusedError
-from zhiwang.wire.header import MAX_ANSWERS_PER_REQUEST
+from zhiwang.wire.gather import BULK_BYTES
+from zhiwang.wire.header import MAX_ANSWERS_PER_REQUEST, record_size
 
 DIRECTORY = directory()
 PLANNER = Planner(DIRECTORY, DIRECTORY.matters["school-enrolment"])
@@ -70,8 +71,9 @@ async def test_every_case_has_exactly_one_result(kinds: list[str]) -> None:
 
 async def test_cases_of_one_shape_share_chunks() -> None:
     asker = Asker()
-    await keys([case(number) for number in range(2 * CHUNK + 5)], asker)
-    assert sorted(len(chunk) for chunk in asker.chunks) == [5, CHUNK, CHUNK]
+    whole = chunk_size(prepare(case(0)).plan)
+    await keys([case(number) for number in range(2 * whole + 5)], asker)
+    assert sorted(len(chunk) for chunk in asker.chunks) == [5, whole, whole]
 
 
 async def test_no_more_than_a_window_is_read_ahead_of_who_takes_results() -> None:
@@ -183,4 +185,11 @@ def test_a_chunk_never_holds_more_answers_than_a_request_may() -> None:
     claims = tuple(f"guardian: hrss.x{number} exists" for number in range(60))
     plan = prepare(Case((Subject("guardian", MOTHER),), claims)).plan
     assert chunk_size(plan) * 60 <= MAX_ANSWERS_PER_REQUEST
-    assert chunk_size(prepare(case(0)).plan) == CHUNK
+
+
+def test_a_chunk_of_many_slots_is_no_longer_than_a_frame_of_bulk() -> None:
+    alone = prepare(Case((Subject("guardian", MOTHER),), ("guardian: hrss.x exists",))).plan
+    assert chunk_size(alone) == CHUNK
+    both = prepare(case(0, 2)).plan
+    longest = max(record_size(len(part.places), len(part.texts)) for part in both.parts)
+    assert chunk_size(both) * longest <= BULK_BYTES < (chunk_size(both) + 1) * longest
