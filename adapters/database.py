@@ -24,6 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from adapters.mapping import Database, sqlite_location
 from adapters.sessions import UrlError, open_engine
+from adapters.turns import Turns
 from zhiwang.wire.records import Outcome
 
 Parameters = Sequence[Any] | dict[str, Any]
@@ -113,29 +114,37 @@ class Connections:
         self.statements = 0
         self._counting = threading.Lock()
         # Taken before a connection is looked for, so that whoever waits is woken by the next one that comes back.
-        self._free = threading.BoundedSemaphore(count)
+        self.turns = Turns(count)
         # Each with the stamp of the file that it was opened on.
         self._idle: deque[tuple[PoolProxiedConnection, Stamp]] = deque()
         self._file = file
 
     @contextmanager
-    def lend(self) -> Iterator[Lent]:
+    def lend(self, *, bulk: bool = False) -> Iterator[Lent]:
         """One connection for a while.
+
+        Args:
+            bulk: Whether it is for a roster. Then whoever else waits for one goes first, also between two of its
+                statements.
 
         Raises:
             DatabaseError: There is none to be had.
         """
-        if not self._free.acquire(timeout=self.timeout):
+        lent = Lent(self, bulk=bulk)
+        try:
+            yield lent
+        finally:
+            lent.end()
+
+    def wait(self, *, bulk: bool) -> None:
+        """Wait until a connection may be taken.
+
+        Raises:
+            DatabaseError: There is none to be had.
+        """
+        if not self.turns.acquire(bulk=bulk, timeout=self.timeout):
             _log.warning("every connection is in use")
             raise DatabaseError
-        try:
-            lent = Lent(self)
-            try:
-                yield lent
-            finally:
-                lent.end()
-        finally:
-            self._free.release()
 
     def take(self) -> tuple[PoolProxiedConnection, Stamp, bool]:
         """A connection, the file that it reads, and whether it was in use before.
@@ -229,14 +238,29 @@ class Lent:
 
     Args:
         connections: Where it comes from and goes back to.
+        bulk: Whether it is for a roster.
+
+    Raises:
+        DatabaseError: There is none to be had.
     """
 
-    __slots__ = ("_connection", "_connections", "_seen", "_used")
+    __slots__ = ("_bulk", "_connection", "_connections", "_holds", "_seen", "_used")
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: Connections, *, bulk: bool = False) -> None:
         self._connections = connections
-        self._connection: PoolProxiedConnection | None
-        self._connection, self._seen, self._used = connections.take()
+        self._bulk = bulk
+        self._holds = False
+        self._connection: PoolProxiedConnection | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        self._connections.wait(bulk=self._bulk)
+        self._holds = True
+        try:
+            self._connection, self._seen, self._used = self._connections.take()
+        except BaseException:
+            self.end()
+            raise
 
     @property
     def seen(self) -> Stamp:
@@ -263,6 +287,8 @@ class Lent:
 
     def _run(self, sql: str, parameters: Parameters | None, *, describe: bool) -> list[Any]:
         connections = self._connections
+        if self._bulk and connections.turns.awaited:
+            self._give_way()
         started = time.monotonic()
         if self._connection is None:
             self._connection, self._seen, self._used = connections.take()
@@ -280,6 +306,20 @@ class Lent:
         self._connection, self._used = connections.connect(), False
         return self._run(sql, parameters, describe=describe)
 
+    def _give_way(self) -> None:
+        """Let somebody at a counter go first.
+
+        Raises:
+            DatabaseError: There was no connection to be had again; or another file stands in the place of the one that
+                was read, and what was read of both would not belong together.
+        """
+        seen = self._seen
+        self.end()
+        self._begin()
+        if self._seen != seen:
+            _log.info("the file was replaced while a roster was read")
+            raise DatabaseError
+
     def _discard(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
@@ -287,8 +327,14 @@ class Lent:
 
     def end(self) -> None:
         """Give it back, if it is still good."""
-        if self._connection is not None:
-            self._connections.give(self._connection, self._seen)
+        connection, self._connection = self._connection, None
+        try:
+            if connection is not None:
+                self._connections.give(connection, self._seen)
+        finally:
+            if self._holds:
+                self._holds = False
+                self._connections.turns.release()
 
 
 def _judged(error: Exception, *, lost: bool) -> StatementError | DatabaseError:

@@ -386,8 +386,9 @@ class Examiner:
         pending = [(examination, batch) for examination in examinations for batch in examination.batches]
         if not pending:
             return
+        bulk = any(examination.header.bulk for examination in examinations)
         try:
-            with self._source.lend() as lent:
+            with self._source.lend(bulk=bulk) as lent:
                 for (plan, day), members in self._gather(lent, pending).items():
                     try:
                         results = self._source.run(lent, plan, day, [_row(lookup) for _, lookup in members])

@@ -128,13 +128,13 @@ class Source:
         return compiled.sql, compiled.bind({"as_of": self._dialect.as_of(date(2000, 1, 1))})
 
     @contextmanager
-    def lend(self) -> Iterator[Lent]:
-        """A held connection for a while.
+    def lend(self, *, bulk: bool = False) -> Iterator[Lent]:
+        """A held connection for a while; `bulk` as in `Connections.lend`.
 
         Raises:
             DatabaseError: There is none to be had.
         """
-        with self._connections.lend() as lent:
+        with self._connections.lend(bulk=bulk) as lent:
             yield lent
 
     def run(self, lent: Lent, plan: Plan, day: date, rows: Sequence[Row]) -> list[bytes]:

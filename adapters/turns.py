@@ -1,7 +1,8 @@
-"""Whose turn it is to write to the store, among the threads of one process: a person's request goes before a roster's.
+"""Whose turn it is, among the threads of one process: a person's request goes before a roster's.
 
-SQLite lets one transaction write at a time, and whoever finds another's looks again after a pause that grows to 100 ms.
-Here the next one begins when the one before has ended.
+So it is with writing to the store: SQLite lets one transaction write at a time, and whoever finds another's looks again
+after a pause that grows to 100 ms; here the next one begins when the one before has ended. And so it is with the
+department's database, which has as many turns as the mapping allows connections.
 """
 
 from __future__ import annotations
@@ -12,27 +13,49 @@ from threading import Condition
 
 
 class Turns:
-    """One turn at a time."""
+    """So many turns at a time.
 
-    def __init__(self) -> None:
+    Args:
+        count: How many.
+    """
+
+    def __init__(self, count: int = 1) -> None:
         self._condition = Condition()
-        self._taken = False
+        self._left = count
         self._interactive = 0  # who wait
+
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits who goes before a roster."""
+        return self._interactive > 0
+
+    def acquire(self, *, bulk: bool, timeout: float | None = None) -> bool:
+        """Wait for a turn, for so many seconds at most if given; whether there was one."""
+        with self._condition:
+            self._interactive += not bulk
+            try:
+                mine = self._condition.wait_for(
+                    lambda: self._left > 0 and not (bulk and self._interactive), timeout=timeout
+                )
+            finally:
+                self._interactive -= not bulk
+                if not bulk:
+                    # Who goes after may go now, if there is a turn left, or nobody waits any more.
+                    self._condition.notify_all()
+            self._left -= mine
+            return mine
+
+    def release(self) -> None:
+        """Give a turn back."""
+        with self._condition:
+            self._left += 1
+            self._condition.notify_all()
 
     @contextmanager
     def take(self, *, bulk: bool) -> Iterator[None]:
         """Wait for a turn, and have it."""
-        with self._condition:
-            self._interactive += not bulk
-            try:
-                while self._taken or (bulk and self._interactive):
-                    self._condition.wait()
-            finally:
-                self._interactive -= not bulk
-            self._taken = True
+        self.acquire(bulk=bulk)
         try:
             yield
         finally:
-            with self._condition:
-                self._taken = False
-                self._condition.notify_all()
+            self.release()
