@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from breaking_support import command as run_command
-from breaking_support import free_port
 from exchange.demo import build
 from exchange.demo.build import ADMINS
 from hubs_support import SharedCity, hub_entries, shared_city
 from log_places import PostgresDatabase
+from ports import free_port
 from servers import Postgresql
 from sweep_processes import OWNERS, ROWS, WAIT, Asked, asked_once, begin, check_whole, command, eventually, write_roster
 from zhiwang.audit.v1 import audit_pb2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -24,6 +23,7 @@ from exchange.client.client import Client
 from exchange.client.receipt_verify import verify_receipt
 from exchange.client.sync import SyncClient
 from exchange.client.transport import Transport
+from ports import free_port
 from zhiwang.adapter.v1 import adapter_pb2
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.exchange.v1 import sealed_pb2
@@ -395,13 +395,6 @@ async def test_a_new_certificate_moves_the_stream_and_loses_nothing(city: Runnin
     assert of(result, "hrss") == ANSWERED
     _, first, second = [item.request for frame in owner.frames for item in frame.items]
     assert first == second
-
-
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        port: int = server.getsockname()[1]
-        return port
 
 
 async def test_without_a_hub_a_first_start_fails_and_says_why(city: RunningCity) -> None:

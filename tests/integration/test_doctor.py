@@ -33,6 +33,7 @@ from exchange.demo import build
 from exchange.demo.build import ADMIN, AUDITOR, HUB, SYSTEM
 from exchange.demo.processes import zhiwang
 from exchange.doctor import local, network
+from ports import free_port
 from zhiwang.wire.diagnosis import Diagnosis, State
 from zhiwang.wire.identity import Kind
 
@@ -124,7 +125,7 @@ def test_the_table_says_in_both_languages_what_was_found(city: RealCity) -> None
 @pytest.mark.parametrize("place", ["registrar", "hub", OWNER, "agent"])
 def test_it_works_where_nothing_runs_and_writes_nothing(city: RealCity, copy: Path, place: str) -> None:
     profile = copy / place / "profile.toml"
-    gone = f"127.0.0.1:{unused_port()}"
+    gone = f"127.0.0.1:{free_port()}"
     text = profile.read_text("utf-8").replace(city.hub_address, gone).replace(city.address("registrar"), gone)
     profile.write_text(text, "utf-8")
     before = tree(copy)
@@ -134,12 +135,6 @@ def test_it_works_where_nothing_runs_and_writes_nothing(city: RealCity, copy: Pa
     assert "process" in said
     assert bool(wrongs(found, "network")) is (place != "registrar")
     assert all(one.remedy for one in found if one.state is not State.OK)
-
-
-def unused_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def short_lived(copy: Path, identity: str, days: float, age: float = 0.0) -> None:

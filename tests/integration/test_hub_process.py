@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from exchange import app
 from exchange.registrar import make_log, registrar_identity
 from policy.publishing import sign
 from policy_support import HRSS, DirectoryKit, make_directory
+from ports import free_port
 from zhiwang.audit.v1 import audit_pb2, audit_pb2_grpc
 from zhiwang.exchange.v1 import exchange_pb2, exchange_pb2_grpc
 from zhiwang.wire.channel import open_channel
@@ -58,7 +58,7 @@ class World:
         self.kit: DirectoryKit = make_directory(path)
         self.city = self.kit.city
         self.hub_state = path / "hub-state"
-        self.registrar_port = _free_port()
+        self.registrar_port = free_port()
         self.registrar_files = self.city.enrol("dsjj/registrar/main")
         self.hub_files = self.city.enrol("dsjj/hub/main")
         (path / "registrar.toml").write_text(
@@ -138,13 +138,6 @@ def _page(url: str) -> str:
     with urllib.request.urlopen(url) as page:  # noqa: S310  on loopback
         text: str = page.read().decode()
     return text
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import threading
@@ -47,6 +46,7 @@ from exchange.demo.processes import Fleet, zhiwang
 from policy import registrar
 from policy.directory import DirectoryClient
 from policy.model import Directory
+from ports import free_port
 from zhiwang.adapter.v1 import adapter_pb2
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.exchange.v1 import exchange_pb2, exchange_pb2_grpc, sealed_pb2
@@ -324,12 +324,6 @@ def _read_directory(layout: Layout, scratch: Path) -> Directory:
 
     root, authority = (layout.root / "root.json").read_bytes(), (layout.root / "ca.pem").read_bytes()
     return DirectoryClient(root, authority, scratch, fetch).refresh()
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def context(application: Application | None = None, **changes: Any) -> api.Context:

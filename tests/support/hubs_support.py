@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from audit.entry import decode_entry
-from breaking_support import RealCity, command, free_port
+from breaking_support import RealCity, command
 from certs.ca import Authority
 from certs.identity import Identity, write_public
 from certs.request import make_requests
@@ -17,6 +17,7 @@ from exchange.demo.auditing import is_serving
 from exchange.demo.build import CITY, HUB
 from exchange.demo.processes import zhiwang
 from log_places import PostgresDatabase
+from ports import free_port
 from zhiwang.audit.v1 import audit_pb2
 from zhiwang.wire.identity import Kind, server_name
 

@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ports import free_port
+
 ZHIWANG = Path(sysconfig.get_path("scripts")) / "zhiwang"
 START_SECONDS = 100.0
 
@@ -95,7 +97,7 @@ def with_free_ports(page: str, ports: Sequence[int]) -> str:
     """The page, with other ports where one of its own is taken."""
     if not all(_is_free(port) for port in ports):
         for port in ports:
-            page = page.replace(str(port), str(_any_free()))
+            page = page.replace(str(port), str(free_port()))
     return page
 
 
@@ -107,10 +109,3 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
         return True
-
-
-def _any_free() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port

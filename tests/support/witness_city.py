@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from audit.cosignature import Cosignature, WitnessPolicy, parse_witness_key
 from exchange import app, witness
 from exchange.registrar import make_log, registrar_identity
 from policy_support import CENTRE, DirectoryKit, make_directory
+from ports import free_port
 from zhiwang.audit.v1 import audit_pb2, audit_pb2_grpc
 from zhiwang.wire.channel import open_channel, refusal_of
 from zhiwang.wire.errors import Reason
@@ -66,13 +66,6 @@ root = "{root}"
 identity = "{identity}"
 state = "auditor-state"
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def page(url: str) -> str:
