@@ -155,7 +155,8 @@ async def test_a_requester_has_no_more_streams_than_its_share(
     await first.introduce(requester, owner)
     await second.introduce(requester, owner)
     third = Stream(channel)
-    assert await third.call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    async with asyncio.timeout(60):
+        assert await third.call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     async with hub.channel("edu/system/library") as elsewhere:
         # Others have their own, whatever they may ask.
         other = Stream(elsewhere)

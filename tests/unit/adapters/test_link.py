@@ -42,6 +42,9 @@ class Call:
 
     async def read(self) -> Any:
         await asyncio.sleep(0)
+        if self.cancelled:
+            # As gRPC has it.
+            raise asyncio.CancelledError
         return self.said.pop(0) if self.said else grpc.aio.EOF
 
     async def done_writing(self) -> None: ...
@@ -194,8 +197,9 @@ async def test_a_number_that_is_in_use_is_refused() -> None:
 
 async def test_replies_of_more_bytes_than_a_hub_takes_end_its_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link, "HELD_BYTES", 1000)
-    session, call, _ = await attach_to(Answering(800), frame(1, 2, 3), reads=False)
-    assert (session._flooded, call.cancelled) == (True, True)
+    lanes = Answering(800)
+    _, _, ended = await attach_to(lanes, frame(1, 2, 3), frame(4), reads=False)
+    assert (ended, lanes.taken) == ("_FloodedError", [1, 2, 3])
 
 
 async def test_what_waits_of_a_stream_that_has_ended_is_dropped() -> None:
