@@ -128,7 +128,6 @@ def enrolment(application: Application, truth: Truth) -> Iterator[Expected]:
     yield Expected("aged", 0, ask("police.age", "at_least", child.person, name=child.name, cell=6))
     yield Expected("young", 0, ask("police.age", "at_most", child.person, name=child.name, cell=15))
     yield Expected("lease", 0, ask("housing.lease_months", "at_least", home, cell=12))
-    yield Expected("owned", 0, ask("title.share", "at_least", home, cell=51))
     # A slot in which nobody stands is asked about once, as empty.
     for ordinal in range(len(application.guardians) or 1):
         party = application.guardians[ordinal] if ordinal < len(application.guardians) else None
@@ -142,7 +141,7 @@ def enrolment(application: Application, truth: Truth) -> Iterator[Expected]:
         yield Expected("permit", ordinal, ask("police.residence_permit", "valid", person, name=name))
         yield Expected("insured", ordinal, ask("hrss.insured_months", "at_least", person, name=name, cell=12))
         yield Expected("tenant", ordinal, ask("housing.lessee", "related", home, other=person))
-        yield Expected("owner", ordinal, ask("title.owner", "related", home, other=person))
+        yield Expected("own", ordinal, ask("title.majority", "related", home, other=person))
 
 
 def ruling(application: Application, answers: Mapping[tuple[str, int], str]) -> str:
@@ -153,18 +152,17 @@ def ruling(application: Application, answers: Mapping[tuple[str, int], str]) -> 
         answers: Its answers by claim and guardian.
     """
     of = {place: _TRUTH[answer] for place, answer in answers.items()}
-    housed = max(of["lease", 0], of["owned", 0])
     guardian = max(
         min(
             sources(of["parent", n], of["register", n]),
             max(of["permit", n], of["local", n]),
             of["insured", n],
             of["planned", n],
-            max(of["tenant", n], of["owner", n]),
+            max(of["own", n], min(of["tenant", n], of["lease", 0])),
         )
         for n in range(len(application.guardians) or 1)
     )
-    return _RULINGS[min(of["aged", 0], of["young", 0], housed, guardian)]
+    return _RULINGS[min(of["aged", 0], of["young", 0], guardian)]
 
 
 def sources(*said: int) -> int:

@@ -127,8 +127,8 @@ def test_every_trouble_is_planted_and_changes_what_is_expected() -> None:
             expected = {
                 "the child's name is mistyped": [("aged", 0), ("parent", 0)],
                 "the first guardian is a stranger": [("parent", 0)],
-                "there is no guardian": [("parent", 0), ("permit", 0), ("insured", 0), ("tenant", 0), ("owner", 0)],
-                "the home lies in another district": [("lease", 0), ("owned", 0)],
+                "there is no guardian": [("parent", 0), ("permit", 0), ("insured", 0), ("tenant", 0), ("own", 0)],
+                "the home lies in another district": [("lease", 0), ("own", 0)],
                 "no birth certificate": [("parent", 0)],
                 "no insurance account": [("insured", 0)],
                 "no residence permit": [("permit", 0)],
@@ -139,13 +139,13 @@ def test_every_trouble_is_planted_and_changes_what_is_expected() -> None:
                 "the residence permits have expired": [("permit", 0)],
                 "a residence permit is suspended": [("permit", 0)],
                 "the lease was registered lately": [("lease", 0)],
-                "half a title": [("owned", 0)],
+                "half a title": [("own", 0)],
                 "the child is registered elsewhere": [("aged", 0)],
                 "two dates of birth": [("aged", 0)],
                 "two insurance accounts": [("insured", 0)],
                 "the date of birth is unreadable": [("aged", 0)],
                 "the lease's date is unreadable": [("lease", 0)],
-                "the share is unreadable": [("owned", 0)],
+                "the share is unreadable": [("own", 0)],
             }[application.trouble]
             assert all(own[claim] != "YES" for claim in expected), application.trouble
     assert {"YES", "NO", "UNKNOWN"} == {answer for one in answers.values() for answer in one.answers.values()}

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from itertools import product
+from pathlib import Path
 from types import MappingProxyType
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policy.centre import parse_matter
 from policy.model import Rule
 from policy.rule import Fact, Finding, Verdict, evaluate, in_the_way
+from zhiwang.wire.tomlfile import FileError
 
 YES, NO, UNKNOWN, UNAVAILABLE = Fact
 PASSED, BY_HAND, DISAGREES = Verdict
@@ -170,3 +173,52 @@ def test_what_is_in_the_way_is_whatever_is_not_yes_in_parts_that_do_not_hold() -
 def test_something_is_in_the_way_exactly_if_a_case_does_not_pass(facts: dict[str, Fact]) -> None:
     found = case(**GOOD | facts)
     assert (in_the_way(RULE, found) == []) == (evaluate(RULE, found) is PASSED)
+
+
+# The enrolment matter as it is published: a home counts that a guardian has rented for a year, or owns.
+
+ENROLMENT = (Path(__file__).parents[3] / "examples" / "matters" / "school-enrolment.toml").read_text("utf-8")
+
+
+def enrolled(lease: Fact, *guardians: tuple[Fact, Fact]) -> Verdict:
+    """Of a case in which everything else holds; of each guardian, whether it is the tenant and whether the owner."""
+    rule = parse_matter(ENROLMENT.encode()).rule
+    assert rule is not None
+    found = [Finding(name, {"child": 0}, YES) for name in ("aged", "young")]
+    found.append(Finding("lease", {"home": 0}, lease))
+    for number, (tenant, own) in enumerate(guardians):
+        at_home = {"home": 0, "guardian": number}
+        found += [Finding("tenant", at_home, tenant), Finding("own", at_home, own)]
+        found += [Finding(name, {"child": 0, "guardian": number}, YES) for name in ("parent", "register")]
+        found += [Finding(name, {"guardian": number}, YES) for name in ("permit", "local", "insured", "planned")]
+    return evaluate(rule, found)
+
+
+@pytest.mark.parametrize(
+    ("lease", "guardians", "verdict"),
+    [
+        (YES, [(YES, NO)], PASSED),
+        (NO, [(NO, YES)], PASSED),
+        (YES, [(NO, YES)], PASSED),  # own, and let to others
+        (NO, [(YES, NO)], DISAGREES),  # rented for less than a year, of whomever it is
+        (YES, [(NO, NO)], DISAGREES),  # rented for a year by others
+        (YES, [(NO, NO), (YES, NO)], PASSED),
+        (NO, [(YES, NO), (NO, YES)], PASSED),
+        (NO, [(YES, UNKNOWN)], BY_HAND),
+        (UNKNOWN, [(YES, NO)], BY_HAND),
+    ],
+)
+def test_a_home_counts_that_a_guardian_has_rented_for_a_year_or_owns(
+    lease: Fact, guardians: list[tuple[Fact, Fact]], verdict: Verdict
+) -> None:
+    assert enrolled(lease, *guardians) is verdict
+
+
+def test_what_one_subject_must_fulfil_is_about_it_at_least_by_one_claim_of_an_any_group() -> None:
+    assert parse_matter(ENROLMENT.encode()).rule is not None
+    alone = ENROLMENT.replace('any.housed    = ["lease", "own"]', 'any.housed    = ["lease", "aged"]')
+    with pytest.raises(FileError, match=r"rule\.some\.guardian: lease is not about guardian"):
+        parse_matter(alone.encode())
+    bare = ENROLMENT.replace('"planned", "housed"', '"planned", "lease", "housed"')
+    with pytest.raises(FileError, match=r"rule\.some\.guardian: lease is not about guardian"):
+        parse_matter(bare.encode())
