@@ -211,28 +211,30 @@ def _measured(path: Path) -> float | None:
 
 async def _run(profile: Profile, asked: Asked, *, as_json: bool) -> int:
     stopping = _Stopping()
-    async with AsyncExitStack() as stack:
-        keeper = Keeper.open(profile)
-        if keeper is not None:
-            stack.push_async_callback(keeper.close)
-        client = await stack.enter_async_context(await open_beside(SweepClient, profile, "sweep", keeper))
-        client.check(asked.context)
-        matter = client.matter(asked.context.matter)
-        try:
-            journal = Journal.open(journal_of(asked.out))
+    try:
+        async with AsyncExitStack() as stack:
+            keeper = Keeper.open(profile)
+            if keeper is not None:
+                stack.push_async_callback(keeper.close)
+            client = await stack.enter_async_context(await open_beside(SweepClient, profile, "sweep", keeper))
+            client.check(asked.context)
+            matter = client.matter(asked.context.matter)
             try:
-                reader, lines = _reader(client, matter, asked, known=bool(journal.meta))
-                return await _sweep(client, matter, asked, reader, lines, journal, stopping, as_json=as_json)
-            finally:
-                journal.close()
-        except (MappingError, TableError, JournalError) as error:
-            output.usage_error(str(error))
-        except FullError:
-            return _full(asked)
-        except (sqlite3.Error, OSError) as error:
-            if not is_full(error):
-                raise
-            return _full(asked)
+                journal = Journal.open(journal_of(asked.out))
+                try:
+                    reader, lines = _reader(client, matter, asked, known=bool(journal.meta))
+                    return await _sweep(client, matter, asked, reader, lines, journal, stopping, as_json=as_json)
+                finally:
+                    journal.close()
+            except (MappingError, TableError, JournalError) as error:
+                output.usage_error(str(error))
+    except FullError:
+        return _full(asked)
+    except (sqlite3.Error, OSError) as error:
+        # Also of the profile's state, at the start and at the end.
+        if not is_full(error):
+            raise
+        return _full(asked)
 
 
 async def _sweep(
@@ -318,7 +320,7 @@ def _tell(asked: Asked, written: Written, run: Sweep, seconds: float, *, kept: i
 
 def _full(asked: Asked) -> int:
     output.say("磁盘或配额已满，已停止核验  The disk, or a quota, is full, so nothing more was asked.")
-    output.next_step(f"make room beside {asked.out}, and give the same command again")
+    output.next_step(f"make room beside {asked.out} and in the profile's state, and give the same command again")
     return output.FAILED
 
 

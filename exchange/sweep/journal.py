@@ -249,6 +249,15 @@ class Journal:
         if self._connection.execute("SELECT 1 FROM reserve WHERE length(room) >= ?", (wanted,)).fetchone() is None:
             with self._writing():
                 self._connection.execute("INSERT OR REPLACE INTO reserve (id, room) VALUES (1, zeroblob(?))", (wanted,))
+        # To give it back, and to write into it, takes as much again in the rollback file, which a full disk would not
+        # have: it is given back once now, and that undone. The file keeps its size from then on.
+        if not self._rollback.exists() or self._rollback.stat().st_size < wanted:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                self._connection.execute("DELETE FROM reserve")
+            finally:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
 
     def release(self) -> None:
         """Give the room that was set aside to the next writes."""
