@@ -255,17 +255,18 @@ class Link:
 
     def send(self, tickets: list[Ticket]) -> None:
         """Send a frame; for the gathering, and for what `OwnerLog` kept."""
-        if not self.log.admit(self, tickets):
+        wanted = [ticket for ticket in tickets if ticket.wanted]
+        bulk = sum(ticket.bulk for ticket in tickets if not ticket.wanted)
+        self._gathering.answered(len(tickets) - len(wanted) - bulk, bulk)
+        admitted = self.log.admit(self, wanted) if wanted else []
+        if not admitted:
             return
         message = adapter_pb2.AttachResponse()
         frame = message.request_frame
         frame.known_tree_size = known = self.log.view.known_tree_size
         frame.known_origin = origin = self.log.view.known_origin
         now = self._clock()
-        for ticket in tickets:
-            if not ticket.wanted:
-                self._gathering.answered(not ticket.bulk, ticket.bulk)
-                continue
+        for ticket in admitted:
             self._last_number += 1
             ticket.number = self._last_number
             ticket.known, ticket.known_origin = known, origin
@@ -276,11 +277,8 @@ class Link:
             left = max(0.0, ticket.deadline - now)
             microseconds = int((left - margin(left)) * 1_000_000)
             item.timeout.seconds, item.timeout.nanos = microseconds // 1_000_000, microseconds % 1_000_000 * 1000
-        if frame.items:
-            # Interactive and bulk never share a frame.
-            self._say(message, bulk=tickets[0].bulk)
-        else:
-            self.log.answered(self)
+        # Interactive and bulk never share a frame.
+        self._say(message, bulk=admitted[0].bulk)
 
     def _replied(self, frame: adapter_pb2.ReplyFrame) -> None:
         tickets = [self._sent.pop(item.correlation_id, None) for item in frame.items]

@@ -40,8 +40,8 @@ class Way(Protocol):
 class OwnerLog:
     """One log, shared by the links of its replicas. Owned by the event loop.
 
-    Until there is a first head, one frame is sent at a time; what else could go waits here, since a head that is proved
-    from nothing would be as good as any other.
+    Until there is a first head, one request is sent at a time; what else could go waits here, since a head that is
+    proved from nothing would be as good as any other. Not even a frame goes whole: an adapter may answer it in several.
 
     Args:
         view: What was seen.
@@ -56,14 +56,17 @@ class OwnerLog:
         self._in_vain = 0
         self._given_up = 0
 
-    def admit(self, link: Way, tickets: list[Any]) -> bool:
-        """Whether a frame may be sent now; if not, it is kept and sent later."""
-        if self.view.known_tree_size or self._first is None:
-            if not self.view.known_tree_size:
-                self._first = link
-            return True
-        self._held.append((link, tickets))
-        return False
+    def admit(self, link: Way, tickets: list[Any]) -> list[Any]:
+        """What of a frame may be sent now; the rest is kept and sent later."""
+        if self.view.known_tree_size:
+            return tickets
+        if self._first is not None:
+            self._held.append((link, tickets))
+            return []
+        self._first = link
+        if rest := tickets[1:]:
+            self._held.appendleft((link, rest))
+        return tickets[:1]
 
     def answered(self, link: Way) -> None:
         """Something came back on a link, or nothing will: others may go."""

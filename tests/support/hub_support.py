@@ -337,6 +337,8 @@ class Owner:
         hold: Clear it to keep replies back.
         tamper: Changes a reply frame before it leaves.
         refuse: A reason with which everything is refused.
+        apart: Whether each request is answered in a frame of its own, proved from what the frame of requests says, as
+            an adapter does whose frame asks for many answers.
     """
 
     def __init__(
@@ -361,6 +363,7 @@ class Owner:
         self.hold.set()
         self.tamper: Callable[[Reply], Reply | None] = lambda frame: frame
         self.refuse = ""
+        self.apart = False
         self._arrived = asyncio.Condition()
         keys = directory_ / "keys"
         first = not keys.exists()
@@ -468,9 +471,19 @@ class Owner:
 
     async def _answer(self, frame: adapter_pb2.RequestFrame) -> None:
         await self.hold.wait()
-        reply = self.tamper(self.process(frame))
-        if reply is not None:
-            await self.say(reply_frame=reply)
+        for part in self._parts(frame):
+            reply = self.tamper(self.process(part))
+            if reply is not None:
+                await self.say(reply_frame=reply)
+
+    def _parts(self, frame: adapter_pb2.RequestFrame) -> list[adapter_pb2.RequestFrame]:
+        if not self.apart:
+            return [frame]
+        self._known = frame.known_tree_size
+        parts = [adapter_pb2.RequestFrame(known_tree_size=frame.known_tree_size) for _ in frame.items]
+        for part, item in zip(parts, frame.items, strict=True):
+            part.items.append(item)
+        return parts
 
     def process(self, frame: adapter_pb2.RequestFrame) -> Reply:
         """An honest reply: opened, recorded, proved, sealed."""
@@ -486,7 +499,8 @@ class Owner:
         for item, (_, sealed), logged in zip(frame.items, done, appended.logged(), strict=True):
             reply.items.add(correlation_id=item.correlation_id, reply=sealed, entry=logged)
         reply.log.CopyFrom(self.store.head(max(self._known, frame.known_tree_size)))
-        self._known = appended.size
+        if not self.apart:
+            self._known = appended.size
         return reply
 
     def _process(self, item: adapter_pb2.RequestFrame.Item) -> tuple[audit_pb2.OwnerAccess, sealed_pb2.SealedReply]:

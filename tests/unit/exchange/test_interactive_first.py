@@ -25,7 +25,7 @@ def ticket(name: str, *, bulk: bool) -> Ticket:
 
 def link(credit: int = 4096) -> Link:
     log: Any = SimpleNamespace(
-        admit=lambda _link, _tickets: True, view=SimpleNamespace(known_tree_size=7, known_origin="")
+        admit=lambda _link, tickets: tickets, view=SimpleNamespace(known_tree_size=7, known_origin="")
     )
     nothing: Any = None
     return Link(ADAPTER, "one", credit, log, nothing, lambda: 0.0, Limits(count=1, delay=0.0))
