@@ -45,7 +45,7 @@ POOL = 100_000
 """People of one measurement; only if there were more answers would somebody be asked about twice in it."""
 
 ROUNDS = 3
-ROUND_SECONDS = 1.5
+ROUND_SECONDS = 1.0
 LEAST = 20_000
 """Answers a second."""
 

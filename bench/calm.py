@@ -30,7 +30,7 @@ RESIDENTS = 20_000
 STUDENTS = 2_000
 SWEEPS = (0, 1, 4)
 CALLERS = (1, 8)
-ROUNDS = 4
+ROUNDS = 3
 SECONDS = 5.0
 SETTLE_SECONDS = 1.0
 """After rosters began, and ended, before it is measured."""
