@@ -14,7 +14,8 @@ from itertools import islice
 
 from exchange.client.case import Case, CaseResult
 from exchange.client.plan import Plan, Prepared
-from zhiwang.wire.errors import RefusedError
+from zhiwang.wire.channel import is_cancelled
+from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.gather import BULK_BYTES
 from zhiwang.wire.header import MAX_ANSWERS_PER_REQUEST, MAX_CASES, record_size
 
@@ -135,6 +136,11 @@ class _Roster:
     async def _run_chunk(self, chunk: Sequence[Prepared]) -> None:
         try:
             self._ready.put_nowait(await self._ask(chunk))
+        except asyncio.CancelledError:
+            if is_cancelled():
+                raise
+            # A call of ours ended from this side, e.g. as its channel was closed; the roster goes on.
+            self._ready.put_nowait([CaseResult(one.case.key, reason=Reason.HUB_UNREACHABLE) for one in chunk])
         except Exception as error:  # noqa: BLE001  the consumer is told, whatever it was
             self._ready.put_nowait(error)
 

@@ -159,6 +159,27 @@ async def test_an_error_while_asking_reaches_who_takes_results() -> None:
             pass
 
 
+async def test_a_call_that_was_cancelled_under_a_chunk_leaves_no_case_without_a_result_and_the_roster_goes_on() -> None:
+    asked = 0
+
+    async def ask(chunk: Sequence[Prepared]) -> Sequence[CaseResult]:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0)
+        if asked <= WINDOW:
+            # As grpc.aio does in whoever waits for a call whose channel is closed.
+            raise asyncio.CancelledError
+        return [CaseResult(one.case.key) for one in chunk]
+
+    whole = chunk_size(prepare(case(0)).plan)
+    cases = [case(number) for number in range((WINDOW + 1) * whole)]
+    async with asyncio.timeout(60), aclosing(run_roster(cases, prepare, ask)) as found:
+        reasons = {result.key: result.reason async for some in found for result in some}
+    assert len(reasons) == len(cases)
+    assert list(reasons.values()).count(Reason.HUB_UNREACHABLE) == WINDOW * whole
+    assert list(reasons.values()).count(None) == whole
+
+
 async def test_leaving_early_ends_everything() -> None:
     ended = asyncio.Event()
 
