@@ -18,7 +18,7 @@ import structlog
 from policy.directory import DirectoryClient, DirectoryHolder
 from policy.mirror import TIMESTAMP, Mirror
 from policy.model import Directory
-from policy.source import Reading, Source, Stub, get_file, newest_first, timestamps, version_of
+from policy.source import FETCH_SECONDS, Reading, Source, Stub, get_file, newest_first, timestamps, version_of
 from zhiwang.wire.errors import FatalError, Reason, RefusedError, ZhiwangError
 
 FIRST_BACKOFF = 0.2
@@ -87,16 +87,29 @@ class Follower:
             RefusedError: HUB_UNREACHABLE, if none can be read.
             FatalError: What can be had does not verify.
         """
-        offers, problem = await self._offers()
-        order = newest_first(offers)
-        for source in order:
-            try:
-                async with asyncio.timeout(None if source is order[-1] else TURN_SECONDS):
-                    return await self._take(source, offers[source])
-            except TimeoutError:
-                problem = RefusedError(Reason.HUB_UNREACHABLE, f"directory: {source.name} gives no more of it")
-            except ZhiwangError as error:
-                problem = error
+        problem: ZhiwangError = RefusedError(Reason.HUB_UNREACHABLE, "directory: nobody answers")
+        asked = {self._loop.create_task(get_file(source.stub, TIMESTAMP)): source for source in self._sources}
+        pending = set(asked)
+        try:
+            # Whoever answers first may lie: as long as nothing that was offered could be taken, the others count too.
+            while pending:
+                answered, pending = await _answers(pending)
+                offers: dict[Source, bytes] = {}
+                for task in (task for task in asked if task in answered):
+                    try:
+                        offers[asked[task]] = task.result()
+                    except ZhiwangError as error:
+                        detail = f"directory: {error.reason.name}: {error.detail}"
+                        problem = RefusedError(Reason.HUB_UNREACHABLE, detail)
+                try:
+                    if offers:
+                        return await self._take_newest(offers, more=bool(pending))
+                except ZhiwangError as error:
+                    problem = error
+        finally:
+            for task in pending:
+                task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
         raise problem
 
     async def follow(self) -> None:
@@ -105,31 +118,30 @@ class Follower:
             for source in self._sources:
                 group.create_task(self._watch(source))
 
-    async def _offers(self) -> tuple[dict[Source, bytes], ZhiwangError]:
-        """The timestamps that sources have now, and why one has none."""
-        asked = {self._loop.create_task(get_file(source.stub, TIMESTAMP)): source for source in self._sources}
-        done, pending = set[asyncio.Task[bytes]](), set(asked)
-        try:
-            while pending and all(task.exception() for task in done):
-                more, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-                done |= more
-            if pending:
-                more, pending = await asyncio.wait(pending, timeout=OTHERS_SECONDS)
-                done |= more
-        finally:
-            for task in pending:
-                task.cancel()
-            await asyncio.gather(*pending, return_exceptions=True)
-        offers: dict[Source, bytes] = {}
-        problem = RefusedError(Reason.HUB_UNREACHABLE, "directory: nobody answers")
-        for task, source in asked.items():
-            if task in pending:
-                continue
+    async def _take_newest(self, offers: Mapping[Source, bytes], *, more: bool) -> None:
+        """Takes up the newest of what is offered that can be read.
+
+        Args:
+            offers: Timestamps; at least one.
+            more: Whether others may still offer something.
+
+        Raises:
+            ZhiwangError: Why the last that was tried cannot be taken.
+        """
+        order = newest_first(offers)
+        for source in order:
+            last = source is order[-1]
+            patience = TURN_SECONDS if not last else FETCH_SECONDS if more else None
             try:
-                offers[source] = task.result()
+                async with asyncio.timeout(patience):
+                    return await self._take(source, offers[source])
+            except TimeoutError:
+                problem: ZhiwangError = RefusedError(
+                    Reason.HUB_UNREACHABLE, f"directory: {source.name} gives no more of it"
+                )
             except ZhiwangError as error:
-                problem = RefusedError(Reason.HUB_UNREACHABLE, f"directory: {error.reason.name}: {error.detail}")
-        return offers, problem
+                problem = error
+        raise problem
 
     async def _watch(self, source: Source) -> None:
         backoff = FIRST_BACKOFF
@@ -228,6 +240,18 @@ class Follower:
             source.told = why
             level = _log.error if isinstance(error, FatalError) else _log.warning
             level("directory: a source is passed over", source=source.name, why=why, detail=error.detail)
+
+
+async def _answers(asked: set[asyncio.Task[bytes]]) -> tuple[set[asyncio.Task[bytes]], set[asyncio.Task[bytes]]]:
+    """Waits until one has said what it has, and a moment for the others: who has ended by then, and who has not."""
+    done, pending = set[asyncio.Task[bytes]](), asked
+    while pending and all(task.exception() for task in done):
+        more, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        done |= more
+    if pending:
+        more, pending = await asyncio.wait(pending, timeout=OTHERS_SECONDS)
+        done |= more
+    return done, pending
 
 
 def _kind(error: ZhiwangError) -> str:

@@ -91,6 +91,9 @@ MAX_CHUNKS = 12
 ASIDE_CASES = 16
 """Cases of a roster's chunk from which on it is sealed and checked beside the event loop, so that others have it."""
 
+_NOT_YET = frozenset({Reason.HUB_UNREACHABLE, Reason.METADATA_INVALID})
+"""Why there may be no directory at a start that passes by itself: a hub is down, or lies while the others are."""
+
 _CHANNEL_OPTIONS = (("grpc.max_reconnect_backoff_ms", 1000),)
 
 log = structlog.get_logger(__name__)
@@ -216,8 +219,8 @@ class Client:
             await transport.ready(CONNECT_SECONDS)
             try:
                 await follower.begin()
-            except RefusedError as error:
-                if not patient:
+            except ZhiwangError as error:
+                if not patient or error.reason not in _NOT_YET:
                     raise
                 log.warning("no directory yet", reason=error.reason.name, detail=error.detail)
             for work in (

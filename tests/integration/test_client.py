@@ -23,6 +23,7 @@ from exchange.client.client import Client
 from exchange.client.receipt_verify import verify_receipt
 from exchange.client.sync import SyncClient
 from exchange.client.transport import Transport
+from policy import follower
 from ports import free_port
 from zhiwang.adapter.v1 import adapter_pb2
 from zhiwang.audit.v1 import audit_pb2
@@ -401,6 +402,23 @@ async def test_without_a_hub_a_first_start_fails_and_says_why(city: RunningCity)
     with pytest.raises(RefusedError) as caught:
         await Client.open(city.profile(hubs=[f"127.0.0.1:{free_port()}"]))
     assert caught.value.reason is Reason.HUB_UNREACHABLE
+
+
+async def test_a_hub_that_lies_about_the_directory_keeps_no_agent_from_starting(
+    city: RunningCity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lie(_stub: object, _path: str) -> bytes:
+        return b"{}"
+
+    with monkeypatch.context() as patch:
+        patch.setattr(follower, "get_file", lie)
+        with pytest.raises(FatalError, match="METADATA_INVALID"):
+            await Client.open(city.profile())
+        client = await Client.open(city.profile(), patient=True, clock=city.clock)
+    try:
+        await until(lambda: client.fresh)
+    finally:
+        await client.close()
 
 
 async def test_without_a_hub_claims_are_unavailable_within_the_deadline(city: RunningCity) -> None:

@@ -28,6 +28,7 @@ class ServedHub:
         serve: Gives the bytes at a path.
         down: Whether it cannot be reached.
         hangs: Whether it never gives what stands at a path.
+        delay: Seconds that a file takes.
         asked: Paths of which files were asked for, in order.
     """
 
@@ -35,6 +36,7 @@ class ServedHub:
         self.serve = serve
         self.down = False
         self.hangs: Callable[[str], bool] = lambda _path: False
+        self.delay = 0.0
         self.asked: list[str] = []
 
     async def GetFile(self, request: Any, timeout: float) -> exchange_pb2.GetFileResponse:  # noqa: ASYNC109, N802  gRPC's
@@ -44,6 +46,7 @@ class ServedHub:
             raise _unavailable()
         if self.hangs(request.path):
             await asyncio.Event().wait()
+        await asyncio.sleep(self.delay)
         return exchange_pb2.GetFileResponse(content=self.serve(request.path))
 
     def Watch(self, request: Any) -> Any:  # noqa: N802  gRPC's

@@ -168,6 +168,17 @@ async def test_a_start_passes_over_a_hub_that_is_of_no_use(kit: DirectoryKit, tm
     assert reader.holder.current == kit.directory
 
 
+async def test_a_start_waits_for_an_honest_hub_that_is_slower_than_one_that_lies(
+    kit: DirectoryKit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "OTHERS_SECONDS", 0.05)
+    liar, slow, dead = ServedHub(serving({TIMESTAMP: timestamp(1_000_000)})), mirror(kit), mirror(kit)
+    slow.delay, dead.down = 0.3, True
+    reader = Reader(kit, tmp_path / "state", {"liar": liar, "slow": slow, "dead": dead})
+    await reader.follower.begin()
+    assert reader.holder.current == kit.directory
+
+
 async def test_a_start_without_any_hub_goes_on_from_disk(kit: DirectoryKit, tmp_path: Path) -> None:
     hubs = {"one": mirror(kit), "two": mirror(kit)}
     await Reader(kit, tmp_path / "state", hubs).follower.begin()
