@@ -36,7 +36,7 @@ from exchange.client.keeper import Keeper
 from exchange.client.keys import OwnerKeys
 from exchange.client.outcome import Failure, PartOutcome, results
 from exchange.client.plan import Part, Prepared
-from exchange.client.question import Question, Questions
+from exchange.client.question import Posed, Question, Questions
 from exchange.client.receipt import build_receipt
 from exchange.client.receipt_rows import Paper
 from exchange.client.report import OwnerReport, report_claims, told
@@ -351,16 +351,17 @@ class Client:
         question = self._question(context)
         roster = object()
 
-        def prepare(case: Case) -> Prepared:
+        def prepare(case: Case) -> Posed:
             # The directory may change within a long roster.
             nonlocal question
             if question.planner.directory is not self._holder.current:
                 question = self._question(context)
-            return question.planner.prepare(case, question.today)
+            return question.prepare(case)
 
-        async def ask(chunk: Sequence[Prepared]) -> Sequence[CaseResult]:
+        async def ask(chunk: Sequence[Posed]) -> Sequence[CaseResult]:
+            cases = [one.prepared for one in chunk]
             async with self.chunks.take(caller, roster):
-                return await self._ask(context, question, chunk, timeout, bulk=True, receipt=receipt)
+                return await self._ask(context, chunk[0].question, cases, timeout, bulk=True, receipt=receipt)
 
         async with aclosing(run_roster(cases, prepare, ask)) as found:
             async for results in found:

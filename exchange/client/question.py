@@ -10,8 +10,8 @@ import re
 from datetime import date
 from typing import NamedTuple
 
-from exchange.client.case import Context
-from exchange.client.plan import Planner
+from exchange.client.case import Case, Context
+from exchange.client.plan import Plan, Planner, Prepared
 from exchange.client.seal import Purpose
 from policy.authorise import follows
 from policy.model import Directory
@@ -36,6 +36,36 @@ class Question(NamedTuple):
     planner: Planner
     purpose: Purpose
     today: date
+
+    def prepare(self, case: Case) -> Posed:
+        """A case that is asked under this question.
+
+        Raises:
+            RefusedError: As `Planner.prepare`.
+        """
+        return Posed(self, self.planner.prepare(case, self.today))
+
+
+class Posed(NamedTuple):
+    """A case of a roster. It keeps its question, since another may be in force by the time that it is asked.
+
+    Attributes:
+        question: Whose planner prepared it.
+        prepared: The case.
+    """
+
+    question: Question
+    prepared: Prepared
+
+    @property
+    def case(self) -> Case:
+        """As the caller gave it."""
+        return self.prepared.case
+
+    @property
+    def plan(self) -> Plan:
+        """Its shape; no two questions of a roster share one."""
+        return self.prepared.plan
 
 
 class Questions:

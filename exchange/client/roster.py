@@ -11,9 +11,10 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from itertools import islice
+from typing import Generic, Protocol, TypeVar
 
 from exchange.client.case import Case, CaseResult
-from exchange.client.plan import Plan, Prepared
+from exchange.client.plan import Plan
 from zhiwang.wire.channel import is_cancelled
 from zhiwang.wire.errors import Reason, RefusedError
 from zhiwang.wire.gather import BULK_BYTES
@@ -38,7 +39,22 @@ MAX_GATHERED = WINDOW * CHUNK
 """Cases of all shapes that gather at a time; beyond, the fullest is sent."""
 
 
-class _Roster:
+class Planned(Protocol):
+    """A case that was prepared."""
+
+    @property
+    def case(self) -> Case:
+        """As the caller gave it."""
+
+    @property
+    def plan(self) -> Plan:
+        """Its shape: cases of one plan are asked together."""
+
+
+P = TypeVar("P", bound=Planned)
+
+
+class _Roster(Generic[P]):
     """One run. Owned by the event loop.
 
     Args:
@@ -48,12 +64,12 @@ class _Roster:
 
     def __init__(
         self,
-        prepare: Callable[[Case], Prepared],
-        ask: Callable[[Sequence[Prepared]], Awaitable[Sequence[CaseResult]]],
+        prepare: Callable[[Case], P],
+        ask: Callable[[Sequence[P]], Awaitable[Sequence[CaseResult]]],
     ) -> None:
         self._prepare = prepare
         self._ask = ask
-        self._gathering: dict[int, list[Prepared]] = {}
+        self._gathering: dict[int, list[P]] = {}
         self._gathered = 0
         self._places = asyncio.Semaphore(WINDOW)
         self._ready: asyncio.Queue[Sequence[CaseResult] | BaseException | None] = asyncio.Queue()
@@ -133,7 +149,7 @@ class _Roster:
         self._asking.add(task)
         task.add_done_callback(self._asking.discard)
 
-    async def _run_chunk(self, chunk: Sequence[Prepared]) -> None:
+    async def _run_chunk(self, chunk: Sequence[P]) -> None:
         try:
             self._ready.put_nowait(await self._ask(chunk))
         except asyncio.CancelledError:
@@ -154,8 +170,8 @@ def chunk_size(plan: Plan) -> int:
 
 async def run_roster(
     batches: Iterable[Case] | AsyncIterable[Sequence[Case]],
-    prepare: Callable[[Case], Prepared],
-    ask: Callable[[Sequence[Prepared]], Awaitable[Sequence[CaseResult]]],
+    prepare: Callable[[Case], P],
+    ask: Callable[[Sequence[P]], Awaitable[Sequence[CaseResult]]],
 ) -> AsyncGenerator[Sequence[CaseResult]]:
     """Results of many cases, in any order, as many at a time as became ready together.
 
