@@ -31,6 +31,9 @@ OTHERS_SECONDS = 1.0
 TURN_SECONDS = 3.0
 """How long one source may take while another has something to be read as well. What came of it is not read again."""
 
+SAME_SECONDS = 2 * FETCH_SECONDS
+"""How long, if what the other has is the same: for the end of the chain of roots and one file, so each turn gets on."""
+
 BEHIND_SECONDS = 30.0
 """How long a source may lack what others have before operators are told."""
 
@@ -134,7 +137,8 @@ class Follower:
             patience = TURN_SECONDS if not last else FETCH_SECONDS if more else None
             try:
                 async with asyncio.timeout(patience):
-                    return await self._take(source, offers[source])
+                    await self._take(source, offers[source])
+                    return
             except TimeoutError:
                 problem: ZhiwangError = RefusedError(
                     Reason.HUB_UNREACHABLE, f"directory: {source.name} gives no more of it"
@@ -146,12 +150,14 @@ class Follower:
     async def _watch(self, source: Source) -> None:
         backoff = FIRST_BACKOFF
         while True:
-            offered = b""
+            offered, begun = b"", self._loop.time()
             try:
                 async for offered in timestamps(source.stub):
-                    await self._take(source, offered)
+                    new = await self._take(source, offered)
                     self._well(source)
-                    backoff = FIRST_BACKOFF
+                    # What is in force already is cheaply offered again; between lies it earns nobody a sooner turn.
+                    if new or self._loop.time() - begun >= MAX_BACKOFF:
+                        backoff = FIRST_BACKOFF
             except ZhiwangError as error:
                 self._failed(source, error, offered)
             except Exception:  # noqa: BLE001 # a bug must not end the watch silently; what is in force expires by itself
@@ -162,23 +168,24 @@ class Follower:
 
     # Reading, one at a time.
 
-    async def _take(self, source: Source, timestamp: bytes) -> None:
-        """Takes up what a source offers, unless it is in force.
+    async def _take(self, source: Source, timestamp: bytes) -> bool:
+        """Takes up what a source offers, unless it is in force. Whether it was new.
 
         Raises:
             ZhiwangError: It cannot be read, does not verify, or is older than what was seen.
         """
-        if source.trouble is None and self._is_in_force(timestamp):
-            return
-        await self._acquire_turn()
+        if self._is_in_force(timestamp):
+            return False
+        await self._acquire_turn(timestamp)
         try:
-            # Meanwhile it may have come from another.
-            if source.trouble is not None or not self._is_in_force(timestamp):
-                await self._set(await self._read(source, timestamp))
+            if self._is_in_force(timestamp):  # meanwhile it came from another
+                return False
+            await self._set(await self._read(source, timestamp))
         finally:
             self._turn.release()
+        return True
 
-    async def _acquire_turn(self) -> None:
+    async def _acquire_turn(self, timestamp: bytes) -> None:
         while True:
             try:
                 async with asyncio.timeout(TURN_SECONDS):
@@ -186,7 +193,10 @@ class Follower:
                     return
             except TimeoutError:
                 reading = self._reading
-                if reading is not None and self._loop.time() - reading.begun >= TURN_SECONDS:
+                if reading is None:
+                    continue
+                patience = SAME_SECONDS if reading.timestamp == timestamp else TURN_SECONDS
+                if self._loop.time() - reading.begun >= patience:
                     reading.abandon()
 
     async def _read(self, source: Source, timestamp: bytes) -> Directory:

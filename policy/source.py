@@ -121,7 +121,7 @@ class Reading:
 
     def __init__(self, source: Source, timestamp: bytes, loop: asyncio.AbstractEventLoop) -> None:
         self._source = source
-        self._timestamp = timestamp
+        self.timestamp = timestamp
         self._loop = loop
         self._call: futures.Future[bytes] | None = None
         self._abandoned = threading.Event()
@@ -134,7 +134,7 @@ class Reading:
             RefusedError: As `get_file`; DEADLINE_EXCEEDED, once abandoned.
         """
         if path == TIMESTAMP:
-            return self._timestamp
+            return self.timestamp
         if self._abandoned.is_set():
             raise RefusedError(Reason.DEADLINE_EXCEEDED, path)
         self._call = asyncio.run_coroutine_threadsafe(get_file(self._source.stub, path), self._loop)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -17,13 +19,15 @@ from structlog.typing import EventDict
 
 import policy_support as support
 from policy import follower as module
-from policy.directory import DirectoryHolder, Fetch
+from policy.directory import DirectoryClient, DirectoryHolder, Fetch
 from policy.follower import Follower
 from policy.mirror import TIMESTAMP
+from policy.model import Directory
 from policy.source import Source, newest_first, version_of
 from policy_liars import LyingRegistrar
 from policy_support import DirectoryKit
 from source_support import ServedHub
+from zhiwang.exchange.v1 import exchange_pb2
 from zhiwang.wire.errors import Reason, RefusedError
 
 PASSED_OVER = "directory: a source is passed over"
@@ -66,6 +70,30 @@ def _itself(hub: ServedHub) -> ServedHub:
     return hub
 
 
+class Flapping(ServedHub):
+    """Each of its watches tells of what is in force and then lies."""
+
+    def __init__(self, kit: DirectoryKit) -> None:
+        super().__init__(serving(dict(kit.repository.files)))
+        self.watched = 0
+
+    def Watch(self, request: Any) -> Any:  # noqa: N802  gRPC's
+        del request
+        self.watched += 1
+        return _Flaps([self.serve(TIMESTAMP), timestamp(1_000_000)])
+
+
+class _Flaps:
+    def __init__(self, told: list[bytes]) -> None:
+        self._told = told
+
+    async def read(self) -> exchange_pb2.WatchResponse:
+        return exchange_pb2.WatchResponse(timestamp=self._told.pop(0))
+
+    def cancel(self) -> None:
+        self._told.clear()
+
+
 class Reader:
     """Whoever follows these hubs.
 
@@ -92,6 +120,9 @@ class Reader:
 
     def told(self) -> list[tuple[str, str]]:
         return [(line["source"], line["why"]) for line in self.lines if line["event"] == PASSED_OVER]
+
+    def troubled(self, name: str) -> bool:
+        return any(one.trouble is not None for one in self.follower._sources if one.name == name)
 
     async def reaches(self, version: int) -> None:
         await until(lambda: self.holder.latest is not None and self.holder.latest.version == version)
@@ -246,7 +277,10 @@ async def test_a_hub_that_lies_is_told_of_once_and_keeps_nothing_from_anybody(
     assert line["log_level"] == "error"
 
 
-async def test_a_hub_that_hangs_while_it_is_read_delays_nobody_else(kit: DirectoryKit, tmp_path: Path) -> None:
+async def test_a_hub_that_hangs_while_it_is_read_delays_nobody_else(
+    kit: DirectoryKit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SAME_SECONDS", 3.0)
     hanging, other = mirror(kit), mirror(kit)
     reader = Reader(kit, tmp_path / "state", {"hanging": hanging, "other": other})
     async with reader.following():
@@ -258,6 +292,66 @@ async def test_a_hub_that_hangs_while_it_is_read_delays_nobody_else(kit: Directo
         other.serve = hanging.serve
         await reader.reaches(newest.version)
         assert reader.holder.problem is None
+
+
+async def test_of_several_slow_hubs_that_have_the_same_none_is_broken_off_for_the_other(
+    kit: DirectoryKit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TURN_SECONDS", 0.1)
+    hubs = {"one": mirror(kit), "two": mirror(kit)}
+    reader = Reader(kit, tmp_path / "state", hubs)
+    async with reader.following():
+        await reader.reaches(kit.directory.version)
+        newest = kit.publish(support.HRSS)
+        for hub in hubs.values():
+            hub.asked.clear()
+            hub.delay = 0.5
+            hub.serve = mirror(kit).serve
+        await reader.reaches(newest.version)
+        asked = [path for hub in hubs.values() for path in hub.asked if "snapshot" in path]
+        assert len(asked) == 1, "and each file is read once"
+    assert reader.told() == []
+
+
+async def test_a_hub_that_alternates_lies_and_what_is_in_force_has_nothing_verified_again(
+    kit: DirectoryKit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    liar, honest = mirror(kit), mirror(kit)
+    reader = Reader(kit, tmp_path / "state", {"liar": liar, "honest": honest})
+    verified = DirectoryClient._verify
+    whole: list[Directory] = []
+
+    def counted(client: DirectoryClient, *args: Any, **options: Any) -> Directory:
+        whole.append(verified(client, *args, **options))
+        return whole[-1]
+
+    monkeypatch.setattr(DirectoryClient, "_verify", counted)
+    async with reader.following():
+        await reader.reaches(kit.directory.version)
+        good, lies = liar.serve, serving({TIMESTAMP: timestamp(1_000_000)})
+        for _ in range(3):
+            liar.serve = lies
+            await until(lambda: reader.troubled("liar"))
+            liar.serve = good
+            await until(lambda: not reader.troubled("liar"))
+        assert len(whole) == 1, "once, when it was new"
+
+
+async def test_a_hub_that_lies_between_what_is_in_force_is_tried_ever_more_seldom(
+    kit: DirectoryKit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_BACKOFF", 1_000_000.0)
+    monkeypatch.setattr(module, "FIRST_BACKOFF", 0.01)
+    liar, honest = Flapping(kit), mirror(kit)
+    reader = Reader(kit, tmp_path / "state", {"liar": liar, "honest": honest})
+    await reader.follower.begin()
+    begun = asyncio.get_running_loop().time()
+    async with reader.following():
+        await until(lambda: liar.watched >= 4)
+        await asyncio.sleep(2)
+    took = asyncio.get_running_loop().time() - begun
+    # Pauses double from 0.01 s on; jitter halves them at most.
+    assert liar.watched <= math.log2(took / 0.005 + 1) + 2
 
 
 async def test_what_was_read_before_a_hub_was_broken_off_is_not_read_again(kit: DirectoryKit, tmp_path: Path) -> None:
