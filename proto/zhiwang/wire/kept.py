@@ -64,12 +64,15 @@ def sync_path(path: Path) -> None:
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Write or replace a public file; the directories above it are made.
+    """Write or replace a public file; the directories above it are made, and their names are as durable as its own.
 
     Raises:
         OSError: It cannot be written; the old one is still there.
     """
+    made = [place for place in path.parents if not place.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
+    for place in made:
+        sync_path(place.parent)
     replace_durably(path, data, mode=PUBLIC)
 
 

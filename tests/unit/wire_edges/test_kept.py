@@ -118,6 +118,25 @@ def test_every_writer_takes_away_what_was_left_of_its_file(
     assert names(tmp_path) == ["name"]
 
 
+def test_the_names_of_directories_that_are_made_are_durable_before_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    write_durably(tmp_path / "targets" / "hrss" / "document.toml", b"whole")
+    assert {tmp_path, tmp_path / "targets"} <= set(synced[:2])
+    assert synced[-1] == tmp_path / "targets" / "hrss"
+    synced.clear()
+    write_durably(tmp_path / "targets" / "hrss" / "document.toml", b"new")
+    assert tmp_path not in synced, "what was there is not synced again"
+
+
 def test_what_another_is_writing_is_never_taken_away(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint"
     with written_aside(path, b"new") as aside:
