@@ -1,7 +1,8 @@
 """The way to one hub: connect, know whether it serves, send frames of requests, take frames of results, come back.
 
 A way asks the hub how it is before it trusts a request to it, and goes on listening: a hub that stops says so before it
-takes nothing more. A hub that no longer says anything while requests wait is asked once more, and left if it is silent.
+takes nothing more. A hub that no longer says anything while requests wait is asked once more, and left if it is silent;
+one that no longer reads is left though it says that it is well.
 Which hub gets a request is `transport.py`'s. Owned by the event loop.
 """
 
@@ -38,6 +39,13 @@ SILENCE = 1.0
 
 PROBE_SECONDS = 2.0
 """Seconds that it has to say so; then what it has goes to another hub."""
+
+FORGET_AFTER = 30.0
+"""Seconds after its deadline for which a request that was sent and given up still counts as being with its hub."""
+
+STALL_SECONDS = 30.0
+"""How long one frame may wait for a hub to take it; then the stream is opened anew. gRPC answers health and probes even
+where nobody reads the stream."""
 
 REST_SECONDS = 1.0
 """How long a hub that could not reach an owner is not the first to be asked for that owner again."""
@@ -111,6 +119,7 @@ class _Stream:
         self._now = asyncio.get_running_loop().time
         self._frames: Outbox[list[Item]] = Outbox()
         self._sent: dict[int, Item] = {}
+        self._writing: float | None = None  # since when a frame waits to be taken
         self.heard = self._now()
         self.gathering: Gathering[Item] = Gathering(self._leave, alive=lambda item: not item.future.done())
 
@@ -149,16 +158,38 @@ class _Stream:
                 one = frame.items.add(correlation_id=item.correlation_id, request=item.request)
                 one.timeout.seconds, milliseconds = divmod(left, 1000)
                 one.timeout.nanos = milliseconds * 1_000_000
+            self._writing = now
             await self._call.write(frame)
+            self._writing = None
 
     def _wanted(self, items: list[Item]) -> list[Item]:
         """Those of a frame whose callers still wait. What was given up before it left is asked nowhere."""
-        wanted = [item for item in items if not item.future.done()]
-        if len(wanted) < len(items):
-            dropped = len(items) - len(wanted)
-            bulk = items[0].bulk
-            self.gathering.answered(interactive=0 if bulk else dropped, bulk=dropped if bulk else 0)
-        return wanted
+        self._over([item for item in items if item.future.done()])
+        return [item for item in items if not item.future.done()]
+
+    def _over(self, items: Sequence[Item]) -> None:
+        """Count what is answered or given up, so that the next frame may leave."""
+        bulk = sum(item.bulk for item in items)
+        self.gathering.answered(interactive=len(items) - bulk, bulk=bulk)
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the hub has not taken a frame for so long that it will not."""
+        return self._writing is not None and self._now() - self._writing > STALL_SECONDS
+
+    def forget(self) -> None:
+        """Let go of what was given up: what has not left, and what the hub has and is overdue beyond reason.
+
+        A hub that reads or answers nothing would otherwise have it kept for as long as the stream lives.
+        """
+        for frame in self._frames.withdraw():
+            if items := self._wanted(frame):
+                self._leave(items)
+        past = self._now() - FORGET_AFTER
+        overdue = [item for item in self._sent.values() if item.future.done() and item.deadline < past]
+        for item in overdue:
+            del self._sent[item.correlation_id]
+        self._over(overdue)
 
     async def read(self) -> exchange_pb2.ExchangeStreamResponse | None:
         """The next frame of results; None at the end of the stream."""
@@ -178,10 +209,9 @@ class _Stream:
                 del response.items[place]
 
     def settle(self, response: exchange_pb2.ExchangeStreamResponse) -> None:
-        """Count what was answered, so that the next frame may leave."""
+        """Take what was answered as done."""
         found = [self._sent.pop(item.correlation_id, None) for item in response.items]
-        bulk = [item.bulk for item in found if item is not None]
-        self.gathering.answered(interactive=bulk.count(False), bulk=bulk.count(True))
+        self._over([item for item in found if item is not None])
 
     def abandon(self) -> None:
         """Let whoever reads it see its end."""
@@ -361,10 +391,15 @@ class Way:
         self._serving = serving
 
     async def _attend(self, channel: grpc.aio.Channel, stream: _Stream) -> None:
-        """Leave a hub that hangs: it has requests, says nothing of them, and does not say either how it is."""
+        """Leave a hub that hangs: it reads nothing, or has requests, says nothing of them and neither how it is."""
         stub = health_pb2_grpc.HealthStub(channel)
         while True:
             await asyncio.sleep(SILENCE / 2)
+            stream.forget()
+            if stream.stalled:
+                log.warning("hub does not read", hub=self.target)
+                self._renewed()
+                return
             heard = stream.heard
             if not stream.unanswered or self._loop.time() - heard < SILENCE or not self._events.elsewhere(self):
                 continue

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from exchange.client.way import Item, Way, _Stream
+from exchange.client import way as ways
+from exchange.client.way import FORGET_AFTER, STALL_SECONDS, Item, Way, _Stream
 from zhiwang.exchange.v1 import exchange_pb2, sealed_pb2
 
 
@@ -21,6 +22,7 @@ class Call:
         self.reads.set()
         self.frames: list[list[bytes]] = []
         self.known: list[int] = []
+        self.cancelled = asyncio.Event()
 
     async def write(self, frame: exchange_pb2.ExchangeStreamRequest) -> None:
         self.frames.append([item.request.header for item in frame.items])
@@ -28,7 +30,7 @@ class Call:
         await self.reads.wait()
 
     def cancel(self) -> None:
-        pass
+        self.cancelled.set()
 
 
 class Writing:
@@ -145,3 +147,90 @@ async def test_the_first_frame_that_leaves_says_what_was_seen_of_the_hubs_log(wr
     await writing.until_sent(1)
     assert writing.call.frames == [[b"a"]]
     assert writing.call.known == [7]
+
+
+def give_up(*items: Item, deadline: float) -> None:
+    """As a transport does at the deadline of each."""
+    for item in items:
+        item.deadline = deadline
+        item.future.set_exception(TimeoutError())
+        item.future.exception()
+
+
+async def test_what_a_hub_never_answers_is_forgotten_and_its_late_answer_harms_nothing(writing: Writing) -> None:
+    stream, now = writing.stream, 1000.0
+    stream._now = lambda: now
+    gone, stays, roster = writing.add("gone"), writing.add("stays"), writing.add("roster", bulk=True)
+    await writing.until_sent(2)
+    give_up(gone, roster, deadline=now)
+    now += FORGET_AFTER
+    stream.forget()
+    assert stream.load == stream.unanswered == 3
+    now += 1
+    stream.forget()
+    assert stream._sent == {stays.correlation_id: stays}
+    assert stream.load == 1
+    late = exchange_pb2.ExchangeStreamResponse()
+    for item in (gone, stays):
+        late.items.add(correlation_id=item.correlation_id)
+    stream.own(late)
+    assert [item.correlation_id for item in late.items] == [stays.correlation_id]
+    stream.settle(late)
+    assert stream.load == 0
+    writing.add("next")
+    await writing.until_sent(3)
+    assert stream.load == 1
+
+
+async def test_what_was_given_up_does_not_wait_for_a_hub_that_reads_nothing(writing: Writing) -> None:
+    writing.call.reads.clear()
+    writing.add("a", bulk=True)
+    await writing.until_sent(1)
+    gone, stays = writing.add("gone", bulk=True), writing.add("stays", bulk=True)
+    await writing.until_queued(1)
+    person = writing.add("person")
+    await writing.until_queued(2)
+    give_up(gone, person, deadline=0)
+    assert way_of(writing.stream).load == 4
+    writing.stream.forget()
+    assert len(writing.stream._frames) == 1
+    assert way_of(writing.stream).load == 2
+    # A person's next request has nothing before it, and passes the roster that stays.
+    writing.add("next")
+    await writing.until_queued(2)
+    writing.call.reads.set()
+    await writing.until_sent(3)
+    assert writing.call.frames == [[b"a"], [b"next"], [b"stays"]]
+    assert stays.sendings == 1
+
+
+async def test_a_hub_that_reads_nothing_for_long_is_left_though_it_says_that_it_is_well(
+    writing: Writing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ways, "SILENCE", 0.002)
+    now = 1000.0
+    writing.stream._now = lambda: now
+    way = way_of(writing.stream)
+    events: Any = SimpleNamespace(elsewhere=lambda _way: False)
+    way._events = events
+    channel: Any = SimpleNamespace(unary_unary=lambda *_, **__: None, unary_stream=lambda *_, **__: None)
+    attending = asyncio.create_task(way._attend(channel, writing.stream))
+    try:
+        writing.add("a")
+        await writing.until_sent(1)
+        # What it has read may stay unanswered for as long as it will.
+        now += 10 * STALL_SECONDS
+        await asyncio.sleep(0.05)
+        assert not writing.call.cancelled.is_set()
+        writing.call.reads.clear()
+        writing.add("b")
+        await writing.until_sent(2)
+        now += STALL_SECONDS
+        await asyncio.sleep(0.05)
+        assert not writing.call.cancelled.is_set()
+        now += 1
+        async with asyncio.timeout(30):
+            await writing.call.cancelled.wait()
+    finally:
+        attending.cancel()
+        await asyncio.gather(attending, return_exceptions=True)
