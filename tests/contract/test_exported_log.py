@@ -219,7 +219,7 @@ async def test_everything_is_on_the_disk_before_the_checkpoint_is(
         synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
         real(descriptor)
 
-    monkeypatch.setattr("audit.mirror.os.fsync", fsync)
+    monkeypatch.setattr("os.fsync", fsync)
     await exported.export()
     files = [path.removeprefix(f"{exported.path}/") for path in synced]
     written = {str(path.relative_to(exported.path)) for path in exported.path.rglob("*") if path.is_file()}
