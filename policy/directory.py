@@ -7,6 +7,7 @@ disk what it saw, so that versions never fall even across restarts, and turns th
 
 from __future__ import annotations
 
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -50,6 +51,7 @@ from policy.metadata import (
 )
 from policy.model import AuditorInfo, Directory
 from policy.standing import lost, unseen
+from policy.whole import keep_whole, read_whole
 from zhiwang.wire.errors import FatalError, Reason, RefusedError, ZhiwangError
 from zhiwang.wire.identity import Identity
 from zhiwang.wire.kept import PUBLIC, replace_durably
@@ -60,6 +62,9 @@ and anything else if it could not be had."""
 
 SEEN: Final = "emergencies.json"
 """What a reader remembers of openings, in its state directory; it outlives what it was read from."""
+
+WHOLE: Final = "directory.json"
+"""The files of the directory that was verified last, in its state directory: `policy.whole`."""
 
 _NOT_FOUND = 404
 _log = structlog.get_logger(__name__)
@@ -137,6 +142,7 @@ class DirectoryClient:
         self._ca_pem = ca_pem
         self._metadata = state / "metadata"
         self._targets = state / "targets"
+        self._state = state
         self._seen = state / SEEN
         self._fetch = fetch
         self._pins = pins
@@ -166,16 +172,31 @@ class DirectoryClient:
             RefusedError: HUB_UNREACHABLE, if something could not be fetched.
             FatalError: METADATA_INVALID or DOCUMENT_INVALID, if it does not verify or does not hold together.
         """
-        return self._run(fetch or self._fetch)
+        return self._run(fetch or self._fetch, offline=False)
 
     def load(self) -> Directory:
         """The directory that was verified last, from disk: for a start while nobody can be reached.
+
+        Of a newer one that never came whole nothing is taken, and `refresh` still takes nothing older than that.
 
         Raises:
             RefusedError: HUB_UNREACHABLE, if there is none.
             FatalError: As `refresh`; also if it has expired.
         """
-        return self._run(self._on_disk)
+        try:
+            whole = read_whole(self._state / WHOLE)
+        except RefusedError:  # a state from before there was such a file
+            return self._run(self._on_disk, offline=True)
+        # TUF's own files may be of a newer one already that never came whole.
+        try:
+            with tempfile.TemporaryDirectory(prefix="zhiwang-directory-") as scratch:
+                other = DirectoryClient(self._root_json, self._ca_pem, Path(scratch), pins=self._pins)
+                other._seen = self._seen
+                directory = other._run(whole, offline=True)
+        except OSError as error:
+            raise FatalError(Reason.INTERNAL, f"directory state: {type(error).__name__}") from error
+        self._files, self._roles = other.files, other.roles
+        return directory
 
     def _on_disk(self, path: str) -> bytes:
         """Only the timestamp is asked for: everything else TUF and we find in our own files first."""
@@ -184,7 +205,7 @@ class DirectoryClient:
             raise RefusedError(Reason.FILE_UNKNOWN, name)
         return (self._metadata / name).read_bytes()
 
-    def _run(self, fetch: Fetch) -> Directory:
+    def _run(self, fetch: Fetch, *, offline: bool) -> Directory:
         if not self._running.acquire(blocking=False):
             raise RefusedError(Reason.OVERLOADED, "the directory is being refreshed already")
         try:
@@ -198,7 +219,7 @@ class DirectoryClient:
                 UpdaterConfig(root_max_length=MAX_METADATA, targets_max_length=MAX_METADATA),
                 bootstrap=self._root_json,
             )
-            return self._verify(updater, fetcher, offline=fetch == self._on_disk)
+            return self._verify(updater, fetcher, offline=offline)
         except DownloadError as error:
             raise RefusedError(Reason.HUB_UNREACHABLE, f"directory: {_told(error)}") from error
         except RepositoryError as error:
@@ -230,7 +251,10 @@ class DirectoryClient:
         directory = assemble(parts, self._ca_pem, seen)
         self._check_pins(directory)
         self._remember(seen, directory)
-        self._files = self._collect(parts, content, fetcher)
+        files = self._collect(parts, content, fetcher)
+        if not offline and files != self._files:
+            keep_whole(self._state / WHOLE, files)
+        self._files = files
         self._roles = MappingProxyType(roles)
         self._prune(content)
         return directory

@@ -19,7 +19,7 @@ from structlog.typing import EventDict
 
 import policy_support as support
 from policy import follower as module
-from policy.directory import DirectoryClient, DirectoryHolder, Fetch
+from policy.directory import WHOLE, DirectoryClient, DirectoryHolder, Fetch
 from policy.follower import Follower
 from policy.mirror import TIMESTAMP
 from policy.model import Directory
@@ -28,7 +28,7 @@ from policy_liars import LyingRegistrar
 from policy_support import DirectoryKit
 from source_support import ServedHub
 from zhiwang.exchange.v1 import exchange_pb2
-from zhiwang.wire.errors import Reason, RefusedError
+from zhiwang.wire.errors import Reason, RefusedError, ZhiwangError
 
 PASSED_OVER = "directory: a source is passed over"
 
@@ -223,6 +223,47 @@ async def test_a_start_without_any_hub_goes_on_from_disk(kit: DirectoryKit, tmp_
     with pytest.raises(RefusedError) as caught:
         await other.follower.begin()
     assert caught.value.reason is Reason.HUB_UNREACHABLE
+
+
+@pytest.mark.parametrize("last", ["root", "snapshot", "targets"])
+async def test_a_reading_that_was_broken_off_leaves_what_was_in_force_on_disk_and_lets_nothing_older_in(
+    kit: DirectoryKit, tmp_path: Path, last: str
+) -> None:
+    old, state = mirror(kit), tmp_path / "state"
+    first = kit.directory
+    before = Reader(kit, state, {"old": old})
+    await before.follower.begin()
+    newest = kit.publish(support.HRSS)
+    files = dict(kit.repository.files)
+    breaks = ServedHub(serving({TIMESTAMP: files[TIMESTAMP]} | {path: files[path] for path in files if last in path}))
+    with pytest.raises(RefusedError):
+        await Reader(kit, state, {"breaks": breaks}).follower.look()
+    breaks.down = True
+    for hubs in ({"breaks": breaks}, {"breaks": breaks, "old": old}):
+        reader = Reader(kit, state, hubs)
+        await reader.follower.begin()
+        assert reader.holder.current == first
+        assert reader.holder.problem
+    with pytest.raises(ZhiwangError):
+        kit.client(state, fetch=old.serve).refresh()
+    old.serve = mirror(kit).serve
+    await reader.follower.look()
+    assert reader.holder.current == newest
+
+
+async def test_what_is_kept_whole_is_believed_no_longer_than_it_holds(kit: DirectoryKit, tmp_path: Path) -> None:
+    hub, state = mirror(kit), tmp_path / "state"
+    await Reader(kit, state, {"hub": hub}).follower.begin()
+    hub.down = True
+    for path in (state / "metadata").glob("*snapshot*"):
+        path.unlink()
+    assert kit.client(state).load() == kit.directory
+    kept = state / WHOLE
+    content = json.loads(kept.read_bytes())
+    for spoilt in (b"", b"[]", json.dumps(content | {TIMESTAMP: "e30="}).encode()):
+        kept.write_bytes(spoilt)
+        with pytest.raises(ZhiwangError):
+            kit.client(state).load()
 
 
 # From then on.
