@@ -121,7 +121,7 @@ def test_a_certificate_that_the_directory_at_hand_says_is_revoked_is_not_install
     assert "CERTIFICATE_REVOKED" in said
     assert (identity / "auth.pem").read_bytes() == before
     # One that cannot be read keeps nobody from renewing, and is remarked.
-    (Path("state") / "directory" / "metadata" / "timestamp.json").write_text("{}")
+    (Path("state") / "directory" / "directory.json").write_text("{}")
     code, _, said = run(*install)
     assert code == 0
     assert "not known what is revoked" in " ".join(said.split())

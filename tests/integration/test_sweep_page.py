@@ -16,7 +16,7 @@ from exchange.sweep.rosters import find_roster
 from zhiwang.wire.tables import Form
 
 PAGE = Path(__file__).parents[2] / "docs" / "sweep.md"
-ROWS = 300
+ROWS = 600
 
 
 def blocks(language: str) -> list[str]:
