@@ -95,9 +95,10 @@ def test_a_disk_that_fills_up_stops_the_sweep_with_a_word_and_with_room_it_goes_
     assert "give the same command again" in errors
     assert "Traceback" not in errors
     assert not roster.with_name("results.csv").exists()
-    assert 0 < sum(asked_once(asked).values()) < 2 * ROWS, "nothing was answered, or nothing was left"
+    assert asked_once(asked)["hrss"]
 
     # A start on a disk that still is full says the same. What it asks has room in the journal, and is asked once.
+    filler.fill()
     before = asked_once(asked)
     again = begin(words)
     _, errors = again.communicate(timeout=WAIT)
